@@ -1,0 +1,1 @@
+"""EPICS templates: the one source of every record."""

@@ -1,0 +1,1 @@
+"""Reconstruction, training and, later, the agent that closes the learning loop."""

@@ -1,0 +1,1 @@
+"""Ptychographic reconstruction behind one interface."""

@@ -1,0 +1,1 @@
+"""Operator screens, alarm tree and archiver list, generated from db/."""

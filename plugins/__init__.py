@@ -1,0 +1,1 @@
+"""The streaming inference plugin: receive, join, batch, infer, stitch."""

@@ -1,0 +1,7 @@
+"""`python -m ptychostream`."""
+
+import sys
+
+from ptychostream.cli.main import main
+
+sys.exit(main())

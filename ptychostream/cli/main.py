@@ -1,0 +1,67 @@
+"""`ptychostream <command>`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from ptychostream import __version__
+from ptychostream.errors import PtychostreamError
+
+COMMANDS = {
+    "demo": "fetch, reconstruct, train and watch a real scan being stitched live",
+    "ioc": "run the soft IOC beside the detector",
+    "beamline": "run the simulated beamline",
+    "replay": "stream a scan file as a detector would",
+    "reconstruct": "reconstruct a scan file by ePIE",
+    "train": "train PtychoNN on a reconstructed scan",
+    "infer": "run a scan file through a model, offline",
+    "model": "inspect a model file",
+    "datasets": "list and fetch real scans",
+    "bench": "measure the stream, the engines and the reconstruction",
+    "doctor": "say what this machine has and what is missing",
+}
+
+
+def build_parser(command: str | None) -> argparse.ArgumentParser:
+    """The parser, with the arguments of `command` alone loaded."""
+    parser = argparse.ArgumentParser(
+        prog="ptychostream", description="Real-time streaming ptychography at an EPICS beamline."
+    )
+    parser.add_argument("--version", action="version", version=f"ptychostream {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log at debug level, with tracebacks")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    for name, text in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == command:
+            importlib.import_module(f"ptychostream.cli.{name}").add_arguments(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; errors of ours end in one line on stderr and status 2."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in words if word in COMMANDS), None)
+    arguments = build_parser(command).parse_args(words)
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+    )
+    module = importlib.import_module(f"ptychostream.cli.{arguments.command}")
+    try:
+        return int(module.run(arguments))
+    except PtychostreamError as error:
+        if arguments.verbose:
+            logging.exception("failed")
+        print(f"ptychostream {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"ptychostream {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
