@@ -1,0 +1,118 @@
+"""The engines behind one interface, and which of them to take."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ReconstructionError
+from ptychostream.hpc_agent.reconstruct.grid import ObjectGrid
+from ptychostream.hpc_agent.reconstruct.options import ReconstructOptions
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What an engine starts from. FFTs are orthonormal: Σ|probe|² is the photons of a frame.
+
+    Attributes
+    ----------
+    amplitudes
+        [N, n, n] float32, zero frequency at [0, 0], negative where not measured.
+    grid
+        The object's frame, with the N patches' corners.
+    object
+        [Ho, Wo] complex64.
+    probe
+        [modes, n, n] complex64, centred on [n//2, n//2].
+    """
+
+    amplitudes: NDArray[np.float32]
+    grid: ObjectGrid
+    object: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+
+
+class Engine(Protocol):
+    """A running reconstruction.
+
+    Attributes
+    ----------
+    name
+        The engine and its device.
+    """
+
+    name: str
+
+    def iterate(self, order: NDArray[np.int64], update_probe: bool) -> float:
+        """One pass over the patterns in `order`; returns the R factor met on the way."""
+        ...
+
+    def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+        """Object [Ho, Wo] and probe [modes, n, n] as they are now."""
+        ...
+
+
+def create_engine(problem: Problem, options: ReconstructOptions) -> Engine:
+    """The engine that `options` name; see `ReconstructOptions` for what "auto" takes.
+
+    Raises
+    ------
+    ReconstructionError
+        When the engine or the device is not there, or cannot take frames of this size.
+    """
+    from ptychostream.hpc_agent.reconstruct import fft_kernels
+
+    size = problem.probe.shape[-1]
+    name, device = options.engine, _device(options)
+    if name == "auto":
+        name = "torch" if device != "cpu" or not fft_kernels.supports(size) else "epie"
+    if name == "epie":
+        if not fft_kernels.supports(size):
+            raise ReconstructionError(
+                f"the epie engine takes frames of 16, 32, 64, 128 … pixels, not {size}",
+                where="--engine",
+                remedy="crop the frames, or take --engine torch",
+            )
+        from ptychostream.hpc_agent.reconstruct.epie import EpieEngine
+
+        return EpieEngine(problem, options)
+    if name == "torch":
+        _need("torch", "--engine torch", "pip install 'ptychostream[hpc]'")
+        from ptychostream.hpc_agent.reconstruct.torch_engine import TorchEngine
+
+        return TorchEngine(problem, options, device)
+    _need("ptychi", "--engine ptychi", "pip install ptychi")
+    from ptychostream.hpc_agent.reconstruct.ptychi_engine import PtychiEngine
+
+    return PtychiEngine(problem, options, device)
+
+
+def _need(module: str, where: str, remedy: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise ReconstructionError(f"{module} is not installed", where=where, remedy=remedy)
+
+
+def _device(options: ReconstructOptions) -> str:
+    if options.device == "cpu" or options.engine == "epie":
+        if options.device.startswith("cuda"):
+            raise ReconstructionError(
+                "the epie engine runs on the CPU", where="--device", remedy="take --engine torch for CUDA"
+            )
+        return "cpu"
+    if importlib.util.find_spec("torch") is None:
+        found = False
+    else:
+        import torch
+
+        found = torch.cuda.is_available()
+    if found:
+        return "cuda" if options.device == "auto" else options.device
+    if options.device == "auto":
+        return "cpu"
+    raise ReconstructionError(
+        "no CUDA device that torch can use", where="--device", remedy="take --device cpu, or install a CUDA build of torch"
+    )

@@ -1,0 +1,227 @@
+"""Training: Adam on the mean absolute error, weighted by the probe's footprint; the best epoch is kept.
+
+The defaults are the recipe of Babu et al. 2023 (Nat. Commun. 14, 7059): 50 epochs, a cyclic learning rate, a tenth of
+the pairs for validation.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from ptychostream.config import Settings
+from ptychostream.errors import TrainingError
+from ptychostream.hpc_agent.networks import Network, NetworkName, make_network
+from ptychostream.hpc_agent.schedules import ScheduleName, make_schedule
+from ptychostream.hpc_agent.training_data import Corpus, measure_normalisation
+
+
+class TrainingOptions(Settings):
+    """How to train."""
+
+    network: NetworkName = "ptychonn2"
+    epochs: int = Field(50, ge=1)
+    batch: int = Field(16, ge=2)
+    learning_rate: float = Field(1e-3, gt=0)
+    """The schedule's highest."""
+    schedule: ScheduleName = "cyclic"
+    validation: float = Field(0.1, gt=0, lt=1)
+    """Part of the pairs kept for choosing the best epoch."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of the convolutions; weights and loss stay in float32."""
+    device: str = "auto"
+    """A torch device, or "auto": CUDA where there is one."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to: losses in rad (amplitude added where it is trained), seconds since the start."""
+
+    number: int
+    training_loss: float
+    validation_loss: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass
+class TrainingResult:
+    """The network at its best epoch.
+
+    Attributes
+    ----------
+    network
+        On the CPU, in evaluation mode.
+    history
+        One entry per epoch.
+    best
+        The epoch of lowest validation loss, whose weights `network` has.
+    options
+        As trained.
+    interrupted
+        Whether it was ended before its last epoch.
+    """
+
+    network: Network
+    history: list[Epoch]
+    best: Epoch
+    options: TrainingOptions
+    interrupted: bool = False
+
+
+def train(
+    corpus: Corpus,
+    options: TrainingOptions | None = None,
+    *,
+    initial: Network | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> TrainingResult:
+    """Train a network on `corpus`.
+
+    Parameters
+    ----------
+    corpus
+        At least four pairs.
+    options
+        None means the defaults.
+    initial
+        Warm start: its weights and its normalisation are taken over; it is not changed.
+    on_epoch
+        Called after each epoch. A KeyboardInterrupt, there or in between, ends the training and keeps the best epoch.
+
+    Raises
+    ------
+    TrainingError
+        Too few pairs, a warm start that does not fit, no such device, or a loss that is not finite.
+    """
+    options = options or TrainingOptions()
+    if len(corpus) < 4:
+        raise TrainingError(f"{len(corpus)} pairs", where="training", remedy="train on at least four frames")
+    device = _device(options.device)
+    torch.manual_seed(options.seed)
+    network = _start(corpus, options, initial).to(device, memory_format=torch.channels_last)
+    run = _Run(network, corpus, options, device)
+    history: list[Epoch] = []
+    best: tuple[Epoch, dict[str, Tensor]] | None = None
+    interrupted = False
+    try:
+        for epoch in run.epochs():
+            history.append(epoch)
+            if best is None or epoch.validation_loss < best[0].validation_loss:
+                best = epoch, copy.deepcopy(network.state_dict())
+            if on_epoch is not None:
+                on_epoch(epoch)
+    except KeyboardInterrupt:
+        if best is None:
+            raise
+        interrupted = True
+    assert best is not None
+    network.load_state_dict(best[1])
+    return TrainingResult(network.cpu().eval(), history, best[0], options, interrupted)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        what = str(error).splitlines()[0]
+        raise TrainingError(what, where=f"device {name!r}", remedy="use cpu, or cuda where there is one") from error
+    return device
+
+
+def _start(corpus: Corpus, options: TrainingOptions, initial: Network | None) -> Network:
+    reduction = corpus.input_shape[0] // corpus.output_shape[0]
+    if initial is None:
+        network = make_network(options.network, reduction, measure_normalisation(corpus.counts))
+    elif initial.name != options.network or initial.reduction != reduction:
+        what = f"{initial.name} with reduction {initial.reduction}, asked for {options.network} with {reduction}"
+        raise TrainingError(what, where="warm start", remedy="start from a checkpoint of the same network, or afresh")
+    else:
+        network = copy.deepcopy(initial)
+    if network.output_shape(corpus.input_shape) != corpus.output_shape:
+        what = f"labels of {corpus.output_shape} for patterns of {corpus.input_shape}"
+        raise TrainingError(what, where="training", remedy="make labels of the patterns' size or half of it")
+    return network
+
+
+def split_validation(pairs: int, fraction: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """(training, validation) indices, drawn at random, at least one and two of them."""
+    order = np.random.default_rng(seed).permutation(pairs)
+    kept = min(max(1, round(fraction * pairs)), pairs - 2)
+    return np.sort(order[kept:]), np.sort(order[:kept])
+
+
+@dataclass
+class _Run:
+    """The state of one training run."""
+
+    network: Network
+    corpus: Corpus
+    options: TrainingOptions
+    device: torch.device
+    started: float = field(default_factory=time.perf_counter)
+
+    def epochs(self) -> Iterator[Epoch]:
+        options = self.options
+        training, validation = split_validation(len(self.corpus), options.validation, options.seed)
+        optimiser = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
+        generator = np.random.default_rng(options.seed)
+        steps = math.ceil(len(training) / options.batch)
+        rate = make_schedule(options.schedule, options.learning_rate, options.epochs, steps)
+        for number in range(options.epochs):
+            self.network.train()
+            losses = []
+            for step, indices in enumerate(np.array_split(generator.permutation(training), steps)):
+                now = rate(number * steps + step)
+                optimiser.param_groups[0]["lr"] = now
+                loss = self.loss(indices)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                losses.append((float(loss.detach()), len(indices)))
+            training_loss, validation_loss = _mean(losses, number), self.evaluate(validation, number)
+            yield Epoch(number + 1, training_loss, validation_loss, now, time.perf_counter() - self.started)
+
+    def evaluate(self, indices: NDArray[np.intp], number: int) -> float:
+        self.network.eval()
+        with torch.no_grad():
+            parts = np.array_split(indices, math.ceil(len(indices) / self.options.batch))
+            return _mean([(float(self.loss(part)), len(part)) for part in parts], number)
+
+    def loss(self, indices: NDArray[np.intp]) -> Tensor:
+        """Mean absolute error weighted by the footprint of each pair's probe, summed over the heads."""
+        corpus = self.corpus
+        counts = self.tensor(corpus.counts[indices])
+        weight = self.tensor(corpus.weights[corpus.source[indices]])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            predicted = self.network(counts)
+        total = weight.new_zeros(())
+        for head, output in predicted.items():
+            label = self.tensor(getattr(corpus, head)[indices])
+            total = total + (weight * (output.float() - label).abs()).sum() / weight.sum()
+        return total
+
+    def tensor(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array.astype(np.float32)[:, None]).to(self.device)
+
+
+def _mean(losses: list[tuple[float, int]], number: int) -> float:
+    mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
+    if not math.isfinite(mean):
+        what = f"the loss is not finite in epoch {number + 1}"
+        raise TrainingError(what, where="training", remedy="lower the learning rate, or train in float32")
+    return mean

@@ -1,0 +1,237 @@
+"""Pairs of diffraction pattern and label, from scans and their reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.contract import PackedArray, Preprocessing
+from ptychostream.errors import TrainingError
+from ptychostream.hpc_agent.labels import INTERPOLATION_MARGIN, make_labels
+from ptychostream.hpc_agent.networks import Normalisation
+from ptychostream.preprocessing import Preprocessor
+from ptychostream.scan import Reconstruction, Scan
+
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Source:
+    """One scan to learn from.
+
+    Attributes
+    ----------
+    scan
+        The patterns.
+    reconstruction
+        Of this scan; its positions, which may be refined, are used for `scan`'s frames.
+    frames
+        Indices to train on; None means all.
+    """
+
+    scan: Scan
+    reconstruction: Reconstruction
+    frames: NDArray[np.intp] | None = None
+
+    @property
+    def selected(self) -> NDArray[np.intp]:
+        """Indices of the frames to train on."""
+        return np.arange(len(self.scan)) if self.frames is None else np.asarray(self.frames, dtype=np.intp)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All pairs, in memory.
+
+    Attributes
+    ----------
+    counts
+        [N, H, W] preprocessed counts, uint16 where they fit, else float32.
+    phase, amplitude
+        [N, h, w] float32 labels.
+    source
+        [N] which row of `weights` applies.
+    weights
+        [S, h, w] float32, the probe's footprint of each scan.
+    pixel_m
+        Object pixel, metres.
+    preprocessing
+        What made `counts` of the raw frames.
+    scans
+        Names of the scans.
+    """
+
+    counts: NDArray[np.uint16] | NDArray[np.float32]
+    phase: NDArray[np.float32]
+    amplitude: NDArray[np.float32]
+    source: NDArray[np.intp]
+    weights: NDArray[np.float32]
+    pixel_m: float
+    preprocessing: Preprocessing
+    scans: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def input_shape(self) -> tuple[int, int]:
+        return self.counts.shape[1], self.counts.shape[2]
+
+    @property
+    def output_shape(self) -> tuple[int, int]:
+        return self.phase.shape[1], self.phase.shape[2]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Frame indices: `train` and `held_out` share no pixel; `gap` lies between and is used by neither."""
+
+    train: NDArray[np.intp]
+    held_out: NDArray[np.intp]
+    gap: NDArray[np.intp]
+
+
+SIDES = {"+x": (0, 1), "-x": (0, -1), "+y": (1, 1), "-y": (1, -1)}
+
+
+def spatial_split(positions_m: NDArray[np.float64], patch_m: float, fraction: float = 0.15, side: str = "+x") -> Split:
+    """Hold out the frames at one side of the scanned area, and drop those whose patches overlap theirs.
+
+    Parameters
+    ----------
+    positions_m
+        [N, 2] (x, y), metres.
+    patch_m
+        Side of a patch with all that its making reads, metres (see `label_extent_m`).
+    fraction
+        Part of the frames to hold out, between 0 and 1.
+    side
+        "+x", "-x", "+y" or "-y".
+
+    Raises
+    ------
+    TrainingError
+        Nothing is left to train on.
+    """
+    if not 0 < fraction < 1 or side not in SIDES:
+        raise TrainingError(f"fraction {fraction}, side {side!r}", where="split", remedy=f"0…1; {', '.join(SIDES)}")
+    axis, sign = SIDES[side]
+    order = np.argsort(-sign * positions_m[:, axis], kind="stable")
+    held_out = np.sort(order[: max(1, round(fraction * len(positions_m)))])
+    rest = np.setdiff1d(np.arange(len(positions_m)), held_out)
+    distance = np.abs(positions_m[rest, None] - positions_m[None, held_out]).max(axis=2).min(axis=1)
+    apart = distance >= patch_m
+    if not apart.any():
+        what = f"no frame is {patch_m:.3g} m away from the {len(held_out)} held out"
+        raise TrainingError(what, where="split", remedy="hold out fewer, or scan a larger area")
+    return Split(train=rest[apart], held_out=held_out, gap=rest[~apart])
+
+
+def label_extent_m(size: int, pixel_m: float) -> float:
+    """Side of the object's area that goes into a label of `size` pixels, metres."""
+    return (size + 2 * INTERPOLATION_MARGIN) * pixel_m
+
+
+def untrained_area(
+    reconstruction: Reconstruction, train_positions_m: NDArray[np.float64], size: int
+) -> NDArray[np.bool_]:
+    """[Ho, Wo] True at the object's pixels that went into no training label."""
+    area = np.ones(reconstruction.object.shape, dtype=np.bool_)
+    half = label_extent_m(size, reconstruction.pixel_m) / 2
+    first = (train_positions_m - half - np.asarray(reconstruction.origin_m)) / reconstruction.pixel_m
+    last = first + 2 * half / reconstruction.pixel_m
+    for (left, top), (right, bottom) in zip(np.floor(first).astype(int), np.ceil(last).astype(int), strict=True):
+        area[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = False
+    return area
+
+
+def default_preprocessing(scans: Sequence[Scan]) -> Preprocessing:
+    """No crop, no binning; the bad pixels of all `scans` together, as one detector made them all.
+
+    Raises
+    ------
+    TrainingError
+        The scans' patterns differ in shape.
+    """
+    shapes = {scan.counts.shape[1:] for scan in scans}
+    if len(shapes) != 1:
+        raise TrainingError(f"patterns of shapes {sorted(shapes)}", where="corpus", remedy="give scans of one shape")
+    masks = [scan.bad_pixels for scan in scans if scan.bad_pixels is not None]
+    return Preprocessing(bad_pixels=PackedArray.pack(np.logical_or.reduce(masks)) if masks else None)
+
+
+def build_corpus(
+    sources: Sequence[Source], output_shape: tuple[int, int], preprocessing: Preprocessing | None = None
+) -> Corpus:
+    """Preprocess the patterns as the edge will, and cut their labels.
+
+    Raises
+    ------
+    TrainingError
+        No frames, reconstructions that do not belong to the scans, or scans of different object pixels.
+    GeometryError, FrameError
+        As preprocessing and labels raise them.
+    """
+    if not sources or any(len(source.selected) == 0 for source in sources):
+        raise TrainingError("a scan without frames to train on", where="corpus", remedy="select at least one frame")
+    spec = preprocessing or default_preprocessing([source.scan for source in sources])
+    pixel = sources[0].reconstruction.pixel_m
+    for source in sources:
+        _check(source, pixel)
+    counts = [read_counts(source.scan, source.selected, spec) for source in sources]
+    labels = [
+        make_labels(source.reconstruction, source.reconstruction.positions_m[source.selected], output_shape)
+        for source in sources
+    ]
+    return Corpus(
+        counts=np.concatenate(counts),
+        phase=np.concatenate([label.phase for label in labels]),
+        amplitude=np.concatenate([label.amplitude for label in labels]),
+        source=np.repeat(np.arange(len(sources)), [len(label.phase) for label in labels]),
+        weights=np.stack([label.weight for label in labels]),
+        pixel_m=pixel,
+        preprocessing=spec,
+        scans=tuple(source.scan.scan_id for source in sources),
+    )
+
+
+def _check(source: Source, pixel_m: float) -> None:
+    reconstruction, where = source.reconstruction, f"scan {source.scan.scan_id}"
+    if len(reconstruction.positions_m) != len(source.scan):
+        what = f"{len(source.scan)} frames, but its reconstruction has {len(reconstruction.positions_m)} positions"
+        raise TrainingError(what, where=where, remedy="give the reconstruction of this scan")
+    if not np.isclose(reconstruction.pixel_m, pixel_m, rtol=1e-3, atol=0):
+        what = f"object pixel {reconstruction.pixel_m:.4g} m, that of the first scan {pixel_m:.4g} m"
+        raise TrainingError(what, where=where, remedy="train on scans of one geometry")
+
+
+def read_counts(
+    scan: Scan, frames: NDArray[np.intp], spec: Preprocessing
+) -> NDArray[np.uint16] | NDArray[np.float32]:
+    """[n, H, W] preprocessed counts of `frames`, read a few at a time."""
+    first = np.asarray(scan.counts[int(frames[0])])
+    preprocessor = Preprocessor(spec, first.shape, first.dtype)
+    out = np.empty((len(frames), *preprocessor.output_shape), dtype=np.float32)
+    for i, frame in enumerate(frames):
+        preprocessor.apply(np.ascontiguousarray(scan.counts[int(frame)]), out[i])
+    return out.astype(np.uint16) if out.max(initial=0) <= np.iinfo(np.uint16).max else out
+
+
+def measure_normalisation(counts: NDArray[np.uint16] | NDArray[np.float32], reduction_of: int = 256) -> Normalisation:
+    """Normalisation that brings √counts of these frames to mean 0 and deviation 1.
+
+    Raises
+    ------
+    TrainingError
+        The frames hold no counts.
+    """
+    sample = counts[:: max(1, len(counts) // reduction_of)].astype(np.float64)
+    mean = float(sample.mean())
+    if mean <= 0:
+        raise TrainingError("the patterns hold no counts", where="corpus", remedy="check the crop and the bad pixels")
+    root = np.sqrt(sample / mean)
+    deviation = float(root.std()) or 1.0
+    return Normalisation(scale=1 / mean, gain=1 / deviation, offset=-float(root.mean()) / deviation)

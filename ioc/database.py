@@ -1,0 +1,157 @@
+"""The record database before iocInit: load the templates, read and change records through dbStaticLib.
+
+Prefixes are checked here, because an undefined or impossible record name crashes EPICS base.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from ctypes import c_char_p, c_int, c_long, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+
+import ptychostream.db
+from epicscorelibs.ioc import dbCore, pdbbase
+from softioc import softioc
+
+from ptychostream.errors import ConfigError
+
+DB_FOLDER = Path(ptychostream.db.__file__).parent
+TEMPLATES = ("plugin", "accounting", "timing", "model", "quality", "scan", "images", "agent", "health")
+SUBSTITUTIONS = ("dropped",)
+LONGEST_PREFIX = 40
+"""Record names end at 60 characters; the longest name of ours, with a field, takes the rest."""
+
+_PREFIX = re.compile(r"[A-Za-z0-9_:\-+;\[\]<>]+")
+
+_ENTRY = (c_void_p,)
+for _name, _arguments, _result in (
+    ("dbAllocEntry", (c_void_p,), c_void_p),
+    ("dbFreeEntry", _ENTRY, None),
+    ("dbFindRecord", (c_void_p, c_char_p), c_long),
+    ("dbFirstRecordType", _ENTRY, c_long),
+    ("dbNextRecordType", _ENTRY, c_long),
+    ("dbGetRecordTypeName", _ENTRY, c_char_p),
+    ("dbFirstRecord", _ENTRY, c_long),
+    ("dbNextRecord", _ENTRY, c_long),
+    ("dbGetRecordName", _ENTRY, c_char_p),
+    ("dbIsAlias", _ENTRY, c_int),
+    ("dbFindField", (c_void_p, c_char_p), c_long),
+    ("dbGetString", _ENTRY, c_char_p),
+    ("dbPutString", (c_void_p, c_char_p), c_long),
+    ("dbFirstField", (c_void_p, c_int), c_long),
+    ("dbNextField", (c_void_p, c_int), c_long),
+    ("dbGetFieldName", _ENTRY, c_char_p),
+    ("dbFirstInfo", _ENTRY, c_long),
+    ("dbNextInfo", _ENTRY, c_long),
+    ("dbGetInfoName", _ENTRY, c_char_p),
+    ("dbGetInfoString", _ENTRY, c_char_p),
+):
+    _function = getattr(dbCore, _name)
+    _function.argtypes, _function.restype = _arguments, _result
+dbCore.dbLoadTemplate.argtypes = (c_char_p, c_char_p, c_char_p)
+dbCore.dbLoadTemplate.restype = c_int
+
+
+@dataclass(frozen=True)
+class RecordInfo:
+    """One record as its template describes it: fields that differ from their default, info tags, aliases left out."""
+
+    name: str
+    type: str
+    fields: Mapping[str, str]
+    info: Mapping[str, str]
+
+
+def check_prefix(prefix: str, key: str = "prefix") -> None:
+    """Raise ConfigError unless `prefix` can begin a record name."""
+    if not _PREFIX.fullmatch(prefix) or len(prefix) > LONGEST_PREFIX:
+        raise ConfigError(
+            f"prefix {prefix!r}",
+            where=key,
+            remedy=f"use 1 to {LONGEST_PREFIX} letters, digits, and _ : - + ; [ ] < >, as in 'ptycho:NN1:'",
+        )
+
+
+def load_templates(prefix: str, macros: Mapping[str, str | int] | None = None, extra: tuple[str, ...] = ()) -> None:
+    """Load every template of db/, and those named in `extra`, with `$(P)$(R)` = `prefix`."""
+    check_prefix(prefix)
+    text = ",".join(f"{name}={value}" for name, value in {"P": prefix, "R": "", **(macros or {})}.items())
+    for name in (*TEMPLATES, *extra):
+        softioc.dbLoadDatabase(f"{name}.template", str(DB_FOLDER), text)
+    os.environ["EPICS_DB_INCLUDE_PATH"] = str(DB_FOLDER)  # where dbLoadTemplate looks for the template it names
+    for name in SUBSTITUTIONS:
+        path = DB_FOLDER / f"{name}.substitutions"
+        if dbCore.dbLoadTemplate(str(path).encode(), text.encode(), None):
+            raise ConfigError("cannot be loaded", where=path.name, remedy="install ptychostream again")
+
+
+class _Entry:
+    """A dbStaticLib cursor, freed at the end of its block."""
+
+    def __enter__(self) -> c_void_p:
+        self.pointer = c_void_p(dbCore.dbAllocEntry(pdbbase))
+        return self.pointer
+
+    def __exit__(self, *_: object) -> None:
+        dbCore.dbFreeEntry(self.pointer)
+
+
+def records() -> Iterator[RecordInfo]:
+    """Every record that is loaded, in no particular order of types, each type in the order of loading."""
+    with _Entry() as entry:
+        kind_status = dbCore.dbFirstRecordType(entry)
+        while kind_status == 0:
+            kind = dbCore.dbGetRecordTypeName(entry).decode()
+            status = dbCore.dbFirstRecord(entry)
+            while status == 0:
+                if not dbCore.dbIsAlias(entry):
+                    name = dbCore.dbGetRecordName(entry).decode()
+                    yield RecordInfo(name, kind, _fields(name), _info(name))
+                status = dbCore.dbNextRecord(entry)
+            kind_status = dbCore.dbNextRecordType(entry)
+
+
+def _fields(name: str) -> dict[str, str]:
+    found = {}
+    with _Entry() as entry:
+        dbCore.dbFindRecord(entry, name.encode())
+        status = dbCore.dbFirstField(entry, 1)
+        while status == 0:
+            text = dbCore.dbGetString(entry)
+            if text:
+                found[dbCore.dbGetFieldName(entry).decode()] = text.decode(errors="replace")
+            status = dbCore.dbNextField(entry, 1)
+    return found
+
+
+def _info(name: str) -> dict[str, str]:
+    found = {}
+    with _Entry() as entry:
+        dbCore.dbFindRecord(entry, name.encode())
+        status = dbCore.dbFirstInfo(entry)
+        while status == 0:
+            found[dbCore.dbGetInfoName(entry).decode()] = dbCore.dbGetInfoString(entry).decode()
+            status = dbCore.dbNextInfo(entry)
+    return found
+
+
+def put_static(name: str, field: str, text: str) -> bool:
+    """Set a field before iocInit; False where the record or field does not exist or refuses the text."""
+    with _Entry() as entry:
+        return (
+            dbCore.dbFindRecord(entry, name.encode()) == 0
+            and dbCore.dbFindField(entry, field.encode()) == 0
+            and dbCore.dbPutString(entry, text.encode()) == 0
+        )
+
+
+def get_static(name: str, field: str) -> str | None:
+    """A field before iocInit, as text; None where the record or field does not exist."""
+    with _Entry() as entry:
+        if dbCore.dbFindRecord(entry, name.encode()) or dbCore.dbFindField(entry, field.encode()):
+            return None
+        text = dbCore.dbGetString(entry)
+        return text.decode(errors="replace") if text is not None else ""

@@ -1,0 +1,150 @@
+"""Puts to Python: a record tagged `info(python:put, "name")` calls the handler of that name.
+
+The templates stay plain EPICS: device type and link are set here, before iocInit, and the value that the template
+or autosave gave is handed to the device, which would otherwise start from zero.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from softioc import device
+
+from ptychostream.errors import PtychostreamError
+from ptychostream.ioc.database import RecordInfo, get_static, put_static
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Any], None]
+
+_MAKERS: dict[str, tuple[Callable[..., Any], Callable[[str], Any]]] = {
+    "ao": (device.ao, lambda text: float(text or 0)),
+    "longout": (device.longout, lambda text: int(text or 0)),
+    "bo": (device.bo, lambda text: int(text or 0)),
+    "mbbo": (device.mbbo, lambda text: int(text or 0)),
+    "stringout": (device.stringout, str),
+}
+
+
+class Dispatcher:
+    """softioc's way from a put to Python: quick handlers in order on one thread, slow ones on their own.
+
+    A slow handler (loading a model) must not keep the others waiting; quick ones keep the order of their puts.
+
+    Parameters
+    ----------
+    on_error
+        Called with what a handler raised, ours or not: the put itself completes all the same.
+    """
+
+    def __init__(self, on_error: Callable[[Exception], None], slow_threads: int = 4) -> None:
+        self._quick = ThreadPoolExecutor(1, thread_name_prefix="put")
+        self._slow = ThreadPoolExecutor(slow_threads, thread_name_prefix="command")
+        self._on_error = on_error
+        self._closed = threading.Event()
+
+    def __call__(
+        self,
+        func: Handler,
+        func_args: tuple[Any, ...] = (),
+        completion: Callable[..., None] | None = None,
+        completion_args: tuple[Any, ...] = (),
+    ) -> None:
+        if self._closed.is_set():  # a put that came while the IOC ends: nothing is there to serve it
+            return
+        pool = self._slow if getattr(func, "slow", False) else self._quick
+        pool.submit(self._run, func, func_args, completion, completion_args)
+
+    def _run(
+        self,
+        func: Handler,
+        func_args: tuple[Any, ...],
+        completion: Callable[..., None] | None,
+        completion_args: tuple[Any, ...],
+    ) -> None:
+        try:
+            func(*func_args)
+        except PtychostreamError as error:
+            log.warning("%s", error)
+            self._on_error(error)
+        except Exception as error:  # noqa: BLE001 - a thread's outermost level: logged and shown, never silent
+            log.exception("a put failed")
+            self._on_error(error)
+        finally:
+            if completion is not None and not self._closed.is_set():
+                completion(*completion_args)
+
+    def close(self) -> None:
+        """Take no more puts; what is queued is dropped, what runs is not waited for."""
+        self._closed.set()
+        self._quick.shutdown(wait=False, cancel_futures=True)
+        self._slow.shutdown(wait=False, cancel_futures=True)
+
+
+class _Slow:
+    """A handler for the dispatcher's slow lane."""
+
+    slow = True
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    def __call__(self, value: Any) -> None:
+        self._handler(value)
+
+
+def bind(infos: Iterable[RecordInfo], handlers: object, texts: Mapping[str, str]) -> list[str]:
+    """Give every tagged record its handler, a method of `handlers`. Before iocInit.
+
+    Parameters
+    ----------
+    infos
+        The records of the database.
+    handlers
+        Its method `name` serves `info(python:put, "name")`.
+    texts
+        Starting values of character waveforms by record name: dbStaticLib holds none.
+
+    Returns
+    -------
+    list of str
+        Names of the records that were bound.
+    """
+    bound = []
+    for info in infos:
+        name = info.info.get("python:put")
+        if name is None:
+            continue
+        handler: Handler = getattr(handlers, name)
+        if info.info.get("python:lane") == "slow":
+            handler = _Slow(handler)
+        _make(info, handler, texts.get(info.name, ""))
+        bound.append(info.name)
+    return bound
+
+
+def _make(info: RecordInfo, handler: Handler, text: str) -> None:
+    options: dict[str, Any] = {"on_update": handler, "always_update": True, "blocking": True}
+    if info.type == "waveform":
+        length, kind, link = int(info.fields["NELM"]), "PythonWfOut", "INP"
+        if info.fields["FTVL"] == "CHAR":
+            kind = "PythonLongStringOut"
+            device.long_stringout(
+                info.name, _wf_nelm=length, _wf_dtype=np.dtype("u1"), initial_value=text, **options
+            )
+        else:
+            empty = np.empty(0, np.float64)
+            device.waveform_out(
+                info.name, _wf_nelm=length, _wf_dtype=np.dtype("f8"), initial_value=empty, **options
+            )
+    else:
+        kind, link = "Python", "OUT"
+        make, parse = _MAKERS[info.type]
+        make(info.name, initial_value=parse(get_static(info.name, "VAL") or ""), **options)
+    put_static(info.name, "DTYP", kind)
+    put_static(info.name, link, f"@{info.name}")

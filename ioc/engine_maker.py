@@ -1,0 +1,97 @@
+"""From an engine's record name to an engine, and the compiled kernels loaded before the first frame needs them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from ptychostream.contract import ModelContract, Preprocessing
+from ptychostream.errors import EngineError, FrameError, GeometryError
+from ptychostream.ioc.model_slot import EngineWish
+from ptychostream.model_file import ModelFile
+from ptychostream.plugins.engines import Engine, create_engine, probe_engines
+from ptychostream.plugins.engines.null import NullEngine
+from ptychostream.preprocessing import Preprocessor
+from ptychostream.stitching import Canvas
+
+log = logging.getLogger(__name__)
+
+PLAIN = "None"
+_COUNT_TYPES = ("uint16", "uint32", "uint8")
+_THREAD_BOUND = frozenset({"TensorRT"})
+
+
+class EngineMaker:
+    """Builds what an `EngineWish` asks for.
+
+    Parameters
+    ----------
+    cache_dir
+        Where built engines are kept; None: the user's cache folder.
+    threads
+        Processor cores of a CPU engine; None: all.
+    """
+
+    def __init__(self, cache_dir: Path | None, threads: int | None) -> None:
+        self._cache_dir = cache_dir
+        self._threads = threads
+
+    def __call__(self, wish: EngineWish, model: ModelFile | None, contract: ModelContract) -> Engine:
+        """See `ptychostream.ioc.model_slot.CreateEngine`."""
+        if wish.name == PLAIN:
+            if contract.input_shape != contract.output_shape:
+                raise EngineError(
+                    f"the model turns {contract.input_shape} into {contract.output_shape}",
+                    where="engine None",
+                    remedy="engine None passes patterns on: load a model with equal shapes, or choose another engine",
+                )
+            return NullEngine(contract.input_shape, wish.batch)
+        if model is None:
+            raise EngineError("no model", where=f"engine {wish.name}", remedy="load a model first")
+        return create_engine(
+            wish.name,
+            model,
+            batch=wish.batch,
+            precision=wish.precision,
+            cache_dir=self._cache_dir,
+            threads=self._threads,
+        )
+
+    def thread_bound(self, name: str) -> bool:
+        """Whether the engine has to be created in the thread that runs it (CUDA contexts of TensorRT)."""
+        if name == "Auto":
+            name = next((status.name for status in probe_engines() if status.available), name)
+        return name in _THREAD_BOUND
+
+
+def plain_contract(shape: tuple[int, int], pixel_m: float) -> ModelContract:
+    """The contract of engine None without a model: frames as they are, on a canvas of `pixel_m`."""
+    return ModelContract(
+        name="none", network="none", input_shape=shape, output_shape=shape, object_pixel_m=pixel_m,
+        preprocessing=Preprocessing(saturated_is_bad=False),
+    )  # fmt: skip
+
+
+def warm_up(contract: ModelContract) -> None:
+    """Load the compiled kernels of preprocessing and stitching, so that the first frame does not wait for them."""
+    spec = contract.preprocessing
+    height, width = contract.input_shape
+    if spec.rot90 % 2:
+        height, width = width, height
+    raw_shape = (height * spec.bin, width * spec.bin)
+    if spec.bad_pixels is not None:
+        raw_shape = tuple(spec.bad_pixels.shape)  # type: ignore[assignment]
+    elif spec.crop is not None:
+        row0, column0, rows, columns = spec.crop
+        raw_shape = (row0 + rows, column0 + columns)
+    out = np.empty(contract.input_shape, np.float32)
+    try:
+        for dtype in _COUNT_TYPES:
+            Preprocessor(spec, raw_shape, dtype).apply(np.zeros(raw_shape, dtype), out)
+        canvas = Canvas(contract.object_pixel_m, np.ones(contract.output_shape, np.float32))
+        canvas.add(np.zeros(contract.output_shape, np.float32), 0.0, 0.0)
+        canvas.image()
+    except (FrameError, GeometryError) as error:
+        log.warning("the model's preprocessing does not fit together: %s", error)

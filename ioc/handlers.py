@@ -1,0 +1,219 @@
+"""What a put does: one method for each `info(python:put, "name")` of the templates.
+
+A method that raises leaves its readback as it was; the dispatcher shows why. Each put's readbacks are up to date when
+its callback completes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ConfigError
+from ptychostream.ioc.comparison import Comparison
+from ptychostream.ioc.images import ImageServer
+from ptychostream.ioc.model_slot import ModelSlot
+from ptychostream.ioc.position_desk import PositionDesk
+from ptychostream.ioc.settings import ENGINES, POSITION_SOURCES, PRECISIONS
+from ptychostream.ioc.stream import Stream
+from ptychostream.plugins.pipeline import Pipeline
+
+
+@dataclass
+class Operating:
+    """Values that operators set and that no other part holds."""
+
+    dose_scale: float = 1.0
+    dose_mode: int = 0
+    scan_frames: int = 0
+    counter_offset: int = 0
+    model_file: str = ""
+
+
+@dataclass
+class Parts:
+    """What the handlers act on."""
+
+    pipeline: Pipeline
+    stream: Stream
+    slot: ModelSlot
+    images: ImageServer
+    positions: PositionDesk
+    comparison: Comparison
+    operating: Operating
+
+
+class Handlers:
+    """The handlers.
+
+    Parameters
+    ----------
+    parts
+        What they act on.
+    refresh
+        Brings the readbacks up to date.
+    end_scan
+        Ends a scan and waits for its last frame.
+    reset_command
+        Puts a command record back to 0, by name.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        refresh: Callable[[], None],
+        end_scan: Callable[[], None],
+        reset_command: Callable[[str], None],
+    ) -> None:
+        self._parts = parts
+        self._refresh = refresh
+        self._end_scan = end_scan
+        self._reset_command = reset_command
+
+    # The plugin
+
+    def enable_callbacks(self, value: int) -> None:
+        self._parts.stream.subscribe(enabled=bool(value))
+        self._refresh()
+
+    def input_pva_name(self, value: str) -> None:
+        self._parts.stream.subscribe(channel=value)
+        self._refresh()
+
+    def array_counter(self, value: int) -> None:
+        self._parts.operating.counter_offset = int(value) - self._parts.pipeline.snapshot().received
+        self._refresh()
+
+    def queue_size(self, value: int) -> None:
+        self._parts.pipeline.configure(queue_size=int(value))
+        self._refresh()
+
+    def max_latency(self, value: float) -> None:
+        self._parts.pipeline.configure(max_latency_s=float(value) / 1e3)
+        self._refresh()
+
+    def batch_size(self, value: int) -> None:
+        self._parts.slot.use_engine(batch=int(value))
+        self._parts.pipeline.configure(batch=int(value))
+        self._refresh()
+
+    # The model
+
+    def model_file(self, value: str) -> None:
+        """Names the file for LoadModel; nothing else happens until then."""
+        self._parts.operating.model_file = value.strip()
+
+    def load_model(self, value: int) -> None:
+        self._command("LoadModel", value, lambda: self._parts.slot.load(self._parts.operating.model_file))
+
+    def rollback_model(self, value: int) -> None:
+        self._command("RollbackModel", value, self._parts.slot.rollback)
+
+    def engine(self, value: int) -> None:
+        self._parts.slot.use_engine(name=_choice(ENGINES, value, "Engine"))
+        self._refresh()
+
+    def precision(self, value: int) -> None:
+        self._parts.slot.use_engine(precision=_choice(PRECISIONS, value, "Precision"))
+        self._refresh()
+
+    # Quality and dose
+
+    def ssim_reference(self, value: str) -> None:
+        self._parts.comparison.reference = value.strip()
+        self._refresh()
+
+    def compare_ssim(self, value: int) -> None:
+        self._command("CompareSSIM", value, self._parts.comparison.run)
+
+    def ssim_tolerance(self, value: float) -> None:
+        self._parts.comparison.tolerance = float(value)
+        self._refresh()
+
+    def dose_scale(self, value: float) -> None:
+        if not value > 0:
+            raise ConfigError(f"dose scale {value}", where="DoseScale", remedy="give a positive number")
+        self._parts.operating.dose_scale = float(value)
+        if self._parts.operating.dose_mode == 0:
+            self._parts.pipeline.dose_scale = float(value)
+        self._refresh()
+
+    def dose_mode(self, value: int) -> None:
+        self._parts.operating.dose_mode = int(value)
+        if value == 0:
+            self._parts.pipeline.dose_scale = self._parts.operating.dose_scale
+        self._refresh()
+
+    # Scan and positions
+
+    def scan_frames(self, value: int) -> None:
+        self._parts.operating.scan_frames = int(value)
+        self._refresh()
+
+    def end_scan(self, value: int) -> None:
+        self._command("EndScan", value, self._end_scan)
+
+    def reset_stitch(self, value: int) -> None:
+        def reset() -> None:
+            self._parts.pipeline.reset()
+            self._parts.images.serve()
+
+        self._command("ResetStitch", value, reset)
+
+    def position_source(self, value: int) -> None:
+        self._parts.positions.select(_choice(POSITION_SOURCES, value, "PositionSource"))
+        self._refresh()
+
+    def x_attribute(self, value: str) -> None:
+        self._attributes(x=value.strip())
+
+    def y_attribute(self, value: str) -> None:
+        self._attributes(y=value.strip())
+
+    def route_file(self, value: str) -> None:
+        self._parts.positions.set_route(value.strip())
+        self._refresh()
+
+    def positions_x(self, value: NDArray[np.float64]) -> None:
+        self._parts.positions.write(x=np.array(value))
+        self._refresh()
+
+    def positions_y(self, value: NDArray[np.float64]) -> None:
+        self._parts.positions.write(y=np.array(value))
+        self._refresh()
+
+    def positions_complete(self, value: int) -> None:
+        if value:
+            self._parts.positions.complete()
+        self._refresh()
+
+    # The images
+
+    def phase_rate(self, value: float) -> None:
+        self._parts.images.rate_hz = float(value)
+        self._refresh()
+
+    def _attributes(self, x: str | None = None, y: str | None = None) -> None:
+        self._parts.positions.set_attributes(x, y)
+        self._parts.stream.subscribe(attributes=self._parts.positions.attributes)
+        self._refresh()
+
+    def _command(self, name: str, value: int, action: Callable[[], Any]) -> None:
+        """Run `action` on a put of anything but 0; the record is back at 0 when the put completes."""
+        if not value:
+            return
+        try:
+            action()
+        finally:
+            self._refresh()
+            self._reset_command(name)
+
+
+def _choice(choices: tuple[str, ...], index: int, name: str) -> str:
+    if not 0 <= index < len(choices):
+        raise ConfigError(f"state {index}", where=name, remedy=f"choose one of {', '.join(choices)}")
+    return choices[index]

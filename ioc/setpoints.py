@@ -1,0 +1,84 @@
+"""What the setpoints start with: configuration, then what autosave kept, then what the command line said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+from ptychostream.errors import ConfigError
+from ptychostream.ioc.settings import ENGINES, POSITION_SOURCES, PRECISIONS, IocSettings
+
+
+class Setpoint(NamedTuple):
+    """A record and the configuration it starts from: `key` is the dotted key, `value` its text for the record."""
+
+    key: str
+    value: Callable[[IocSettings], object]
+
+
+DOSE_MODES = ("Manual", "Auto")
+"""States of the record DoseMode, in order."""
+
+SETPOINTS: dict[str, Setpoint] = {
+    "InputPVAName": Setpoint("input.pv", lambda s: s.input.pv),
+    "QueueSize": Setpoint("pipeline.queue_size", lambda s: s.pipeline.queue_size),
+    "BatchSize": Setpoint("pipeline.batch", lambda s: s.pipeline.batch),
+    "MaxLatency": Setpoint("pipeline.max_latency_s", lambda s: 1e3 * s.pipeline.max_latency_s),
+    "ModelFile": Setpoint("model.file", lambda s: s.model.file or ""),
+    "Engine": Setpoint("engine.name", lambda s: ENGINES.index(s.engine.name)),
+    "Precision": Setpoint("engine.precision", lambda s: PRECISIONS.index(s.engine.precision)),
+    "SSIMReference": Setpoint("ssim_reference", lambda s: s.ssim_reference or ""),
+    "SSIMTolerance": Setpoint("ssim_tolerance", lambda s: s.ssim_tolerance),
+    "DoseScale": Setpoint("dose_scale", lambda s: s.dose_scale),
+    "DoseMode": Setpoint("dose_mode", lambda s: DOSE_MODES.index(s.dose_mode)),
+    "ScanFrames": Setpoint("scan.frames", lambda s: s.scan.frames),
+    "PositionSource": Setpoint("positions.source", lambda s: POSITION_SOURCES.index(s.positions.source)),
+    "XAttribute": Setpoint("positions.x_attribute", lambda s: s.positions.x_attribute),
+    "YAttribute": Setpoint("positions.y_attribute", lambda s: s.positions.y_attribute),
+    "RouteFile": Setpoint("positions.route_file", lambda s: s.positions.route_file or ""),
+    "PhaseRate": Setpoint("phase_rate_hz", lambda s: s.phase_rate_hz),
+}
+
+
+class Start:
+    """The starting values by record name without prefix, as text, and read as what they are.
+
+    Parameters
+    ----------
+    settings
+        The configuration, command line included.
+    saved
+        What autosave kept, by record name without prefix.
+    given
+        Dotted keys that the command line gave: they win over what was kept.
+    """
+
+    def __init__(self, settings: IocSettings, saved: Mapping[str, str], given: Collection[str]) -> None:
+        self.texts: dict[str, str] = dict(saved)
+        for name, setpoint in SETPOINTS.items():
+            if name not in saved or setpoint.key in given:
+                self.texts[name] = str(setpoint.value(settings))
+        if "model.file" in given or not self.texts.get("ModelFile_RBV"):
+            self.model_file = self.texts["ModelFile"]
+        else:
+            self.model_file = self.texts["ModelFile_RBV"]
+
+    def number(self, name: str) -> float:
+        """A value as a number. Raises ConfigError when what was kept is none."""
+        return float(self._read(name, float))
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        """A value as one of an enumeration's states. Raises ConfigError when what was kept is none."""
+        index = int(self._read(name, int))
+        if not 0 <= index < len(choices):
+            raise self._bad(name)
+        return choices[index]
+
+    def _read(self, name: str, kind: Callable[[str], Any]) -> Any:
+        try:
+            return kind(self.texts[name])
+        except ValueError:
+            raise self._bad(name) from None
+
+    def _bad(self, name: str) -> ConfigError:
+        return ConfigError(f"{name} = {self.texts[name]!r}", where="autosave file", remedy="correct or remove that line")

@@ -1,0 +1,72 @@
+"""Half precision written into the graph, for runtimes that take precision from the graph alone.
+
+TensorRT 11 and TensorRT-RTX have no builder flag for it: their networks are strongly typed. Convolutions, and what
+follows them up to the next operator that needs range or accuracy, become float16; inputs, the normalisation of raw
+counts, tanh and outputs stay float32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from ptychostream.plugins.engines.graph import add_constant, constants, prune, replace_nodes
+
+STARTS = frozenset({"Conv", "ConvTranspose"})
+FOLLOWS = frozenset(
+    {"Relu", "LeakyRelu", "MaxPool", "AveragePool", "Resize", "DepthToSpace", "Transpose", "Slice", "Split"}
+)
+"""They follow the type of their first input; the others (scales, indices) are left alone."""
+
+
+def to_float16(model: onnx.ModelProto) -> None:
+    """Rewrite `model` in place."""
+    graph = model.graph
+    values = constants(graph)
+    halves: set[str] = set()  # tensors that are float16 now
+    nodes: list[onnx.NodeProto] = []
+    casts: dict[tuple[str, int], str] = {}
+
+    def cast(name: str, kind: int) -> str:
+        if (name, kind) not in casts:
+            casts[name, kind] = f"{name}/{'half' if kind == TensorProto.FLOAT16 else 'float'}"
+            nodes.append(helper.make_node("Cast", [name], [casts[name, kind]], to=kind))
+        return casts[name, kind]
+
+    def half(name: str) -> str:
+        if not name or name in halves:
+            return name
+        if name in values and (name, -1) not in casts:
+            casts[name, -1] = add_constant(graph, f"{name}/half", values[name].astype(np.float16))
+        return casts.get((name, -1)) or cast(name, TensorProto.FLOAT16)
+
+    for node in graph.node:
+        if node.op_type in STARTS or (node.op_type == "Concat" and halves & set(node.input)):
+            for i, name in enumerate(node.input):
+                node.input[i] = half(name)
+            halves.update(node.output)
+        elif node.op_type in FOLLOWS and node.input[0] in halves:
+            halves.update(node.output)
+        else:
+            for i, name in enumerate(node.input):
+                if name in halves:
+                    node.input[i] = cast(name, TensorProto.FLOAT)
+        nodes.append(node)
+    replace_nodes(graph, nodes)
+    _restore_outputs(graph, halves)
+    prune(graph)
+
+
+def _restore_outputs(graph: onnx.GraphProto, halves: set[str]) -> None:
+    """Outputs that became float16 are cast back under their own names."""
+    for output in graph.output:
+        if output.name not in halves:
+            continue
+        inner = f"{output.name}/half_output"
+        for node in graph.node:
+            for names in (node.input, node.output):
+                for i, name in enumerate(names):
+                    if name == output.name:
+                        names[i] = inner
+        graph.node.append(helper.make_node("Cast", [inner], [output.name], to=TensorProto.FLOAT))

@@ -1,0 +1,146 @@
+"""OpenVINO on the CPU: the fastest engine where there is no GPU.
+
+Each frame is an inference request of its own, one thread each, taken from a queue by as many streams as there are
+threads. On the loaded cores of an edge machine this beats one request for the whole batch: no barrier waits for the
+slowest thread, a frame's working set stays in a core's own cache, and a short batch costs no more than its frames.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino
+from numpy.typing import NDArray
+from onnx import helper
+
+from ptychostream.errors import EngineError
+from ptychostream.model_file import ModelFile
+from ptychostream.plugins.engines.base import BatchedEngine, EngineOptions
+from ptychostream.plugins.engines.cache import cache_key, cached, discard
+from ptychostream.plugins.engines.graph import streaming_graph
+from ptychostream.plugins.engines.hardware import cores, cpu_flags, cpu_name, has_bfloat16
+from ptychostream.plugins.engines.quantise import quantise
+from ptychostream.plugins.engines.subpixel import merge_last_enlargement
+
+GRAPH_VERSION = 1
+"""Raise it when the rewriting of the graph changes, so that older cached engines are not used."""
+HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenVinoEngine(BatchedEngine):
+    """See the module. "int8" computes what cannot be 8-bit in the best of the other two precisions."""
+
+    name = "OpenVINO"
+    supported = ("bfloat16", "float32", "int8")
+
+    def __init__(self, model: ModelFile, options: EngineOptions) -> None:
+        super().__init__(model, options.batch, model.fixed_batch or 1)
+        self.version = openvino.__version__.partition("-")[0]
+        self.precision = self.choose_precision(options.precision, "bfloat16" if has_bfloat16() else "float32")
+        threads = options.threads or cores()
+        streams = min(threads, self._runs)
+        self.device = f"{threads} of {cores()} cores, {cpu_name()}"
+        rest = "bfloat16" if self.precision == "int8" and has_bfloat16() else self.precision
+        self._config = {
+            "INFERENCE_PRECISION_HINT": HINTS.get(rest, "f32"),
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # receiving and stitching share these cores
+        }
+        self._core: Any = openvino.Core()
+        try:
+            self._requests = self._start(self._load(model, options))
+        except RuntimeError as error:
+            what = f"the model cannot be compiled: {str(error).strip().splitlines()[-1]}"
+            raise EngineError(what, where=self._where, remedy="choose another engine") from error
+
+    def _load(self, model: ModelFile, options: EngineOptions) -> Any:
+        folder = options.cache_dir
+        if folder is None:
+            return self._core.compile_model(self._graph(model), "CPU", self._config)
+        key = cache_key(
+            model=model.sha256,
+            contract=model.contract.to_json(),
+            runtime=openvino.__version__,
+            graph=GRAPH_VERSION,
+            device=[cpu_name(), sorted(cpu_flags())],
+            precision=self.precision,
+            chunk=self._chunk,
+            config=self._config,
+        )
+        blob, hit = cached(folder, "openvino", key, lambda: self._build(model))
+        try:
+            return self._core.import_model(io.BytesIO(blob), "CPU", self._config)
+        except RuntimeError:
+            if not hit:
+                raise
+            discard(folder, "openvino", key)  # whole, but not what this runtime takes: build it again
+            return self._load(model, options)
+
+    def _build(self, model: ModelFile) -> bytes:
+        compiled = self._core.compile_model(self._graph(model), "CPU", self._config)
+        blob: bytes = compiled.export_model().getvalue()
+        return blob
+
+    def _graph(self, model: ModelFile) -> Any:
+        proto = streaming_graph(model, self._chunk)
+        merge_last_enlargement(proto)
+        if self.precision == "int8":
+            quantise(proto, model.contract.golden, lambda *arguments: self._calibrate(model, *arguments))
+        return self._core.read_model(proto.SerializeToString())
+
+    def _calibrate(
+        self, model: ModelFile, proto: onnx.ModelProto, names: list[str], counts: NDArray[np.float32], dose: float
+    ) -> dict[str, NDArray[np.float32]]:
+        """Tensors of the graph for these counts, in float32."""
+        probe = onnx.ModelProto()
+        probe.CopyFrom(proto)
+        probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+        compiled = self._core.compile_model(
+            self._core.read_model(probe.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+        found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+        padded = np.zeros((-len(counts) % self._chunk + len(counts), 1, *self.input_shape), dtype=np.float32)
+        padded[: len(counts), 0] = counts if model.has_dose_scale else counts * np.float32(dose)
+        for start in range(0, len(padded), self._chunk):
+            feeds: dict[str, Any] = {model.counts_input: padded[start : start + self._chunk]}
+            if model.dose_input is not None:
+                feeds[model.dose_input] = np.full(model.dose_shape, dose, dtype=np.float32)
+            results = compiled(feeds)
+            for name in names:
+                found[name].append(np.array(results[name]))
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
+    def _start(self, compiled: Any) -> list[Any]:
+        requests = []
+        inputs = {name for port in compiled.inputs for name in port.names}
+        for frames in self._chunks(self._runs):
+            request = compiled.create_infer_request()
+            for name, array in self._feeds(frames).items():
+                if name in inputs:
+                    request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+            request.set_output_tensor(0, openvino.Tensor(self._phase[frames], shared_memory=True))
+            requests.append(request)
+        return requests
+
+    def _run(self, runs: int) -> None:
+        started, errors = [], []
+        try:
+            for request in self._requests[:runs]:
+                request.start_async()
+                started.append(request)
+        finally:
+            for request in started:  # every one of them, so that the next call finds none busy
+                try:
+                    request.wait()
+                except RuntimeError as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _release(self) -> None:
+        self._requests.clear()
+        self._core = None

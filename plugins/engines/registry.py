@@ -1,0 +1,123 @@
+"""An engine by name, or the fastest that is here."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+
+from ptychostream.errors import EngineError
+from ptychostream.model_file import ModelFile
+from ptychostream.plugins.engines.base import BatchedEngine, Engine, EngineOptions
+from ptychostream.plugins.engines.null import NullEngine
+from ptychostream.plugins.engines.probing import Candidate, candidates
+
+log = logging.getLogger(__name__)
+
+AUTO = "Auto"
+
+
+def engine_names() -> list[str]:
+    """What `create_engine` takes."""
+    return [AUTO, *(candidate.name for candidate in candidates()), NullEngine.name]
+
+
+def create_engine(
+    name: str,
+    model: ModelFile | None,
+    *,
+    batch: int = 8,
+    precision: str = "auto",
+    cache_dir: str | Path | None = None,
+    threads: int | None = None,
+    shape: tuple[int, int] | None = None,
+) -> Engine:
+    """Build an engine for a model.
+
+    Parameters
+    ----------
+    name
+        One of `engine_names()`, in any case. "Auto" takes the fastest that starts, and says which and why in
+        its `reason` and in the log.
+    model
+        What it runs. "none" needs no model where `shape` is given.
+    batch
+        Most frames in a call.
+    precision
+        "auto": the fastest that keeps within the golden pair's tolerance on trained networks (never int8); or one of
+        "float32", "tf32", "bfloat16", "float16", "int8", as far as the engine has it.
+    cache_dir
+        Where built engines are kept; None keeps none.
+    threads
+        Cores a CPU engine may use; None: all that this process may.
+    shape
+        (H, W) for "none" without a model.
+
+    Raises
+    ------
+    EngineError
+        Unknown name, nothing to run it with, or the engine refuses the model.
+    """
+    if batch < 1 or (threads is not None and threads < 1):
+        what = f"batch {batch}, threads {threads}"
+        raise EngineError(what, where=f"engine {name}", remedy="both must be at least 1")
+    if name.lower() == NullEngine.name:
+        return _create_null(model, batch, shape)
+    found = {candidate.name.lower(): candidate for candidate in candidates()}
+    if name.lower() != AUTO.lower() and name.lower() not in found:
+        raise EngineError(f"unknown engine {name!r}", where="engine", remedy=f"{_here()}; {_names()}")
+    if model is None:
+        raise EngineError("no model", where=f"engine {name}", remedy="load a model, or choose engine none")
+    options = EngineOptions(batch, precision, None if cache_dir is None else Path(cache_dir), threads)
+    if name.lower() == AUTO.lower():
+        return _create_fastest(model, options)
+    engine = _create(found[name.lower()], model, options)
+    engine.reason = "asked for"
+    return engine
+
+
+def _create(candidate: Candidate, model: ModelFile, options: EngineOptions) -> BatchedEngine:
+    status = candidate.probe(candidate.name)
+    if not status.available:
+        raise EngineError(status.reason, where=f"engine {candidate.name}", remedy=_here())
+    try:
+        module = importlib.import_module(f"ptychostream.plugins.engines.{candidate.module}")
+    except (ImportError, OSError) as error:
+        what = f"its runtime does not load: {error}"
+        raise EngineError(what, where=f"engine {candidate.name}", remedy="install it again; " + _here()) from error
+    engine: BatchedEngine = getattr(module, candidate.kind)(model, options)
+    return engine
+
+
+def _create_fastest(model: ModelFile, options: EngineOptions) -> BatchedEngine:
+    passed: list[str] = []
+    for candidate in candidates():
+        try:
+            engine = _create(candidate, model, options)
+        except EngineError as error:
+            passed.append(f"{candidate.name}: {error.what}")
+            continue
+        engine.reason = "; ".join(["fastest that is here", *passed])
+        log.info(
+            "engine %s %s, %s, %s: %s", engine.name, engine.version, engine.precision, engine.device, engine.reason
+        )
+        return engine
+    remedy = "pip install 'ptychostream[edge]'"
+    raise EngineError(f"no engine can run this model ({'; '.join(passed)})", where="engine Auto", remedy=remedy)
+
+
+def _create_null(model: ModelFile | None, batch: int, shape: tuple[int, int] | None) -> NullEngine:
+    size = model.contract.input_shape if model is not None else shape
+    if size is None:
+        raise EngineError("neither a model nor a shape", where="engine none", remedy="say the shape of the frames")
+    return NullEngine(size, batch)
+
+
+def _here() -> str:
+    statuses = [candidate.probe(candidate.name) for candidate in candidates()]
+    names = [status.name for status in statuses if status.available]
+    return f"available here: {', '.join([*names, NullEngine.name])}"
+
+
+def _names() -> str:
+    return f"known: {', '.join(engine_names())}"

@@ -1,0 +1,117 @@
+"""From frames to patches: preprocessing into one buffer, then the engine. Belongs to the inference thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.contract import ModelContract
+from ptychostream.errors import EngineError, FrameError, GeometryError
+from ptychostream.frames import DropCause, PlacedFrame
+from ptychostream.plugins.engines.base import Engine
+from ptychostream.preprocessing import Preprocessor
+
+_SHAPES_KEPT = 32  # a stream has one frame shape, perhaps two; a bad one must not fill the memory
+
+
+class Patches(NamedTuple):
+    """What became of a batch.
+
+    Attributes
+    ----------
+    placed
+        The n frames that were inferred.
+    phase
+        [n, h, w] rad, valid until the next batch.
+    misfits
+        For every frame that the model's preprocessing does not fit: the cause, and why.
+    mean_counts
+        Mean of the counts of a preprocessed frame, summed over the frame.
+    """
+
+    placed: list[PlacedFrame]
+    phase: NDArray[np.float32]
+    misfits: list[tuple[DropCause, str]]
+    mean_counts: float
+
+
+class Inference:
+    """An engine with the preprocessing that its model asks for.
+
+    Raises
+    ------
+    EngineError
+        The engine's shapes are not those of the contract.
+    """
+
+    def __init__(self, engine: Engine, contract: ModelContract) -> None:
+        if tuple(engine.input_shape) != contract.input_shape or tuple(engine.output_shape) != contract.output_shape:
+            raise EngineError(
+                f"takes {engine.input_shape} and gives {engine.output_shape}, the contract says "
+                f"{contract.input_shape} and {contract.output_shape}",
+                where=f"engine {engine.name}",
+                remedy="export the model again",
+            )
+        self.engine = engine
+        self.contract = contract
+        self._buffer = np.zeros((engine.batch, *contract.input_shape), np.float32)
+        self._preprocessors: dict[tuple[Any, ...], Preprocessor | FrameError] = {}
+
+    def run(self, batch: Sequence[PlacedFrame], dose_scale: float) -> Patches:
+        """Infer at most `engine.batch` frames.
+
+        Raises
+        ------
+        EngineError
+            The engine gave something of the wrong shape; and whatever else it raises.
+        """
+        placed: list[PlacedFrame] = []
+        misfits: list[tuple[DropCause, str]] = []
+        for frame in batch:
+            prepare = self._preprocessor(frame.frame.counts)
+            if isinstance(prepare, FrameError):
+                assert isinstance(prepare.cause, DropCause)
+                misfits.append((prepare.cause, str(prepare)))
+            else:
+                prepare.apply(frame.frame.counts, self._buffer[len(placed)])
+                placed.append(frame)
+        shape = (len(placed), *self.contract.output_shape)
+        if not placed:
+            return Patches(placed, np.empty(shape, np.float32), misfits, float("nan"))
+        counts = self._buffer[: len(placed)]
+        phase = self.engine.infer(counts, dose_scale)
+        if phase.shape != shape:
+            raise EngineError(
+                f"gave {phase.shape}, expected {shape}",
+                where=f"engine {self.engine.name}",
+                remedy="check the model's output_shape",
+            )
+        return Patches(placed, phase, misfits, float(counts.sum()) / len(placed))
+
+    def _preprocessor(self, counts: NDArray[np.integer]) -> Preprocessor | FrameError:
+        key = (counts.shape, counts.dtype)
+        if key not in self._preprocessors:
+            if len(self._preprocessors) >= _SHAPES_KEPT:
+                self._preprocessors.clear()
+            self._preprocessors[key] = self._make(counts)
+        return self._preprocessors[key]
+
+    def _make(self, counts: NDArray[np.integer]) -> Preprocessor | FrameError:
+        """Made once for every shape and type that comes; what the model cannot take is remembered as its error."""
+        try:
+            made = Preprocessor(self.contract.preprocessing, counts.shape, counts.dtype)
+        except FrameError as error:
+            return error
+        except GeometryError as error:
+            return FrameError(DropCause.SHAPE, error.what, where=error.where, remedy=error.remedy)
+        if made.output_shape != self.contract.input_shape:
+            return FrameError(
+                DropCause.SHAPE,
+                f"a frame of {counts.shape} becomes {made.output_shape}, the model takes {self.contract.input_shape}",
+                where="preprocessing",
+                remedy="set the detector's region to what the model was trained on",
+            )
+        return made

@@ -1,0 +1,103 @@
+"""Engines on their way in: built aside, handed over between two batches."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from ptychostream.contract import ModelContract
+from ptychostream.errors import EngineError
+from ptychostream.plugins.engines.base import Engine
+
+_log = logging.getLogger(__name__)
+
+EngineFactory = Callable[[], Engine]
+
+
+@dataclass
+class Swap:
+    """One engine on its way in; `done` gets its name, or what went wrong."""
+
+    factory: EngineFactory
+    contract: ModelContract
+    done: Future[str]
+
+
+class SwapQueue:
+    """Swaps that wait for the inference thread, in the order in which they were ready.
+
+    Parameters
+    ----------
+    on_ready
+        Called when a swap has come to wait, in any thread.
+    """
+
+    def __init__(self, on_ready: Callable[[], None]) -> None:
+        self._on_ready = on_ready
+        self._building = threading.Lock()  # one build at a time: they take all the memory a Jetson has
+        self._lock = threading.Lock()
+        self._waiting: deque[Swap] = deque()
+        self._closed = False
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def request(self, factory: EngineFactory, contract: ModelContract, thread_bound: bool) -> Future[str]:
+        """Call `factory` in a thread of its own, or leave it to the inference thread; then queue."""
+        swap = Swap(factory, contract, Future())
+        swap.done.set_running_or_notify_cancel()  # from here on nobody can cancel it
+        if thread_bound:
+            self._put(swap)
+        else:
+            threading.Thread(target=self._build, args=(swap,), name="engine build", daemon=True).start()
+        return swap.done
+
+    def take(self) -> Swap | None:
+        """The next swap, for the inference thread to carry out."""
+        with self._lock:
+            return self._waiting.popleft() if self._waiting else None
+
+    def close(self) -> None:
+        """Refuse what waits and what comes."""
+        with self._lock:
+            self._closed = True
+            refused, self._waiting = self._waiting, deque()
+        for swap in refused:
+            swap.done.set_exception(_stopped())
+
+    def _build(self, swap: Swap) -> None:
+        with self._building:
+            try:
+                engine = swap.factory()
+            except Exception as error:  # noqa: BLE001 - the thread's outermost; whoever asked is told
+                swap.done.set_exception(error)
+                return
+            if not self._put(Swap(lambda: engine, swap.contract, swap.done)):
+                close_engine(engine)
+
+    def _put(self, swap: Swap) -> bool:
+        with self._lock:
+            closed = self._closed
+            if not closed:
+                self._waiting.append(swap)
+        if closed:
+            swap.done.set_exception(_stopped())
+        else:
+            self._on_ready()
+        return not closed
+
+
+def close_engine(engine: Engine) -> None:
+    """Close it; a failure is logged, for nothing else can be done about it."""
+    try:
+        engine.close()
+    except Exception:  # noqa: BLE001 - an engine is foreign code
+        _log.exception("engine %s did not close", engine.name)
+
+
+def _stopped() -> EngineError:
+    return EngineError("the pipeline has stopped", where="engine swap", remedy="start it again")

@@ -1,0 +1,92 @@
+"""A PVA client like any other: keeps the newest stitched image that the IOC served, in a file.
+
+`python -m ptychostream.demo.client PREFIX FILE` subscribes to `<PREFIX>Phase` and `<PREFIX>Weight` and writes the
+pair with the same uniqueId to FILE (npz) each time it is complete, until it is told to stop (SIGTERM).
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from p4p.client.thread import Context
+
+from ptychostream.atomic import atomic_path
+from ptychostream.phase_image import PhaseImage
+
+PHASE, WEIGHT = "Phase", "Weight"
+_STOP = ""
+
+
+def image_of(value: Any) -> tuple[int, NDArray[np.float32], dict[str, Any]] | None:
+    """uniqueId, [H, W] array and attributes of an uncompressed NTNDArray; None for the empty first update."""
+    flat = value.value
+    if flat is None or len(value.dimension) != 2:
+        return None
+    columns, rows = (dimension.size for dimension in value.dimension)
+    attributes = {attribute.name: attribute.value for attribute in value.attribute}
+    return value.uniqueId, np.asarray(flat, np.float32).reshape(rows, columns), attributes
+
+
+def watch(prefix: str, path: Path) -> int:
+    """Subscribe and write until SIGTERM; returns the number of images written."""
+    updates: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=64)
+    signal.signal(signal.SIGTERM, lambda *_: updates.put((_STOP, None)))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the demonstration ends its children itself
+    newest: dict[str, tuple[int, NDArray[np.float32], dict[str, Any]]] = {}
+    written = 0
+    with Context("pva", nt=False) as context:
+        subscriptions = [
+            context.monitor(f"{prefix}{name}", lambda value, name=name: updates.put((name, value)))
+            for name in (PHASE, WEIGHT)
+        ]
+        while True:
+            name, value = updates.get()
+            if name == _STOP:
+                break
+            if (image := image_of(value)) is None:
+                continue
+            newest[name] = image
+            if len(newest) == 2 and newest[PHASE][0] == newest[WEIGHT][0]:
+                _write(path, newest[PHASE], newest[WEIGHT])
+                written += 1
+        for subscription in subscriptions:
+            subscription.close()
+    return written
+
+
+def _write(
+    path: Path,
+    phase: tuple[int, NDArray[np.float32], dict[str, Any]],
+    weight: tuple[int, NDArray[np.float32], dict[str, Any]],
+) -> None:
+    attributes = phase[2]
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            phase=phase[1],
+            weight=weight[1],
+            origin_m=np.array([attributes["OriginX"], attributes["OriginY"]]),
+            pixel_m=np.array(attributes["PixelSize"]),
+            frames=np.array(attributes["FramesStitched"]),
+            scan=np.array(attributes["ScanID"]),
+        )
+
+
+def read_received(path: Path) -> tuple[PhaseImage, int]:
+    """The image that the client wrote, NaN where its weight is 0, and the frames stitched into it."""
+    with np.load(path, allow_pickle=False) as file:
+        weight = file["weight"]
+        phase = np.where(weight > 0, file["phase"], np.nan).astype(np.float32)
+        origin = file["origin_m"]
+        image = PhaseImage(phase, weight, (float(origin[0]), float(origin[1])), float(file["pixel_m"]))
+        return image, int(file["frames"])
+
+
+if __name__ == "__main__":
+    sys.exit(0 if watch(sys.argv[1], Path(sys.argv[2])) else 1)

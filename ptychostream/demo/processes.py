@@ -1,0 +1,86 @@
+"""Child processes of the demonstration: started with a log file each, always ended."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from ptychostream.errors import PtychostreamError
+
+log = logging.getLogger(__name__)
+STOP_TIMEOUT_S = 20.0
+
+
+class DemoError(PtychostreamError):
+    """A step of the demonstration failed."""
+
+
+class Child:
+    """One `python -m <module> …` with its output in `log_path`.
+
+    Use as a context manager: on leaving it gets SIGTERM, and SIGKILL if it does not go.
+    """
+
+    def __init__(
+        self, module: str, arguments: Sequence[str], log_path: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = " ".join([module.rpartition(".")[2], *arguments[:1]])
+        self.log_path = log_path
+        self._log = log_path.open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env=dict(environment) if environment is not None else None,
+        )
+
+    def running(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait for its end. Raises DemoError when it ends badly or not in time."""
+        try:
+            status = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise DemoError(
+                f"{self.name} did not end within {timeout_s:.0f} s", where=str(self.log_path), remedy="see that log"
+            ) from error
+        if status != 0:
+            raise self.failure(status)
+
+    def failure(self, status: int | None = None) -> DemoError:
+        """An error that carries the end of its log."""
+        tail = self.log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
+        return DemoError(
+            f"{self.name} ended with status {self._process.poll() if status is None else status}: " + " | ".join(tail),
+            where=str(self.log_path),
+            remedy="see that log",
+        )
+
+    def stop(self) -> int:
+        """End it cleanly; returns its exit status."""
+        if self.running():
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                log.warning("%s ignored SIGTERM for %.0f s: killed", self.name, STOP_TIMEOUT_S)
+                self._process.kill()
+                self._process.wait()
+        self._log.close()
+        return self._process.returncode
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

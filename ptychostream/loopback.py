@@ -1,0 +1,66 @@
+"""EPICS on the loopback interface alone: free ports and the environment for the demo, benchmarks and tests.
+
+One PVA port and one CA port per set of processes keeps them apart from anything else on the machine. Two CA servers
+on one host need a port each; PVA servers share one broadcast port and choose their TCP ports themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different ports that are free for TCP and UDP on 127.0.0.1 now."""
+    ports: list[int] = []
+    with ExitStack() as held:
+        while len(ports) < count:
+            tcp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            tcp.bind(("127.0.0.1", 0))
+            port = tcp.getsockname()[1]
+            udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            try:
+                udp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            ports.append(port)
+    return ports
+
+
+def loopback_environment(
+    ca_ports: list[int], pva_broadcast_port: int, base: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Environment of a process that speaks EPICS on loopback alone.
+
+    Parameters
+    ----------
+    ca_ports
+        Every CA server's port; the first is the one a server started with this environment takes.
+    pva_broadcast_port
+        Shared by every PVA server and client of the set.
+    base
+        The environment to start from, `os.environ` by default.
+    """
+    environment = {k: v for k, v in (base or os.environ).items() if not k.startswith("EPICS_")}
+    environment.update(
+        EPICS_CA_ADDR_LIST=" ".join(f"127.0.0.1:{port}" for port in ca_ports),
+        EPICS_CA_AUTO_ADDR_LIST="NO",
+        EPICS_CA_SERVER_PORT=str(ca_ports[0]),
+        EPICS_CAS_SERVER_PORT=str(ca_ports[0]),
+        EPICS_CAS_INTF_ADDR_LIST="127.0.0.1",
+        EPICS_CAS_BEACON_ADDR_LIST="127.0.0.1",
+        EPICS_CAS_AUTO_BEACON_ADDR_LIST="NO",
+        EPICS_CA_MAX_ARRAY_BYTES="100000000",
+        EPICS_PVA_ADDR_LIST="127.0.0.1",
+        EPICS_PVA_AUTO_ADDR_LIST="NO",
+        EPICS_PVA_BROADCAST_PORT=str(pva_broadcast_port),
+        EPICS_PVAS_BROADCAST_PORT=str(pva_broadcast_port),
+        EPICS_PVAS_INTF_ADDR_LIST="127.0.0.1",
+        EPICS_PVAS_BEACON_ADDR_LIST="127.0.0.1",
+        EPICS_PVAS_AUTO_BEACON_ADDR_LIST="NO",
+        EPICS_PVA_SERVER_PORT="0",
+        EPICS_PVAS_SERVER_PORT="0",
+    )
+    return environment

@@ -1,0 +1,101 @@
+"""HDF5 opened with errors that name the cause, and the few values that all layouts share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin  # registers LZ4, bitshuffle, Blosc and others with HDF5
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ScanFileError
+
+JOULE_PER_EV = 1.602176634e-19
+
+_UNITS: dict[str, float] = {
+    "m": 1.0, "meter": 1.0, "metre": 1.0, "meters": 1.0, "metres": 1.0,
+    "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "micron": 1e-6, "microns": 1e-6, "nm": 1e-9, "pm": 1e-12,
+    "ev": 1.0, "kev": 1e3, "j": 1 / JOULE_PER_EV, "joule": 1 / JOULE_PER_EV,
+}  # fmt: skip
+
+# What an HDF5 message says, and what that means to the user.
+_CAUSES: tuple[tuple[str, str, str], ...] = (
+    ("truncated file", "the file is cut short", "copy it again; the copy or the writer was interrupted"),
+    ("already open for write", "the file is still open for writing", "wait until the writer has closed it; after a "
+     "crash of the writer `h5clear -s` frees it"),
+    ("unable to lock file", "another process holds the file open for writing", "wait until it has closed it"),
+    ("file signature not found", "the file is not HDF5", "give an HDF5 or npz scan file"),
+    ("Permission denied", "no permission to read it", "change the file's permissions"),
+)  # fmt: skip
+
+
+def open_hdf5(path: str | os.PathLike[str], *, swmr: bool = False) -> h5py.File:
+    """Open for reading. Raises ScanFileError: cut short, locked, still being written, not HDF5."""
+    try:
+        return h5py.File(Path(path), "r", swmr=swmr)
+    except (OSError, RuntimeError) as error:
+        message = str(error)
+        for fragment, what, remedy in _CAUSES:
+            if fragment in message:
+                raise ScanFileError(what, where=str(path), remedy=remedy) from error
+        raise ScanFileError(f"HDF5 cannot open it: {message}", where=str(path), remedy="copy it again") from error
+
+
+def checked_dataset(dataset: h5py.Dataset, where: str) -> h5py.Dataset:
+    """`dataset`, when this machine has its compression filters. Raises ScanFileError."""
+    properties = dataset.id.get_create_plist()
+    for index in range(properties.get_nfilters()):
+        code, _, _, name = properties.get_filter(index)
+        if not h5py.h5z.filter_avail(code):
+            label = name.decode(errors="replace") or "unnamed"
+            raise ScanFileError(
+                f"{dataset.name} is compressed with HDF5 filter {code} ({label}), which hdf5plugin "
+                f"{hdf5plugin.version} does not have",
+                where=where,
+                remedy="repack the file with another filter, for instance `h5repack -f GZIP=1`",
+            )
+    return dataset
+
+
+def text(value: Any) -> str:
+    """A string out of HDF5, however it was stored; empty where there is none."""
+    if isinstance(value, h5py.Dataset):
+        value = value[()]
+    if isinstance(value, np.ndarray):
+        value = value.flat[0] if value.size else ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    return "" if value is None else str(value)
+
+
+def number(dataset: Any) -> float | None:
+    """The first value of a scalar or one-element dataset; None where it is absent."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf" or not dataset.size:
+        return None
+    value: NDArray[Any] = np.asarray(dataset[()])
+    return float(value.flat[0])
+
+
+def unit_of(dataset: h5py.Dataset, where: str, default: str = "") -> float | None:
+    """One unit of `dataset` in metres or electronvolts, by its `units` or else `default`; None where neither says.
+
+    Raises ScanFileError for a unit that is not known.
+    """
+    unit = text(dataset.attrs.get("units")) or default
+    if not unit:
+        return None
+    try:
+        return _UNITS[unit.strip().lower()]
+    except KeyError:
+        raise ScanFileError(
+            f"{dataset.name} is in unit {unit!r}", where=where, remedy=f"use one of {', '.join(_UNITS)}"
+        ) from None
+
+
+def in_unit(dataset: Any, default: str, where: str) -> float | None:
+    """A quantity in metres or electronvolts; None where it is absent. Raises ScanFileError."""
+    value = number(dataset)
+    return None if value is None else value * (unit_of(dataset, where, default) or 1.0)

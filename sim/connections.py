@@ -1,0 +1,97 @@
+"""Who is connected to this process's PVA server, and whether all was sent.
+
+pvaccess tells a server nothing of its subscribers. The kernel does: a client that has connected and then fallen
+silent has finished its requests, its monitor included; a connection with nothing left to send and none sent for a
+while has drained the server's queue. Linux alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import termios
+import threading
+import time
+from typing import NamedTuple
+
+from ptychostream.errors import StreamError
+
+QUIET_S = 0.5
+"""Silence after which a client counts as subscribed, or its queue as drained, seconds."""
+
+POLL_S = 0.05
+
+# struct tcp_info of linux/tcp.h: 8 bytes of state, then unsigned ints
+_LAST_DATA_SENT, _LAST_DATA_RECEIVED = 8 + 4 * 9, 8 + 4 * 11
+
+
+class Connection(NamedTuple):
+    """One client: seconds since data came from it and went to it, and bytes the kernel still has to deliver."""
+
+    since_received_s: float
+    since_sent_s: float
+    unsent: int
+
+
+def connections() -> list[Connection]:
+    """The established connections to the listening sockets of this process.
+
+    Raises
+    ------
+    StreamError
+        On a system that is not Linux.
+    """
+    if not hasattr(socket, "TCP_INFO"):
+        raise StreamError(
+            "this system does not tell who is connected", where="PVA server", remedy="wait for a PV: --wait-for PV"
+        )
+    ports, accepted = set(), []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - not files
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as one:
+            if one.type != socket.SOCK_STREAM or one.family not in (socket.AF_INET, socket.AF_INET6):
+                continue
+            port = one.getsockname()[1]
+            if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                ports.add(port)
+                continue
+            one.getpeername()
+            info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64)
+            sent, received = (
+                struct.unpack_from("I", info, at)[0] / 1e3 for at in (_LAST_DATA_SENT, _LAST_DATA_RECEIVED)
+            )
+            unsent = struct.unpack("i", fcntl.ioctl(one.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]
+            accepted.append((port, Connection(received, sent, unsent)))
+    return [connection for port, connection in accepted if port in ports]
+
+
+def wait_for_client(stop: threading.Event, timeout_s: float | None = None) -> bool:
+    """Wait until a client has subscribed; False when `stop` was set first.
+
+    Raises
+    ------
+    StreamError
+        When `timeout_s` passes.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while not any(connection.since_received_s >= QUIET_S for connection in connections()):
+        if stop.wait(POLL_S):
+            return False
+        if deadline is not None and time.monotonic() > deadline:
+            raise StreamError(
+                f"no client subscribed within {timeout_s:g} s",
+                where="PVA server",
+                remedy="start the client, or check EPICS_PVA_ADDR_LIST on both sides",
+            )
+    return True
+
+
+def drain(stop: threading.Event, timeout_s: float = 10.0) -> bool:
+    """Wait until every client has been sent all; False when `stop` was set or the time passed first."""
+    deadline = time.monotonic() + timeout_s
+    while any(connection.unsent or connection.since_sent_s < QUIET_S for connection in connections()):
+        if stop.wait(POLL_S) or time.monotonic() > deadline:
+            return False
+    return True

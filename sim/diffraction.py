@@ -1,0 +1,255 @@
+"""Far-field diffraction patterns of a scan over a sample, as a counting detector records them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy import fft
+
+from ptychostream.config import Settings
+from ptychostream.errors import GeometryError
+from ptychostream.geometry import object_pixel_m, wavelength_m
+from ptychostream.scan import Reconstruction, Scan
+from ptychostream.sim.probe import ZonePlate, make_probe
+from ptychostream.sim.samples import Film, etch_depth
+from ptychostream.sim.scans import Trajectory, jitter, trajectory
+
+MARGIN = 2
+"""Object pixels kept around the outermost patch."""
+
+
+class Simulation(Settings):
+    """One simulated scan. Lengths in metres.
+
+    Attributes
+    ----------
+    sample, sample_seed
+        Which sample (`samples.SAMPLES`) and which of its kind; the same seed is the same plane.
+    trajectory, frames, step_m, centre_m
+        The scan (`scans.TRAJECTORIES`), each frame covering step_m² of the sample, about `centre_m` (x, y).
+    position_error_m
+        Rms distance between where the probe is said to be and where it is.
+    fly_samples
+        Sub-positions over which an exposure in motion is averaged.
+    dose
+        Photons per frame that hit the sample.
+    dead_pixels, hot_pixels
+        How many; a dead pixel reads the dtype's maximum, a hot one counts `hot_counts` more.
+    seed
+        Of the photon noise, the position error and the bad pixels.
+    """
+
+    sample: str = "shapes"
+    sample_seed: int = Field(0, ge=0)
+    film: Film = Film()
+    optics: ZonePlate = ZonePlate()
+    trajectory: str = "spiral"
+    frames: int = Field(963, ge=1)
+    step_m: float = Field(50e-9, gt=0)
+    centre_m: tuple[float, float] = (0.0, 0.0)
+    position_error_m: float = Field(0.0, ge=0)
+    fly_samples: int = Field(5, ge=1)
+    energy_ev: float = Field(10_000.0, gt=0)
+    distance_m: float = Field(0.9, gt=0)
+    detector_pixel_m: float = Field(75e-6, gt=0)
+    size: int = Field(64, ge=8)
+    dtype: Literal["uint8", "uint16", "uint32"] = "uint16"
+    dose: float = Field(1e6, gt=0)
+    dead_pixels: int = Field(0, ge=0)
+    hot_pixels: int = Field(0, ge=0)
+    hot_counts: float = Field(2e4, gt=0)
+    seed: int = Field(0, ge=0)
+
+    @property
+    def pixel_m(self) -> float:
+        """Object pixel, metres."""
+        return object_pixel_m(wavelength_m(self.energy_ev), self.distance_m, self.size, self.detector_pixel_m)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What stands in the beam: everything that `expose` needs, made once.
+
+    Attributes
+    ----------
+    object
+        [Ho, Wo] complex64 transmission function.
+    probe
+        [H, W] complex64, Σ|probe|² = photons per frame.
+    origin_m
+        (x, y) of the centre of object pixel [0, 0].
+    path
+        True positions and motion.
+    said_m
+        [N, 2] positions as reported.
+    dead, hot
+        [H, W] bool.
+    """
+
+    settings: Simulation
+    object: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+    origin_m: tuple[float, float]
+    path: Trajectory
+    said_m: NDArray[np.float64]
+    dead: NDArray[np.bool_]
+    hot: NDArray[np.bool_]
+
+
+def set_up(settings: Simulation) -> Bench:
+    """Place sample, probe and scan.
+
+    Raises
+    ------
+    ConfigError, GeometryError
+        When the sample or trajectory is unknown, the beam does not fit, or there are more bad pixels than pixels.
+    """
+    pixel_m, size = settings.pixel_m, settings.size
+    random = np.random.default_rng([settings.seed, 1])
+    nominal = trajectory(settings.trajectory, settings.frames, settings.step_m)
+    said_m = nominal.positions_m + np.array(settings.centre_m)
+    path = Trajectory(jitter(said_m, settings.position_error_m, random), nominal.motion_m)
+    reach_m = (size // 2 + MARGIN) * pixel_m + np.abs(path.motion_m).max(axis=0) / 2
+    first, last = path.positions_m.min(axis=0) - reach_m, path.positions_m.max(axis=0) + reach_m
+    width, height = np.ceil((last - first) / pixel_m).astype(int) + 1
+    x_m, y_m = first[0] + np.arange(width) * pixel_m, first[1] + np.arange(height) * pixel_m
+    depth = etch_depth(settings.sample, x_m, y_m, settings.sample_seed)
+    probe = make_probe(settings.optics, wavelength_m(settings.energy_ev), pixel_m, (size, size))
+    if settings.dead_pixels + settings.hot_pixels > size * size:
+        raise GeometryError(
+            f"{settings.dead_pixels} dead and {settings.hot_pixels} hot of {size * size} pixels",
+            where="detector",
+            remedy="ask for fewer bad pixels",
+        )
+    bad = random.permutation(size * size)[: settings.dead_pixels + settings.hot_pixels]
+    dead, hot = np.zeros((2, size * size), np.bool_)
+    dead[bad[: settings.dead_pixels]] = True
+    hot[bad[settings.dead_pixels :]] = True
+    return Bench(
+        settings=settings,
+        object=settings.film.transmission(depth, wavelength_m(settings.energy_ev)),
+        probe=probe * np.float32(np.sqrt(settings.dose)),
+        origin_m=(float(x_m[0]), float(y_m[0])),
+        path=path,
+        said_m=said_m,
+        dead=dead.reshape(size, size),
+        hot=hot.reshape(size, size),
+    )
+
+
+def intensities(bench: Bench, first: int, last: int) -> NDArray[np.float32]:
+    """Expected photons [last - first, H, W] of the frames first…last, zero frequency at [H//2, W//2].
+
+    The probe is shifted by the fraction of a pixel, the object taken at whole pixels: a shift of both together
+    changes no intensity. An exposure in motion is the mean over `fly_samples` places.
+    """
+    settings, pixel_m = bench.settings, bench.settings.pixel_m
+    size = settings.size
+    places = np.linspace(-0.5, 0.5, 2 * settings.fly_samples + 1)[1::2] if np.any(bench.path.motion_m) else np.zeros(1)
+    spectrum = fft.fft2(bench.probe)
+    fy, fx = fft.fftfreq(size)[:, None], fft.fftfreq(size)[None, :]
+    mean = np.zeros((last - first, size, size), np.float32)
+    for place in places:
+        points = bench.path.positions_m[first:last] + place * bench.path.motion_m[first:last]
+        at = (points - np.array(bench.origin_m)) / pixel_m
+        whole = np.rint(at).astype(int)
+        dx, dy = (at - whole).T[:, :, None, None]
+        ramp = np.exp(-2j * np.pi * (dy * fy + dx * fx)).astype(np.complex64)
+        exit_wave = fft.ifft2(spectrum * ramp, workers=-1)
+        for wave, (column, row) in zip(exit_wave, whole - size // 2, strict=True):
+            wave *= bench.object[row : row + size, column : column + size]
+        far = fft.fft2(exit_wave, norm="ortho", workers=-1)
+        mean += far.real**2 + far.imag**2
+    return fft.fftshift(mean / np.float32(len(places)), axes=(1, 2))
+
+
+def expose(bench: Bench, chunk: int = 64) -> Iterator[tuple[NDArray[np.unsignedinteger], NDArray[np.float32]]]:
+    """Yield the scan in chunks: counts [n, H, W] with photon noise, and the photons expected without it.
+
+    Counts end one below the dtype's maximum, which is kept for dead pixels.
+    """
+    settings = bench.settings
+    dtype = np.dtype(settings.dtype)
+    limit = np.iinfo(dtype).max
+    random = np.random.default_rng([settings.seed, 2])
+    for first in range(0, settings.frames, chunk):
+        expected = intensities(bench, first, min(first + chunk, settings.frames))
+        counts = random.poisson(expected + np.float32(settings.hot_counts) * bench.hot)
+        frames = np.minimum(counts, limit - 1).astype(dtype)
+        frames[:, bench.dead] = limit
+        yield frames, expected
+
+
+def simulate_scan(
+    settings: Simulation, scan_id: str = "", on_progress: Callable[[int, int], None] | None = None
+) -> tuple[Scan, Reconstruction]:
+    """A whole scan in memory, and what was really there.
+
+    Parameters
+    ----------
+    settings
+        The scan; the same settings give the same counts.
+    scan_id
+        Its name; made from sample and seeds when empty.
+    on_progress
+        Called with (frames done, frames in all).
+
+    Returns
+    -------
+    The scan as a detector would leave it, and the truth in the form of a reconstruction: object, probe
+    (Σ|probe|² = dose), true positions, and in `errors` the R factor that photon noise alone leaves.
+    """
+    bench = set_up(settings)
+    size = settings.size
+    good = ~(bench.dead | bench.hot)
+    counts = np.empty((settings.frames, size, size), settings.dtype)
+    done, difference, total = 0, 0.0, 0.0
+    for frames, expected in expose(bench):
+        counts[done : done + len(frames)] = frames
+        measured = np.sqrt(frames[:, good], dtype=np.float32)
+        difference += float(np.abs(measured - np.sqrt(expected[:, good])).sum(dtype=np.float64))
+        total += float(measured.sum(dtype=np.float64))
+        done += len(frames)
+        if on_progress is not None:
+            on_progress(done, settings.frames)
+    name = scan_id or f"{settings.sample}-{settings.sample_seed}-{settings.trajectory}-{settings.seed}"
+    scan = Scan(
+        scan_id=name,
+        counts=counts,
+        positions_m=bench.said_m,
+        energy_ev=settings.energy_ev,
+        distance_m=settings.distance_m,
+        detector_pixel_m=settings.detector_pixel_m,
+        bad_pixels=~good,
+        probe=bench.probe[None],
+        frame_ids=np.arange(settings.frames, dtype=np.int64),
+        metadata={"simulation": settings.model_dump_json()},
+    )
+    return scan, Reconstruction(
+        object=bench.object,
+        probe=bench.probe[None],
+        origin_m=bench.origin_m,
+        pixel_m=settings.pixel_m,
+        positions_m=bench.path.positions_m,
+        errors=np.array([difference / total if total else 0.0]),
+        coverage=_coverage(bench),
+        scan_id=name,
+        engine="simulation",
+        provenance={"simulation": settings.model_dump()},
+    )
+
+
+def _coverage(bench: Bench) -> NDArray[np.float32]:
+    """[Ho, Wo] probe intensity that each object pixel saw, at whole pixels."""
+    size = bench.settings.size
+    seen = np.zeros(bench.object.shape, np.float32)
+    intensity = np.abs(bench.probe) ** 2
+    whole = np.rint((bench.path.positions_m - np.array(bench.origin_m)) / bench.settings.pixel_m).astype(int)
+    for column, row in whole - size // 2:
+        seen[row : row + size, column : column + size] += intensity
+    return seen
