@@ -15,8 +15,6 @@ from ptychostream.hpc_agent.networks import Normalisation
 from ptychostream.preprocessing import Preprocessor
 from ptychostream.scan import Reconstruction, Scan
 
-CHUNK = 64
-
 
 @dataclass(frozen=True)
 class Source:
@@ -27,19 +25,32 @@ class Source:
     scan
         The patterns.
     reconstruction
-        Of this scan; its positions, which may be refined, are used for `scan`'s frames.
+        Of this scan.
     frames
         Indices to train on; None means all.
+    held_out
+        Indices of frames to judge the network by, where they touch no label of `frames`; None: it is not judged.
     """
 
     scan: Scan
     reconstruction: Reconstruction
     frames: NDArray[np.intp] | None = None
+    held_out: NDArray[np.intp] | None = None
+
+    @property
+    def positions_m(self) -> NDArray[np.float64]:
+        """[N, 2] of the scan's frames: those of the reconstruction, which may be refined, where it kept every frame."""
+        refined = self.reconstruction.positions_m
+        return refined if len(refined) == len(self.scan) else np.asarray(self.scan.positions_m, dtype=np.float64)
 
     @property
     def selected(self) -> NDArray[np.intp]:
-        """Indices of the frames to train on."""
-        return np.arange(len(self.scan)) if self.frames is None else np.asarray(self.frames, dtype=np.intp)
+        """Indices of the frames to train on, those without a position left out."""
+        return self.placed(np.arange(len(self.scan)) if self.frames is None else self.frames)
+
+    def placed(self, frames: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Those of `frames` whose position is known."""
+        return frames[np.isfinite(self.positions_m[frames]).all(axis=1)]
 
 
 @dataclass(frozen=True)
@@ -135,13 +146,17 @@ def label_extent_m(size: int, pixel_m: float) -> float:
     return (size + 2 * INTERPOLATION_MARGIN) * pixel_m
 
 
-def untrained_area(
-    reconstruction: Reconstruction, train_positions_m: NDArray[np.float64], size: int
+WELL_COVERED = 0.1
+"""Part of the largest coverage below which an object is not compared; as `ptychostream.quality.compare` has it."""
+
+
+def held_out_area(
+    reconstruction: Reconstruction, trained_positions_m: NDArray[np.float64], size: int
 ) -> NDArray[np.bool_]:
-    """[Ho, Wo] True at the object's pixels that went into no training label."""
-    area = np.ones(reconstruction.object.shape, dtype=np.bool_)
+    """[Ho, Wo] True at the object's well covered pixels that went into no training label of `size` pixels."""
+    area = reconstruction.coverage >= WELL_COVERED * reconstruction.coverage.max()
     half = label_extent_m(size, reconstruction.pixel_m) / 2
-    first = (train_positions_m - half - np.asarray(reconstruction.origin_m)) / reconstruction.pixel_m
+    first = (trained_positions_m - half - np.asarray(reconstruction.origin_m)) / reconstruction.pixel_m
     last = first + 2 * half / reconstruction.pixel_m
     for (left, top), (right, bottom) in zip(np.floor(first).astype(int), np.ceil(last).astype(int), strict=True):
         area[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = False
@@ -166,7 +181,7 @@ def default_preprocessing(scans: Sequence[Scan]) -> Preprocessing:
 def build_corpus(
     sources: Sequence[Source], output_shape: tuple[int, int], preprocessing: Preprocessing | None = None
 ) -> Corpus:
-    """Preprocess the patterns as the edge will, and cut their labels.
+    """Preprocess the patterns as the edge will, and cut their labels; frames without a single count are left out.
 
     Raises
     ------
@@ -175,17 +190,17 @@ def build_corpus(
     GeometryError, FrameError
         As preprocessing and labels raise them.
     """
-    if not sources or any(len(source.selected) == 0 for source in sources):
-        raise TrainingError("a scan without frames to train on", where="corpus", remedy="select at least one frame")
+    if not sources:
+        raise TrainingError("no scans", where="corpus", remedy="give at least one")
     spec = preprocessing or default_preprocessing([source.scan for source in sources])
     pixel = sources[0].reconstruction.pixel_m
+    counts, labels = [], []
     for source in sources:
         _check(source, pixel)
-    counts = [read_counts(source.scan, source.selected, spec) for source in sources]
-    labels = [
-        make_labels(source.reconstruction, source.reconstruction.positions_m[source.selected], output_shape)
-        for source in sources
-    ]
+        read = read_counts(source.scan, source.selected, spec)
+        lit = read.reshape(len(read), -1).any(axis=1)
+        counts.append(read[lit])
+        labels.append(make_labels(source.reconstruction, source.positions_m[source.selected[lit]], output_shape))
     return Corpus(
         counts=np.concatenate(counts),
         phase=np.concatenate([label.phase for label in labels]),
@@ -200,12 +215,14 @@ def build_corpus(
 
 def _check(source: Source, pixel_m: float) -> None:
     reconstruction, where = source.reconstruction, f"scan {source.scan.scan_id}"
-    if len(reconstruction.positions_m) != len(source.scan):
-        what = f"{len(source.scan)} frames, but its reconstruction has {len(reconstruction.positions_m)} positions"
+    if reconstruction.scan_id and source.scan.scan_id and reconstruction.scan_id != source.scan.scan_id:
+        what = f"its reconstruction is of scan {reconstruction.scan_id}"
         raise TrainingError(what, where=where, remedy="give the reconstruction of this scan")
     if not np.isclose(reconstruction.pixel_m, pixel_m, rtol=1e-3, atol=0):
         what = f"object pixel {reconstruction.pixel_m:.4g} m, that of the first scan {pixel_m:.4g} m"
         raise TrainingError(what, where=where, remedy="train on scans of one geometry")
+    if len(source.selected) == 0:
+        raise TrainingError("no frames to train on", where=where, remedy="select frames whose positions are known")
 
 
 def read_counts(
@@ -220,15 +237,15 @@ def read_counts(
     return out.astype(np.uint16) if out.max(initial=0) <= np.iinfo(np.uint16).max else out
 
 
-def measure_normalisation(counts: NDArray[np.uint16] | NDArray[np.float32], reduction_of: int = 256) -> Normalisation:
-    """Normalisation that brings √counts of these frames to mean 0 and deviation 1.
+def measure_normalisation(counts: NDArray[np.uint16] | NDArray[np.float32]) -> Normalisation:
+    """Normalisation that brings √counts of these frames (a few hundred of them are looked at) to mean 0, deviation 1.
 
     Raises
     ------
     TrainingError
         The frames hold no counts.
     """
-    sample = counts[:: max(1, len(counts) // reduction_of)].astype(np.float64)
+    sample = counts[:: max(1, len(counts) // 256)].astype(np.float64)
     mean = float(sample.mean())
     if mean <= 0:
         raise TrainingError("the patterns hold no counts", where="corpus", remedy="check the crop and the bad pixels")

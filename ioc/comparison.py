@@ -6,11 +6,13 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ptychostream.errors import ConfigError, GeometryError
 from ptychostream.plugins.snapshot import Stitched
-from ptychostream.quality import Quality, compare
-from ptychostream.reconstruction_file import read_reconstruction
+
+if TYPE_CHECKING:
+    from ptychostream.quality import Quality
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +53,14 @@ class Comparison:
         GeometryError
             There is nothing on the canvas, or it does not overlap the reference.
         """
+        # Imported here: scikit-image and scipy would cost the IOC a second of its start.
+        from ptychostream.quality import compare
+        from ptychostream.reconstruction_file import read_reconstruction
+
         with self._comparing:
             if not self.reference:
-                raise ConfigError("no reference named", where="SSIMReference", remedy="write a reconstruction's path to it")
+                remedy = "write a reconstruction's path to it"
+                raise ConfigError("no reference named", where="SSIMReference", remedy=remedy)
             stitched = self._stitched()
             if stitched is None or stitched.frames == 0:
                 raise GeometryError("the canvas is empty", where="CompareSSIM", remedy="stream a scan first")

@@ -19,7 +19,10 @@ from softioc import softioc
 from ptychostream.errors import ConfigError
 
 DB_FOLDER = Path(ptychostream.db.__file__).parent
-TEMPLATES = ("plugin", "accounting", "timing", "model", "quality", "scan", "images", "agent", "health")
+GROUPS = ("plugin", "accounting", "dropped", "timing", "model", "quality", "scan", "images", "agent", "health")
+"""What every IOC serves; each a template or a substitutions file of db/."""
+GPU_GROUP = "gpu"
+"""Where the machine has one."""
 SUBSTITUTIONS = ("dropped",)
 LONGEST_PREFIX = 40
 """Record names end at 60 characters; the longest name of ours, with a field, takes the rest."""
@@ -75,17 +78,17 @@ def check_prefix(prefix: str, key: str = "prefix") -> None:
         )
 
 
-def load_templates(prefix: str, macros: Mapping[str, str | int] | None = None, extra: tuple[str, ...] = ()) -> None:
-    """Load every template of db/, and those named in `extra`, with `$(P)$(R)` = `prefix`."""
+def load_group(group: str, prefix: str, macros: Mapping[str, str | int] | None = None) -> None:
+    """Load `<group>.substitutions` or `<group>.template` of db/ with `$(P)$(R)` = `prefix`."""
     check_prefix(prefix)
     text = ",".join(f"{name}={value}" for name, value in {"P": prefix, "R": "", **(macros or {})}.items())
-    for name in (*TEMPLATES, *extra):
-        softioc.dbLoadDatabase(f"{name}.template", str(DB_FOLDER), text)
+    if group not in SUBSTITUTIONS:
+        softioc.dbLoadDatabase(f"{group}.template", str(DB_FOLDER), text)
+        return
     os.environ["EPICS_DB_INCLUDE_PATH"] = str(DB_FOLDER)  # where dbLoadTemplate looks for the template it names
-    for name in SUBSTITUTIONS:
-        path = DB_FOLDER / f"{name}.substitutions"
-        if dbCore.dbLoadTemplate(str(path).encode(), text.encode(), None):
-            raise ConfigError("cannot be loaded", where=path.name, remedy="install ptychostream again")
+    path = DB_FOLDER / f"{group}.substitutions"
+    if dbCore.dbLoadTemplate(str(path).encode(), text.encode(), None):
+        raise ConfigError("cannot be loaded", where=path.name, remedy="install ptychostream again")
 
 
 class _Entry:

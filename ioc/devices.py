@@ -38,15 +38,29 @@ class Dispatcher:
 
     Parameters
     ----------
-    on_error
-        Called with what a handler raised, ours or not: the put itself completes all the same.
+    on_done
+        Called after each put with what its handler raised, ours or not, or None: the put itself completes all the
+        same.
+
+    Notes
+    -----
+    Puts wait until `open`: records process at iocInit, before everything they act on has started.
     """
 
-    def __init__(self, on_error: Callable[[Exception], None], slow_threads: int = 4) -> None:
+    def __init__(self, on_done: Callable[[Exception | None], None], slow_threads: int = 4) -> None:
         self._quick = ThreadPoolExecutor(1, thread_name_prefix="put")
         self._slow = ThreadPoolExecutor(slow_threads, thread_name_prefix="command")
-        self._on_error = on_error
+        self._on_done = on_done
+        self._opened = threading.Event()
         self._closed = threading.Event()
+
+    def open(self) -> None:
+        """Let puts through."""
+        self._opened.set()
+
+    def run_slow(self, action: Callable[[], None]) -> None:
+        """Run `action` in the slow lane, as if a put had asked for it."""
+        self(Slow(lambda _: action()), (None,))
 
     def __call__(
         self,
@@ -67,14 +81,18 @@ class Dispatcher:
         completion: Callable[..., None] | None,
         completion_args: tuple[Any, ...],
     ) -> None:
+        self._opened.wait()
+        failure: Exception | None = None
         try:
             func(*func_args)
         except PtychostreamError as error:
             log.warning("%s", error)
-            self._on_error(error)
-        except Exception as error:  # noqa: BLE001 - a thread's outermost level: logged and shown, never silent
+            failure = error
+        except Exception as error:
             log.exception("a put failed")
-            self._on_error(error)
+            failure = error
+        try:
+            self._on_done(failure)
         finally:
             if completion is not None and not self._closed.is_set():
                 completion(*completion_args)
@@ -82,11 +100,12 @@ class Dispatcher:
     def close(self) -> None:
         """Take no more puts; what is queued is dropped, what runs is not waited for."""
         self._closed.set()
+        self._opened.set()
         self._quick.shutdown(wait=False, cancel_futures=True)
         self._slow.shutdown(wait=False, cancel_futures=True)
 
 
-class _Slow:
+class Slow:
     """A handler for the dispatcher's slow lane."""
 
     slow = True
@@ -122,7 +141,7 @@ def bind(infos: Iterable[RecordInfo], handlers: object, texts: Mapping[str, str]
             continue
         handler: Handler = getattr(handlers, name)
         if info.info.get("python:lane") == "slow":
-            handler = _Slow(handler)
+            handler = Slow(handler)
         _make(info, handler, texts.get(info.name, ""))
         bound.append(info.name)
     return bound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from ptychostream.errors import EngineError, FrameError, GeometryError
 from ptychostream.ioc.model_slot import EngineWish
 from ptychostream.model_file import ModelFile
 from ptychostream.plugins.engines import Engine, create_engine, probe_engines
-from ptychostream.plugins.engines.null import NullEngine
 from ptychostream.preprocessing import Preprocessor
 from ptychostream.stitching import Canvas
 
@@ -29,27 +29,24 @@ class EngineMaker:
     Parameters
     ----------
     cache_dir
-        Where built engines are kept; None: the user's cache folder.
+        Where built engines are kept.
     threads
         Processor cores of a CPU engine; None: all.
     """
 
-    def __init__(self, cache_dir: Path | None, threads: int | None) -> None:
+    def __init__(self, cache_dir: Path, threads: int | None) -> None:
         self._cache_dir = cache_dir
         self._threads = threads
 
     def __call__(self, wish: EngineWish, model: ModelFile | None, contract: ModelContract) -> Engine:
         """See `ptychostream.ioc.model_slot.CreateEngine`."""
-        if wish.name == PLAIN:
-            if contract.input_shape != contract.output_shape:
-                raise EngineError(
-                    f"the model turns {contract.input_shape} into {contract.output_shape}",
-                    where="engine None",
-                    remedy="engine None passes patterns on: load a model with equal shapes, or choose another engine",
-                )
-            return NullEngine(contract.input_shape, wish.batch)
-        if model is None:
-            raise EngineError("no model", where=f"engine {wish.name}", remedy="load a model first")
+        if wish.name == PLAIN and contract.input_shape != contract.output_shape:
+            raise EngineError(
+                f"the model turns {contract.input_shape} into {contract.output_shape}",
+                where="engine None",
+                remedy="engine None passes patterns on: load a model with equal shapes, or choose another engine",
+            )
+        warm_up(contract)
         return create_engine(
             wish.name,
             model,
@@ -57,6 +54,7 @@ class EngineMaker:
             precision=wish.precision,
             cache_dir=self._cache_dir,
             threads=self._threads,
+            shape=contract.input_shape,
         )
 
     def thread_bound(self, name: str) -> bool:
@@ -64,6 +62,12 @@ class EngineMaker:
         if name == "Auto":
             name = next((status.name for status in probe_engines() if status.available), name)
         return name in _THREAD_BOUND
+
+
+def default_cache() -> Path:
+    """The user's folder for built engines (XDG base directory specification)."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "ptychostream" / "engines"
 
 
 def plain_contract(shape: tuple[int, int], pixel_m: float) -> ModelContract:

@@ -32,6 +32,7 @@ class Operating:
     scan_frames: int = 0
     counter_offset: int = 0
     model_file: str = ""
+    max_latency_ms: float = 0.0
 
 
 @dataclass
@@ -88,12 +89,20 @@ class Handlers:
         self._parts.operating.counter_offset = int(value) - self._parts.pipeline.snapshot().received
         self._refresh()
 
+    def reset_counters(self, value: int) -> None:
+        def reset() -> None:
+            self._parts.pipeline.reset_counters()
+            self._parts.operating.counter_offset = 0
+
+        self._command("ResetCounters", value, reset)
+
     def queue_size(self, value: int) -> None:
         self._parts.pipeline.configure(queue_size=int(value))
         self._refresh()
 
     def max_latency(self, value: float) -> None:
         self._parts.pipeline.configure(max_latency_s=float(value) / 1e3)
+        self._parts.operating.max_latency_ms = float(value)
         self._refresh()
 
     def batch_size(self, value: int) -> None:
@@ -159,6 +168,9 @@ class Handlers:
 
     def reset_stitch(self, value: int) -> None:
         def reset() -> None:
+            snapshot = self._parts.pipeline.snapshot()
+            if snapshot.scan and not snapshot.scan_active:
+                self._parts.pipeline.start_scan(snapshot.scan)  # a scan of that name may come again
             self._parts.pipeline.reset()
             self._parts.images.serve()
 

@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pvaccess as pva
 from numpy.typing import NDArray
 
+from ptychostream.ioc import preflight
 from ptychostream.plugins.snapshot import LatestPatch, Snapshot, Stitched
 from ptychostream.pva.ntndarray import build
 
@@ -118,23 +119,34 @@ class ImageServer:
         self._patch_shown: LatestPatch | None = None
         self._patches = 0
         self._serving = threading.Lock()
-        self._server = pva.PvaServer()
-        for name in self._names.values():
-            self._server.addRecordWithAs(name, pva.NtNdArray(), _READ_LEVEL, "READONLY", None)
-        self._server.initAs(str(access[0]), access[1])
-        self._server.start()
+        self._access = access
+        self._server: Any = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="images", daemon=True)
 
+    @property
+    def running(self) -> bool:
+        """Whether images are served."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
+        """Open the channels. After iocInit: the records' own PVA server takes the port that was asked for."""
+        preflight.use_free_port_for_images()
+        self._server = pva.PvaServer()
+        for name in self._names.values():
+            self._server.addRecordWithAs(name, pva.NtNdArray(), _READ_LEVEL, "READONLY", None)
+        path, macros = self._access
+        self._server.initAs(str(path), macros)
+        self._server.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, serve what is newest a last time, and close the channels."""
+        """End the thread, serve what is newest, and close the channels."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._server.stop()
+            self.serve()
+            self._server.stop()
 
     def serve(self) -> None:
         """Serve what changed since the last call."""
@@ -187,7 +199,7 @@ class ImageServer:
             try:
                 self.serve()
                 self.failure = ""
-            except Exception as error:  # noqa: BLE001 - the thread's outermost loop: counted in the status, tried again
+            except Exception as error:
                 if str(error) != self.failure:
                     log.exception("the images could not be served")
                 self.failure = str(error)

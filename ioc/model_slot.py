@@ -55,6 +55,7 @@ class Live:
     contract: ModelContract
     engine: str
     engine_version: str
+    reason: str
     precision: str
     batch: int
     since: float
@@ -74,7 +75,9 @@ class CreateEngine(Protocol):
     def __call__(self, wish: EngineWish, model: ModelFile | None, contract: ModelContract) -> Engine: ...
 
 
-Swap = Callable[[Callable[[], Engine], ModelContract, str], "Future[str]"]
+EngineFactory = Callable[[], Engine]
+
+Swap = Callable[[EngineFactory, ModelContract, str], "Future[str]"]
 """(factory, contract, engine name) → done when the engine has taken over; `Pipeline.swap_engine`'s shape."""
 
 
@@ -103,7 +106,7 @@ class ModelSlot:
         swap: Swap,
         plain_contract: ModelContract,
         *,
-        wish: EngineWish = EngineWish(),  # noqa: B008 - frozen
+        wish: EngineWish = EngineWish(),
         directory: Path | None = None,
         max_bytes: int = MAX_BYTES,
         on_change: Callable[[], None] = lambda: None,
@@ -194,9 +197,8 @@ class ModelSlot:
         base = self._directory.resolve() if self._directory is not None else Path.cwd()
         staged = (base / path).resolve()
         if self._directory is not None and not staged.is_relative_to(base):
-            raise ModelError(
-                "lies outside the models folder", where=str(path), remedy=f"copy the model into {base} and name it there"
-            )
+            remedy = f"copy the model into {base} and name it there"
+            raise ModelError("lies outside the models folder", where=str(path), remedy=remedy)
         return staged
 
     def _install(self, model: ModelFile | None, wish: EngineWish) -> None:
@@ -224,7 +226,16 @@ class ModelSlot:
             raise
         engine = built[0]
         self.wish = wish
-        self.live = Live(model, contract, engine.name, engine.version, engine.precision, engine.batch, time.time())
+        self.live = Live(
+            model=model,
+            contract=contract,
+            engine=engine.name,
+            engine_version=engine.version,
+            reason=f"{engine.device}: {engine.reason}",
+            precision=engine.precision,
+            batch=engine.batch,
+            since=time.time(),
+        )
         self._tell(SlotState.LIVE, f"{contract.name} runs on {engine.name} {engine.version} ({engine.precision})")
 
     def _reported(self, doing: str) -> _Reported:

@@ -139,7 +139,8 @@ class PositionDesk:
 
     def _make(self) -> PositionSource:
         if self.name not in POSITION_SOURCES:
-            raise ConfigError(f"position source {self.name!r}", where="PositionSource", remedy=f"use {POSITION_SOURCES}")
+            remedy = f"use one of {', '.join(POSITION_SOURCES)}"
+            raise ConfigError(f"position source {self.name!r}", where="PositionSource", remedy=remedy)
         if self.name == "attributes":
             return AttributePositions(self.x_attribute, self.y_attribute, self._axes)
         if self.name == "route":

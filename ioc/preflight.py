@@ -6,20 +6,40 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pvaccess as pva
 
 from ptychostream.errors import StreamError
+from ptychostream.ioc.database import check_prefix
 
 log = logging.getLogger(__name__)
 
 _PORTS = (
-    # what serves, the variable that sets its port (the first that is set counts), EPICS's default
+    # what serves, the variables that set its port (the first that is set counts), its interfaces
     ("Channel Access", ("EPICS_CAS_SERVER_PORT", "EPICS_CA_SERVER_PORT"), "EPICS_CAS_INTF_ADDR_LIST"),
     ("PV Access", ("EPICS_PVAS_SERVER_PORT", "EPICS_PVA_SERVER_PORT"), "EPICS_PVAS_INTF_ADDR_LIST"),
 )
 _OTHER_IOC_S = 0.5
+
+
+@contextmanager
+def checked(prefix: str) -> Iterator[None]:
+    """Check prefix and ports before the block, and while it runs ask the network whether the prefix is free.
+
+    Raises
+    ------
+    ConfigError, StreamError
+        See the functions below; the last at the block's end.
+    """
+    check_prefix(prefix)
+    check_ports(os.environ)
+    with ThreadPoolExecutor(1) as pool:
+        free = pool.submit(check_prefix_is_free, prefix)
+        yield
+        free.result()
 
 
 def check_ports(environment: Mapping[str, str]) -> None:
@@ -76,7 +96,9 @@ def check_prefix_is_free(prefix: str) -> None:
     except pva.PvaException:
         return  # nobody answers
     raise StreamError(
-        f"another IOC serves {prefix}HEARTBEAT", where="prefix", remedy="end that IOC, or give this one another --prefix"
+        f"another IOC serves {prefix}HEARTBEAT",
+        where="prefix",
+        remedy="end that IOC, or give this one another --prefix",
     )
 
 

@@ -66,6 +66,13 @@ class Records:
         for name, value in values.items():
             self.put(name, value)
 
+    def reset_command(self, name: str) -> None:
+        """Put a command back to 0 without processing it; clients see it."""
+        info = self._infos[name]
+        kind, code = _NUMBERS[info.type]
+        buffer = kind(0)
+        db_put_field_process(info.name, code, addressof(buffer), 1, False)
+
     def get(self, name: str) -> Value:
         """The record's value; a waveform of characters as text."""
         info = self._infos[name]

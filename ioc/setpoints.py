@@ -81,4 +81,5 @@ class Start:
             raise self._bad(name) from None
 
     def _bad(self, name: str) -> ConfigError:
-        return ConfigError(f"{name} = {self.texts[name]!r}", where="autosave file", remedy="correct or remove that line")
+        remedy = "correct or remove that line"
+        return ConfigError(f"{name} = {self.texts[name]!r}", where="autosave file", remedy=remedy)

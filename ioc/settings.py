@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from ptychostream.model_file import MAX_BYTES
 from ptychostream.plugins.pipeline import PipelineSettings
 from ptychostream.positions import AxisConfig
 
-ENGINES = ("Auto", "OpenVINO", "ONNXRuntime", "Torch", "TensorRT", "None")
+ENGINES = ("Auto", "TensorRT", "TorchCUDA", "OpenVINO", "ONNXRuntime", "Torch", "None")
 """States of the record Engine, in order."""
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float16", "int8")
 """States of the record Precision, in order."""
@@ -71,13 +71,13 @@ class ModelSettings(Settings):
 class EngineSettings(Settings):
     """The inference engine."""
 
-    name: Literal["Auto", "OpenVINO", "ONNXRuntime", "Torch", "TensorRT", "None"] = "Auto"
+    name: Literal["Auto", "TensorRT", "TorchCUDA", "OpenVINO", "ONNXRuntime", "Torch", "None"] = "Auto"
     precision: Literal["auto", "float32", "tf32", "bfloat16", "float16", "int8"] = "auto"
     cache_dir: Path | None = None
     """Where built engines are kept; the user's cache folder by default."""
     threads: int | None = Field(None, ge=1)
     """Processor cores that a CPU engine may use."""
-    frame_shape: tuple[int, int] = (128, 128)
+    frame_shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (128, 128)
     """[H, W] of a frame for engine None without a model."""
     pixel_m: float = Field(10e-9, gt=0)
     """Canvas pixel for engine None without a model, metres."""

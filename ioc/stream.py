@@ -19,7 +19,7 @@ from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 
 log = logging.getLogger(__name__)
 
-_IDLE_WORDS = frozenset({"", "0", "idle", "done", "no", "off", "false", "inactive", "complete", "completed", "finished"})
+_IDLE_WORDS = frozenset({"", "0", "idle", "done", "no", "off", "false", "inactive", "complete", "finished"})
 
 
 @dataclass(frozen=True)

@@ -82,10 +82,12 @@ def slot_values(slot: ModelSlot, now: float) -> dict[str, Value]:
         "ModelVersion_RBV": live.contract.name if live else "",
         "ModelSHA_RBV": live.sha256 if live else "",
         "ModelFile_RBV": live.path if live else "",
+        "PixelSize_RBV": 1e9 * live.contract.object_pixel_m if live else 0.0,
         "ModelAge_RBV": max(0.0, math.floor(now - live.since)) if live else 0.0,
         "PreviousModel_RBV": slot.previous.contract.name if slot.previous else "",
         "Engine_RBV": ENGINES.index(slot.wish.name),
         "EngineName_RBV": f"{live.engine} {live.engine_version}".strip() if live else "",
+        "EngineReason_RBV": live.reason if live else "",
         "Precision_RBV": live.precision if live else "",
         "BatchSize_RBV": live.batch if live else slot.wish.batch,
     }

@@ -91,6 +91,8 @@ class Receiver:
         self._thread.join()
 
     def _connection_changed(self, connected: bool) -> None:
+        if connected == self._connected:  # pvaccess also tells the state that already was
+            return
         self._connected = connected
         _log.info("%s %s", self._settings.channel, "connected" if connected else "disconnected")
         self._on_connect(connected)

@@ -14,6 +14,9 @@ _TARGET_BLOCK_BYTES = 8192
 _SMALLEST_BLOCK = 128
 MULTIPLE = 8
 """A block holds a multiple of this many elements; what is left over is stored as it is."""
+_BYTES = numba.types.Array(numba.uint8, 1, "C", readonly=True)
+# Compiled on import: the first frame must not wait for it.
+_SIGNATURE = numba.void(_BYTES, numba.int64, numba.uint8[::1])
 
 
 def default_block(itemsize: int) -> int:
@@ -58,7 +61,7 @@ def _transpose(x: np.uint64) -> np.uint64:
     return x ^ t ^ (t << np.uint64(28))
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(_SIGNATURE, nogil=True, cache=True)
 def _shuffle(block: NDArray[np.uint8], itemsize: int, out: NDArray[np.uint8]) -> None:
     row = block.size // itemsize // 8
     for byte in range(itemsize):
@@ -72,7 +75,7 @@ def _shuffle(block: NDArray[np.uint8], itemsize: int, out: NDArray[np.uint8]) ->
                 out[(byte * 8 + bit) * row + group] = np.uint8((bits >> np.uint64(8 * bit)) & np.uint64(255))
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(_SIGNATURE, nogil=True, cache=True)
 def _unshuffle(block: NDArray[np.uint8], itemsize: int, out: NDArray[np.uint8]) -> None:
     row = block.size // itemsize // 8
     for byte in range(itemsize):

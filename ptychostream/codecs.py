@@ -136,8 +136,13 @@ def _take(codec: str, payload: memoryview, at: int, size: int) -> memoryview:
     return payload[at : at + size]
 
 
+def _nothing_left(codec: str, size: int) -> None:
+    if size:
+        _refuse(codec, f"{size} bytes too many")
+
+
 def _decode_bslz4(payload: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    at, block = _bslz4_header(payload, _size(shape, dtype), dtype.itemsize)
+    at, block = _bslz4_header(payload, math.prod(shape), dtype.itemsize)
     out = np.empty(_size(shape, dtype), np.uint8)
     done = 0
     for elements in bitshuffle.block_lengths(math.prod(shape), block):
@@ -150,18 +155,19 @@ def _decode_bslz4(payload: memoryview, shape: tuple[int, ...], dtype: np.dtype[A
         done += size
     left = len(out) - done
     out[done:] = np.frombuffer(_take("bslz4", payload, at, left), np.uint8)
-    if at + left != len(payload):
-        _refuse("bslz4", f"{len(payload) - at - left} bytes too many")
+    _nothing_left("bslz4", len(payload) - at - left)
     return out.view(dtype).reshape(shape)
 
 
-def _bslz4_header(payload: memoryview, size: int, itemsize: int) -> tuple[int, int]:
+def _bslz4_header(payload: memoryview, elements: int, itemsize: int) -> tuple[int, int]:
     """Where the blocks begin, and the elements in each.
 
     Without the HDF5 header the payload begins with a block's length, which is never zero; with it,
-    with the upper half of the whole's size, which always is.
+    with the upper half of the whole's size, which always is. Too few elements for a block are bare.
     """
-    if len(payload) < _HDF5_HEADER.size or any(payload[:4]):
+    size = elements * itemsize
+    bare = any(payload[:4]) if elements >= bitshuffle.MULTIPLE else len(payload) == size
+    if bare or len(payload) < _HDF5_HEADER.size:
         return 0, bitshuffle.default_block(itemsize)
     total, block_bytes = _HDF5_HEADER.unpack_from(payload)
     if total != size:
@@ -201,6 +207,7 @@ def _decode_lz4hdf5(payload: memoryview, shape: tuple[int, ...], dtype: np.dtype
         at += length
         # The filter stores a block that LZ4 cannot shrink as it is.
         parts.append(data if length == wanted else _lz4_block("lz4hdf5", data, wanted))
+    _nothing_left("lz4hdf5", len(payload) - at)
     return _as_array("lz4hdf5", parts[0] if len(parts) == 1 else b"".join(parts), shape, dtype)
 
 
@@ -245,6 +252,7 @@ def _decode_zlib(payload: memoryview, shape: tuple[int, ...], dtype: np.dtype[An
         _refuse("zlib", str(error))
     if not stream.eof:
         _refuse("zlib", f"truncated, or more than the {_size(shape, dtype)} bytes of {shape} {dtype}")
+    _nothing_left("zlib", len(stream.unused_data))
     return _as_array("zlib", data, shape, dtype)
 
 

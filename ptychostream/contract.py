@@ -56,8 +56,8 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     crop: tuple[int, int, int, int] | None = None
-    bin: int = Field(1, ge=1)
-    rot90: int = Field(0, ge=0, le=3)
+    bin: int = Field(default=1, ge=1)
+    rot90: int = Field(default=0, ge=0, le=3)
     flip_lr: bool = False
     flip_ud: bool = False
     fftshift: bool = False

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import constants
 
 from ptychostream.atomic import temporary_beside
 from ptychostream.errors import DatasetError, ScanFileError
+from ptychostream.geometry import object_pixel_m
 from ptychostream.safe_pickle import load_arrays
 from ptychostream.scan import Scan
 from ptychostream.scan_files import open_scan
@@ -146,7 +146,7 @@ def fetch(
         say(f"converting {dataset.name}")
         scan, extra = dataset.convert(member, dataset)
         temporary = temporary_beside(path)
-        write_scan(temporary, scan, **extra)
+        write_scan(temporary, scan, extra=extra)
         temporary.replace(path)
     return path
 
@@ -249,7 +249,7 @@ def convert_26id_247(data: bytes, dataset: Dataset) -> tuple[Scan, dict[str, NDA
     if shapes != ((frames, height, width), (frames, 2), (frames, 2), (1, 1, 3, height, width)):
         raise DatasetError(f"arrays of shapes {shapes}", where=dataset.member, remedy="fetch the dataset again")
     energy_ev, distance_m, detector_pixel_m = 10_000.0, 0.900, 55e-6
-    pixel_m = constants.h * constants.c / (energy_ev * constants.e) * distance_m / (width * detector_pixel_m)
+    pixel_m = object_pixel_m(energy_ev, distance_m, detector_pixel_m, width)
     middle = (true.min(axis=0).astype(np.float64) + true.max(axis=0)) / 2
     positions, nominal_m = (((pairs - middle) * pixel_m)[:, ::-1] for pairs in (true, nominal))
     counts = np.fft.fftshift(patterns, axes=(1, 2))
@@ -260,7 +260,7 @@ def convert_26id_247(data: bytes, dataset: Dataset) -> tuple[Scan, dict[str, NDA
         energy_ev=energy_ev,
         distance_m=distance_m,
         detector_pixel_m=detector_pixel_m,
-        bad_pixels=~counts.any(axis=0),
+        bad_pixels=np.logical_not(counts.any(axis=0)),
         probe=probe[0, 0, :1].astype(np.complex64),
         metadata=dataset.metadata,
     )

@@ -166,7 +166,6 @@ class FrameIds:
         """Whether a frame taken before the last wrap or reset belongs there rather than here."""
         return (
             self._low_before <= before < self._base
-            and before > self._high - WINDOW
             and before not in self._times
             and abs(self._high - before) < abs(self._high - unwrapped)
         )

@@ -33,6 +33,7 @@ class GuardedFile(io.FileIO):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.error: OSError | None = None
+        self._promised = 0
         super().__init__(path, "rb+", opener=_open_or_create)
         if os.name == "posix":
             try:
@@ -50,12 +51,18 @@ class GuardedFile(io.FileIO):
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
         size = len(view)
+        self._promised = max(self._promised, self.tell() + size)
         while self.error is None and view:
             try:
                 view = view[super().write(view) or 0 :]
             except OSError as error:
                 self.error = error
         return size
+
+    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        """The end is where HDF5 believes it, whatever reached the disk."""
+        place = super().seek(position, whence)
+        return max(place, self._promised) if whence == os.SEEK_END else place
 
     def truncate(self, size: int | None = None) -> int:
         if self.error is None:
@@ -70,8 +77,12 @@ class GuardedFile(io.FileIO):
 def hdf5_output(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """A new HDF5 file to write into. Raises OSError at the end of the block when a write failed."""
     with GuardedFile(path) as guarded:
-        with h5py.File(guarded, "w") as file:
-            yield file
+        try:
+            with h5py.File(guarded, "w") as file:
+                yield file
+        except (OSError, RuntimeError):  # HDF5 stumbling over what the disk did not take
+            guarded.check()
+            raise
         guarded.check()
 
 

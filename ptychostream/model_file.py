@@ -104,8 +104,7 @@ def load_model(path: str | Path, max_bytes: int = MAX_BYTES, sidecar: bool = Tru
 def parse_model(data: bytes, path: Path, sidecar: bytes | None = None) -> ModelFile:
     """`load_model` for bytes that are at hand; `path` is named in errors, `sidecar` is a contract as JSON."""
     where = str(path)
-    model = _parse_onnx(data, where)
-    opset = _opset(model, where)
+    model, opset = _parse_onnx(data, where)
     _check_weights(model, where)
     contract = _contract(model, path, sidecar)
     counts, dose = _inputs(model, where)
@@ -128,7 +127,7 @@ def parse_model(data: bytes, path: Path, sidecar: bytes | None = None) -> ModelF
 
 
 def check_golden(contract: ModelContract, infer: Infer) -> float:
-    """Run the golden pair through `infer`.
+    """Run the golden pair through `infer`, frame by frame, so that any batch size will do.
 
     Returns
     -------
@@ -145,7 +144,9 @@ def check_golden(contract: ModelContract, infer: Infer) -> float:
     where = f"golden pair of {contract.name}"
     remedy = "this engine runs this model wrongly, or the file was changed: try another engine, export again"
     expected = contract.golden.phase.unpack().astype(np.float32)
-    phase = infer(contract.golden.counts.unpack().astype(np.float32), contract.golden.dose_scale)
+    counts = contract.golden.counts.unpack().astype(np.float32)
+    # Copied, as an engine may return a view of its own buffer.
+    phase = np.concatenate([infer(counts[i : i + 1], contract.golden.dose_scale).copy() for i in range(len(counts))])
     if phase.shape != expected.shape:
         raise ModelError(f"output has shape {phase.shape}, not {expected.shape}", where=where, remedy=remedy)
     rms = float(np.sqrt(np.mean(np.square(phase.astype(np.float64) - expected))))
@@ -193,23 +194,27 @@ def _read(path: Path, max_bytes: int) -> bytes:
     return data
 
 
-def _parse_onnx(data: bytes, where: str) -> onnx.ModelProto:
-    model = onnx.ModelProto()
+def _parse_onnx(data: bytes, where: str) -> tuple[onnx.ModelProto, int]:
+    """The model and its opset."""
+    remedy = "export the model again, as one ONNX file"
     try:
-        model.ParseFromString(data)
+        model = onnx.ModelProto.FromString(data)
     except DecodeError as error:
-        raise ModelError("not an ONNX model", where=where, remedy="export the model as ONNX") from error
-    if not model.graph.node:
-        raise ModelError("not an ONNX model: it has no graph", where=where, remedy="export the model as ONNX")
+        raise ModelError("not an ONNX model", where=where, remedy=remedy) from error
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
+    if opset is None or not model.graph.node:
+        raise ModelError("not an ONNX model: no graph, or no opset", where=where, remedy=remedy)
+    if opset not in OPSETS:
+        what = f"opset {opset} is outside {OPSETS.start} to {OPSETS.stop - 1}"
+        raise ModelError(what, where=where, remedy="export the model with opset 17")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
-        remedy = "save it as one file (onnx.save(model, path, save_as_external_data=False))"
         raise ModelError("its weights lie in another file", where=where, remedy=remedy)
     try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        onnx.checker.check_model(data, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         what = f"not a valid ONNX model: {str(error).strip().splitlines()[0]}"
-        raise ModelError(what, where=where, remedy="export the model again") from error
-    return model
+        raise ModelError(what, where=where, remedy=remedy) from error
+    return model, int(opset)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -222,14 +227,6 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
             for subgraph in (attribute.g, *attribute.graphs):
                 yield from _tensors(subgraph)
-
-
-def _opset(model: onnx.ModelProto, where: str) -> int:
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    if opset not in OPSETS:
-        what = f"opset {opset} is outside {OPSETS.start} to {OPSETS.stop - 1}"
-        raise ModelError(what, where=where, remedy="export the model with opset 17")
-    return int(opset)
 
 
 def _check_weights(model: onnx.ModelProto, where: str) -> None:

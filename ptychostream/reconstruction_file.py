@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from ptychostream.atomic import atomic_path
 from ptychostream.errors import ScanFileError
@@ -57,7 +58,7 @@ def _write(file: h5py.File, reconstruction: Reconstruction) -> None:
     entry = file.create_group("entry")
     entry.attrs["NX_class"] = "NXentry"
     for name, (dtype, _, unit) in _ARRAYS.items():
-        array = np.asarray(getattr(reconstruction, name), dtype=dtype)
+        array: NDArray[Any] = np.asarray(getattr(reconstruction, name), dtype=dtype)
         dataset = entry.create_dataset(name, data=array)
         if unit:
             dataset.attrs["units"] = unit
@@ -117,9 +118,9 @@ def _check_kind(file: h5py.File, where: str) -> None:
         )
 
 
-def _array(entry: h5py.Group, name: str, where: str) -> Any:
+def _array(entry: h5py.Group, name: str, where: str) -> NDArray[Any]:
     dtype, dimensions, _ = _ARRAYS[name]
-    array = entry[name][()]
+    array: NDArray[Any] = entry[name][()]
     if array.ndim != dimensions or array.dtype != np.dtype(dtype):
         raise ScanFileError(
             f"{name} is {array.dtype} with {array.ndim} dimensions, not {np.dtype(dtype)} with {dimensions}",

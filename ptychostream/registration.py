@@ -7,6 +7,7 @@ constant phase, and a phase ramp. Nothing else is fitted.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,11 @@ MIN_PIXELS = 64
 MIN_WEIGHT = 0.1
 
 _IDENTITY_PX = 1e-2
-_ITERATIONS = 12
+_STEP_PX = 2e-3
+_ITERATIONS = 10
+
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ def fit_plane(phasor: NDArray[np.complex128], mask: NDArray[np.bool_]) -> NDArra
     for _ in range(_ITERATIONS):
         step = inverse @ np.angle(values * np.exp(-1j * (design @ coefficients)))
         coefficients += step
-        if np.abs(step).max() < 1e-9:
+        if np.abs(step).max() < 1e-7:
             break
     grid_rows, grid_columns = np.ogrid[: shape[0], : shape[1]]
     plane: NDArray[np.float64] = (
@@ -186,37 +191,29 @@ def _register(
     """(rows, columns) to move the sampling of `source` by."""
     moved, moved_mask = source.sample((0.0, 0.0), box)
     coarse = _coarse_shift(moved, moved_mask, target, known)
-    flat_target = target * np.exp(-1j * fit_plane(target, known))
-    target_phase = np.angle(smooth(flat_target, known, 1.0))
-    gradient = np.stack(np.gradient(target_phase))
     inner = ndimage.binary_erosion(known, iterations=2) if known.sum() > 20 * MIN_PIXELS else known
-    shift = np.array(coarse, dtype=np.float64)
+    flat_target = target * np.exp(-1j * fit_plane(target, known))
+    gradient = np.gradient(np.angle(smooth(flat_target, known, 1.0)))
+    rows, columns = np.indices(known.shape)
+    terms = np.stack([*gradient, np.ones(known.shape), rows - rows.mean(), columns - columns.mean()], axis=-1)
+    moved, moved_mask = source.sample(coarse, box)
+    difference = moved * np.conj(flat_target)
+    unplaned = np.conj(flat_target) * np.exp(-1j * fit_plane(difference, known & moved_mask))
+    shift = np.array(coarse)
     for _ in range(_ITERATIONS):
-        moved, moved_mask = source.sample((shift[0], shift[1]), box)
         common = inner & moved_mask
         if common.sum() < MIN_PIXELS:
             return coarse
-        difference = moved * np.conj(flat_target)
-        difference = smooth(
-            difference * np.exp(-1j * fit_plane(difference, known & moved_mask)), known & moved_mask, 1.0
-        )
-        rows, columns = np.nonzero(common)
-        design = np.stack(
-            [
-                gradient[0][common],
-                gradient[1][common],
-                np.ones(rows.size),
-                rows - rows.mean(),
-                columns - columns.mean(),
-            ],
-            axis=1,
-        )
-        step = np.linalg.lstsq(design, np.angle(difference[common]), rcond=None)[0][:2]
+        residual = np.angle(smooth(moved * unplaned, known & moved_mask, 1.0))[common]
+        design = terms[common]
+        # What is left of the plane is solved for beside the step, so that it does not pass for one.
+        step = (np.linalg.pinv(design.T @ design) @ (design.T @ residual))[:2]
         shift -= np.clip(step, -1.0, 1.0)
         if not np.isfinite(shift).all() or np.abs(shift).max() > MAX_SHIFT_PX:
             return coarse
-        if np.abs(step).max() < 1e-3:
+        if np.abs(step).max() < _STEP_PX:
             break
+        moved, moved_mask = source.sample((float(shift[0]), float(shift[1])), box)
     return float(shift[0]), float(shift[1])
 
 
@@ -268,7 +265,7 @@ def _both(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
     return pair
 
 
-def _window(values: NDArray[np.generic], start: list[int], shape: tuple[int, ...]) -> NDArray[np.generic]:
+def _window(values: NDArray[Scalar], start: list[int], shape: tuple[int, ...]) -> NDArray[Scalar]:
     """`values[start : start + shape]`, zeros (False) beyond its edges."""
     window = np.zeros(shape, values.dtype)
     lower = [max(0, -first) for first in start]

@@ -198,9 +198,13 @@ class ScanWriter:
         self._flush()
         disk = self._disk
         self._release()
-        if disk is not None:
-            disk.check()
-        publish(self.partial, self.path)
+        try:
+            if disk is not None:
+                disk.check()
+            publish(self.partial, self.path)
+        except OSError:
+            self.partial.unlink(missing_ok=True)
+            raise
 
     def _release(self) -> None:
         file, disk = self._file, self._disk
@@ -218,7 +222,8 @@ class ScanWriter:
         """Run `action`; a failing disk removes the partial file and is told in our words."""
         try:
             return action()
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError) as failure:
+            error = (self._disk and self._disk.error) or failure
             self.abort()
             cause = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             raise self._error(
@@ -240,8 +245,14 @@ _COLUMNS: tuple[tuple[str, str, dict[str, str]], ...] = (
 )
 
 
-def write_scan(path: str | os.PathLike[str], scan: Scan, *, codec: str = "bslz4", **extra: NDArray[Any]) -> None:
-    """Write a whole `scan` to `path`; unknown times are written as 0. Raises ScanFileError."""
+def write_scan(
+    path: str | os.PathLike[str],
+    scan: Scan,
+    *,
+    codec: str = "bslz4",
+    extra: Mapping[str, NDArray[Any]] | None = None,
+) -> None:
+    """Write a whole `scan` to `path`, as `ScanWriter`; unknown times are written as 0. Raises ScanFileError."""
     first = scan.counts[0]
     ids = scan.frame_ids if scan.frame_ids is not None else np.arange(len(scan), dtype=np.int64)
     times = scan.times if scan.times is not None else np.zeros(len(scan))

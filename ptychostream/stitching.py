@@ -283,7 +283,8 @@ def _quantise_weight(patch_weight: NDArray[np.generic]) -> NDArray[np.int32]:
             where="canvas",
             remedy="export the model again, or weight evenly with ones",
         )
-    return np.rint(weight / weight.max() * kernels.WEIGHT_STEPS).astype(np.int32)
+    quantised: NDArray[np.int32] = np.rint(weight / weight.max() * kernels.WEIGHT_STEPS).astype(np.int32)
+    return quantised
 
 
 def _peak(value: NDArray[np.int64]) -> int:

@@ -126,8 +126,7 @@ class Beamline:
             Detector(settings.image_channel) as self._detector,
         ):
             self._put_setpoints()
-            self._records.on_command("Start", self._start)
-            self._records.on_command("Abort", self._interrupt.set)
+            self._records.watch({"Start": self._start, "Abort": self._interrupt.set})
             if on_serving is not None:
                 on_serving(f"scan records {settings.prefix}, frames on {settings.image_channel}")
             number = self._first_number

@@ -15,6 +15,8 @@ import struct
 import termios
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from ptychostream.errors import StreamError
@@ -25,7 +27,7 @@ QUIET_S = 0.5
 POLL_S = 0.05
 
 # struct tcp_info of linux/tcp.h: 8 bytes of state, then unsigned ints
-_LAST_DATA_SENT, _LAST_DATA_RECEIVED = 8 + 4 * 9, 8 + 4 * 11
+_SINCE = (8 + 4 * 9, 8 + 4 * 11)  # tcpi_last_data_sent and tcpi_last_data_recv, milliseconds
 
 
 class Connection(NamedTuple):
@@ -49,22 +51,32 @@ def connections() -> list[Connection]:
             "this system does not tell who is connected", where="PVA server", remedy="wait for a PV: --wait-for PV"
         )
     ports, accepted = set(), []
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - not files
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as one:
-            if one.type != socket.SOCK_STREAM or one.family not in (socket.AF_INET, socket.AF_INET6):
-                continue
-            port = one.getsockname()[1]
-            if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    for own in _sockets():
+        with own:
+            port = own.getsockname()[1]
+            if own.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 ports.add(port)
                 continue
-            one.getpeername()
-            info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64)
-            sent, received = (
-                struct.unpack_from("I", info, at)[0] / 1e3 for at in (_LAST_DATA_SENT, _LAST_DATA_RECEIVED)
-            )
-            unsent = struct.unpack("i", fcntl.ioctl(one.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]
-            accepted.append((port, Connection(received, sent, unsent)))
+            with contextlib.suppress(OSError):  # closed by the other side meanwhile
+                own.getpeername()
+                info = own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64)
+                sent, received = (struct.unpack_from("I", info, at)[0] / 1e3 for at in _SINCE)
+                unsent = struct.unpack("i", fcntl.ioctl(own.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]
+                accepted.append((port, Connection(received, sent, unsent)))
     return [connection for port, connection in accepted if port in ports]
+
+
+def _sockets() -> Iterator[socket.socket]:
+    """Duplicates of this process's TCP sockets, to be closed by the caller."""
+    folder = Path("/proc/self/fd")
+    for link in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if link.readlink().name.startswith("socket:"):
+                own = socket.socket(fileno=os.dup(int(link.name)))
+                if own.type == socket.SOCK_STREAM and own.family in (socket.AF_INET, socket.AF_INET6):
+                    yield own
+                else:
+                    own.close()
 
 
 def wait_for_client(stop: threading.Event, timeout_s: float | None = None) -> bool:

@@ -68,7 +68,7 @@ class Simulation(Settings):
     @property
     def pixel_m(self) -> float:
         """Object pixel, metres."""
-        return object_pixel_m(wavelength_m(self.energy_ev), self.distance_m, self.size, self.detector_pixel_m)
+        return object_pixel_m(self.energy_ev, self.distance_m, self.detector_pixel_m, self.size)
 
 
 @dataclass(frozen=True)

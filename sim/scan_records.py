@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from importlib.resources import files
@@ -21,7 +21,9 @@ import pvaccess as pva
 from ptychostream.errors import StreamError
 
 START_TIMEOUT_S = 30.0
-_POLL_S = 0.1
+_PROBE_S = 0.3
+_COMMAND_POLL_S = 0.05
+_COMMANDS_QUEUED = 16
 _TIMEOUT_S = 5.0
 _STRING_CHARACTERS = 39
 
@@ -46,7 +48,7 @@ class ScanRecords:
         macros = f"P={prefix},DET={image_channel},POINTS={points}"
         database = files("ptychostream.db") / "beamline.db"
         names = re.findall(r'^record\(\w+, "\$\(P\)(\w+)"\)', database.read_text(encoding="utf-8"), re.MULTILINE)
-        self._channels = {name: pva.Channel(prefix + name, pva.PVA) for name in names}
+        self._channels: dict[str, pva.Channel] = {}
         environment = dict(os.environ)
         if ca_port is not None:
             environment["EPICS_CAS_SERVER_PORT"] = str(ca_port)
@@ -59,9 +61,12 @@ class ScanRecords:
             stderr=subprocess.STDOUT,
             env=environment,
         )
-        self._monitored: list[pva.Channel] = []
+        self._watched: list[tuple[pva.Channel, pva.PvObjectQueue, Callable[[], None]]] = []
+        self._watcher: threading.Thread | None = None
+        self._closing = threading.Event()
         try:
             self._wait_until_up()
+            self._connect(names)
         except BaseException:
             self.close()
             raise
@@ -73,23 +78,22 @@ class ScanRecords:
                 raise self._error(f"the IOC ended with {self._ioc.returncode}:\n{self._output()}")
             if time.monotonic() > deadline:
                 raise self._error(f"the IOC does not answer within {START_TIMEOUT_S:g} s:\n{self._output()}")
+            # a new channel each time: an old one searches less and less often
+            probe = pva.Channel(self.prefix + "Start", pva.PVA)
+            probe.setTimeout(_PROBE_S)
             try:
-                self._connect(timeout_s=0.5)
-                break
+                probe.get("field(value)")
+                return
             except pva.PvaException:
-                time.sleep(_POLL_S)
+                continue
+
+    def _connect(self, names: list[str]) -> None:
+        """Connect to every record at once: one after the other they take a quarter of a second each."""
+        self._channels = {name: pva.Channel(self.prefix + name, pva.PVA) for name in names}
         for channel in self._channels.values():
             channel.setTimeout(_TIMEOUT_S)
-
-    def _connect(self, timeout_s: float) -> None:
-        """Connect to every record at once: one after the other they take a quarter of a second each."""
-
-        def ask(channel: pva.Channel) -> None:
-            channel.setTimeout(timeout_s)
-            channel.get("field(value)")
-
-        with ThreadPoolExecutor(len(self._channels)) as threads:
-            list(threads.map(ask, self._channels.values()))
+        with ThreadPoolExecutor(len(names)) as threads:
+            list(threads.map(self.get, names))
 
     def get(self, name: str) -> Any:
         """The record's value; a choice as its number."""
@@ -108,26 +112,32 @@ class ScanRecords:
         except pva.PvaException as error:
             raise self._error(f"{name} cannot be written: {error}") from error
 
-    def on_command(self, name: str, act: Callable[[], None]) -> None:
-        """Call `act`, in a thread of pvaccess, each time somebody writes 1 to the record `name`."""
-        channel = self._channels[name]
-        ready = threading.Event()
+    def watch(self, commands: Mapping[str, Callable[[], None]]) -> None:
+        """Call `commands[name]`, in a thread of its own, each time somebody writes 1 to the record `name`."""
+        for name, act in commands.items():
+            # Updates are queued, not called back: a callback and a put of this process wait for each other.
+            updates = pva.PvObjectQueue(_COMMANDS_QUEUED)
+            channel = pva.Channel(self.prefix + name, pva.PVA)
+            channel.qMonitor(updates, "field(value)")
+            self._watched.append((channel, updates, act))
+        self._watcher = threading.Thread(target=self._watch, name="scan commands", daemon=True)
+        self._watcher.start()
 
-        def updated(update: pva.PvObject) -> None:
-            ready.set()
-            if update["value"]["index"] == 1:
-                act()
-
-        channel.monitor(updated, "field(value)")
-        self._monitored.append(channel)
-        if not ready.wait(START_TIMEOUT_S):
-            raise self._error(f"{name} cannot be monitored")
+    def _watch(self) -> None:
+        while not self._closing.wait(_COMMAND_POLL_S):
+            for _, updates, act in self._watched:
+                while len(updates):
+                    if updates.get()["value"]["index"] == 1:
+                        act()
 
     def close(self) -> None:
         """End the IOC."""
-        for channel in self._monitored:
+        self._closing.set()
+        if self._watcher is not None:
+            self._watcher.join()
+        for channel, _, _ in self._watched:
             channel.stopMonitor()
-        self._monitored.clear()
+        self._watched.clear()
         self._channels.clear()
         if self._ioc.stdin is not None:
             self._ioc.stdin.close()

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LIBRARY = {
-    "numpy", "scipy", "h5py", "hdf5plugin", "skimage", "numba", "pydantic", "onnx", "rich", "matplotlib",
+    "numpy", "scipy", "h5py", "hdf5plugin", "skimage", "numba", "pydantic", "onnx", "google", "rich", "matplotlib",
     "lz4", "bitshuffle", "blosc", "PIL", "tomli",
 }  # fmt: skip
 CORE = "ptychostream"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,36 @@ from numpy.typing import NDArray
 from ptychostream.errors import ReconstructionError
 from ptychostream.hpc_agent.reconstruct.grid import ObjectGrid
 from ptychostream.hpc_agent.reconstruct.options import ReconstructOptions
+
+
+class Misfit(NamedTuple):
+    """How far the model is from the measured amplitudes, over good pixels.
+
+    Attributes
+    ----------
+    r_factor
+        Σ(√I − |ψ|)² / ΣI, the error metric of ePIE's authors (Maiden, Johnson & Li 2017, Optica 4, 736).
+    absolute
+        Σ|√I − |ψ|| / Σ√I, crystallography's R.
+    """
+
+    r_factor: float
+    absolute: float
+
+
+class Norms(NamedTuple):
+    """What sums of squared and of absolute differences are divided by, over the good pixels of all patterns."""
+
+    squared: float
+    absolute: float
+
+    @classmethod
+    def of(cls, amplitudes: NDArray[np.float32]) -> Norms:
+        squared = sum(float(np.square(np.maximum(frame, 0)).sum(dtype=np.float64)) for frame in amplitudes)
+        return cls(squared, sum(float(np.maximum(frame, 0).sum(dtype=np.float64)) for frame in amplitudes))
+
+    def misfit(self, squared: float, absolute: float) -> Misfit:
+        return Misfit(squared / self.squared, absolute / self.absolute)
 
 
 @dataclass(frozen=True)
@@ -47,8 +77,8 @@ class Engine(Protocol):
 
     name: str
 
-    def iterate(self, order: NDArray[np.int64], update_probe: bool) -> float:
-        """One pass over the patterns in `order`; returns the R factor met on the way."""
+    def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
+        """One pass over the patterns in `order`; returns the misfit met on the way."""
         ...
 
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ptychostream.hpc_agent.reconstruct.engines import Problem
+from ptychostream.hpc_agent.reconstruct.engines import Misfit, Norms, Problem
 from ptychostream.hpc_agent.reconstruct.fft_kernels import PADDING, forward, inverse, permute, twiddles
 from ptychostream.hpc_agent.reconstruct.options import ReconstructOptions
 
@@ -25,7 +25,7 @@ class EpieEngine:
     def __init__(self, problem: Problem, options: ReconstructOptions) -> None:
         modes, size, _ = problem.probe.shape
         self.name = "epie"
-        self._total = float(np.maximum(problem.amplitudes, 0).sum(dtype=np.float64))
+        self._norms = Norms.of(problem.amplitudes)
         self._amplitudes = permute(problem.amplitudes)
         self._corners = np.ascontiguousarray(problem.grid.corners)
         self._object = _planes(problem.object)
@@ -34,13 +34,13 @@ class EpieEngine:
         self._work = np.zeros((2, 2, modes, size, size + PADDING), np.float32)
         self._twiddles = twiddles(size)
 
-    def iterate(self, order: NDArray[np.int64], update_probe: bool) -> float:
-        """One pass over the positions in `order`; returns the R factor met on the way."""
+    def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
+        """One pass over the positions in `order`; returns the misfit met on the way."""
         steps = self._steps * np.array([1, update_probe], np.float32)
-        wrong = _pass(
+        squared, absolute = _pass(
             order, self._amplitudes, self._corners, self._object, self._probe, self._work, self._twiddles, steps
         )
-        return float(wrong) / self._total
+        return self._norms.misfit(squared, absolute)
 
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
         """Object [Ho, Wo] and probe [modes, H, W] as they are now."""
@@ -60,20 +60,22 @@ def _pass(order, amplitudes, corners, object_, probe, work, w, steps):  # type: 
     modes, n = probe.shape[1], probe.shape[2]
     scratch = np.zeros((2, n), np.float32)
     probe_peak = _probe_peak(probe, scratch[0])
-    wrong = 0.0
+    squared, absolute = 0.0, 0.0
     for index in order:
         row, column = corners[index]
         for mode in range(modes):
             re, im = work[0, 0, mode], work[0, 1, mode]
             _exit_wave(re, im, probe[0, mode], probe[1, mode], object_, row, column)
             forward(re, im, work[1, 0, mode], work[1, 1, mode], w)
-        wrong += _constrain(work[1], amplitudes[index], scratch[0])
+        frame_squared, frame_absolute = _constrain(work[1], amplitudes[index], scratch[0])
+        squared += frame_squared
+        absolute += frame_absolute
         for mode in range(modes):
             inverse(work[1, 0, mode], work[1, 1, mode], work[0, 0, mode], work[0, 1, mode], w)
         object_step = steps[0] / probe_peak
         probe_step = steps[1] / _object_peak(object_, row, column, scratch[0])
         probe_peak = _update(work[0], probe, object_, row, column, object_step, probe_step, scratch)
-    return wrong
+    return squared, absolute
 
 
 @njit(inline="always", **_FAST)
@@ -122,11 +124,14 @@ def _exit_wave(re, im, p_re, p_im, object_, row, column):  # type: ignore[no-unt
 
 @njit(**_FAST)
 def _constrain(waves, amplitudes, factors):  # type: ignore[no-untyped-def]
-    """Turn the waves [2, modes, n, n] into what the modulus constraint adds to them; return sum|sqrt(I) - |psi||."""
+    """Turn the waves [2, modes, n, n] into what the modulus constraint adds to them.
+
+    Returns the sums of (sqrt(I) - |psi|)^2 and of |sqrt(I) - |psi|| over good pixels.
+    """
     modes, n = waves.shape[1], amplitudes.shape[0]
     norm = np.float32(1) / np.float32(n)
     tiny = np.float32(1e-20)
-    wrong = 0.0
+    squared, absolute = 0.0, 0.0
     for i in range(n):
         measured = amplitudes[i]
         factors[:] = tiny
@@ -134,20 +139,22 @@ def _constrain(waves, amplitudes, factors):  # type: ignore[no-untyped-def]
             x, y = waves[0, mode, i, :n], waves[1, mode, i, :n]
             for k in range(n):
                 factors[k] += x[k] * x[k] + y[k] * y[k]
-        row_wrong = np.float32(0)
+        row_squared, row_absolute = np.float32(0), np.float32(0)
         for k in range(n):
             modulus = np.sqrt(factors[k])
             good = np.float32(1) if measured[k] >= 0 else np.float32(0)
             lacking = good * (measured[k] - modulus)
-            row_wrong += abs(lacking)
+            row_squared += lacking * lacking
+            row_absolute += abs(lacking)
             factors[k] = norm * lacking / modulus
-        wrong += row_wrong
+        squared += row_squared
+        absolute += row_absolute
         for mode in range(modes):
             x, y = waves[0, mode, i, :n], waves[1, mode, i, :n]
             for k in range(n):
                 x[k] *= factors[k]
                 y[k] *= factors[k]
-    return wrong
+    return squared, absolute
 
 
 @njit(**_FAST)

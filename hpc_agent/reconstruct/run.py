@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ptychostream.errors import ReconstructionError
 from ptychostream.geometry import object_pixel_m, wavelength_m
 from ptychostream.hpc_agent.reconstruct import gauge, probe
-from ptychostream.hpc_agent.reconstruct.engines import Engine, Problem, create_engine
+from ptychostream.hpc_agent.reconstruct.engines import Engine, Misfit, Problem, create_engine
 from ptychostream.hpc_agent.reconstruct.grid import ObjectGrid
 from ptychostream.hpc_agent.reconstruct.options import ReconstructOptions
 from ptychostream.hpc_agent.reconstruct.patterns import Patterns
@@ -78,7 +78,7 @@ def reconstruct(
     modes = probe.complete(given, options.probe_modes, patterns.power)
     engine = create_engine(Problem(patterns.amplitudes, grid, start, modes), options)
     began = time.perf_counter()
-    errors = _iterate(engine, len(positions), options, on_iteration)
+    misfits = _iterate(engine, len(positions), options, on_iteration)
     seconds = time.perf_counter() - began
     result, illumination = engine.result()
     footprint = (np.abs(illumination) ** 2).sum(axis=0)
@@ -91,7 +91,7 @@ def reconstruct(
         origin_m=grid.origin_m,
         pixel_m=pixel,
         positions_m=positions,
-        errors=np.array(errors),
+        errors=np.array([misfit.r_factor for misfit in misfits]),
         coverage=_coverage(grid, final_probe, options.coverage_threshold),
         scan_id=scan.scan_id,
         engine=engine.name,
@@ -100,7 +100,8 @@ def reconstruct(
             "frames": len(scan),
             "frames_without_counts": len(scan) - len(positions),
             "defocus_m": defocus,
-            "seconds_per_iteration": seconds / len(errors),
+            "absolute_r_factor": misfits[-1].absolute,
+            "seconds_per_iteration": seconds / len(misfits),
         },
     )
 
@@ -119,21 +120,21 @@ def _object(initial: NDArray[np.complex64] | None, grid: ObjectGrid) -> NDArray[
     return initial
 
 
-def _iterate(engine: Engine, frames: int, options: ReconstructOptions, on_iteration: OnIteration | None) -> list[float]:
+def _iterate(engine: Engine, frames: int, options: ReconstructOptions, on_iteration: OnIteration | None) -> list[Misfit]:
     random = np.random.default_rng(options.seed)
-    errors: list[float] = []
+    misfits: list[Misfit] = []
     for iteration in range(1, options.iterations + 1):
-        r_factor = engine.iterate(random.permutation(frames), iteration > options.probe_start)
-        errors.append(r_factor)
-        if not np.isfinite(r_factor) or r_factor > max(DIVERGED, 3 * errors[0]):
+        misfits.append(engine.iterate(random.permutation(frames), iteration > options.probe_start))
+        first, r_factor = misfits[0].r_factor, misfits[-1].r_factor
+        if not np.isfinite(r_factor) or r_factor > max(DIVERGED, 3 * first):
             raise ReconstructionError(
-                f"diverged: R = {r_factor:.3g} at iteration {iteration}, {errors[0]:.3g} at the first",
+                f"diverged: R = {r_factor:.3g} at iteration {iteration}, {first:.3g} at the first",
                 where=engine.name,
                 remedy="take smaller steps (object_step, probe_step, at most 1), and check positions and probe",
             )
         if on_iteration is not None and on_iteration(iteration, r_factor) is False:
             break
-    return errors
+    return misfits
 
 
 def _trial(patterns: Patterns, grid: ObjectGrid, options: ReconstructOptions) -> Callable[[NDArray[np.complex64]], float]:
@@ -146,7 +147,7 @@ def _trial(patterns: Patterns, grid: ObjectGrid, options: ReconstructOptions) ->
 
     def r_factor(start: NDArray[np.complex64]) -> float:
         problem = Problem(amplitudes, part, np.ones(part.shape, np.complex64), probe.complete(start, 1, patterns.power))
-        return _iterate(create_engine(problem, short), len(near), short, None)[-1]
+        return _iterate(create_engine(problem, short), len(near), short, None)[-1].r_factor
 
     return r_factor
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptychostream.hpc_agent.reconstruct.engines import Problem
+from ptychostream.hpc_agent.reconstruct.engines import Misfit, Norms, Problem
 from ptychostream.hpc_agent.reconstruct.options import ReconstructOptions
 
 
@@ -29,14 +29,14 @@ class TorchEngine:
         self._corners = problem.grid.corners.tolist()
         self._object = torch.from_numpy(problem.object.copy()).to(self._device)
         self._probe = torch.from_numpy(problem.probe.copy()).to(self._device)
-        self._total = float(np.maximum(problem.amplitudes, 0).sum(dtype=np.float64))
+        self._norms = Norms.of(problem.amplitudes)
 
-    def iterate(self, order: NDArray[np.int64], update_probe: bool) -> float:
-        """One pass over the patterns in `order`, batch by batch; returns the R factor met on the way."""
-        wrong = torch.zeros((), dtype=torch.float64, device=self._device)
+    def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
+        """One pass over the patterns in `order`, batch by batch; returns the misfit met on the way."""
+        sums = torch.zeros(2, dtype=torch.float64, device=self._device)
         for first in range(0, len(order), self._batch):
-            wrong += self._step(order[first : first + self._batch], update_probe)
-        return float(wrong) / self._total
+            sums += self._step(order[first : first + self._batch], update_probe)
+        return self._norms.misfit(*sums.tolist())
 
     def _step(self, indices: NDArray[np.int64], update_probe: bool) -> torch.Tensor:
         size = self._probe.shape[-1]
@@ -63,7 +63,7 @@ class TorchEngine:
             greatest = patches.abs().square().amax(dim=(1, 2, 3), keepdim=True)
             self._probe += self._steps[1] * (patches.conj() * change / greatest).mean(0)
         self._object += self._steps[0] * total / seen.clamp_min(footprint.max())
-        return lacking.abs().sum(dtype=torch.float64)
+        return torch.stack([lacking.square().sum(dtype=torch.float64), lacking.abs().sum(dtype=torch.float64)])
 
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
         """Object [Ho, Wo] and probe [modes, H, W] as they are now."""

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,26 +102,27 @@ class BatchedEngine(ABC):
     """
 
     name: str
-    supported: ClassVar[tuple[str, ...]]
+    supported: tuple[str, ...]
     """Precisions, the one that "auto" means not necessarily first."""
     runtime_errors: tuple[type[Exception], ...] = (RuntimeError,)
 
-    def __init__(self, model: ModelFile, batch: int, chunk: int) -> None:
+    def __init__(self, model: ModelFile, options: EngineOptions, chunk: int | None = None) -> None:
         self.version = ""
         self.precision = ""
         self.device = ""
         self.reason = ""
-        self.batch = batch
+        self.batch = options.batch
         self.input_shape = model.contract.input_shape
         self.output_shape = model.contract.output_shape
         self._where = f"engine {self.name}, model {model.contract.name}"
         self._scales_here = not model.has_dose_scale
         self._counts_input = model.counts_input
         self._dose_input = model.dose_input
-        self._chunk = chunk
-        self._runs = math.ceil(batch / chunk)
-        self._counts = np.zeros((self._runs * chunk, 1, *self.input_shape), dtype=np.float32)
-        self._phase = np.zeros((self._runs * chunk, 1, *self.output_shape), dtype=np.float32)
+        self._chunk = chunk or model.fixed_batch or options.batch
+        self._runs = math.ceil(self.batch / self._chunk)
+        frames = self._runs * self._chunk
+        self._counts = np.zeros((frames, 1, *self.input_shape), dtype=np.float32)
+        self._phase = np.zeros((frames, 1, *self.output_shape), dtype=np.float32)
         self._dose = np.ones(model.dose_shape or (), dtype=np.float32)
         self._closed = False
 

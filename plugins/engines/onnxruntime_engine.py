@@ -23,7 +23,7 @@ class OnnxRuntimeEngine(BatchedEngine):
     supported = ("float32", "tf32", "float16")
 
     def __init__(self, model: ModelFile, options: EngineOptions) -> None:
-        super().__init__(model, options.batch, model.fixed_batch or options.batch)
+        super().__init__(model, options)
         self.version = onnxruntime.__version__
         self.runtime_errors = _errors()
         here = set(onnxruntime.get_available_providers()) if has_nvidia_gpu() else {CPU}

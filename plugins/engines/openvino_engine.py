@@ -8,6 +8,7 @@ slowest thread, a frame's working set stays in a core's own cache, and a short b
 from __future__ import annotations
 
 import io
+import logging
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from ptychostream.plugins.engines.hardware import cores, cpu_flags, cpu_name, ha
 from ptychostream.plugins.engines.quantise import quantise
 from ptychostream.plugins.engines.subpixel import merge_last_enlargement
 
+log = logging.getLogger(__name__)
+
 GRAPH_VERSION = 1
 """Raise it when the rewriting of the graph changes, so that older cached engines are not used."""
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -37,7 +40,7 @@ class OpenVinoEngine(BatchedEngine):
     supported = ("bfloat16", "float32", "int8")
 
     def __init__(self, model: ModelFile, options: EngineOptions) -> None:
-        super().__init__(model, options.batch, model.fixed_batch or 1)
+        super().__init__(model, options, chunk=model.fixed_batch or 1)
         self.version = openvino.__version__.partition("-")[0]
         self.precision = self.choose_precision(options.precision, "bfloat16" if has_bfloat16() else "float32")
         threads = options.threads or cores()
@@ -77,7 +80,8 @@ class OpenVinoEngine(BatchedEngine):
         except RuntimeError:
             if not hit:
                 raise
-            discard(folder, "openvino", key)  # whole, but not what this runtime takes: build it again
+            log.warning("%s: OpenVINO refuses the cached engine; building it again", self._where)
+            discard(folder, "openvino", key)
             return self._load(model, options)
 
     def _build(self, model: ModelFile) -> bytes:

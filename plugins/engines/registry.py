@@ -22,6 +22,14 @@ def engine_names() -> list[str]:
     return [AUTO, *(candidate.name for candidate in candidates()), NullEngine.name]
 
 
+def engine_precisions(name: str) -> tuple[str, ...]:
+    """Precisions that an engine may be asked for; loads its runtime. EngineError where it is not here."""
+    found = {candidate.name: candidate for candidate in candidates()}
+    if name not in found:
+        raise EngineError(f"unknown engine {name!r}", where="engine", remedy=f"{_here()}; {_names()}")
+    return _engine_class(found[name]).supported
+
+
 def create_engine(
     name: str,
     model: ModelFile | None,
@@ -77,6 +85,10 @@ def create_engine(
 
 
 def _create(candidate: Candidate, model: ModelFile, options: EngineOptions) -> BatchedEngine:
+    return _engine_class(candidate)(model, options)
+
+
+def _engine_class(candidate: Candidate) -> type[BatchedEngine]:
     status = candidate.probe(candidate.name)
     if not status.available:
         raise EngineError(status.reason, where=f"engine {candidate.name}", remedy=_here())
@@ -85,8 +97,8 @@ def _create(candidate: Candidate, model: ModelFile, options: EngineOptions) -> B
     except (ImportError, OSError) as error:
         what = f"its runtime does not load: {error}"
         raise EngineError(what, where=f"engine {candidate.name}", remedy="install it again; " + _here()) from error
-    engine: BatchedEngine = getattr(module, candidate.kind)(model, options)
-    return engine
+    kind: type[BatchedEngine] = getattr(module, candidate.kind)
+    return kind
 
 
 def _create_fastest(model: ModelFile, options: EngineOptions) -> BatchedEngine:

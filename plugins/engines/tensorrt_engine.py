@@ -47,7 +47,7 @@ class TensorRtEngine(BatchedEngine):
     supported = PRECISIONS
 
     def __init__(self, model: ModelFile, options: EngineOptions) -> None:
-        super().__init__(model, options.batch, model.fixed_batch or options.batch)
+        super().__init__(model, options)
         self.precision = self.choose_precision(options.precision, "float16")
         self.runtime_errors = (RuntimeError, cuda.Error)
         self._trt = load_tensorrt()

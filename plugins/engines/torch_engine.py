@@ -26,10 +26,10 @@ class TorchEngine(BatchedEngine):
     """On the CPU: convolutions in channels-last order, in bfloat16 where the processor has it."""
 
     name = "Torch"
-    supported: tuple[str, ...] = ("bfloat16", "float32")
+    supported = ("bfloat16", "float32")
 
     def __init__(self, model: ModelFile, options: EngineOptions) -> None:
-        super().__init__(model, options.batch, model.fixed_batch or options.batch)
+        super().__init__(model, options)
         self.version = str(torch.__version__)
         self.precision = self.choose_precision(options.precision, self._automatic())
         self._module: OnnxModule | None = OnnxModule(

@@ -29,7 +29,7 @@ class Report:
     rate_hz: float
     latency_ms: dict[str, float]
     engine: str
-    model_version: int
+    model_version: str
     heldout_frames: int
     training_frames: int
     seconds: float = 0.0

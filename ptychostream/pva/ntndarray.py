@@ -245,6 +245,8 @@ def _original_type(pv_object: pva.PvObject, shape: tuple[int, int], raw_id: int)
     The code is a ScalarType, or in some emitters an NDDataType; the item size tells which.
     """
     code = pv_object["codec.parameters"][0].get("value")
+    if isinstance(code, str) and len(code) == 1:
+        code = ord(code)  # how pvapy gives a signed byte
     size = pv_object.getLong("uncompressedSize")
     itemsize, rest = divmod(size, math.prod(shape))
     if rest:

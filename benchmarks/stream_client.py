@@ -1,0 +1,43 @@
+"""The client of `bench stream`, a process of its own: watches the stitched image as a screen would.
+
+`python -m ptychostream.benchmarks.stream_client CHANNEL`. Prints one line of JSON when it is subscribed and, after
+SIGTERM, one with what it saw.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from typing import Any
+
+from p4p.client.thread import Context
+
+from ptychostream.cli.stopping import stop_on_signals
+from ptychostream.demo.client import image_of
+
+
+def main(channel: str) -> None:
+    """Count images until stopped."""
+    subscribed = threading.Event()
+    seen: dict[str, Any] = {"images": 0, "frames": 0, "shape": None}
+
+    def updated(value: Any) -> None:
+        subscribed.set()
+        image = image_of(value)
+        if image is not None:
+            _, pixels, attributes = image
+            seen.update(images=seen["images"] + 1, frames=int(attributes["FramesStitched"]), shape=pixels.shape)
+
+    with Context("pva", nt=False) as context, stop_on_signals() as stop:
+        subscription = context.monitor(channel, updated)
+        subscribed.wait()
+        print(json.dumps({"ready": time.time()}), flush=True)
+        stop.wait()
+        subscription.close()
+    print(json.dumps(seen), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

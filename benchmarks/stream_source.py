@@ -1,0 +1,113 @@
+"""The detector of `bench stream`, a process of its own: frames made and compressed beforehand, sent at a set rate.
+
+`python -m ptychostream.benchmarks.stream_source SETTINGS`, the settings as JSON. Prints one line of JSON when it is
+ready and one when all is sent. SIGTERM ends the stream early.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+
+import numpy as np
+import pvaccess as pva
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ptychostream.cli.stopping import stop_on_signals
+from ptychostream.config import Settings
+from ptychostream.pva.ntndarray import build, encode
+from ptychostream.sim.connections import drain
+from ptychostream.sim.detector import Detector
+from ptychostream.sim.diffraction import Simulation, expose, set_up
+from ptychostream.sim.gate import Gate
+from ptychostream.sim.scans import trajectory
+
+DISTINCT_FRAMES = 256
+"""Different patterns in the ring."""
+RING = 1024
+"""Different positions."""
+RING_BYTES = 256 << 20
+STEP_M = 50e-9
+DOSE = 1e6
+
+
+class Source(Settings):
+    """What is sent.
+
+    Attributes
+    ----------
+    channel, rate_hz, frames
+        Where, how fast, how many.
+    shape
+        (H, W) of a frame.
+    dtype, codec
+        Integer type, and codec as in `ptychostream.codecs`.
+    wait_for
+        PV that must be 1 before the first frame.
+    """
+
+    channel: str
+    rate_hz: float = Field(gt=0)
+    frames: int = Field(ge=1)
+    shape: tuple[int, int]
+    dtype: str
+    codec: str = ""
+    wait_for: str = ""
+    timeout_s: float = 60.0
+
+
+def patterns(shape: tuple[int, int], dtype: str, count: int) -> NDArray[np.integer]:
+    """[count, H, W] diffraction patterns from the simulator, the middle of a square one where H and W differ."""
+    size = max(shape)
+    bench = set_up(Simulation(frames=count, size=size, step_m=STEP_M, dose=DOSE, dtype="uint32"))
+    row, column = (size - shape[0]) // 2, (size - shape[1]) // 2
+    frames = np.concatenate([counts for counts, _ in expose(bench)])
+    frames = frames[:, row : row + shape[0], column : column + shape[1]]
+    return np.minimum(frames, np.iinfo(dtype).max - 1).astype(dtype)
+
+
+def ring(source: Source) -> list[pva.PvObject]:
+    """NTNDArrays to be sent over and over: positions on a spiral, patterns repeating sooner."""
+    frame_bytes = source.shape[0] * source.shape[1] * np.dtype(source.dtype).itemsize
+    length = int(np.clip(RING_BYTES // frame_bytes, 16, RING))
+    distinct = min(length, max(16, DISTINCT_FRAMES * 128**2 // (source.shape[0] * source.shape[1])), DISTINCT_FRAMES)
+    frames = [encode(frame, source.codec) if source.codec else frame for frame in _contiguous(source, distinct)]
+    positions_m = trajectory("spiral", length, STEP_M).positions_m
+    return [
+        build(
+            frames[index % distinct],
+            index,
+            0.0,
+            {"PositionX": float(x), "PositionY": float(y), "ScanID": "bench", "ScanComplete": 0},
+        )
+        for index, (x, y) in enumerate(positions_m)
+    ]
+
+
+def _contiguous(source: Source, distinct: int) -> list[NDArray[np.integer]]:
+    return [np.ascontiguousarray(frame) for frame in patterns(source.shape, source.dtype, distinct)]
+
+
+def main(source: Source) -> None:
+    """Send, and say what was sent."""
+    first = last = 0.0
+
+    def sent(frame: int, time_s: float) -> None:
+        nonlocal first, last
+        first, last = (time_s, time_s) if frame == 0 else (first, time_s)
+
+    arrays = itertools.islice(itertools.cycle(ring(source)), source.frames)
+    with Detector(source.channel) as detector, stop_on_signals() as stop:
+        print(json.dumps({"ready": time.time()}), flush=True)
+        if Gate(wait_for=source.wait_for, timeout_s=source.timeout_s).wait(stop):
+            streamed = detector.stream(arrays, source.rate_hz, stop, sent)
+            drain(stop)
+            report = {"sent": streamed.frames, "rate_hz": streamed.rate_hz, "slipped_s": streamed.slipped_s}
+            print(json.dumps({**report, "first": first, "last": last}), flush=True)
+
+
+if __name__ == "__main__":
+    main(Source.model_validate_json(sys.argv[1]))

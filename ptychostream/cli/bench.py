@@ -1,0 +1,38 @@
+"""`ptychostream bench stream|inference|reconstruction`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from types import ModuleType
+from typing import Any
+
+HELP = "measure the stream, the engines and the reconstruction"
+
+BENCHMARKS = {
+    "stream": "source → PVA → IOC → client, each a process of its own: what arrives, how late, at what cost",
+    "inference": "every engine that is here, side by side",
+    "reconstruction": "ePIE: seconds per iteration, and the error reached",
+}
+
+
+class _LazyParser(argparse.ArgumentParser):
+    """Loads its benchmark's module when its own arguments are parsed, so that no benchmark needs another's packages."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        _module(self.prog.split()[-1]).add_arguments(self)
+        return super().parse_known_args(args, namespace)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    benchmarks = parser.add_subparsers(dest="benchmark", metavar="benchmark", required=True, parser_class=_LazyParser)
+    for name, text in BENCHMARKS.items():
+        benchmarks.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return int(_module(arguments.benchmark).run(arguments))
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"ptychostream.benchmarks.{name}")

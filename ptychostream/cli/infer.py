@@ -1,0 +1,125 @@
+"""`ptychostream infer`: a scan file through a model, offline."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptychostream.cli.scan_arguments import add_scan_arguments
+
+if TYPE_CHECKING:
+    from ptychostream.phase_image import PhaseImage
+
+HELP = "run a scan file through a model, offline"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scan", type=Path, help="scan file: NeXus (NDFileHDF5), CXI or npz")
+    parser.add_argument("model", type=Path, help="model file (ONNX)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="stitched phase (HDF5)")
+    parser.add_argument("--engine", default="Auto", metavar="NAME", help="inference engine (default %(default)s)")
+    parser.add_argument("--precision", default="auto", metavar="P", help="of the engine (default %(default)s)")
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="frames at once (default %(default)s)")
+    parser.add_argument("--dose-scale", type=float, default=1.0, metavar="X", help="multiply the counts by this")
+    parser.add_argument("--reference", type=Path, metavar="FILE", help="reconstruction to compare with")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the stitched phase, and the reference")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON; the rest goes to stderr")
+    add_scan_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ptychostream.cli.scan_arguments import scan_options
+    from ptychostream.model_file import check_golden, load_model
+    from ptychostream.offline_inference import stitch_scan
+    from ptychostream.phase_file import write_phase_image
+    from ptychostream.plugins.engines import create_engine
+    from ptychostream.reconstruction_file import read_reconstruction
+    from ptychostream.scan_files import open_scan
+
+    console = Console(stderr=arguments.json)
+    model = load_model(arguments.model)
+    reference = read_reconstruction(arguments.reference).phase_image() if arguments.reference else None
+    with open_scan(arguments.scan, scan_options(arguments)) as scan:
+        engine = create_engine(arguments.engine, model, batch=arguments.batch, precision=arguments.precision)
+        try:
+            check_golden(model.contract, engine.infer)
+            began = time.perf_counter()
+            with Progress(console=console) as progress:
+                task = progress.add_task("inferring", total=len(scan))
+                canvas = stitch_scan(
+                    scan,
+                    model.contract,
+                    engine.infer,
+                    dose_scale=arguments.dose_scale,
+                    batch=engine.batch,
+                    on_frames=lambda done: progress.update(task, completed=done),
+                )
+        finally:
+            engine.close()
+    image = canvas.image()
+    summary: dict[str, Any] = {
+        "output": str(arguments.output),
+        "scan": scan.scan_id,
+        "frames": len(scan),
+        "stitched": canvas.patches,
+        "without_position": len(scan) - canvas.patches,
+        "seconds": time.perf_counter() - began,
+        "engine": engine.name,
+        "precision": engine.precision,
+        "model": model.contract.name,
+        "model_sha256": model.sha256,
+        "dose_scale": arguments.dose_scale,
+        "quality": _compare(image, reference),
+    }
+    write_phase_image(arguments.output, image, summary)
+    if arguments.figure:
+        _draw(arguments.figure, image, reference)
+    if arguments.json:
+        print(json.dumps(summary, indent=2))
+    else:
+        _say(console, summary)
+    return 0
+
+
+def _compare(image: PhaseImage, reference: PhaseImage | None) -> dict[str, Any] | None:
+    if reference is None:
+        return None
+    from dataclasses import asdict
+
+    from ptychostream.quality import compare
+
+    return asdict(compare(image, reference))
+
+
+def _say(console: Any, summary: dict[str, Any]) -> None:
+    console.print(
+        f"{summary['stitched']} of {summary['frames']} frames stitched in {summary['seconds']:.1f} s "
+        f"by {summary['engine']} ({summary['precision']}) → {summary['output']}"
+    )
+    if summary["without_position"]:
+        console.print(f"{summary['without_position']} frames have no position and were left out")
+    if summary["quality"]:
+        quality = summary["quality"]
+        console.print(
+            f"against the reference: r = {quality['pearson']:.3f}, SSIM = {quality['ssim']:.3f}, "
+            f"{quality['ssim_1px']:.3f} at one pixel's resolution"
+        )
+
+
+def _draw(path: Path, image: PhaseImage, reference: PhaseImage | None) -> None:
+    from matplotlib.figure import Figure
+
+    from ptychostream.figures import comparison_figure, phase_panel, save_figure
+
+    if reference is None:
+        figure = Figure(figsize=(6, 5), layout="constrained")
+        phase_panel(figure.add_subplot(), image, title="stitched phase")
+    else:
+        figure = comparison_figure(reference, image, reference_name="reference", image_name="stitched")
+    save_figure(figure, path)

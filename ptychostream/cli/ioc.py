@@ -1,0 +1,76 @@
+"""`ptychostream ioc`: the soft IOC beside the detector."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "run the soft IOC beside the detector"
+
+OPTIONS: tuple[tuple[str, str, str], ...] = (
+    # option, configuration key, help
+    ("--prefix", "prefix", "what every record name begins with (ptycho:NN1:)"),
+    ("--input-pv", "input.pv", "PVA channel of the detector's NTNDArrays"),
+    ("--scan-attribute", "input.scan_attribute", "NTNDArray attribute that names the scan (ScanID)"),
+    ("--end-attribute", "input.end_attribute", "NTNDArray attribute that is not 0 in a scan's last frame"),
+    ("--model", "model.file", "model file (.onnx) to start with"),
+    ("--models-dir", "model.directory", "folder that every model must lie in"),
+    ("--engine", "engine.name", "Auto, TensorRT, TorchCUDA, OpenVINO, ONNXRuntime, Torch or None"),
+    ("--precision", "engine.precision", "auto, float32, tf32, bfloat16, float16 or int8"),
+    ("--engine-cache", "engine.cache_dir", "folder that keeps built engines"),
+    ("--threads", "engine.threads", "processor cores of a CPU engine"),
+    ("--frame-shape", "engine.frame_shape", "HxW of a frame, for engine None without a model (128x128)"),
+    ("--pixel-size", "engine.pixel_m", "canvas pixel in metres, for engine None without a model (10e-9)"),
+    ("--batch", "pipeline.batch", "frames inferred at once"),
+    ("--max-latency", "pipeline.max_latency_s", "seconds a frame may wait for its batch"),
+    ("--queue-size", "pipeline.queue_size", "frames that may wait for the engine"),
+    ("--position-source", "positions.source", "attributes, waveform or route"),
+    ("--x-attribute", "positions.x_attribute", "NTNDArray attribute that holds x"),
+    ("--y-attribute", "positions.y_attribute", "NTNDArray attribute that holds y"),
+    ("--position-unit", "positions.axes.unit", "unit of the positions: m, mm, um or nm"),
+    ("--route-file", "positions.route_file", "route file (CSV, HDF5) with positions"),
+    ("--first-id", "positions.first_id", "frame id of the first position of a waveform or route"),
+    ("--scan-active-pv", "scan.active_pv", "PV that is not 0 while a scan runs"),
+    ("--scan-active-provider", "scan.active_provider", "ca or pva"),
+    ("--scan-frames", "scan.frames", "frames expected in a scan"),
+    ("--dose-scale", "dose_scale", "factor on the counts for the network"),
+    ("--phase-rate", "phase_rate_hz", "images served per second, at most"),
+    ("--ssim-reference", "ssim_reference", "reconstruction file to compare the canvas with"),
+    ("--autosave", "autosave", "file that keeps the setpoints over a restart"),
+    ("--access-file", "access.file", "access security file of the site's"),
+)
+_NAMES = {"engine.name": ("Auto", "TensorRT", "TorchCUDA", "OpenVINO", "ONNXRuntime", "Torch", "None")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file; the options override it")
+    for option, key, text in OPTIONS:
+        parser.add_argument(option, dest=key, metavar=key.rpartition(".")[2].upper(), help=text)
+
+
+def overrides(arguments: argparse.Namespace) -> dict[str, object]:
+    """What the command line gave, by dotted key; engine names in any case, shapes as HxW."""
+    found: dict[str, object] = {}
+    for _, key, _ in OPTIONS:
+        value = getattr(arguments, key)
+        if value is None:
+            continue
+        if key in _NAMES:
+            value = next((name for name in _NAMES[key] if name.lower() == value.lower()), value)
+        elif key == "engine.frame_shape":
+            value = value.lower().split("x")
+        elif key == "positions.source":
+            value = value.lower()
+        found[key] = value
+    return found
+
+
+def run(arguments: argparse.Namespace) -> int:
+    # pvaccess, and with it EPICS base, is loaded by this import, before softioc.
+    import ptychostream.ioc  # noqa: F401
+    from ptychostream.config import load_settings
+    from ptychostream.ioc.app import run as serve
+    from ptychostream.ioc.settings import IocSettings
+
+    given = overrides(arguments)
+    return serve(load_settings(IocSettings, arguments.config, given), given.keys())

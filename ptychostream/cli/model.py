@@ -1,0 +1,88 @@
+"""`ptychostream model`: what a model file says of itself, and whether it is true."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+HELP = "inspect a model file"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="action", required=True)
+    inspect = actions.add_parser("inspect", help="print a model's contract, sha256 and sizes")
+    inspect.add_argument("model", type=Path, help="an ONNX file")
+    inspect.add_argument("--check", action="store_true", help="run the golden pair through an engine")
+    inspect.add_argument("--engine", default="Auto", metavar="NAME", help="for --check (default %(default)s)")
+    inspect.add_argument("--precision", default="auto", metavar="P", help="for --check (default %(default)s)")
+    inspect.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ptychostream.model_file import load_model
+
+    model = load_model(arguments.model)
+    contract = model.contract
+    found: dict[str, Any] = {
+        "path": str(model.path),
+        "sha256": model.sha256,
+        "bytes": len(model.data),
+        "opset": model.opset,
+        "inputs": list(model.inputs),
+        "fixed_batch": model.fixed_batch,
+        "contract": contract.model_dump(exclude={"golden", "patch_weight", "preprocessing"}),
+        "preprocessing": contract.preprocessing.model_dump(exclude={"bad_pixels"}),
+        "bad_pixels": _bad_pixels(contract.preprocessing.bad_pixels),
+        "patch_weight": "probe" if contract.patch_weight else "even",
+        "golden_frames": contract.golden.counts.shape[0] if contract.golden else 0,
+    }
+    if arguments.check:
+        found["check"] = _check(model, arguments)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    _show(found)
+    return 0
+
+
+def _bad_pixels(packed: Any) -> int:
+    return 0 if packed is None else int(packed.unpack().sum())
+
+
+def _check(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    from ptychostream.errors import ModelError
+    from ptychostream.model_file import check_golden
+    from ptychostream.plugins.engines import create_engine
+
+    golden = model.contract.golden
+    if golden is None:
+        remedy = "export it with this program, or leave --check out"
+        raise ModelError("the contract has no golden pair to check", where=str(model.path), remedy=remedy)
+    engine = create_engine(arguments.engine, model, precision=arguments.precision)
+    try:
+        rms = check_golden(model.contract, engine.infer)
+    finally:
+        engine.close()
+    return {"engine": engine.name, "precision": engine.precision, "rms_rad": rms, "tolerance_rad": golden.tolerance}
+
+
+def _show(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, title=found["contract"]["name"], title_justify="left")
+    for key, value in _flat(found):
+        table.add_row(key, value)
+    Console().print(table)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{key}.")
+        elif value not in (None, "", []):
+            rows.append((prefix + key, str(value)))
+    return rows

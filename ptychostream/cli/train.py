@@ -1,0 +1,198 @@
+"""`ptychostream train`: a network from reconstructed scans."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptychostream.cli.scan_arguments import add_scan_arguments
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ptychostream.hpc_agent.model_job import TrainedModel
+    from ptychostream.hpc_agent.training_data import Source, Split
+
+HELP = "train PtychoNN on reconstructed scans"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scans", type=Path, nargs="+", metavar="scan", help="scan files of one geometry")
+    parser.add_argument(
+        "--reconstruction",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="their reconstructions, in the same order",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the model file (ONNX)")
+    parser.add_argument("--name", default="", help="of the model (default: the network's and the first scan's)")
+    parser.add_argument("--warm-start", type=Path, metavar="FILE", help="checkpoint (.pt) to start from")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the losses by epoch")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON; the rest goes to stderr")
+    recipe = parser.add_argument_group("recipe")
+    recipe.add_argument("--network", choices=("ptychonn2", "ptychonn"), help="default ptychonn2")
+    recipe.add_argument("--epochs", type=int, metavar="N", help="default 50")
+    recipe.add_argument("--batch", type=int, metavar="N", help="default 16")
+    recipe.add_argument("--lr", type=float, metavar="RATE", help="highest learning rate (default 2e-3)")
+    recipe.add_argument("--schedule", choices=("cyclic", "onecycle"), help="of the learning rate (default cyclic)")
+    recipe.add_argument("--precision", choices=("float32", "bfloat16"), help="of the convolutions (default bfloat16)")
+    recipe.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: CUDA where there is one)")
+    recipe.add_argument("--seed", type=int, metavar="N", help="default 0")
+    held = parser.add_argument_group("held-out area", "an area of each scan that training never sees")
+    held.add_argument("--hold-out", type=float, default=0.0, metavar="FRACTION", help="of the frames (default none)")
+    held.add_argument("--side", choices=("+x", "-x", "+y", "-y"), default="+x", help="where (default %(default)s)")
+    held.add_argument("--save-area", type=Path, metavar="NPY", help="write the first scan's, on its object's grid")
+    frames = parser.add_argument_group("frames", "what is done to them before the network, here and at the edge")
+    frames.add_argument("--crop", type=int, nargs=4, metavar=("ROW", "COLUMN", "HEIGHT", "WIDTH"), help="raw pixels")
+    frames.add_argument("--bin", type=int, metavar="N", help="sum N × N pixels")
+    add_scan_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from contextlib import ExitStack
+
+    from rich.console import Console
+
+    from ptychostream.cli.scan_arguments import scan_options
+    from ptychostream.errors import TrainingError
+    from ptychostream.reconstruction_file import read_reconstruction
+    from ptychostream.scan_files import open_scan
+
+    console = Console(stderr=arguments.json, highlight=False)
+    if len(arguments.scans) != len(arguments.reconstruction):
+        what = f"{len(arguments.scans)} scans, {len(arguments.reconstruction)} reconstructions"
+        raise TrainingError(what, where="command line", remedy="give one for each scan, in the same order")
+    reconstructions = [read_reconstruction(path) for path in arguments.reconstruction]
+    with ExitStack() as stack:
+        scans = [stack.enter_context(open_scan(path, scan_options(arguments))) for path in arguments.scans]
+        trained, sources, splits = _train(list(zip(scans, reconstructions, strict=True)), arguments, console)
+    if arguments.save_area:
+        _save_area(arguments.save_area, sources[0], trained)
+    if arguments.figure:
+        from ptychostream.figures import save_figure, training_figure
+
+        save_figure(training_figure(trained.result.history), arguments.figure)
+    summary = _summary(trained, splits)
+    if arguments.json:
+        print(json.dumps(summary, indent=2))
+    else:
+        _say(console, summary)
+    return 0
+
+
+def _train(
+    pairs: list[tuple[Any, Any]], arguments: argparse.Namespace, console: Console
+) -> tuple[TrainedModel, list[Source], list[Split]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from ptychostream.config import load_settings
+    from ptychostream.hpc_agent.model_job import patch_shape, train_model
+    from ptychostream.hpc_agent.training import Epoch, TrainingOptions
+    from ptychostream.hpc_agent.training_data import Source, default_preprocessing
+
+    values = {name: getattr(arguments, name) for name in ("network", "epochs", "batch", "schedule", "seed")}
+    values |= {"precision": arguments.precision, "device": arguments.device, "learning_rate": arguments.lr}
+    options = load_settings(TrainingOptions, None, values)
+    preprocessing = default_preprocessing([scan for scan, _ in pairs])
+    given = {"crop": tuple(arguments.crop) if arguments.crop else None, "bin": arguments.bin}
+    preprocessing = preprocessing.model_copy(update={key: value for key, value in given.items() if value})
+    shape = patch_shape(Source(*pairs[0]), preprocessing)
+    sources, splits = [], []
+    for scan, reconstruction in pairs:
+        source, split = _split(scan, reconstruction, max(shape), arguments)
+        sources.append(source)
+        splits.append(split)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("reading patterns and labels", total=options.epochs)
+
+        def on_epoch(epoch: Epoch) -> None:
+            text = f"loss {epoch.training_loss:.4f}, validation {epoch.validation_loss:.4f}"
+            progress.update(task, completed=epoch.number, description=text)
+
+        trained = train_model(
+            sources,
+            arguments.output,
+            options,
+            name=arguments.name,
+            output_shape=shape,
+            preprocessing=preprocessing,
+            warm_start=arguments.warm_start,
+            on_epoch=on_epoch,
+        )
+    return trained, sources, splits
+
+
+def _split(scan: Any, reconstruction: Any, size: int, arguments: argparse.Namespace) -> tuple[Source, Split]:
+    import numpy as np
+
+    from ptychostream.hpc_agent.training_data import Source, Split, label_extent_m, spatial_split
+
+    whole = Source(scan, reconstruction)
+    none = np.arange(0)
+    if not arguments.hold_out:
+        return whole, Split(train=whole.selected, held_out=none, gap=none)
+    extent = label_extent_m(size, reconstruction.pixel_m)
+    split = spatial_split(whole.positions_m, extent, arguments.hold_out, arguments.side)
+    return Source(scan, reconstruction, split.train, np.union1d(split.held_out, split.gap)), split
+
+
+def _save_area(path: Path, source: Source, trained: TrainedModel) -> None:
+    import numpy as np
+
+    from ptychostream.atomic import atomic_path
+    from ptychostream.errors import TrainingError
+    from ptychostream.hpc_agent.training_data import held_out_area
+
+    positions = source.positions_m[source.selected]
+    area = held_out_area(source.reconstruction, positions, max(trained.contract.output_shape))
+    try:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, area)
+    except OSError as error:
+        what = f"cannot be written: {error.strerror or error}"
+        raise TrainingError(what, where=str(path), remedy="give a folder that can be written") from error
+
+
+def _summary(trained: TrainedModel, splits: list[Split]) -> dict[str, Any]:
+    result, contract = trained.result, trained.contract
+    return {
+        "model": str(trained.path),
+        "sha256": trained.sha256,
+        "checkpoint": str(trained.checkpoint),
+        "name": contract.name,
+        "network": contract.network,
+        "parameters": result.network.parameter_count(),
+        "input_shape": contract.input_shape,
+        "output_shape": contract.output_shape,
+        "training_frames": contract.training.frames,
+        "heldout_frames": sum(len(split.held_out) for split in splits),
+        "gap_frames": sum(len(split.gap) for split in splits),
+        "epochs": len(result.history),
+        "best_epoch": result.best.number,
+        "training_loss": result.best.training_loss,
+        "validation_loss": result.best.validation_loss,
+        "seconds": result.history[-1].seconds,
+        "interrupted": result.interrupted,
+        "held_out": [asdict(quality) for quality in trained.held_out],
+    }
+
+
+def _say(console: Console, summary: dict[str, Any]) -> None:
+    if summary["interrupted"]:
+        console.print("interrupted: the best epoch so far is kept")
+    console.print(
+        f"{summary['name']}: {summary['parameters']:,} parameters, {summary['training_frames']} frames, "
+        f"best of {summary['epochs']} epochs: {summary['best_epoch']}, validation {summary['validation_loss']:.4f}, "
+        f"{summary['seconds']:.0f} s → {summary['model']}"
+    )
+    for quality in summary["held_out"]:
+        console.print(
+            f"on the area that training never saw: r = {quality['pearson']:.3f}, SSIM = {quality['ssim']:.3f}, "
+            f"{quality['ssim_1px']:.3f} at one pixel's resolution"
+        )

@@ -1,0 +1,179 @@
+"""The live half of the demonstration: IOC, image client and replayed detector, each a process of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p4p.client.thread import Context
+
+from ptychostream.demo.client import read_received
+from ptychostream.demo.processes import Child, DemoError
+from ptychostream.frames import DropCause
+from ptychostream.phase_image import PhaseImage
+
+CAUSES = tuple(cause.value for cause in DropCause)
+READY_TIMEOUT_S = 90.0
+SETTLE_TIMEOUT_S = 60.0
+POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a client saw: the image, and the IOC's own figures when the scan had ended."""
+
+    image: PhaseImage
+    frames: dict[str, Any]
+    rate_hz: float
+    latency_ms: dict[str, float]
+    engine: str
+    model_version: str
+    ready_s: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where it all happens: PV prefix, detector channel, environment, folder of the logs."""
+
+    prefix: str
+    channel: str
+    environment: Mapping[str, str]
+    folder: Path
+
+
+class Pvs:
+    """The IOC's records, read over PVA as any script would."""
+
+    def __init__(self, prefix: str, environment: Mapping[str, str]) -> None:
+        self._prefix = prefix
+        epics = {key: value for key, value in environment.items() if key.startswith("EPICS_PVA")}
+        self._context = Context("pva", conf=epics, useenv=False)
+
+    def get(self, *names: str, timeout_s: float = 5.0) -> list[Any]:
+        """The values of records, in order. Raises TimeoutError."""
+        return list(self._context.get([self._prefix + name for name in names], timeout=timeout_s))
+
+    def close(self) -> None:
+        self._context.close()
+
+
+@contextmanager
+def _running_ioc(stage: Stage, model: Path) -> Iterator[tuple[Child, Pvs]]:
+    words = ["ioc", "--prefix", stage.prefix, "--input-pv", stage.channel, "--model", str(model)]
+    with ExitStack() as stack:
+        ioc = stack.enter_context(Child("ptychostream", words, stage.folder / "ioc.log", stage.environment))
+        pvs = Pvs(stage.prefix, stage.environment)
+        stack.callback(pvs.close)
+        yield ioc, pvs
+
+
+def stream(
+    stage: Stage,
+    scan: Path,
+    model: Path,
+    rate_hz: float,
+    on_ready: Callable[[float], None],
+    on_progress: Callable[[int, float, float], None],
+) -> Live:
+    """Start IOC and client, replay `scan` at `rate_hz`, and return what the client received.
+
+    Parameters
+    ----------
+    on_ready
+        Called with the seconds from the IOC's start to the moment its model is live.
+    on_progress
+        Called with (frames stitched, stitched frames/s, p50 latency ms) while the scan streams.
+
+    Raises
+    ------
+    DemoError
+        A process ended early, or something did not happen in time.
+    """
+    received = stage.folder / "received.npz"
+    received.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        ioc, pvs = stack.enter_context(_running_ioc(stage, model))
+        began = time.monotonic()
+        _until(lambda: _value(pvs, "ModelState_RBV") is not None, ioc, READY_TIMEOUT_S, "the IOC's records")
+        client_words = [f"{stage.prefix}", str(received)]
+        client = Child("ptychostream.demo.client", client_words, stage.folder / "client.log", stage.environment)
+        stack.enter_context(client)
+        replay_words = ["replay", str(scan), "--pv", stage.channel, "--rate", str(rate_hz)]
+        replay_words += ["--wait-for", f"{stage.prefix}Ready_RBV", "--wait-timeout", str(READY_TIMEOUT_S), "--json"]
+        detector = Child("ptychostream", replay_words, stage.folder / "replay.log", stage.environment)
+        stack.enter_context(detector)
+        _until(lambda: _value(pvs, "Ready_RBV"), ioc, READY_TIMEOUT_S, "Ready_RBV")
+        ready_s = time.monotonic() - began
+        on_ready(ready_s)
+        peak = 0.0
+        while detector.running():
+            stitched, rate, latency = pvs.get("FramesStitched_RBV", "ArrayRate_RBV", "LatencyP50_RBV")
+            peak = max(peak, float(rate))
+            on_progress(int(stitched), float(rate), float(latency))
+            time.sleep(POLL_S)
+        detector.wait(SETTLE_TIMEOUT_S)
+        sent = json.loads(detector.log_path.read_text(encoding="utf-8").splitlines()[-1])["sent"]
+        _until(lambda: _settled(pvs, sent), ioc, SETTLE_TIMEOUT_S, f"all {sent} frames accounted for")
+        stitched = int(pvs.get("FramesStitched_RBV")[0])
+        _until(
+            lambda: received.exists() and read_received(received)[1] == stitched,
+            ioc,
+            SETTLE_TIMEOUT_S,
+            f"an image of all {stitched} frames at the client",
+        )
+        on_progress(stitched, peak, float(pvs.get("LatencyP50_RBV")[0]))
+        image, _ = read_received(received)
+        return _live(pvs, image, peak, ready_s, sent)
+
+
+def _live(pvs: Pvs, image: PhaseImage, rate_hz: float, ready_s: float, sent: int) -> Live:
+    names = ("FramesReceived_RBV", "FramesStitched_RBV", "FramesPending_RBV", "FramesMissed_RBV")
+    received, stitched, pending, missed = (int(value) for value in pvs.get(*names))
+    dropped = {
+        cause: int(value) for cause, value in zip(CAUSES, pvs.get(*(f"Dropped{c}_RBV" for c in CAUSES)), strict=True)
+    }
+    p50, p95, p99 = (float(value) for value in pvs.get("LatencyP50_RBV", "LatencyP95_RBV", "LatencyP99_RBV"))
+    engine, version = pvs.get("EngineName_RBV", "ModelVersion_RBV")
+    return Live(
+        image=image,
+        frames={
+            "sent": sent,
+            "received": received,
+            "stitched": stitched,
+            "pending": pending,
+            "missed": missed,
+            "dropped": dropped,
+        },
+        rate_hz=rate_hz,
+        latency_ms={"p50": p50, "p95": p95, "p99": p99},
+        engine=str(engine),
+        model_version=str(version),
+        ready_s=ready_s,
+    )
+
+
+def _settled(pvs: Pvs, sent: int) -> bool:
+    received, missed, pending = pvs.get("FramesReceived_RBV", "FramesMissed_RBV", "FramesPending_RBV")
+    return int(received) + int(missed) >= sent and int(pending) == 0
+
+
+def _value(pvs: Pvs, name: str) -> Any:
+    try:
+        return pvs.get(name, timeout_s=1.0)[0]
+    except TimeoutError:
+        return None
+
+
+def _until(condition: Callable[[], Any], child: Child, timeout_s: float, what: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if not child.running():
+            raise child.failure()
+        if time.monotonic() > deadline:
+            raise DemoError(f"no {what} within {timeout_s:.0f} s", where=str(child.log_path), remedy="see that log")
+        time.sleep(POLL_S)

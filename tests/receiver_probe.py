@@ -1,0 +1,55 @@
+"""A process that receives: one JSON line on stdout for every frame, bad frame and change of connection."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+
+import numpy as np
+
+from ptychostream.errors import FrameError
+from ptychostream.frames import DropCause, Frame
+from ptychostream.plugins.receiver import Receiver, ReceiverSettings
+
+_speaking = threading.Lock()
+
+
+def say(**words: object) -> None:
+    with _speaking:
+        print(json.dumps(words), flush=True)
+
+
+def frame(frame: Frame) -> None:
+    say(
+        event="frame",
+        id=frame.id,
+        scan=frame.scan,
+        time=frame.time,
+        delay=frame.received - frame.time,
+        shape=frame.counts.shape,
+        dtype=str(frame.counts.dtype),
+        sum=int(frame.counts.astype(np.int64).sum()),
+        attributes=dict(frame.attributes),
+    )
+
+
+def bad(error: FrameError) -> None:
+    assert isinstance(error.cause, DropCause)
+    say(event="bad", cause=error.cause.value, text=str(error))
+
+
+def main() -> None:
+    settings = ReceiverSettings.model_validate_json(sys.argv[1])
+    receiver = Receiver(settings, frame, bad, lambda connected: say(event="connected", value=connected))
+    say(event="started")
+    receiver.start()
+    for line in sys.stdin:
+        receiver.scan = line.strip()
+        say(event="scan", value=receiver.scan)
+    receiver.stop()
+    say(event="stopped", overruns=receiver.overruns, connected=receiver.connected)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""A detector in a process of its own: `python scripted_detector.py CHANNEL`, told what to send on stdin.
+
+Each line is JSON: {"scan": "s1", "count": 10, "first": 1, "value": 2, "size": 16, "step_px": 4, "columns": 5,
+"codec": "", "dtype": "uint16", "rate": 500, "attributes": {}}; it answers `sent` when all are out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pvaccess as pva
+
+from ptychostream.pva.ntndarray import build
+
+
+def send(server: Any, channel: str, order: dict[str, Any]) -> None:
+    size, columns, step_m = order.get("size", 16), order.get("columns", 5), order.get("step_px", 4) * 10e-9
+    counts = np.full((size, size), order.get("value", 1), order.get("dtype", "uint16"))
+    for index in range(order["count"]):
+        attributes = {
+            "PositionX": (index % columns) * step_m,
+            "PositionY": (index // columns) * step_m,
+            "ScanID": order["scan"],
+            **order.get("attributes", {}),
+        }
+        if not order["scan"]:
+            del attributes["ScanID"]
+        number = order.get("first", 1) + index
+        server.update(channel, build(counts, number, time.time(), attributes, order.get("codec", "")))
+        time.sleep(1 / order.get("rate", 500))
+
+
+def main() -> None:
+    channel = sys.argv[1]
+    server = pva.PvaServer(channel, pva.NtNdArray())
+    print("serving", flush=True)
+    for line in sys.stdin:
+        send(server, channel, json.loads(line))
+        print("sent", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What every record must have, held against the templates as EPICS loads them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ioc_helpers import record_list
+
+from ptychostream.frames import DropCause
+
+ROOT = Path(__file__).resolve().parents[1]
+ALARMED = (
+    "Accounting_RBV", "Connected_RBV", "QueueUse_RBV", "DroppedArrays_RBV", "FramesMissed_RBV", "ModelState_RBV",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def groups() -> dict[str, list[dict[str, Any]]]:
+    return record_list()
+
+
+@pytest.fixture(scope="module")
+def by_name(groups: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    return {record["name"].removeprefix("P:"): record for records in groups.values() for record in records}
+
+
+def test_every_record_says_what_it_is_and_who_may_write_it(by_name: dict[str, dict[str, Any]]) -> None:
+    assert len(by_name) > 130
+    for name, record in by_name.items():
+        fields = record["fields"]
+        assert 0 < len(fields.get("DESC", "")) <= 40, name
+        assert fields.get("ASG") in {"READONLY", "OPERATOR", "MODEL", "AGENT"}, name
+        if record["type"] in {"ai", "ao", "calc"}:
+            assert fields.get("EGU"), f"{name} has no unit"
+            assert "PREC" in fields, f"{name} has no precision"
+        if record["type"] in {"ai", "ao", "calc", "longin", "longout"} and name not in {"UniqueId_RBV"}:
+            assert fields["LOPR"] != fields["HOPR"], f"{name} has no display limits"
+        if name.endswith("_RBV"):
+            assert fields["ASG"] == "READONLY", name
+        assert len(name) + 40 <= 80, "a prefix of 40 characters must fit"
+
+
+def test_setpoints_come_back_after_a_restart_and_have_readbacks(by_name: dict[str, dict[str, Any]]) -> None:
+    setpoints = 0
+    for name, record in by_name.items():
+        if "python:put" not in record["info"]:
+            continue
+        fields, info = record["fields"], record["info"]
+        command = record["type"] == "bo" and fields["ZNAM"] == "Done"
+        transient = name in {"ArrayCounter", "PositionsX", "PositionsY", "PositionsComplete"}
+        if command or transient:
+            assert "autosaveFields" not in info, name
+            assert fields["PINI"] == "NO", name
+            continue
+        setpoints += 1
+        assert info.get("autosaveFields") == "VAL", name
+        assert fields["PINI"] == "YES", name
+        assert f"{name}_RBV" in by_name, name
+        if record["type"] in {"ao", "longout"}:
+            assert float(fields["DRVL"]) < float(fields["DRVH"]), f"{name} takes any value"
+    assert setpoints > 15
+
+
+def test_what_must_alarm_has_severities(by_name: dict[str, dict[str, Any]]) -> None:
+    severities = re.compile("(HH|H|L|LL|Z|O|ZR|ON|TW|TH|FR|FV)SV")
+    for name in ALARMED:
+        fields = by_name[name]["fields"]
+        assert any(severities.fullmatch(key) and value != "NO_ALARM" for key, value in fields.items()), name
+    assert by_name["Accounting_RBV"]["fields"]["OSV"] == "MAJOR"
+    assert (by_name["QueueUse_RBV"]["fields"]["HIGH"], by_name["QueueUse_RBV"]["fields"]["HIHI"]) == ("75", "100")
+
+
+def test_every_drop_cause_has_its_record(by_name: dict[str, dict[str, Any]]) -> None:
+    dropped = {name for name in by_name if re.fullmatch("Dropped.*_RBV", name)} - {"DroppedArrays_RBV"}
+    assert dropped == {f"Dropped{cause.value}_RBV" for cause in DropCause}
+
+
+def test_states_are_those_of_the_configuration(by_name: dict[str, dict[str, Any]]) -> None:
+    code = (
+        "import json; from ptychostream.ioc import settings as s, setpoints as p, model_slot as m\n"
+        "from ptychostream.plugins.engines import engine_names\n"
+        "from ptychostream.plugins.engines.base import PRECISIONS\n"
+        "print(json.dumps([s.ENGINES, s.PRECISIONS, s.POSITION_SOURCES, p.DOSE_MODES, [x.name for x in m.SlotState],"
+        " engine_names(), PRECISIONS]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    engines, precisions, sources, doses, slot, known, known_precisions = json.loads(done.stdout)
+
+    def states(name: str) -> list[str]:
+        fields = by_name[name]["fields"]
+        keys = (f"{state}ST" for state in ("ZR", "ON", "TW", "TH", "FR", "FV", "SX", "SV"))
+        return [fields[key] for key in keys if fields.get(key)]
+
+    assert states("Engine") == states("Engine_RBV") == engines
+    assert sorted(name.lower() for name in engines) == sorted(name.lower() for name in known)
+    assert states("Precision") == precisions
+    assert sorted(precisions) == sorted(known_precisions)
+    assert [name.lower() for name in states("PositionSource")] == sources
+    assert states("PositionSource_RBV") == states("PositionSource")
+    assert states("DoseMode") == states("DoseMode_RBV") == doses
+    assert [name.upper() for name in states("ModelState_RBV")] == [name.replace("_", "") for name in slot]
+
+
+def test_the_record_reference_is_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ptychostream.ioc.record_table"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert (ROOT / "docs/records.md").read_text(encoding="utf-8") == done.stdout, (
+        "python -m ptychostream.ioc.record_table > docs/records.md"
+    )
+
+
+def test_pvaccess_is_imported_before_softioc() -> None:
+    code = (
+        "import sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in {'pvaccess', 'softioc', 'epicscorelibs'}: order.append(name.split('.')[0])\n"
+        "order = []\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "import ptychostream.ioc.app\n"
+        "assert order[0] == 'pvaccess', order\n"
+        "assert 'softioc' in order\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,663 @@
+"""The pipeline whole, with a deterministic engine: the accounting, the canvas, scans, swaps, failures."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from ptychostream.contract import ModelContract, PackedArray, Preprocessing
+from ptychostream.errors import EngineError, FrameError
+from ptychostream.frames import DropCause, Frame
+from ptychostream.plugins.batcher import Batcher
+from ptychostream.plugins.frame_flow import FrameFlow
+from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
+from ptychostream.plugins.snapshot import Snapshot
+from ptychostream.positions import AttributePositions, WaveformPositions
+from ptychostream.stitching import Canvas
+
+SHAPE = (16, 16)
+PIXEL = 1e-8
+WEIGHT = np.outer(np.hanning(18)[1:-1], np.hanning(18)[1:-1]).astype(np.float32)
+
+
+class FakeEngine:
+    """Phase = counts · dose · scale, frame by frame. Fails on frames whose first pixel is 666."""
+
+    version = "1"
+    precision = "float32"
+    device = "CPU"
+    reason = "a test"
+    input_shape = SHAPE
+    output_shape = SHAPE
+
+    def __init__(self, name: str = "fake", batch: int = 8, scale: float = 0.01) -> None:
+        self.name = name
+        self.batch = batch
+        self.scale = np.float32(scale)
+        self.sizes: list[int] = []
+        self.closed = False
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
+        assert not self.closed
+        self.sizes.append(len(counts))
+        self.entered.set()
+        assert self.gate.wait(10)
+        if (counts[:, 0, 0] == 666).any():
+            raise RuntimeError("out of memory")
+        return counts * np.float32(dose_scale) * self.scale
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def make_contract(name: str = "m1", pixel_m: float = PIXEL, weight: NDArray[np.float32] = WEIGHT) -> ModelContract:
+    return ModelContract(
+        name=name,
+        input_shape=SHAPE,
+        output_shape=SHAPE,
+        object_pixel_m=pixel_m,
+        preprocessing=Preprocessing(),
+        patch_weight=PackedArray.pack(weight),
+    )
+
+
+def make_frame(number: int, scan: str = "s", shape: tuple[int, int] = SHAPE, **options: Any) -> Frame:
+    rng = np.random.default_rng(number)
+    counts = rng.integers(0, 300, shape).astype(np.uint16)
+    x, y = rng.uniform(-3e-7, 3e-7, 2)
+    return Frame(scan, number, options.get("time", 1000.0 + number), counts, {"x": x, "y": y})
+
+
+def reference(frames: list[Frame], scale: float = 0.01, weight: NDArray[np.float32] = WEIGHT) -> Canvas:
+    """The same frames stitched one by one."""
+    canvas = Canvas(PIXEL, weight)
+    for frame in frames:
+        phase = frame.counts.astype(np.float32) * np.float32(1) * np.float32(scale)
+        canvas.add(phase, float(frame.attributes["x"]), float(frame.attributes["y"]))
+    return canvas
+
+
+def assert_same_image(pipeline: Pipeline, canvas: Canvas) -> None:
+    stitched = pipeline.stitched()
+    assert stitched is not None
+    expected = canvas.image()
+    assert stitched.frames == canvas.patches
+    assert stitched.image.origin_m == expected.origin_m
+    assert np.array_equal(stitched.image.phase, expected.phase, equal_nan=True)
+    assert np.array_equal(stitched.image.weight, expected.weight)
+
+
+@contextmanager
+def running(source: Any = None, engine: FakeEngine | None = None, **options: Any) -> Iterator[Pipeline]:
+    """A started pipeline; without an engine when `engine` is None."""
+    pipeline = Pipeline(PipelineSettings(**{"max_latency_s": 5.0, **options}), source or AttributePositions("x", "y"))
+    pipeline.start()
+    try:
+        if engine is not None:
+            pipeline.swap_engine(lambda: engine, make_contract()).result(10)
+        yield pipeline
+    finally:
+        if engine is not None:
+            engine.gate.set()
+        assert pipeline.stop(10)
+
+
+def drained(pipeline: Pipeline, scan: str = "s") -> Snapshot:
+    pipeline.end_scan(scan).result(10)
+    snapshot = pipeline.snapshot()
+    assert snapshot.law_holds
+    return snapshot
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_every_frame_reaches_the_canvas_and_the_tail_too() -> None:
+    frames = [make_frame(number) for number in range(21)]
+    engine = FakeEngine()
+    with running(engine=engine) as pipeline:
+        for number in range(21):
+            pipeline.submit(make_frame(number))
+        snapshot = drained(pipeline)
+        assert (snapshot.received, snapshot.stitched, snapshot.pending) == (21, 21, 0)
+        assert sum(snapshot.dropped.values()) == 0
+        assert engine.sizes == [8, 8, 5]
+        assert snapshot.batches == 3
+        assert snapshot.execution_ms > 0
+        assert not snapshot.scan_active
+        tail = np.mean([frame.counts.sum() for frame in frames[16:]])
+        assert snapshot.mean_counts == pytest.approx(tail, rel=1e-5)
+        assert_same_image(pipeline, reference(frames))
+        patch = snapshot.patch
+        assert patch is not None
+        assert patch.frame_id == 20
+        assert np.array_equal(patch.phase, frames[20].counts * np.float32(0.01))
+    assert engine.closed
+
+
+def test_a_partial_batch_leaves_when_its_latency_is_spent() -> None:
+    with running(engine=FakeEngine(), max_latency_s=0.02) as pipeline:
+        for number in range(3):
+            pipeline.submit(make_frame(number))
+        wait_for(lambda: pipeline.snapshot().stitched == 3)
+        assert pipeline.snapshot().scan_active
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_the_canvas_does_not_depend_on_order_or_batches(batch: int) -> None:
+    frames = [make_frame(number) for number in range(25)]
+    order = list(range(25))
+    random.Random(batch).shuffle(order)
+    with running(engine=FakeEngine(), batch=batch) as pipeline:
+        for number in order:
+            pipeline.submit(make_frame(number))
+        snapshot = drained(pipeline)
+        assert snapshot.stitched == 25
+        assert snapshot.disordered > 0
+        assert snapshot.missed == 0
+        assert_same_image(pipeline, reference(frames))
+
+
+def test_without_a_model_frames_are_counted_as_such() -> None:
+    with running() as pipeline:
+        for number in range(5):
+            pipeline.submit(make_frame(number))
+        snapshot = drained(pipeline)
+        assert snapshot.dropped[DropCause.NO_MODEL] == 5
+        assert snapshot.engine == ""
+        assert pipeline.stitched() is None
+
+
+def test_rejected_duplicate_and_missing_frames() -> None:
+    with running(engine=FakeEngine()) as pipeline:
+        pipeline.reject(FrameError(DropCause.CODEC, "garbage"))
+        for number in (0, 1, 1, 4):
+            pipeline.submit(make_frame(number))
+        snapshot = drained(pipeline)
+        assert (snapshot.received, snapshot.stitched) == (5, 3)
+        assert snapshot.dropped[DropCause.CODEC] == 1
+        assert snapshot.dropped[DropCause.DUPLICATE] == 1
+        assert snapshot.missed == 2
+        assert "garbage" in snapshot.message
+        pipeline.reset_counters()
+        snapshot = pipeline.snapshot()
+        assert (snapshot.received, snapshot.missed, snapshot.message) == (0, 0, "")
+        assert snapshot.law_holds
+
+
+def test_a_frame_of_another_shape_goes_alone() -> None:
+    good = [make_frame(0), make_frame(2)]
+    with running(engine=FakeEngine()) as pipeline:
+        pipeline.submit(make_frame(0))
+        pipeline.submit(make_frame(1, shape=(17, 16)))
+        pipeline.submit(make_frame(2))
+        snapshot = drained(pipeline)
+        assert snapshot.stitched == 2
+        assert snapshot.dropped[DropCause.SHAPE] == 1
+        assert "(17, 16)" in snapshot.message
+        assert_same_image(pipeline, reference(good))
+
+
+def test_positions_that_never_come_or_lie_nowhere() -> None:
+    with running(engine=FakeEngine(), max_canvas_pixels=10_000) as pipeline:
+        far, none = make_frame(1), make_frame(2)
+        far.attributes = {"x": 1.0, "y": 0.0}
+        none.attributes = {}
+        for frame in (make_frame(0), far, none):
+            pipeline.submit(frame)
+        snapshot = drained(pipeline)
+        assert snapshot.stitched == 1
+        assert snapshot.dropped[DropCause.NO_POSITION] == 2
+        assert_same_image(pipeline, reference([make_frame(0)]))
+
+
+def test_frames_wait_for_positions_that_come_later() -> None:
+    source = WaveformPositions()
+    frames = [make_frame(number) for number in range(10)]
+    x = [float(frame.attributes["x"]) for frame in frames]
+    y = [float(frame.attributes["y"]) for frame in frames]
+    with running(source, FakeEngine()) as pipeline:
+        for number in range(10):
+            pipeline.submit(make_frame(number))
+        assert pipeline.snapshot().waiting_position == 10
+        pipeline.update_positions(lambda: source.update(x[:6], y[:6]))
+        snapshot = pipeline.snapshot()
+        assert snapshot.waiting_position == 4
+        assert snapshot.law_holds
+        other = WaveformPositions()
+        other.update(x[:9], y[:9])
+        pipeline.set_positions(other)
+        assert pipeline.snapshot().waiting_position == 1
+        snapshot = drained(pipeline)
+        assert snapshot.stitched == 9
+        assert snapshot.dropped[DropCause.NO_POSITION] == 1
+        assert_same_image(pipeline, reference(frames[:9]))
+
+
+def test_an_engine_that_fails_costs_its_batch_alone() -> None:
+    with running(engine=FakeEngine(), batch=4) as pipeline:
+        for number in range(12):
+            frame = make_frame(number)
+            if number == 5:
+                frame.counts[0, 0] = 666
+            pipeline.submit(frame)
+        snapshot = drained(pipeline)
+        assert snapshot.stitched == 8
+        assert snapshot.dropped[DropCause.ENGINE] == 4
+        assert "out of memory" in snapshot.message
+        kept = [make_frame(number) for number in (0, 1, 2, 3, 8, 9, 10, 11)]
+        assert_same_image(pipeline, reference(kept))
+
+
+def test_a_patch_that_is_not_finite_goes_alone() -> None:
+    class Nan(FakeEngine):
+        def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
+            phase = super().infer(counts, dose_scale)
+            phase[1, 3, 3] = np.nan
+            return phase
+
+    with running(engine=Nan()) as pipeline:
+        for number in range(3):
+            pipeline.submit(make_frame(number))
+        snapshot = drained(pipeline)
+        assert snapshot.dropped[DropCause.ENGINE] == 1
+        assert_same_image(pipeline, reference([make_frame(0), make_frame(2)]))
+
+
+@pytest.mark.parametrize(("when_full", "lost"), [("drop_newest", {8, 9}), ("drop_oldest", {2, 3})])
+def test_a_full_queue_drops_and_counts(when_full: str, lost: set[int]) -> None:
+    engine = FakeEngine()
+    with running(engine=engine, batch=2, queue_size=6, when_full=when_full) as pipeline:
+        engine.gate.clear()
+        pipeline.submit(make_frame(0))
+        pipeline.submit(make_frame(1))
+        assert engine.entered.wait(10)  # two are in flight; six more fill the queue
+        for number in range(2, 10):
+            pipeline.submit(make_frame(number))
+        snapshot = pipeline.snapshot()
+        assert (snapshot.in_flight, snapshot.queue_used, snapshot.pending) == (2, 6, 8)
+        assert snapshot.dropped[DropCause.QUEUE_FULL] == 2
+        assert snapshot.law_holds
+        engine.gate.set()
+        assert drained(pipeline).stitched == 8
+        assert_same_image(pipeline, reference([make_frame(n) for n in range(10) if n not in lost]))
+
+
+def test_each_scan_has_its_own_canvas_and_its_late_frames_are_counted() -> None:
+    first = [make_frame(number, "a") for number in range(5)]
+    second = [make_frame(number, "b") for number in range(100, 103)]
+    with running(engine=FakeEngine()) as pipeline:
+        for number in range(5):
+            pipeline.submit(make_frame(number, "a"))
+        pipeline.end_scan("a").result(10)
+        assert_same_image(pipeline, reference(first))
+        pipeline.submit(make_frame(5, "a"))
+        pipeline.submit(make_frame(100, "b"))
+        pipeline.submit(make_frame(6, "a"))
+        pipeline.submit(make_frame(101, "b"))
+        pipeline.submit(make_frame(102, "b"))
+        snapshot = drained(pipeline, "b")
+        assert snapshot.dropped[DropCause.LATE] == 2
+        assert (snapshot.stitched, snapshot.scan_stitched, snapshot.scan) == (8, 3, "b")
+        assert_same_image(pipeline, reference(second))
+        stitched = pipeline.stitched()
+        assert stitched is not None
+        assert (stitched.scan, stitched.last_frame_id, stitched.model) == ("b", 102, "m1")
+
+
+def test_a_new_scan_ends_the_one_before_and_loses_none_of_it() -> None:
+    engine = FakeEngine()
+    with running(engine=engine) as pipeline:
+        engine.gate.clear()
+        for scan, number in (("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1)):
+            pipeline.submit(make_frame(number, scan))
+        engine.gate.set()
+        assert drained(pipeline, "b").stitched == 5
+        assert engine.sizes == [3, 2]
+        assert_same_image(pipeline, reference([make_frame(0), make_frame(1)]))
+
+
+def test_a_scan_of_the_same_name_may_start_again() -> None:
+    with running(engine=FakeEngine()) as pipeline:
+        for number in range(3):
+            pipeline.submit(make_frame(number))
+        pipeline.start_scan("s")  # it runs already: nothing happens
+        assert drained(pipeline).scan_stitched == 3
+        pipeline.start_scan("s")
+        for number in range(5, 7):
+            pipeline.submit(make_frame(number))
+        snapshot = drained(pipeline)
+        assert snapshot.dropped[DropCause.LATE] == 0
+        assert snapshot.scan_stitched == 2
+        assert_same_image(pipeline, reference([make_frame(5), make_frame(6)]))
+
+
+def test_a_stream_without_scan_names_goes_on_after_a_flush_until_a_start() -> None:
+    with running(engine=FakeEngine()) as pipeline:
+        pipeline.submit(make_frame(0, ""))
+        assert drained(pipeline, "").scan_stitched == 1
+        pipeline.submit(make_frame(1, ""))
+        assert drained(pipeline, "").scan_stitched == 2
+        pipeline.start_scan("")
+        pipeline.submit(make_frame(0, ""))
+        assert drained(pipeline, "").scan_stitched == 1
+
+
+def test_reset_empties_the_canvas() -> None:
+    with running(engine=FakeEngine()) as pipeline:
+        pipeline.submit(make_frame(0))
+        pipeline.submit(make_frame(1))
+        assert drained(pipeline).scan_stitched == 2
+        assert pipeline.snapshot().latency_ms[0] > 0
+        pipeline.reset()
+        snapshot = pipeline.snapshot()
+        assert (snapshot.scan_stitched, snapshot.patch) == (0, None)
+        assert np.isnan(snapshot.latency_ms[0])
+        assert snapshot.stitched == 2
+
+
+def test_an_engine_is_swapped_between_two_batches_and_the_canvas_goes_on() -> None:
+    old, new = FakeEngine("old"), FakeEngine("new", batch=2, scale=0.02)
+    other_weight = WEIGHT**2
+    with running(engine=old, batch=4) as pipeline:
+        old.gate.clear()
+        for number in range(4):
+            pipeline.submit(make_frame(number))
+        assert old.entered.wait(10)
+        swap = pipeline.swap_engine(lambda: new, make_contract("m2", weight=other_weight))
+        for number in range(4, 8):
+            pipeline.submit(make_frame(number))
+        assert not swap.done()
+        old.gate.set()
+        assert swap.result(10) == "new"
+        assert old.closed
+        snapshot = drained(pipeline)
+        assert (snapshot.engine, snapshot.model, snapshot.stitched) == ("new", "m2", 8)
+        assert old.sizes == [4]
+        assert new.sizes == [2, 2]
+        canvas = reference([make_frame(n) for n in range(4, 8)], 0.02, other_weight)
+        canvas.merge(reference([make_frame(n) for n in range(4)]))
+        assert_same_image(pipeline, canvas)
+
+
+def test_a_model_of_another_pixel_begins_a_new_canvas_and_says_so() -> None:
+    with running(engine=FakeEngine()) as pipeline:
+        pipeline.submit(make_frame(0))
+        drained(pipeline)
+        pipeline.swap_engine(FakeEngine, make_contract(pixel_m=2e-8)).result(10)
+        snapshot = pipeline.snapshot()
+        assert snapshot.scan_stitched == 0
+        assert "anew" in snapshot.message
+
+
+@pytest.mark.parametrize("thread_bound", [False, True])
+def test_an_engine_that_cannot_be_built_leaves_the_running_one(thread_bound: bool) -> None:
+    def broken() -> FakeEngine:
+        raise EngineError("no device")
+
+    engine = FakeEngine()
+    with running(engine=engine) as pipeline:
+        with pytest.raises(EngineError, match="no device"):
+            pipeline.swap_engine(broken, make_contract(), thread_bound).result(10)
+        misfit = FakeEngine("misfit")
+        misfit.output_shape = (8, 8)
+        with pytest.raises(EngineError, match="contract"):
+            pipeline.swap_engine(lambda: misfit, make_contract(), thread_bound).result(10)
+        assert misfit.closed
+        pipeline.submit(make_frame(0))
+        snapshot = drained(pipeline)
+        assert (snapshot.engine, snapshot.stitched) == ("fake", 1)
+
+
+def test_the_running_engine_serves_while_the_next_is_built() -> None:
+    go_on, thread = threading.Event(), Future[str]()
+
+    def slow() -> FakeEngine:
+        thread.set_result(threading.current_thread().name)
+        assert go_on.wait(10)
+        return FakeEngine("slow")
+
+    with running(engine=FakeEngine()) as pipeline:
+        swap = pipeline.swap_engine(slow, make_contract())
+        assert thread.result(10) != "inference"
+        pipeline.submit(make_frame(0))
+        snapshot = drained(pipeline)
+        assert (snapshot.stitched, snapshot.engine) == (1, "fake")
+        go_on.set()
+        assert swap.result(10) == "slow"
+
+
+def test_a_thread_bound_engine_is_built_where_it_runs() -> None:
+    threads = []
+
+    class Bound(FakeEngine):
+        def __init__(self) -> None:
+            super().__init__("bound")
+            threads.append(threading.current_thread())
+
+        def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
+            threads.append(threading.current_thread())
+            return super().infer(counts, dose_scale)
+
+        def close(self) -> None:
+            threads.append(threading.current_thread())
+            super().close()
+
+    with running() as pipeline:
+        pipeline.swap_engine(Bound, make_contract(), thread_bound=True).result(10)
+        pipeline.submit(make_frame(0))
+        drained(pipeline)
+    assert len(threads) == 3
+    assert len(set(threads)) == 1
+
+
+def test_a_swap_gets_through_a_queue_that_never_empties() -> None:
+    old = FakeEngine("old")
+    with running(engine=old, batch=1) as pipeline:
+        stop = threading.Event()
+
+        def feed() -> None:
+            number = 0
+            while not stop.is_set():
+                pipeline.submit(make_frame(number % 50, time=float(number)))
+                number += 1
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        try:
+            wait_for(lambda: pipeline.snapshot().queue_used > 20)
+            pipeline.swap_engine(lambda: FakeEngine("new"), make_contract()).result(10)
+        finally:
+            stop.set()
+            feeder.join()
+        assert drained(pipeline).pending == 0
+
+
+def test_stop_infers_what_waits_and_refuses_what_comes() -> None:
+    engine = FakeEngine()
+    with running(engine=engine) as pipeline:
+        for number in range(5):
+            pipeline.submit(make_frame(number))
+        assert pipeline.stop(10)
+        assert engine.closed
+        pipeline.submit(make_frame(5))
+        with pytest.raises(EngineError, match="stopped"):
+            pipeline.swap_engine(FakeEngine, make_contract()).result(10)
+        snapshot = drained(pipeline)
+        assert (snapshot.received, snapshot.stitched, snapshot.pending) == (6, 5, 0)
+        assert snapshot.dropped[DropCause.LATE] == 1
+        assert_same_image(pipeline, reference([make_frame(number) for number in range(5)]))
+
+
+def test_stop_does_not_wait_for_ever_on_an_engine_that_hangs() -> None:
+    engine = FakeEngine()
+    with running(engine=engine, batch=1) as pipeline:
+        engine.gate.clear()
+        pipeline.submit(make_frame(0))
+        assert engine.entered.wait(10)
+        assert not pipeline.stop(0.05)
+        snapshot = pipeline.snapshot()
+        assert (snapshot.pending, snapshot.law_holds) == (1, True)
+
+
+def test_settings_change_while_it_runs() -> None:
+    engine = FakeEngine(batch=4)
+    with running(engine=engine) as pipeline:
+        pipeline.configure(batch=2, queue_size=100)
+        for number in range(4):
+            pipeline.submit(make_frame(number))
+        wait_for(lambda: pipeline.snapshot().stitched == 4)
+        assert engine.sizes == [2, 2]
+        with pytest.raises(ValidationError):
+            pipeline.configure(batch=0)
+        pipeline.configure(batch=64)  # the engine takes four
+        pipeline.submit(make_frame(4))
+        pipeline.configure(max_latency_s=0.0)  # a waiting frame leaves at once
+        wait_for(lambda: pipeline.snapshot().stitched == 5)
+        pipeline.dose_scale = 2.0
+        pipeline.submit(make_frame(5))
+        patch = drained(pipeline).patch
+        assert patch is not None
+        assert np.array_equal(patch.phase, make_frame(5).counts * np.float32(2) * np.float32(0.01))
+
+
+# Any interleaving. The flow alone first: passive, so that every step can be looked at.
+
+flow_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("submit"), st.sampled_from(["a", "b", ""]), st.integers(0, 12)),
+        st.tuples(st.just("reject"), st.sampled_from(list(DropCause)), st.none()),
+        st.tuples(st.just("positions"), st.integers(0, 12), st.booleans()),
+        st.tuples(st.just("source"), st.integers(0, 12), st.none()),
+        st.tuples(st.just("start"), st.sampled_from(["a", "b", ""]), st.none()),
+        st.tuples(st.just("end"), st.sampled_from(["a", "b", ""]), st.none()),
+        st.tuples(st.just("take"), st.floats(0, 2), st.none()),
+        st.tuples(st.just("land"), st.integers(0, 5), st.none()),
+        st.tuples(st.just("restart"), st.none(), st.none()),
+    ),
+    max_size=80,
+)
+
+
+@given(flow_steps, st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.booleans())
+def test_the_law_holds_after_every_step(
+    steps: list[tuple[str, Any, Any]], batch: int, queue: int, join: int, drop_oldest: bool
+) -> None:
+    source = WaveformPositions()
+    flow = FrameFlow(source, join, Batcher(batch, 1.0, queue, drop_oldest))
+    counts = np.zeros((1, 1), np.uint8)
+    now = 0.0
+
+    def land(stitched: int) -> None:
+        done = min(stitched, len(flow.in_flight))
+        flow.land(done, [DropCause.ENGINE] * (len(flow.in_flight) - done))
+
+    for index, (what, first, second) in enumerate(steps):
+        received, in_flight = flow.ledger.received, list(flow.in_flight)
+        if what == "submit":
+            flow.submit(Frame(first, second, float(second), counts), now)
+            assert flow.ledger.received == received + 1
+        elif what == "reject":
+            flow.reject(first)
+        elif what == "positions":
+            source.update([0.0] * first, [0.0] * first, complete=second)
+            flow.poll(now)
+        elif what == "source":
+            source = WaveformPositions()
+            source.update([0.0] * first, [0.0] * first)
+            flow.set_positions(source, now)
+        elif what == "start":
+            flow.start_scan(first, now)
+        elif what == "end":
+            flow.end_scan(first, now)
+        elif what == "take" and not in_flight:
+            now += first
+            flow.take(now)
+        elif what == "land":
+            land(first)
+        elif what == "restart":
+            flow.restart_counters()
+        assert flow.holds, f"step {index}: {what} {first} {second}"
+    land(0)
+    flow.close(now)
+    while flow.take(now) or flow.in_flight:
+        land(len(flow.in_flight))
+        assert flow.holds
+    assert flow.pending == 0
+    assert flow.waiting_position == 0
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("submit"), st.integers(0, 30)),
+            st.tuples(st.just("bad"), st.sampled_from([DropCause.CODEC, DropCause.TYPE, DropCause.SHAPE])),
+            st.tuples(st.just("positions"), st.integers(0, 31)),
+            st.tuples(st.just("swap"), st.sampled_from([1, 3, 8])),
+            st.tuples(st.just("fail"), st.booleans()),
+            st.tuples(st.just("configure"), st.integers(1, 9)),
+        ),
+        max_size=60,
+    )
+)
+def test_the_law_holds_through_threads_swaps_and_failures(steps: list[tuple[str, Any]]) -> None:
+    source = WaveformPositions()
+    frames = {number: make_frame(number) for number in range(31)}
+    x = [float(frames[number].attributes["x"]) for number in range(31)]
+    y = [float(frames[number].attributes["y"]) for number in range(31)]
+    failing = threading.Event()
+
+    class Engine(FakeEngine):
+        def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
+            if failing.is_set():
+                raise RuntimeError("failing")
+            return super().infer(counts, dose_scale)
+
+    swaps = []
+    with running(source, Engine(), max_latency_s=0.001) as pipeline:
+        for what, value in steps:
+            if what == "submit":
+                pipeline.submit(make_frame(value))
+            elif what == "bad":
+                pipeline.reject(FrameError(value, "bad"))
+            elif what == "positions":
+                pipeline.update_positions(lambda n=value: source.update(x[:n], y[:n]))
+            elif what == "swap":
+                swaps.append(pipeline.swap_engine(lambda n=value: Engine(batch=n), make_contract()))
+            elif what == "fail":
+                failing.set() if value else failing.clear()
+            else:
+                pipeline.configure(batch=value)
+            assert pipeline.snapshot().law_holds
+        failing.clear()
+        pipeline.update_positions(lambda: source.update(x, y))
+        for swap in swaps:
+            swap.result(10)
+        snapshot = drained(pipeline)
+        assert snapshot.pending == 0
+        submitted = [value for what, value in steps if what == "submit"]
+        assert snapshot.received == len(submitted) + sum(what == "bad" for what, _ in steps)
+        assert snapshot.received == snapshot.stitched + sum(snapshot.dropped.values())
+        if not snapshot.dropped[DropCause.ENGINE] and submitted:
+            assert snapshot.stitched == len(set(submitted))
+            assert_same_image(pipeline, reference([frames[number] for number in sorted(set(submitted))]))
