@@ -161,7 +161,12 @@ def stream(options: Options, model: Path | None, fps: float, folder: Path) -> di
     environment = _environment()
     words = ["ioc", "--prefix", PREFIX, "--input-pv", CHANNEL, "--engine", options.engine]
     words += ["--precision", options.precision, "--batch", str(options.batch)]
-    words += ["--frame-shape", f"{options.shape[0]}x{options.shape[1]}"] if model is None else ["--model", str(model)]
+    if model is None:
+        # engine none passes counts on as if they were phase, and the canvas refuses what no phase can be
+        shape = f"{options.shape[0]}x{options.shape[1]}"
+        words += ["--frame-shape", shape, "--dose-scale", str(1 / np.iinfo(options.dtype).max)]
+    else:
+        words += ["--model", str(model)]
     with ExitStack() as stack:
         ioc = stack.enter_context(Measured("ptychostream", words, folder / "ioc.log", environment))
         pvs = Pvs(PREFIX, environment)
@@ -175,7 +180,8 @@ def stream(options: Options, model: Path | None, fps: float, folder: Path) -> di
         sent = source.hear("sent", SETTLE_TIMEOUT_S)
         settled = _settle(pvs, sent["sent"], ioc)
         counts = _counts(pvs)
-        engine, precision = (str(value) for value in pvs.get("EngineName_RBV", "Precision_RBV"))
+        # p4p's strings carry their time stamp; str() would print it
+        engine, precision = (str.__str__(value) for value in pvs.get("EngineName_RBV", "Precision_RBV"))
         cpu = {name: child.cores(sent["first"], sent["last"]) for name, child in children.items()}
         client.stop()
         seen = client.hear("images", 1.0)

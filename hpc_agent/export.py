@@ -175,8 +175,11 @@ def export(network: Network, contract: ModelContract, golden_counts: NDArray[np.
     Raises
     ------
     ModelError
-        The weights are not finite, the graph does not do what torch does, or the file cannot be written.
+        The network's output is not finite, the graph does not do what torch does, or the file cannot be written.
     """
+    if not np.isfinite(predict(network, golden_counts[:1])).all():
+        remedy = "its training diverged: train again with a lower learning rate"
+        raise ModelError("the network's output is not finite", where=str(path), remedy=remedy)
     golden = make_golden(network, golden_counts)
     full = contract.model_copy(update={"golden": golden, "parameters": network.parameter_count()})
     model = build_onnx(network, contract.input_shape)

@@ -64,7 +64,7 @@ def make_labels(
     if not np.isfinite(positions_m).all():
         bad = int(np.flatnonzero(~np.isfinite(positions_m).all(axis=1))[0])
         raise TrainingError(f"position {bad} is not finite", where="labels", remedy="leave that frame out")
-    coefficients = ndimage.spline_filter(flatten(reconstruction), order=3, output=np.complex128, mode="mirror")
+    coefficients = ndimage.spline_filter(flatten(reconstruction).object, order=3, output=np.complex128, mode="mirror")
     column_row = (positions_m - np.asarray(reconstruction.origin_m)) / reconstruction.pixel_m
     patches = np.empty((len(positions_m), *shape), dtype=np.complex64)
     for i, (column, row) in enumerate(column_row):
@@ -77,11 +77,32 @@ def make_labels(
     )
 
 
-def flatten(reconstruction: Reconstruction) -> NDArray[np.complex64]:
-    """The object without constant and linear phase, its 99th percentile of |object| at 1, over the covered area.
+@dataclass(frozen=True)
+class FlatObject:
+    """An object without constant and linear phase.
 
-    The ramp is first the mean phase step between neighbours, which wrapped phases do not disturb, then a least-squares
-    plane through what is left.
+    Attributes
+    ----------
+    object
+        [Ho, Wo] complex64, 99th percentile of its modulus at 1.
+    slope
+        (row, column) phase step per pixel that was taken off, rad; the probe that goes with `object` has it on.
+    """
+
+    object: NDArray[np.complex64]
+    slope: tuple[float, float]
+
+
+def flatten(reconstruction: Reconstruction) -> FlatObject:
+    """Take constant and linear phase off the object, as they are over its covered area.
+
+    The slope is first the mean phase step between neighbours, which wrapped phases do not disturb, then that of a
+    least-squares plane through what is left.
+
+    Raises
+    ------
+    TrainingError
+        The object is covered nowhere, or is not finite.
     """
     coverage = reconstruction.coverage
     covered = coverage > 0
@@ -93,13 +114,14 @@ def flatten(reconstruction: Reconstruction) -> NDArray[np.complex64]:
     field = reconstruction.object.astype(np.complex128)
     field = field / np.percentile(np.abs(field[good]), 99)
     rows, columns = np.indices(field.shape, dtype=np.float64)
-    steps = [_mean_step(field, weight, axis) for axis in (0, 1)]
-    field = field * np.exp(-1j * (steps[0] * rows + steps[1] * columns))
+    slope = np.array([_mean_step(field, weight, axis) for axis in (0, 1)])
+    field = field * np.exp(-1j * (slope[0] * rows + slope[1] * columns))
     for _ in range(2):
         field = field * np.exp(-1j * np.angle(np.sum(weight * field)))
-        plane = _plane(np.angle(field), weight, rows, columns)
-        field = field * np.exp(-1j * plane)
-    return field.astype(np.complex64)
+        constant, *more = _plane(np.angle(field), weight, rows, columns)
+        field = field * np.exp(-1j * (constant + more[0] * rows + more[1] * columns))
+        slope += more
+    return FlatObject(field.astype(np.complex64), (float(slope[0]), float(slope[1])))
 
 
 def _mean_step(field: NDArray[np.complex128], weight: NDArray[np.float64], axis: int) -> float:
@@ -113,12 +135,12 @@ def _mean_step(field: NDArray[np.complex128], weight: NDArray[np.float64], axis:
 def _plane(
     phase: NDArray[np.float64], weight: NDArray[np.float64], rows: NDArray[np.float64], columns: NDArray[np.float64]
 ) -> NDArray[np.float64]:
+    """(constant, per row, per column) of the weighted least-squares plane."""
     used = weight > 0
     basis = np.stack([np.ones(int(used.sum())), rows[used], columns[used]], axis=1)
     root = np.sqrt(weight[used])
-    a, b, c = np.linalg.lstsq(basis * root[:, None], phase[used] * root, rcond=None)[0]
-    plane: NDArray[np.float64] = a + b * rows + c * columns
-    return plane
+    fit: NDArray[np.float64] = np.linalg.lstsq(basis * root[:, None], phase[used] * root, rcond=None)[0]
+    return fit
 
 
 def _sample(

@@ -16,6 +16,7 @@ from ptychostream.hpc_agent.checkpoint import checkpoint_path, load_checkpoint, 
 from ptychostream.hpc_agent.export import export, predict
 from ptychostream.hpc_agent.labels import suggest_reduction
 from ptychostream.hpc_agent.networks import Network
+from ptychostream.hpc_agent.simulated_pairs import add_simulated
 from ptychostream.hpc_agent.training import Epoch, TrainingOptions, TrainingResult, train
 from ptychostream.hpc_agent.training_data import Corpus, Source, build_corpus, default_preprocessing, held_out_area
 from ptychostream.offline_inference import stitch_scan
@@ -102,6 +103,7 @@ def train_model(
     options = options or TrainingOptions()
     initial, parent = (None, "") if warm_start is None else load_checkpoint(warm_start)
     corpus = build_corpus(sources, output_shape or patch_shape(sources[0], preprocessing), preprocessing)
+    corpus = add_simulated(corpus, sources, options.simulated, options.seed)
     result = train(corpus, options, initial=initial, on_epoch=on_epoch)
     contract = describe(corpus, sources, result, name, [parent] if parent else [])
     held_out = [judge(result.network, contract, source) for source in sources if source.held_out is not None]
@@ -138,7 +140,7 @@ def describe(
     scan, options = sources[0].scan, result.options
     training = Training(
         scans=list(corpus.scans),
-        frames=len(corpus),
+        frames=corpus.measured,
         seed=options.seed,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         parents=parents,
@@ -157,6 +159,6 @@ def describe(
         detector_pixel_m=scan.detector_pixel_m,
         preprocessing=corpus.preprocessing,
         patch_weight=PackedArray.pack(corpus.weights.mean(axis=0)),
-        mean_counts=float(corpus.counts.mean(dtype=np.float64) * corpus.counts[0].size),
+        mean_counts=float(corpus.counts[: corpus.measured].mean(dtype=np.float64) * corpus.counts[0].size),
         training=training,
     )

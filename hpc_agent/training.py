@@ -41,6 +41,8 @@ class TrainingOptions(Settings):
     """Of the convolutions; weights and loss stay in float32."""
     device: str = "auto"
     """A torch device, or "auto": CUDA where there is one."""
+    simulated: float = Field(0.0, ge=0)
+    """Simulated pairs for each measured one (see `ptychostream.hpc_agent.simulated_pairs`)."""
     seed: int = 0
 
 
@@ -92,7 +94,7 @@ def train(
     Parameters
     ----------
     corpus
-        At least four pairs.
+        At least four measured pairs. Simulated ones are trained on, never validated on.
     options
         None means the defaults.
     initial
@@ -106,8 +108,8 @@ def train(
         Too few pairs, a warm start that does not fit, no such device, or a loss that is not finite.
     """
     options = options or TrainingOptions()
-    if len(corpus) < 4:
-        raise TrainingError(f"{len(corpus)} pairs", where="training", remedy="train on at least four frames")
+    if corpus.measured < 4:
+        raise TrainingError(f"{corpus.measured} pairs", where="training", remedy="train on at least four frames")
     device = _device(options.device)
     torch.manual_seed(options.seed)
     network = _start(corpus, options, initial).to(device, memory_format=torch.channels_last)
@@ -146,7 +148,7 @@ def _device(name: str) -> torch.device:
 def _start(corpus: Corpus, options: TrainingOptions, initial: Network | None) -> Network:
     reduction = corpus.input_shape[0] // corpus.output_shape[0]
     if initial is None:
-        network = make_network(options.network, reduction, measure_normalisation(corpus.counts))
+        network = make_network(options.network, reduction, measure_normalisation(corpus.counts[: corpus.measured]))
     elif initial.name != options.network or initial.reduction != reduction:
         what = f"{initial.name} with reduction {initial.reduction}, asked for {options.network} with {reduction}"
         raise TrainingError(what, where="warm start", remedy="start from a checkpoint of the same network, or afresh")
@@ -158,11 +160,12 @@ def _start(corpus: Corpus, options: TrainingOptions, initial: Network | None) ->
     return network
 
 
-def split_validation(pairs: int, fraction: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """(training, validation) indices, drawn at random, at least one and two of them."""
-    order = np.random.default_rng(seed).permutation(pairs)
-    kept = min(max(1, round(fraction * pairs)), pairs - 2)
-    return np.sort(order[kept:]), np.sort(order[:kept])
+def split_validation(corpus: Corpus, fraction: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """(training, validation) indices: a part of the measured pairs, drawn at random, at least one, for validation."""
+    order = np.random.default_rng(seed).permutation(corpus.measured)
+    kept = min(max(1, round(fraction * corpus.measured)), corpus.measured - 2)
+    simulated = np.arange(corpus.measured, len(corpus))
+    return np.concatenate([np.sort(order[kept:]), simulated]), np.sort(order[:kept])
 
 
 @dataclass
@@ -177,7 +180,7 @@ class _Run:
 
     def epochs(self) -> Iterator[Epoch]:
         options = self.options
-        training, validation = split_validation(len(self.corpus), options.validation, options.seed)
+        training, validation = split_validation(self.corpus, options.validation, options.seed)
         optimiser = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         generator = np.random.default_rng(options.seed)
         steps = math.ceil(len(training) / options.batch)

@@ -55,7 +55,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Corpus:
-    """All pairs, in memory.
+    """All pairs, in memory: measured ones first, then simulated ones.
 
     Attributes
     ----------
@@ -73,6 +73,8 @@ class Corpus:
         What made `counts` of the raw frames.
     scans
         Names of the scans.
+    measured
+        Number of measured pairs.
     """
 
     counts: NDArray[np.uint16] | NDArray[np.float32]
@@ -83,6 +85,7 @@ class Corpus:
     pixel_m: float
     preprocessing: Preprocessing
     scans: tuple[str, ...]
+    measured: int
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -154,12 +157,19 @@ def held_out_area(
     reconstruction: Reconstruction, trained_positions_m: NDArray[np.float64], size: int
 ) -> NDArray[np.bool_]:
     """[Ho, Wo] True at the object's well covered pixels that went into no training label of `size` pixels."""
-    area = reconstruction.coverage >= WELL_COVERED * reconstruction.coverage.max()
-    half = label_extent_m(size, reconstruction.pixel_m) / 2
-    first = (trained_positions_m - half - np.asarray(reconstruction.origin_m)) / reconstruction.pixel_m
-    last = first + 2 * half / reconstruction.pixel_m
+    covered = reconstruction.coverage >= WELL_COVERED * reconstruction.coverage.max()
+    area: NDArray[np.bool_] = covered & ~label_area(reconstruction, trained_positions_m, size)
+    return area
+
+
+def label_area(reconstruction: Reconstruction, positions_m: NDArray[np.float64], size: int) -> NDArray[np.bool_]:
+    """[Ho, Wo] True at the object's pixels that go into labels of `size` pixels at `positions_m`."""
+    area = np.zeros(reconstruction.object.shape, dtype=np.bool_)
+    extent = label_extent_m(size, reconstruction.pixel_m)
+    first = (positions_m - extent / 2 - np.asarray(reconstruction.origin_m)) / reconstruction.pixel_m
+    last = first + extent / reconstruction.pixel_m
     for (left, top), (right, bottom) in zip(np.floor(first).astype(int), np.ceil(last).astype(int), strict=True):
-        area[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = False
+        area[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
     return area
 
 
@@ -210,6 +220,7 @@ def build_corpus(
         pixel_m=pixel,
         preprocessing=spec,
         scans=tuple(source.scan.scan_id for source in sources),
+        measured=sum(len(label.phase) for label in labels),
     )
 
 

@@ -196,7 +196,7 @@ class Ioc:
             if path:
                 slot.load(path)
             elif slot.wish.name == PLAIN:
-                slot.use_engine()
+                slot.run_plain()
         except PtychostreamError as error:
             log.error("%s", error)
         self.update()

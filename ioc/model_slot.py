@@ -174,13 +174,18 @@ class ModelSlot:
         with self._changing:
             wish = replace(self.wish, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
             model = self.live.model if self.live else None
-            if wish == self.wish and self.live is not None:
+            if wish == self.wish:
                 return
             if model is None and wish.name != "None":
                 self._leave_plain(wish)
                 return
             with self._reported(f"building {wish.name}"):
                 self._install(model, wish)
+
+    def run_plain(self) -> None:
+        """Start engine None without a model, as frames of the plain contract. Raises EngineError."""
+        with self._changing, self._reported("starting engine None"):
+            self._install(None, replace(self.wish, name="None"))
 
     def sha_of(self, name: str) -> str:
         """sha256 of the model last swapped in under contract name `name`."""

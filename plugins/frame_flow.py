@@ -72,20 +72,27 @@ class FrameFlow:
         return self._earlier_disordered + self._ids.disordered
 
     def submit(self, frame: Frame, now: float) -> None:
-        """Take a frame with the detector's raw id, which is unwrapped here. A new scan id begins a scan."""
+        """Take a frame with the detector's raw id, which is unwrapped here.
+
+        A new scan id begins a scan. Frames of the scan before are late; those that come after `end_scan` and
+        before another scan begins are not, for the word of the end may overtake the last frames.
+        """
         self.ledger.received += 1
         if self._closed or frame.scan in self._ended:
             self.ledger.drop(DropCause.LATE)
             return
         if frame.scan != self.scan:
             self._begin_scan(frame.scan, now)
-        self.scan_active = True
+        if not frame.scan:
+            self.scan_active = True
         unwrapped = self._ids.accept(frame.id, frame.time)
         if unwrapped is None:
             self.ledger.drop(DropCause.DUPLICATE)
             return
         frame.id = unwrapped
         self._take_in(self._join.add(frame), now)
+        if not self.scan_active:
+            self._drop_unplaced(now)
 
     def reject(self, cause: DropCause) -> None:
         """Count a frame that could not be read."""
@@ -110,13 +117,16 @@ class FrameFlow:
             self._begin_scan(scan, now)
 
     def end_scan(self, scan: str, now: float) -> None:
-        """Flush, and take no more frames of `scan`; one without a name is only flushed."""
+        """No more positions of `scan` will come: drop what waits for one, let the rest go at once."""
         if scan == self.scan:
-            self._finish_scan(now)
+            self._drop_unplaced(now)
+            self.batcher.flush()
+            self.scan_active = False
 
     def close(self, now: float) -> None:
         """Flush, and take no more frames at all."""
-        self._finish_scan(now)
+        if self.scan is not None:
+            self.end_scan(self.scan, now)
         self._closed = True
 
     def take(self, now: float) -> bool:
@@ -141,25 +151,27 @@ class FrameFlow:
         self._earlier_missed, self._earlier_disordered = -self._ids.missed, -self._ids.disordered
 
     def _begin_scan(self, scan: str, now: float) -> None:
-        self._finish_scan(now)
+        if self.scan is not None:
+            self.end_scan(self.scan, now)
+            self._forget(self.scan)
         self._ended.pop(scan, None)
-        self._join.start_scan(scan)
         self.scan, self.scan_active = scan, True
         if not self._canvases or self._canvases[-1] < self.batcher.entered:
             self._canvases.append(self.batcher.entered)
         self._earlier_missed, self._earlier_disordered = self.missed, self.disordered
         self._ids = FrameIds()
 
-    def _finish_scan(self, now: float) -> None:
-        if self.scan is None:
-            return
-        self._take_in(self._join.end_scan(self.scan), now)
-        self.batcher.flush()
-        self.scan_active = False
-        if self.scan:
-            self._ended[self.scan] = None
+    def _forget(self, scan: str) -> None:
+        """Frames of `scan` are late from now on; a stream without names has no late frames."""
+        if scan:
+            self._ended[scan] = None
             if len(self._ended) > _ENDED_SCANS_KEPT:
                 del self._ended[next(iter(self._ended))]
+
+    def _drop_unplaced(self, now: float) -> None:
+        assert self.scan is not None
+        self._take_in(self._join.end_scan(self.scan), now)
+        self._join.start_scan(self.scan)  # it is judged here, by `_ended`, who is late
 
     def _take_in(self, joined: Joined, now: float) -> None:
         for _, cause in joined.dropped:

@@ -136,9 +136,10 @@ class Pipeline:
             self._flow.start_scan(scan, time.monotonic())
 
     def end_scan(self, scan: str) -> Future[int]:
-        """No more frames of `scan` will come: infer what waits at once, drop what has no position.
+        """A scan is over: infer what waits at once, drop what has no position.
 
-        Frames of it that come after all are dropped as Late. A scan without a name is flushed only.
+        Its frames that come after all, because the word of the end overtook them, are stitched too; they are
+        late once another scan has begun.
 
         Returns
         -------

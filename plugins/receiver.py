@@ -45,7 +45,7 @@ class Receiver:
     on_bad
         Takes the error of an update that is no usable frame.
     on_connect
-        Told True and False as the channel comes and goes, in a thread of pvaccess.
+        Told True and False as the channel comes and goes, in the receiver's thread.
     """
 
     def __init__(
@@ -79,7 +79,8 @@ class Receiver:
 
     def start(self) -> None:
         """Subscribe. A channel that is not there yet is connected to when it comes."""
-        self._channel.setConnectionCallback(self._connection_changed)
+        # No setConnectionCallback: pvaccess keeps one saved GIL state for all threads, and a callback that meets
+        # qMonitor's own ends the process ("the GIL is released"). The connection is asked for instead.
         self._channel.qMonitor(self._updates, PV_REQUEST.format(queue=self._settings.queue_size))
         self._thread.start()
 
@@ -91,7 +92,7 @@ class Receiver:
         self._thread.join()
 
     def _connection_changed(self, connected: bool) -> None:
-        if connected == self._connected:  # pvaccess also tells the state that already was
+        if connected == self._connected:
             return
         self._connected = connected
         _log.info("%s %s", self._settings.channel, "connected" if connected else "disconnected")
@@ -102,9 +103,10 @@ class Receiver:
             try:
                 update = self._updates.get(_IDLE_S)
             except pva.QueueEmpty:
-                if self._stopping.is_set():
-                    return
-                continue
+                update = None
+            self._connection_changed(self._channel.isConnected())
+            if update is None and self._stopping.is_set():
+                return
             while update is not None:
                 try:
                     self._handle(update)

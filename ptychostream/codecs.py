@@ -61,7 +61,8 @@ def compress(counts: NDArray[Any], codec: str) -> bytes:
         Unknown codec, or an array that it cannot hold (`DropCause.CODEC`).
     """
     array = np.ascontiguousarray(counts)
-    return _find(_ENCODERS, codec)(array)
+    encode: _Encoder = _find(_ENCODERS, codec)
+    return encode(array)
 
 
 def decompress(
@@ -75,10 +76,11 @@ def decompress(
         Unknown codec, truncated or foreign payload, wrong size (`DropCause.CODEC`).
     """
     kind = np.dtype(dtype)
-    decode = _find(_DECODERS, codec)
+    decode: _Decoder = _find(_DECODERS, codec)
     if math.prod(shape) * kind.itemsize > MAX_FRAME_BYTES:
         _refuse(codec, f"a frame of {shape} {kind} is beyond {MAX_FRAME_BYTES >> 20} MiB")
-    return decode(memoryview(payload).cast("B"), shape, kind)
+    data = payload.data if isinstance(payload, np.ndarray) else memoryview(payload)
+    return decode(data.cast("B"), shape, kind)
 
 
 def _find(table: dict[str, Any], codec: str) -> Any:

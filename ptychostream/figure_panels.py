@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
-from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+from matplotlib.offsetbox import AnchoredOffsetbox, AuxTransformBox, TextArea, VPacker
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from ptychostream.phase_image import PhaseImage
@@ -105,17 +105,10 @@ def add_scale_bar(axes: Axes, image: PhaseImage) -> None:
     power = 10 ** math.floor(math.log10(target))
     length_m = max(step * power for step in (1, 2, 5) if step * power <= target)
     label = f"{length_m * 1e6:g} {MICRO}" if length_m >= 1e-6 else f"{length_m * 1e9:g} nm"
-    bar = AnchoredSizeBar(
-        axes.transData,
-        length_m * 1e6,
-        label,
-        "lower right",
-        pad=0.4,
-        borderpad=0.5,
-        sep=4,
-        color="black",
-        size_vertical=image.phase.shape[0] * image.pixel_m * 1e6 / 90,
-        fontproperties=FontProperties(size=9),
-    )
-    bar.patch.set(facecolor="white", edgecolor="none", alpha=0.75)
-    axes.add_artist(bar)
+    length, thickness = length_m * 1e6, image.phase.shape[0] * image.pixel_m * 1e6 / 90
+    bar = AuxTransformBox(axes.transData)
+    bar.add_artist(Rectangle((0, 0), length, thickness, color="black"))
+    labelled = VPacker(children=[bar, TextArea(label, textprops={"size": 9})], align="center", pad=0, sep=4)
+    box = AnchoredOffsetbox("lower right", pad=0.4, borderpad=0.5, child=labelled)
+    box.patch.set(facecolor="white", edgecolor="none", alpha=0.75)
+    axes.add_artist(box)

@@ -74,7 +74,7 @@ class Reconstruction:
     positions_m
         [N, 2] float64 (x, y) used, metres.
     errors
-        [iterations] float64 R factor of each iteration, sum|sqrt(I)-|psi|| / sum sqrt(I) over good pixels.
+        [iterations] float64 R factor of each iteration, sum (sqrt(I)-|psi|)^2 / sum I over good pixels.
     coverage
         [Ho, Wo] float32 accumulated probe intensity; 0 where nothing was measured.
     scan_id, engine, provenance

@@ -22,6 +22,8 @@ from ptychostream.sim.scans import Trajectory, jitter, trajectory
 MARGIN = 2
 """Object pixels kept around the outermost patch."""
 
+MAX_OBJECT_PIXELS = 64_000_000
+
 
 class Simulation(Settings):
     """One simulated scan. Lengths in metres.
@@ -107,7 +109,8 @@ def set_up(settings: Simulation) -> Bench:
     Raises
     ------
     ConfigError, GeometryError
-        When the sample or trajectory is unknown, the beam does not fit, or there are more bad pixels than pixels.
+        When the sample or trajectory is unknown, the beam does not fit, the scan is too wide, or there
+        are more bad pixels than pixels.
     """
     pixel_m, size = settings.pixel_m, settings.size
     random = np.random.default_rng([settings.seed, 1])
@@ -117,6 +120,12 @@ def set_up(settings: Simulation) -> Bench:
     reach_m = (size // 2 + MARGIN) * pixel_m + np.abs(path.motion_m).max(axis=0) / 2
     first, last = path.positions_m.min(axis=0) - reach_m, path.positions_m.max(axis=0) + reach_m
     width, height = np.ceil((last - first) / pixel_m).astype(int) + 1
+    if width * height > MAX_OBJECT_PIXELS:
+        raise GeometryError(
+            f"a scan over {width * pixel_m:.3g} × {height * pixel_m:.3g} m needs {width}×{height} object pixels",
+            where="scan",
+            remedy=f"take a smaller step or fewer frames: at most {MAX_OBJECT_PIXELS} pixels",
+        )
     x_m, y_m = first[0] + np.arange(width) * pixel_m, first[1] + np.arange(height) * pixel_m
     depth = etch_depth(settings.sample, x_m, y_m, settings.sample_seed)
     probe = make_probe(settings.optics, wavelength_m(settings.energy_ev), pixel_m, (size, size))

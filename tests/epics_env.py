@@ -212,11 +212,13 @@ class EpicsEnv:
         return values[0] if len(values) == 1 else values
 
     def caput(self, pv: str, value: Any, wait: bool = True, timeout: float = 20.0) -> None:
-        """Over CA by caproto; `wait` is a put-callback. A text longer than 39 characters: give `NAME.VAL$`."""
+        """Over CA by caproto; `wait` is a put-callback. PermissionError when it is refused."""
         if isinstance(value, str):
             value = value.encode() + b"\0" if pv.endswith("$") else value
         with self.active():
-            caproto.sync.client.write(pv, value, notify=wait, timeout=timeout, repeater=False)
+            answer = caproto.sync.client.write(pv, value, notify=wait, timeout=timeout, repeater=False)
+        if wait and not answer.status.success:
+            raise PermissionError(f"{pv}: {answer.status.description}")
 
     @property
     def pva(self) -> Any:

@@ -372,7 +372,7 @@ def test_bench_inference_reports_every_engine(model: ModelFile, capsys: pytest.C
     quick = [
         "--json",
         "--batches",
-        "1,2",
+        "2",
         "--networks",
         "ptychonn2",
         "--size",
@@ -381,6 +381,8 @@ def test_bench_inference_reports_every_engine(model: ModelFile, capsys: pytest.C
         "2",
         "--seconds",
         "0.01",
+        "--threads",
+        "1",
     ]
     assert inference.run(parser.parse_args(quick)) == 0
     report = json.loads(capsys.readouterr().out)

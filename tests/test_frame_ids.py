@@ -34,7 +34,7 @@ def shuffled_runs(draw: st.DrawFn) -> tuple[int, int, list[int]]:
     return bits, first, [first + place for place in order]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(shuffled_runs())
 def test_a_shuffled_run_without_gaps_is_taken_whole(run: tuple[int, int, list[int]]) -> None:
     bits, _, numbers = run
@@ -48,7 +48,7 @@ def test_a_shuffled_run_without_gaps_is_taken_whole(run: tuple[int, int, list[in
     assert ids.disordered == sum(number < high for number, high in zip(numbers, highest, strict=True))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(shuffled_runs(), st.data())
 def test_gaps_are_counted_and_duplicates_are_not_taken_twice(
     run: tuple[int, int, list[int]], data: st.DataObject
@@ -147,7 +147,7 @@ def test_what_is_older_than_the_window_counts_as_a_reset() -> None:
     assert ids.resets == 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(
         st.tuples(

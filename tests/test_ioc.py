@@ -227,8 +227,10 @@ def test_bad_frames_are_counted_under_their_cause(rig: Rig) -> None:
     rig.detector.send(scan="bad", count=1, first=31)
     rig.wait("FramesReceived_RBV", received + 11)
     rig.put("EndScan", 1)
+    rig.detector.send(scan="next", count=1)
     rig.detector.send(scan="bad", count=1, first=32)
-    rig.wait("FramesReceived_RBV", received + 12)
+    rig.wait("FramesReceived_RBV", received + 13)
+    rig.put("EndScan", 1)
     rig.law()
     counted = {cause: rig.get(f"Dropped{cause.value}_RBV") - before[cause] for cause in DropCause}
     expected = {DropCause.TYPE: 2, DropCause.SHAPE: 3, DropCause.NO_POSITION: 4, DropCause.LATE: 1}
@@ -323,7 +325,7 @@ def test_the_engine_is_changed_while_it_runs_or_refused(rig: Rig) -> None:
 
 def test_nobody_writes_readbacks_or_images(rig: Rig) -> None:
     for name in ("Accounting_RBV", "FramesReceived_RBV"):
-        with pytest.raises(Exception, match="rite"):
+        with pytest.raises(PermissionError):
             rig.put(name, 1)
         with pytest.raises(RemoteError):
             rig.env.pva.put(P + name, 1, timeout=5)

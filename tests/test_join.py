@@ -187,7 +187,7 @@ class EveryFrameLeavesOnce(RuleBasedStateMachine):
 
 
 TestEveryFrameLeavesOnce = EveryFrameLeavesOnce.TestCase
-TestEveryFrameLeavesOnce.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestEveryFrameLeavesOnce.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 @settings(max_examples=100, deadline=None)

@@ -186,7 +186,7 @@ def test_an_engine_that_is_not_there_leaves_the_running_one(bench: Bench, tmp_pa
 
 def test_engine_none_runs_without_a_model_and_gives_way_to_one(tmp_path: Path) -> None:
     bench = Bench(tmp_path, wish=EngineWish("None", "auto", 4))
-    bench.slot.use_engine()
+    bench.slot.run_plain()
     assert bench.slot.state is SlotState.LIVE
     assert bench.phase_of_ones() == pytest.approx(1.0)
     bench.slot.use_engine(name="ONNXRuntime")  # no model yet: it runs on

@@ -69,7 +69,7 @@ def cases(draw: st.DrawFn) -> tuple[NDArray[np.integer], Preprocessing]:
     return counts, spec
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(cases())
 def test_agrees_with_numpy_for_every_option(case: tuple[NDArray[np.integer], Preprocessing]) -> None:
     counts, spec = case

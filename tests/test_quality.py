@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
 
 from ptychostream.errors import GeometryError
 from ptychostream.phase_image import PhaseImage
-from ptychostream.quality import compare
+from ptychostream.quality import compare, measure
 from ptychostream.registration import MAX_SHIFT_PX, align, fit_plane, measured_area, smooth
 
 PIXEL_M = 15e-9
@@ -224,3 +225,23 @@ def test_smoothing_sees_the_mask_alone() -> None:
     mask[5:25, 5:25] = True
     values = np.where(mask, 2.0, 1e6)
     np.testing.assert_allclose(smooth(values, mask, 1.0)[mask], 2.0, rtol=1e-12)
+
+
+def test_ssim_is_scikit_images_over_the_areas_inner_pixels() -> None:
+    random = np.random.default_rng(6)
+    noise = random.normal(0, 0.3, SHAPE)
+    noise[20:26] *= 8  # the area's rim is worse than its middle
+    area = np.zeros(SHAPE, bool)
+    area[20:70, 20:90] = True
+    aligned = align(with_phase(picture(), picture().phase + noise), picture(), area)
+    image, reference = (values[20:70, 20:90] for values in (aligned.image, aligned.reference))
+    expected = structural_similarity(
+        reference,
+        image,
+        data_range=np.ptp(reference),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
+    assert measure(aligned).ssim == pytest.approx(expected, abs=1e-9)
+    assert measure(aligned).pearson == pytest.approx(np.corrcoef(image.ravel(), reference.ravel())[0, 1])

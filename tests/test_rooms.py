@@ -40,7 +40,8 @@ def modules() -> list[tuple[str, Path]]:
         for path in sorted((ROOT / room).rglob("*.py")):
             relative = path.relative_to(ROOT)
             nearest = max((r for r in ROOMS if relative.is_relative_to(r)), key=len)
-            if nearest == room and not relative.is_relative_to("ptychostream/cli"):
+            command_line = relative.is_relative_to("ptychostream/cli") or path.name == "__main__.py"
+            if nearest == room and not command_line:
                 found.append((room, path))
     return found
 

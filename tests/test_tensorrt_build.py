@@ -172,7 +172,7 @@ class Device:
                 here()
 
         class Chip:
-            def __init__(self, index: int) -> None:
+            def __init__(self, _index: int) -> None:
                 here()
 
             def make_context(self) -> Context:
@@ -230,7 +230,7 @@ class Device:
                 here()
                 self.addresses[name] = address
 
-            def execute_async_v3(self, handle: int) -> bool:
+            def execute_async_v3(self, _handle: int) -> bool:
                 here()
                 memory = {
                     port.name: np.ctypeslib.as_array(
@@ -261,7 +261,7 @@ class Device:
                 return self.execution
 
         class Runtime:
-            def __init__(self, logger: Any) -> None:
+            def __init__(self, _logger: Any) -> None:
                 here()
 
             def deserialize_cuda_engine(self, data: bytes) -> Engine | None:

@@ -144,5 +144,7 @@ def _device(options: ReconstructOptions) -> str:
     if options.device == "auto":
         return "cpu"
     raise ReconstructionError(
-        "no CUDA device that torch can use", where="--device", remedy="take --device cpu, or install a CUDA build of torch"
+        "no CUDA device that torch can use",
+        where="--device",
+        remedy="take --device cpu, or install a CUDA build of torch",
     )

@@ -24,7 +24,7 @@ class ReconstructOptions(Settings):
     probe_modes
         Incoherent probe modes.
     object_step, probe_step
-        ePIE's alpha and beta.
+        ePIE's alpha and beta; smaller ones leave less noise, greater ones go faster from a bad start.
     probe_start
         Iterations before the probe is updated too.
     batch
@@ -38,15 +38,15 @@ class ReconstructOptions(Settings):
     remove_ramp
         Take the linear phase, which ptychography cannot fix, off the object and give it to the probe.
     coverage_threshold
-        Object pixels that saw less than this fraction of the greatest accumulated probe intensity count as not measured.
+        Object pixels that saw less than this fraction of the greatest accumulated probe intensity are not measured.
     """
 
     engine: Literal["auto", "epie", "torch", "ptychi"] = "auto"
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     iterations: int = Field(30, ge=1)
     probe_modes: int = Field(1, ge=1, le=32)
-    object_step: float = Field(1.0, gt=0)
-    probe_step: float = Field(1.0, ge=0)
+    object_step: float = Field(0.5, gt=0)
+    probe_step: float = Field(0.1, ge=0)
     probe_start: int = Field(1, ge=0)
     batch: int = Field(16, ge=1)
     seed: int = Field(0, ge=0)

@@ -59,7 +59,7 @@ def from_pattern(mean: NDArray[np.float64], curvature: float) -> Complex:
         [n, n] mean counts, zero frequency at [0, 0].
     curvature
         π · wavelength · defocus / (n · pixel)², rad: the phase is minus this times the squared distance from the zero
-        frequency in detector pixels (Goodman, Introduction to Fourier Optics, eq. 4-21). Positive downstream of a focus.
+        frequency in detector pixels (Goodman, Introduction to Fourier Optics, eq. 4-21). Positive after the focus.
     """
     size = len(mean)
     index = fft.fftfreq(size, 1 / size)

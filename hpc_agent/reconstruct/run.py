@@ -1,4 +1,4 @@
-"""Reconstruct a scan: check it, prepare it, iterate, and bring the result to the convention."""
+"""Reconstruct a scan: prepare it, iterate, and bring the result to the convention."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ReconstructionError
-from ptychostream.geometry import object_pixel_m, wavelength_m
-from ptychostream.hpc_agent.reconstruct import gauge, probe
-from ptychostream.hpc_agent.reconstruct.engines import Engine, Misfit, Problem, create_engine
+from ptychostream.hpc_agent.reconstruct.engines import Engine, Misfit, create_engine
+from ptychostream.hpc_agent.reconstruct.gauge import fix_gauge
 from ptychostream.hpc_agent.reconstruct.grid import ObjectGrid
 from ptychostream.hpc_agent.reconstruct.options import ReconstructOptions
-from ptychostream.hpc_agent.reconstruct.patterns import Patterns
+from ptychostream.hpc_agent.reconstruct.prepare import prepare
 from ptychostream.scan import Reconstruction, Scan
 
 OnIteration = Callable[[int, float], bool | None]
-
-TRIAL_FRAMES, TRIAL_ITERATIONS = 96, 4
-"""Of the short reconstructions that search for the defocus."""
 
 DIVERGED = 2.0
 """R factor beyond which, and three times beyond its first value, nothing is being reconstructed any more."""
@@ -55,72 +51,39 @@ def reconstruct(
     ReconstructionError
         When the scan cannot be reconstructed, an engine is absent, or the iterations diverge.
     """
-    patterns = Patterns.read(scan)
-    size = patterns.mean.shape[0]
-    wavelength = wavelength_m(scan.energy_ev, scan.radiation)
-    pixel = object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, size, scan.radiation)
-    positions = np.asarray(scan.positions_m, np.float64)[patterns.frames]
-    grid = ObjectGrid.around(positions, pixel, size, options.margin)
-    start = _object(initial_object, grid)
-    given = scan.probe if initial_probe is None else initial_probe
-    defocus = options.defocus_m
-    if given is None:
-        area = np.pi * wavelength / (size * pixel) ** 2
-        if defocus is None:
-            defocus = probe.search_curvature(patterns.mean, _trial(patterns, grid, options)) / area
-        given = probe.from_pattern(patterns.mean, defocus * area)
-    elif given.ndim != 3 or given.shape[1:] != (size, size):
-        raise ReconstructionError(
-            f"a probe of shape {given.shape} for frames of {size} × {size}",
-            where="probe",
-            remedy="give [modes, H, W] of the frames' own size, or none",
-        )
-    modes = probe.complete(given, options.probe_modes, patterns.power)
-    engine = create_engine(Problem(patterns.amplitudes, grid, start, modes), options)
+    ready = prepare(scan, options, initial_object, initial_probe)
+    grid = ready.problem.grid
+    engine = create_engine(ready.problem, options)
     began = time.perf_counter()
-    misfits = _iterate(engine, len(positions), options, on_iteration)
+    misfits = _iterate(engine, len(ready.positions_m), options, on_iteration)
     seconds = time.perf_counter() - began
-    result, illumination = engine.result()
-    footprint = (np.abs(illumination) ** 2).sum(axis=0)
-    object_, final_probe = gauge.fix_gauge(
-        result, illumination, grid.accumulate(footprint), options.margin, options.remove_ramp
-    )
+    object_, modes = engine.result()
+    seen = grid.accumulate((np.abs(modes) ** 2).sum(axis=0))
+    object_, modes = fix_gauge(object_, modes, seen, options.margin, options.remove_ramp)
     return Reconstruction(
         object=object_,
-        probe=final_probe,
+        probe=modes,
         origin_m=grid.origin_m,
-        pixel_m=pixel,
-        positions_m=positions,
+        pixel_m=grid.pixel_m,
+        positions_m=ready.positions_m,
         errors=np.array([misfit.r_factor for misfit in misfits]),
-        coverage=_coverage(grid, final_probe, options.coverage_threshold),
+        coverage=coverage(grid, modes, options.coverage_threshold),
         scan_id=scan.scan_id,
         engine=engine.name,
         provenance={
             "options": options.model_dump(),
             "frames": len(scan),
-            "frames_without_counts": len(scan) - len(positions),
-            "defocus_m": defocus,
+            "frames_without_counts": len(scan) - len(ready.positions_m),
+            "defocus_m": ready.defocus_m,
             "absolute_r_factor": misfits[-1].absolute,
             "seconds_per_iteration": seconds / len(misfits),
         },
     )
 
 
-def _object(initial: NDArray[np.complex64] | None, grid: ObjectGrid) -> NDArray[np.complex64]:
-    if initial is None:
-        return np.ones(grid.shape, np.complex64)
-    if initial.shape != grid.shape:
-        raise ReconstructionError(
-            f"an object of {initial.shape} where the scan needs {grid.shape}",
-            where="initial object",
-            remedy="start from a reconstruction of the same scan, made with the same margin",
-        )
-    if not np.isfinite(initial).all():
-        raise ReconstructionError("the object is not finite", where="initial object", remedy="start without it")
-    return initial
-
-
-def _iterate(engine: Engine, frames: int, options: ReconstructOptions, on_iteration: OnIteration | None) -> list[Misfit]:
+def _iterate(
+    engine: Engine, frames: int, options: ReconstructOptions, on_iteration: OnIteration | None
+) -> list[Misfit]:
     random = np.random.default_rng(options.seed)
     misfits: list[Misfit] = []
     for iteration in range(1, options.iterations + 1):
@@ -137,22 +100,7 @@ def _iterate(engine: Engine, frames: int, options: ReconstructOptions, on_iterat
     return misfits
 
 
-def _trial(patterns: Patterns, grid: ObjectGrid, options: ReconstructOptions) -> Callable[[NDArray[np.complex64]], float]:
-    """R factor of a few iterations on the frames around the middle of the scan."""
-    from_middle = np.abs(grid.corners - np.median(grid.corners, axis=0)).max(axis=1)
-    near = np.sort(np.argsort(from_middle, kind="stable")[:TRIAL_FRAMES])
-    part = grid.part(near)
-    amplitudes = patterns.amplitudes[near]
-    short = options.model_copy(update={"iterations": TRIAL_ITERATIONS, "probe_start": 0})
-
-    def r_factor(start: NDArray[np.complex64]) -> float:
-        problem = Problem(amplitudes, part, np.ones(part.shape, np.complex64), probe.complete(start, 1, patterns.power))
-        return _iterate(create_engine(problem, short), len(near), short, None)[-1].r_factor
-
-    return r_factor
-
-
-def _coverage(grid: ObjectGrid, illumination: NDArray[np.complex64], threshold: float) -> NDArray[np.float32]:
+def coverage(grid: ObjectGrid, illumination: NDArray[np.complex64], threshold: float) -> NDArray[np.float32]:
     coverage = grid.accumulate((np.abs(illumination) ** 2).sum(axis=0))
     coverage /= coverage.max()
     coverage[coverage < threshold] = 0

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ptychostream.hpc_agent.training_data import Source, Split
 
 HELP = "train PtychoNN on reconstructed scans"
+OPTIONS = ("network", "epochs", "batch", "schedule", "simulated", "precision", "device", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument("--schedule", choices=("cyclic", "onecycle"), help="of the learning rate (default cyclic)")
     recipe.add_argument("--precision", choices=("float32", "bfloat16"), help="of the convolutions (default bfloat16)")
     recipe.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: CUDA where there is one)")
+    recipe.add_argument("--simulated", type=float, metavar="RATIO", help="simulated pairs for each measured one")
     recipe.add_argument("--seed", type=int, metavar="N", help="default 0")
     held = parser.add_argument_group("held-out area", "an area of each scan that training never sees")
     held.add_argument("--hold-out", type=float, default=0.0, metavar="FRACTION", help="of the frames (default none)")
@@ -95,8 +97,8 @@ def _train(
     from ptychostream.hpc_agent.training import Epoch, TrainingOptions
     from ptychostream.hpc_agent.training_data import Source, default_preprocessing
 
-    values = {name: getattr(arguments, name) for name in ("network", "epochs", "batch", "schedule", "seed")}
-    values |= {"precision": arguments.precision, "device": arguments.device, "learning_rate": arguments.lr}
+    values = {name: getattr(arguments, name) for name in OPTIONS}
+    values["learning_rate"] = arguments.lr
     options = load_settings(TrainingOptions, None, values)
     preprocessing = default_preprocessing([scan for scan, _ in pairs])
     given = {"crop": tuple(arguments.crop) if arguments.crop else None, "bin": arguments.bin}

@@ -28,7 +28,7 @@ plain monitor drops frames at kilohertz rates."""
 
 Scalar = float | int | str
 
-_UNION_FIELDS = {
+_UNION_FIELDS: dict[str, np.dtype[Any]] = {
     "byteValue": np.dtype(np.int8),
     "shortValue": np.dtype(np.int16),
     "intValue": np.dtype(np.int32),
@@ -41,10 +41,12 @@ _UNION_FIELDS = {
     "doubleValue": np.dtype(np.float64),
 }
 _FIELD_OF = {dtype: field for field, dtype in _UNION_FIELDS.items()}
-_SCALAR_TYPES = {code: dtype for code, dtype in enumerate(_UNION_FIELDS.values(), start=1)}
+_SCALAR_TYPES: dict[int, np.dtype[Any]] = {code: dtype for code, dtype in enumerate(_UNION_FIELDS.values(), start=1)}
 _CODE_OF = {dtype: code for code, dtype in _SCALAR_TYPES.items()}
 # NDDataType_t: what some emitters write in the ScalarType's place (areaDetector/ADCore#562).
-_ND_DATA_TYPES = dict(enumerate(map(np.dtype, ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"))))
+_ND_DATA_TYPES: dict[int, np.dtype[Any]] = dict(
+    enumerate(map(np.dtype, ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")))
+)
 _INT32 = range(-(1 << 31), 1 << 31)
 _NOTHING = np.empty(0, np.uint8)
 

@@ -1,0 +1,184 @@
+"""`ptychostream bench reconstruction`: seconds per iteration and error, every engine on the same scan in one run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from scipy import fft
+
+from ptychostream.hpc_agent.reconstruct.engines import Engine, Misfit, Norms, Problem, create_engine
+from ptychostream.hpc_agent.reconstruct.gauge import fix_gauge
+from ptychostream.hpc_agent.reconstruct.options import ReconstructOptions
+from ptychostream.hpc_agent.reconstruct.prepare import prepare
+from ptychostream.hpc_agent.reconstruct.run import coverage
+from ptychostream.phase_image import PhaseImage
+from ptychostream.quality import compare
+from ptychostream.sim.diffraction import Simulation, simulate_scan
+
+BATCHES = {"torch": 16, "ptychi": 96}
+"""Batches that suit the batched engines on a CPU; for pty-chi the fastest of those tried."""
+
+
+class PlainEngine:
+    """ePIE as it is written down: scipy's FFT, one position at a time. See `engines.Engine`."""
+
+    name = "plain"
+
+    def __init__(self, problem: Problem, options: ReconstructOptions) -> None:
+        self._amplitudes, self._corners = problem.amplitudes, problem.grid.corners
+        self._object, self._probe = problem.object.copy(), problem.probe.copy()
+        self._steps = np.float32(options.object_step), np.float32(options.probe_step)
+        self._norms = Norms.of(problem.amplitudes)
+
+    def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
+        size = self._probe.shape[-1]
+        squared, absolute = 0.0, 0.0
+        for index in order:
+            row, column = self._corners[index]
+            patch = self._object[row : row + size, column : column + size]
+            measured, probe = self._amplitudes[index], self._probe
+            far = fft.fft2(probe * patch, norm="ortho")
+            modulus = np.sqrt((far.real**2 + far.imag**2).sum(axis=0))
+            lacking = np.where(measured >= 0, measured - modulus, np.float32(0))
+            squared += float((lacking**2).sum())
+            absolute += float(np.abs(lacking).sum())
+            change = fft.ifft2(far * (lacking / (modulus + np.float32(1e-10))), norm="ortho")
+            step = self._steps[0] / (probe.real**2 + probe.imag**2).sum(axis=0).max()
+            correction = step * (probe.conj() * change).sum(axis=0)
+            if update_probe:
+                self._probe = probe + self._steps[1] / (patch.real**2 + patch.imag**2).max() * patch.conj() * change
+            patch += correction
+        return self._norms.misfit(squared, absolute)
+
+    def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+        return self._object, self._probe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--frames", type=int, default=963, help="positions of the scan (default %(default)s)")
+    parser.add_argument("--size", type=int, default=128, help="pixels across a frame (default %(default)s)")
+    parser.add_argument("--iterations", type=int, default=10, help="of each engine (default %(default)s)")
+    parser.add_argument("--modes", type=int, default=1, help="probe modes (default %(default)s)")
+    parser.add_argument("--torch", action="store_true", help="measure the torch engine too, CUDA where there is one")
+    parser.add_argument(
+        "--ptychi",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="measure pty-chi too (default: where it is installed)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    with_ptychi = arguments.ptychi
+    if with_ptychi is None:
+        with_ptychi = importlib.util.find_spec("ptychi") is not None
+    engines = ["epie", "plain"] + ["torch"] * arguments.torch + ["ptychi"] * with_ptychi
+    result = measure(engines, arguments.frames, arguments.size, arguments.iterations, arguments.modes)
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+    else:
+        _show(result)
+    return 0
+
+
+def measure(engines: list[str], frames: int, size: int, iterations: int, modes: int = 1) -> dict[str, Any]:
+    """Every engine on the same simulated scan, with the same start and steps, taking turns iteration by iteration.
+
+    Returns
+    -------
+    Per engine: seconds per iteration (median and least), the R factor met in the last one, `absolute_r_factor` (see
+    `engines.Misfit`), and how like the true sample the phase is (see `quality.compare`). `times_faster_than`: epie
+    against the others, median of the ratios within each turn, which a busy machine disturbs least.
+    """
+    scan, truth = simulate_scan(Simulation(frames=frames, size=size, seed=1), "bench")
+    scan.probe = None
+    options = ReconstructOptions(probe_modes=modes, iterations=iterations, device="cpu")
+    ready = prepare(scan, options)
+    few = _few(ready.problem)
+    running, seconds, last = {}, {}, {}
+    for name in engines:
+        _engine(name, few, options).iterate(np.arange(len(few.amplitudes)), True)  # compiles
+        running[name], seconds[name] = _engine(name, ready.problem, options), []
+    random = np.random.default_rng(options.seed)
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("reconstructing", total=iterations)
+        for iteration in range(1, iterations + 1):
+            order = random.permutation(frames)
+            for name, engine in running.items():
+                progress.update(task, description=engine.name)
+                began = time.perf_counter()
+                last[name] = engine.iterate(order, iteration > options.probe_start)
+                seconds[name].append(time.perf_counter() - began)
+            progress.advance(task)
+    reference = truth.phase_image()
+    rows = {}
+    for name, engine in running.items():
+        quality = compare(_phase(engine, ready.problem, options), reference)
+        rows[name] = {
+            "engine": engine.name,
+            "batch": BATCHES.get(name, 1),
+            "seconds_per_iteration": statistics.median(seconds[name]),
+            "least_seconds": min(seconds[name]),
+            "r_factor": last[name].r_factor,
+            "absolute_r_factor": last[name].absolute,
+            "ssim_to_truth": quality.ssim,
+            "pearson_to_truth": quality.pearson,
+        }
+    turns = {name: [other / own for other, own in zip(seconds[name], seconds["epie"], strict=True)] for name in engines}
+    return {
+        "frames": frames,
+        "size": size,
+        "probe_modes": modes,
+        "iterations": iterations,
+        "steps": [options.object_step, options.probe_step],
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "engines": rows,
+        "times_faster_than": {name: statistics.median(turns[name]) for name in engines if name != "epie"},
+    }
+
+
+def _engine(name: str, problem: Problem, options: ReconstructOptions) -> Engine:
+    if name == "plain":
+        return PlainEngine(problem, options)
+    return create_engine(problem, options.model_copy(update={"engine": name, "batch": BATCHES.get(name, 1)}))
+
+
+def _few(problem: Problem) -> Problem:
+    """The same with a handful of patterns."""
+    some = np.arange(8)
+    return replace(problem, amplitudes=problem.amplitudes[some], grid=problem.grid.part(some))
+
+
+def _phase(engine: Engine, problem: Problem, options: ReconstructOptions) -> PhaseImage:
+    object_, modes = engine.result()
+    grid = problem.grid
+    seen = grid.accumulate((np.abs(modes) ** 2).sum(axis=0))
+    object_, modes = fix_gauge(object_, modes, seen, options.margin, True)
+    weight = coverage(grid, modes, options.coverage_threshold)
+    phase = np.where(weight > 0, np.angle(object_), np.nan).astype(np.float32)
+    return PhaseImage(phase, weight, grid.origin_m, grid.pixel_m)
+
+
+def _show(result: dict[str, Any]) -> None:
+    scan = f"{result['frames']} × {result['size']}×{result['size']}, {result['probe_modes']} mode(s)"
+    table = Table("engine", "s / iteration", "times slower", "R factor", "SSIM to truth", title=scan)
+    for name, row in result["engines"].items():
+        ratio = result["times_faster_than"].get(name, 1.0)
+        figures = f"{row['seconds_per_iteration']:.3f}", f"{ratio:.1f}", f"{row['r_factor']:.5f}"
+        table.add_row(row["engine"], *figures, f"{row['ssim_to_truth']:.3f}")
+    Console().print(table)

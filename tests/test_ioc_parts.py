@@ -1,0 +1,152 @@
+"""The IOC's small parts: autosave text, starting values, display fill, texts, ports, the graphics processor."""
+
+from __future__ import annotations
+
+import math
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptychostream.cli.ioc import OPTIONS
+from ptychostream.errors import ConfigError, StreamError
+from ptychostream.ioc.autosave import format_values, parse_values, read_values
+from ptychostream.ioc.gpu import parse_smi, read_sysfs
+from ptychostream.ioc.images import displayed
+from ptychostream.ioc.position_desk import PositionDesk
+from ptychostream.ioc.preflight import check_ports
+from ptychostream.ioc.records import clip
+from ptychostream.ioc.setpoints import SETPOINTS, Start
+from ptychostream.ioc.settings import IocSettings, PositionSettings
+from ptychostream.ioc.values import automatic_dose
+
+texts = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_size=60).map(str.strip)
+values = st.one_of(st.integers(-(2**31), 2**31), st.floats(allow_nan=False, allow_infinity=False), texts)
+
+
+@given(st.dictionaries(st.from_regex(r"[A-Za-z0-9:_]{1,30}", fullmatch=True), values, max_size=20))
+def test_autosaved_values_come_back(saved: dict[str, float | int | str]) -> None:
+    back = parse_values(format_values(saved), "file")
+    assert back.keys() == saved.keys()
+    for name, value in saved.items():
+        if isinstance(value, str):
+            assert back[name] == value.replace("\x85", " ")
+        else:
+            assert float(back[name]) == value
+
+
+@given(st.integers(0, 200))
+def test_an_autosave_file_that_was_cut_is_refused(at: int) -> None:
+    whole = format_values({"a": 1.5, "b": "text", "c": 3})
+    if at < len(whole) - len("\n"):
+        with pytest.raises(ConfigError, match="<END>"):
+            parse_values(whole[:at], "file")
+
+
+def test_a_damaged_autosave_file_gives_way_to_its_backup(tmp_path: Path) -> None:
+    path = tmp_path / "s.sav"
+    assert read_values(path) == {}
+    path.write_text(format_values({"a": 1}), encoding="utf-8")
+    assert read_values(path) == {"a": "1"}
+    path.write_text("a 2\n", encoding="utf-8")
+    assert read_values(path) == {"a": "1"}
+    path.with_name("s.sav.bak").unlink()
+    with pytest.raises(ConfigError, match="remove it"):
+        read_values(path)
+
+
+def test_command_line_wins_over_autosave_and_autosave_over_configuration() -> None:
+    settings = IocSettings(dose_scale=5.0, phase_rate_hz=3.0)
+    start = Start(settings, {"DoseScale": "2.0", "PhaseRate": "4.0", "ModelFile_RBV": "/live.onnx"}, {"dose_scale"})
+    assert (start.number("DoseScale"), start.number("PhaseRate")) == (5.0, 4.0)
+    assert start.model_file == "/live.onnx"
+    with pytest.raises(ConfigError, match="DoseScale = 'x'"):
+        Start(settings, {"DoseScale": "x"}, set()).number("DoseScale")
+
+
+def test_options_and_setpoints_name_keys_of_the_configuration() -> None:
+    known = set()
+
+    def walk(kind: type, before: str) -> None:
+        for name, field in kind.model_fields.items():  # type: ignore[attr-defined]
+            known.add(before + name)
+            if hasattr(field.annotation, "model_fields"):
+                walk(field.annotation, f"{before}{name}.")
+
+    walk(IocSettings, "")
+    assert {key for _, key, _ in OPTIONS} <= known
+    assert {setpoint.key for setpoint in SETPOINTS.values()} <= known
+
+
+def test_unmeasured_pixels_are_filled_with_the_mean() -> None:
+    phase = np.array([[1.0, np.nan], [3.0, np.nan]], np.float32)
+    shown, fill = displayed(phase, np.array([[1, 0], [2, 0]], np.float32))
+    assert fill == 2.0
+    np.testing.assert_array_equal(shown, [[1, 2], [3, 2]])
+    assert displayed(np.empty((0, 0), np.float32), np.empty((0, 0), np.float32))[0].shape == (1, 1)
+
+
+@given(st.text(max_size=100), st.integers(4, 100))
+def test_texts_are_cut_at_a_character(text: str, most: int) -> None:
+    text = text.encode(errors="ignore").decode()
+    cut = clip(text, most)
+    assert len(cut) <= most
+    cut.decode()
+    assert cut == text.encode() or cut.endswith(b"...")
+
+
+@pytest.mark.parametrize(
+    ("trained", "measured", "expected"),
+    [(1000.0, 250.0, 4.0), (1000.0, 1e-9, 100.0), (None, 10.0, None), (10.0, math.nan, None), (10.0, 0.0, None)],
+)
+def test_the_automatic_dose_brings_counts_to_those_of_training(
+    trained: float | None, measured: float, expected: float | None
+) -> None:
+    assert automatic_dose(trained, measured, (0.01, 100.0)) == expected
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        environment = {
+            "EPICS_CA_SERVER_PORT": str(taken.getsockname()[1]),
+            "EPICS_CAS_INTF_ADDR_LIST": "127.0.0.1",
+        }
+        with pytest.raises(StreamError, match="EPICS_CA_SERVER_PORT"):
+            check_ports(environment)
+    check_ports(environment)
+    check_ports({})
+    with pytest.raises(StreamError, match="number"):
+        check_ports({"EPICS_CAS_SERVER_PORT": "often"})
+
+
+def test_an_x_that_begins_anew_forgets_the_old_y() -> None:
+    desk = PositionDesk(PositionSettings(source="waveform"))
+    desk.write(x=np.arange(3.0))
+    desk.write(y=np.arange(3.0))
+    desk.write(x=np.arange(5.0))  # goes on
+    assert desk.count == 3
+    desk.write(x=np.arange(5.0) + 1)  # another scan
+    assert desk.count == 0
+    desk.write(y=np.arange(4.0))
+    assert desk.count == 4
+
+
+def test_the_graphics_processor_is_read_where_there_is_one(tmp_path: Path) -> None:
+    assert parse_smi("45, 71.20\n50, 80\n") == (45.0, 71.2)
+    assert parse_smi("no devices were found\n") is None
+    assert parse_smi("") is None
+    assert read_sysfs(tmp_path) is None
+    zone, monitor = tmp_path / "class/thermal/thermal_zone1", tmp_path / "class/hwmon/hwmon3"
+    zone.mkdir(parents=True)
+    monitor.mkdir(parents=True)
+    for path, text in {
+        zone / "type": "gpu-thermal", zone / "temp": "43500", monitor / "in2_label": "VDD_GPU_SOC",
+        monitor / "in2_input": "5000", monitor / "curr2_input": "900",
+    }.items():  # fmt: skip
+        path.write_text(text + "\n", encoding="ascii")
+    assert read_sysfs(tmp_path) == (43.5, 4.5)
