@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,16 @@ class Measured(Child):
 
     def hear(self, key: str, timeout_s: float) -> dict[str, Any]:
         """Wait for a line of JSON that has `key`. Raises DemoError when the child ends first or it takes too long."""
+        return self.hear_where(lambda line: key in line, timeout_s)
+
+    def hear_where(self, wanted: Callable[[dict[str, Any]], bool], timeout_s: float) -> dict[str, Any]:
+        """As `hear`, for the first line that is `wanted`."""
         deadline = time.monotonic() + timeout_s
         while True:
             running = self.running()
-            for line in self.said():
-                if key in line:
-                    return line
+            line = next(filter(wanted, self.said()), None)
+            if line is not None:
+                return line
             if not running or time.monotonic() > deadline:
                 raise DemoError(
                     f"{self.name} {'is silent' if running else 'ended'}: {self.failure()}",

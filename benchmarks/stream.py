@@ -183,8 +183,7 @@ def stream(options: Options, model: Path | None, fps: float, folder: Path) -> di
         # p4p's strings carry their time stamp; str() would print it
         engine, precision = (str.__str__(value) for value in pvs.get("EngineName_RBV", "Precision_RBV"))
         cpu = {name: child.cores(sent["first"], sent["last"]) for name, child in children.items()}
-        client.stop()
-        seen = client.hear("images", 1.0)
+        seen = client.hear_where(lambda line: line.get("frames") == counts["stitched"], SETTLE_TIMEOUT_S)
     return {
         "fps": fps,
         "seconds": sent["last"] - sent["first"],

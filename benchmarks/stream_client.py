@@ -1,7 +1,7 @@
 """The client of `bench stream`, a process of its own: watches the stitched image as a screen would.
 
-`python -m ptychostream.benchmarks.stream_client CHANNEL`. Prints one line of JSON when it is subscribed and, after
-SIGTERM, one with what it saw.
+`python -m ptychostream.benchmarks.stream_client CHANNEL`. Prints one line of JSON when it is subscribed, and one for
+each image, until SIGTERM.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from ptychostream.demo.client import image_of
 
 
 def main(channel: str) -> None:
-    """Count images until stopped."""
+    """Tell of images until stopped."""
     subscribed = threading.Event()
-    seen: dict[str, Any] = {"images": 0, "frames": 0, "shape": None}
+    images = 0
 
     def updated(value: Any) -> None:
+        nonlocal images
         subscribed.set()
         image = image_of(value)
         if image is not None:
             _, pixels, attributes = image
-            seen.update(images=seen["images"] + 1, frames=int(attributes["FramesStitched"]), shape=pixels.shape)
+            images += 1
+            frames = int(attributes["FramesStitched"])
+            print(json.dumps({"images": images, "frames": frames, "shape": pixels.shape}), flush=True)
 
     with Context("pva", nt=False) as context, stop_on_signals() as stop:
         subscription = context.monitor(channel, updated)
@@ -36,7 +39,6 @@ def main(channel: str) -> None:
         print(json.dumps({"ready": time.time()}), flush=True)
         stop.wait()
         subscription.close()
-    print(json.dumps(seen), flush=True)
 
 
 if __name__ == "__main__":

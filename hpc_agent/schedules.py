@@ -20,7 +20,7 @@ def make_schedule(name: ScheduleName, peak: float, epochs: int, steps_per_epoch:
 
 
 def cyclic(step: int, half_cycle: int, peak: float) -> float:
-    """Triangles between peak/10 and the peak, which is halved from cycle to cycle (Smith 2017, "triangular2")."""
+    """Triangles on a base of peak/10, half as high from cycle to cycle (Smith 2017, "triangular2")."""
     cycle, phase = divmod(step / half_cycle, 2.0)
     lowest = peak / 10
     return lowest + (peak - lowest) * (1 - abs(phase - 1)) / 2**cycle

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from softioc import device
 
-from ptychostream.errors import PtychostreamError
+from ptychostream.errors import ConfigError, PtychostreamError
 from ptychostream.ioc.database import RecordInfo, get_static, put_static
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def bind(infos: Iterable[RecordInfo], handlers: object, texts: Mapping[str, str]
     handlers
         Its method `name` serves `info(python:put, "name")`.
     texts
-        Starting values of character waveforms by record name: dbStaticLib holds none.
+        Starting values by record name, where they are not the template's.
 
     Returns
     -------
@@ -142,28 +142,34 @@ def bind(infos: Iterable[RecordInfo], handlers: object, texts: Mapping[str, str]
         handler: Handler = getattr(handlers, name)
         if info.info.get("python:lane") == "slow":
             handler = Slow(handler)
-        _make(info, handler, texts.get(info.name, ""))
+        _make(info, handler, texts.get(info.name))
         bound.append(info.name)
     return bound
 
 
-def _make(info: RecordInfo, handler: Handler, text: str) -> None:
+def _make(info: RecordInfo, handler: Handler, text: str | None) -> None:
+    try:
+        _make_device(info, handler, text)
+    except (ValueError, AssertionError) as error:  # softioc asserts that a text fits
+        raise ConfigError(f"{text!r}", where=info.name, remedy="give a value that the record can hold") from error
+
+
+def _make_device(info: RecordInfo, handler: Handler, text: str | None) -> None:
     options: dict[str, Any] = {"on_update": handler, "always_update": True, "blocking": True}
     if info.type == "waveform":
         length, kind, link = int(info.fields["NELM"]), "PythonWfOut", "INP"
         if info.fields["FTVL"] == "CHAR":
             kind = "PythonLongStringOut"
-            device.long_stringout(
-                info.name, _wf_nelm=length, _wf_dtype=np.dtype("u1"), initial_value=text, **options
-            )
+            chars = {"_wf_nelm": length, "_wf_dtype": np.dtype("u1")}
+            device.long_stringout(info.name, initial_value=text or "", **chars, **options)
         else:
             empty = np.empty(0, np.float64)
-            device.waveform_out(
-                info.name, _wf_nelm=length, _wf_dtype=np.dtype("f8"), initial_value=empty, **options
-            )
+            device.waveform_out(info.name, _wf_nelm=length, _wf_dtype=np.dtype("f8"), initial_value=empty, **options)
     else:
         kind, link = "Python", "OUT"
         make, parse = _MAKERS[info.type]
-        make(info.name, initial_value=parse(get_static(info.name, "VAL") or ""), **options)
+        if text is None:  # not always: dbStaticLib gives a double back in 15 digits only
+            text = get_static(info.name, "VAL") or ""
+        make(info.name, initial_value=parse(text), **options)
     put_static(info.name, "DTYP", kind)
     put_static(info.name, link, f"@{info.name}")

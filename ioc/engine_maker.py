@@ -7,20 +7,31 @@ import os
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptychostream.contract import ModelContract, Preprocessing
 from ptychostream.errors import EngineError, FrameError, GeometryError
 from ptychostream.ioc.model_slot import EngineWish
 from ptychostream.model_file import ModelFile
-from ptychostream.plugins.engines import Engine, create_engine, probe_engines
+from ptychostream.plugins.engines import Engine, NullEngine, create_engine, probe_engines
 from ptychostream.preprocessing import Preprocessor
 from ptychostream.stitching import Canvas
 
 log = logging.getLogger(__name__)
 
 PLAIN = "None"
+_HIGHEST_RAD = np.float32(31.0)
 _COUNT_TYPES = ("uint16", "uint32", "uint8")
 _THREAD_BOUND = frozenset({"TensorRT"})
+
+
+class PlainEngine(NullEngine):
+    """Engine None for a canvas: counts cut where a canvas takes no more for a phase (±10π rad)."""
+
+    def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
+        """See `ptychostream.plugins.engines.Engine.infer`."""
+        passed = super().infer(counts, dose_scale)
+        return np.minimum(passed, _HIGHEST_RAD, out=passed)
 
 
 class EngineMaker:
@@ -47,6 +58,10 @@ class EngineMaker:
                 remedy="engine None passes patterns on: load a model with equal shapes, or choose another engine",
             )
         warm_up(contract)
+        if wish.name == PLAIN:
+            return PlainEngine(contract.input_shape, wish.batch)
+        if model is None:
+            raise EngineError("no model", where=f"engine {wish.name}", remedy="load a model first")
         return create_engine(
             wish.name,
             model,
@@ -54,7 +69,6 @@ class EngineMaker:
             precision=wish.precision,
             cache_dir=self._cache_dir,
             threads=self._threads,
-            shape=contract.input_shape,
         )
 
     def thread_bound(self, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +25,7 @@ class Placer(Protocol):
 
     def set_positions(self, positions: PositionSource) -> None: ...
 
-    def update_positions(self, update: object) -> None: ...
+    def update_positions(self, update: Callable[[], None]) -> None: ...
 
 
 class PositionDesk:

@@ -29,8 +29,8 @@ class InputSettings(Settings):
     """Updates that may wait on the server's side and in the receiver."""
     scan_attribute: str = "ScanID"
     """NTNDArray attribute that names the scan; empty: the stream names none."""
-    end_attribute: str = ""
-    """NTNDArray attribute that is not 0 in the last frame of a scan; empty: the stream has none."""
+    end_attribute: str = "ScanComplete"
+    """NTNDArray attribute that is not 0 in the last frame of a scan; empty: do not look."""
 
 
 class PositionSettings(Settings):

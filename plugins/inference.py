@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from ptychostream.contract import ModelContract
 from ptychostream.errors import EngineError, FrameError, GeometryError
-from ptychostream.frames import DropCause, PlacedFrame
+from ptychostream.frames import DropCause, Frame, PlacedFrame
 from ptychostream.plugins.engines.base import Engine
 from ptychostream.preprocessing import Preprocessor
 
+_COMMON_TYPES = (np.uint8, np.uint16, np.uint32, np.int32)
 _SHAPES_KEPT = 32  # a stream has one frame shape, perhaps two; a bad one must not fill the memory
 
 
@@ -91,6 +92,19 @@ class Inference:
             )
         return Patches(placed, phase, misfits, float(counts.sum()) / len(placed))
 
+    def warm_up(self) -> None:
+        """Infer a batch of nothing, so that the first frames find everything compiled, loaded and working.
+
+        Raises
+        ------
+        EngineError
+            As `run`.
+        """
+        for dtype in _COMMON_TYPES:
+            empty = np.zeros(_raw_shape(self.contract), dtype)
+            self._preprocessor(empty)
+        self.run([PlacedFrame(Frame("", 0, 0.0, empty), 0.0, 0.0)] * self.engine.batch, 1.0)
+
     def _preprocessor(self, counts: NDArray[np.integer]) -> Preprocessor | FrameError:
         key = (counts.shape, counts.dtype)
         if key not in self._preprocessors:
@@ -115,3 +129,15 @@ class Inference:
                 remedy="set the detector's region to what the model was trained on",
             )
         return made
+
+
+def _raw_shape(contract: ModelContract) -> tuple[int, int]:
+    """A frame that the contract's preprocessing takes."""
+    spec = contract.preprocessing
+    if spec.bad_pixels is not None:
+        rows, columns = spec.bad_pixels.shape
+    elif spec.crop is not None:
+        rows, columns = spec.crop[0] + spec.crop[2], spec.crop[1] + spec.crop[3]
+    else:
+        rows, columns = (side * spec.bin for side in contract.input_shape[:: -1 if spec.rot90 % 2 else 1])
+    return rows, columns

@@ -22,7 +22,6 @@ from ptychostream.contract import ModelContract
 from ptychostream.errors import FrameError
 from ptychostream.frames import DropCause, Frame, PlacedFrame
 from ptychostream.plugins.batcher import Batcher
-from ptychostream.plugins.engines.base import Engine
 from ptychostream.plugins.frame_flow import FrameFlow
 from ptychostream.plugins.inference import Inference
 from ptychostream.plugins.latency import RateMeter
@@ -185,18 +184,18 @@ class Pipeline:
             return self._settings
 
     def swap_engine(self, factory: EngineFactory, contract: ModelContract, thread_bound: bool = False) -> Future[str]:
-        """Build an engine, then change to it between two batches; the canvas goes on.
+        """Build an engine, try it, then change to it between two batches; the canvas goes on.
 
         Parameters
         ----------
         factory
-            Creates the engine and checks it. What it raises ends in the future, and the running engine stays.
-            It is called aside, while the running engine goes on.
+            Creates the engine and checks it. It is called aside, while the running engine goes on. What it
+            raises, or the engine on a first batch, ends in the future, and the running engine stays.
         contract
             Of the engine's model. Where its object pixel is not the canvas's, a new canvas begins.
         thread_bound
-            Call `factory` in the inference thread, for an engine that lives in one thread (CUDA contexts);
-            frames queue meanwhile.
+            Do all that in the inference thread, for an engine that lives in one thread (CUDA contexts); frames
+            queue meanwhile.
 
         Returns
         -------
@@ -327,14 +326,13 @@ class Pipeline:
             done.set_result(self._mosaic.patches)
 
     def _install(self, swap: Swap) -> None:
-        engine: Engine | None = None
+        inference: Inference | None = None
         try:
-            engine = swap.factory()
-            inference = Inference(engine, swap.contract)
-            message = self._mosaic.adopt(swap.contract)
+            inference = swap.prepare()
+            message = self._mosaic.adopt(inference.contract)
         except Exception as error:  # noqa: BLE001 - whoever asked is told, and the running engine goes on
-            if engine is not None:
-                close_engine(engine)
+            if inference is not None:
+                close_engine(inference.engine)
             swap.done.set_exception(error)
             return
         old = self._inference
@@ -344,4 +342,4 @@ class Pipeline:
             self._message = message
         if old is not None:
             close_engine(old.engine)
-        swap.done.set_result(engine.name)
+        swap.done.set_result(inference.engine.name)

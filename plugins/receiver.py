@@ -85,7 +85,9 @@ class Receiver:
         self._thread.start()
 
     def stop(self) -> None:
-        """Unsubscribe, and hand on what has come."""
+        """Unsubscribe, and hand on what has come. `on_connect` is not called any more."""
+        if self._thread.ident is None:
+            return
         self._channel.stopMonitor()
         self._stopping.set()
         self._updates.cancelWaitForPut()

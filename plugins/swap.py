@@ -1,4 +1,4 @@
-"""Engines on their way in: built aside, handed over between two batches."""
+"""Engines on their way in: built and tried aside, handed over between two batches."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ptychostream.contract import ModelContract
 from ptychostream.errors import EngineError
 from ptychostream.plugins.engines.base import Engine
+from ptychostream.plugins.inference import Inference
 
 _log = logging.getLogger(__name__)
 
@@ -20,10 +21,9 @@ EngineFactory = Callable[[], Engine]
 
 @dataclass
 class Swap:
-    """One engine on its way in; `done` gets its name, or what went wrong."""
+    """One engine on its way in: `prepare` gives it, and `done` gets its name or what went wrong."""
 
-    factory: EngineFactory
-    contract: ModelContract
+    prepare: Callable[[], Inference]
     done: Future[str]
 
 
@@ -47,8 +47,8 @@ class SwapQueue:
         return bool(self._waiting)
 
     def request(self, factory: EngineFactory, contract: ModelContract, thread_bound: bool) -> Future[str]:
-        """Call `factory` in a thread of its own, or leave it to the inference thread; then queue."""
-        swap = Swap(factory, contract, Future())
+        """Prepare the engine in a thread of its own, or leave that to the inference thread; then queue."""
+        swap = Swap(lambda: _prepare(factory, contract), Future())
         swap.done.set_running_or_notify_cancel()  # from here on nobody can cancel it
         if thread_bound:
             self._put(swap)
@@ -72,12 +72,12 @@ class SwapQueue:
     def _build(self, swap: Swap) -> None:
         with self._building:
             try:
-                engine = swap.factory()
+                inference = swap.prepare()
             except Exception as error:  # noqa: BLE001 - the thread's outermost; whoever asked is told
                 swap.done.set_exception(error)
                 return
-            if not self._put(Swap(lambda: engine, swap.contract, swap.done)):
-                close_engine(engine)
+            if not self._put(Swap(lambda: inference, swap.done)):
+                close_engine(inference.engine)
 
     def _put(self, swap: Swap) -> bool:
         with self._lock:
@@ -89,6 +89,17 @@ class SwapQueue:
         else:
             self._on_ready()
         return not closed
+
+
+def _prepare(factory: EngineFactory, contract: ModelContract) -> Inference:
+    engine = factory()
+    try:
+        inference = Inference(engine, contract)
+        inference.warm_up()
+    except BaseException:
+        close_engine(engine)
+        raise
+    return inference
 
 
 def close_engine(engine: Engine) -> None:

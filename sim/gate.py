@@ -58,7 +58,7 @@ def wait_for_pv(name: str, stop: threading.Event, timeout_s: float | None = None
             return False
         if deadline is not None and time.monotonic() > deadline:
             raise StreamError(
-                f"not 1 within {timeout_s:g} s: {last}",
+                f"not 1 within {timeout_s:.3g} s: {last}",
                 where=name,
                 remedy="start what serves it, or check EPICS_PVA_ADDR_LIST on both sides",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import signal
 import socket
 import subprocess
@@ -140,4 +141,22 @@ def test_without_a_model_frames_are_dropped_and_said_to_be(env: EpicsEnv) -> Non
         env.caput("bare:Engine", 6)  # engine None needs no model
         assert env.caget("bare:ModelState_RBV") == 4
         assert env.caget("bare:StatusMessage_RBV") == "no detector: InputPVAName is empty"
+        assert ioc.stop() == 0, ioc.output
+
+
+def test_only_named_users_may_write(env: EpicsEnv, tmp_path: Path) -> None:
+    me = getpass.getuser()
+    config = tmp_path / "ioc.toml"
+    config.write_text(
+        f'prefix = "safe:"\n[engine]\nname = "None"\n[access]\noperators = ["somebody.else"]\nagents = ["{me}"]\n',
+        encoding="utf-8",
+    )
+    with env.start_ioc("--config", str(config), prefix="safe:") as ioc:
+        with pytest.raises(PermissionError):
+            env.caput("safe:DoseScale", 2.0)
+        assert env.caget("safe:DoseScale_RBV") == 1
+        env.caput("safe:Agent:Epoch", 3)  # agents report, and may load models
+        assert env.caget("safe:Agent:Epoch") == 3
+        env.caput("safe:ModelFile", list(b"a.onnx\0"))
+        assert env.pvget("safe:Phase").uniqueId == 0  # the images can be read
         assert ioc.stop() == 0, ioc.output

@@ -54,6 +54,8 @@ class FakeEngine:
 
     def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
         assert not self.closed
+        if not counts.any():  # the trial before it takes over
+            return counts * self.scale
         self.sizes.append(len(counts))
         self.entered.set()
         assert self.gate.wait(10)
@@ -273,7 +275,8 @@ def test_a_patch_that_is_not_finite_goes_alone() -> None:
     class Nan(FakeEngine):
         def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
             phase = super().infer(counts, dose_scale)
-            phase[1, 3, 3] = np.nan
+            if len(phase) == 3:
+                phase[1, 3, 3] = np.nan
             return phase
 
     with running(engine=Nan()) as pipeline:
@@ -403,7 +406,7 @@ def test_an_engine_is_swapped_between_two_batches_and_the_canvas_goes_on() -> No
         for number in range(4):
             pipeline.submit(make_frame(number))
         assert old.entered.wait(10)
-        swap = pipeline.swap_engine(lambda: new, make_contract("m2", weight=other_weight))
+        swap = pipeline.swap_engine(lambda: new, make_contract("m2", weight=other_weight), thread_bound=True)
         for number in range(4, 8):
             pipeline.submit(make_frame(number))
         assert not swap.done()
@@ -438,6 +441,15 @@ def test_an_engine_that_cannot_be_built_leaves_the_running_one(thread_bound: boo
     with running(engine=engine) as pipeline:
         with pytest.raises(EngineError, match="no device"):
             pipeline.swap_engine(broken, make_contract(), thread_bound).result(10)
+
+        class Failing(FakeEngine):
+            def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
+                raise RuntimeError(f"no device memory for {counts.shape} at {dose_scale}")
+
+        failing = Failing()
+        with pytest.raises(RuntimeError, match="no device memory"):
+            pipeline.swap_engine(lambda: failing, make_contract(), thread_bound).result(10)
+        assert failing.closed
         misfit = FakeEngine("misfit")
         misfit.output_shape = (8, 8)
         with pytest.raises(EngineError, match="contract"):
@@ -486,7 +498,7 @@ def test_a_thread_bound_engine_is_built_where_it_runs() -> None:
         pipeline.swap_engine(Bound, make_contract(), thread_bound=True).result(10)
         pipeline.submit(make_frame(0))
         drained(pipeline)
-    assert len(threads) == 3
+    assert len(threads) > 3
     assert len(set(threads)) == 1
 
 
@@ -649,7 +661,7 @@ def test_the_law_holds_through_threads_swaps_and_failures(steps: list[tuple[str,
 
     class Engine(FakeEngine):
         def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
-            if failing.is_set():
+            if failing.is_set() and counts.any():
                 raise RuntimeError("failing")
             return super().infer(counts, dose_scale)
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LIBRARY = {
     "numpy", "scipy", "h5py", "hdf5plugin", "skimage", "numba", "pydantic", "onnx", "google", "rich", "matplotlib",
-    "lz4", "bitshuffle", "blosc", "PIL", "tomli",
+    "lz4", "blosc", "PIL", "tomli",
 }  # fmt: skip
 CORE = "ptychostream"
 ROOMS: dict[str, tuple[set[str], set[str]]] = {

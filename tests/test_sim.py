@@ -48,6 +48,25 @@ def test_a_sample_is_the_same_plane_through_every_window(name: str, column: int,
     np.testing.assert_allclose(part, whole[7:30, 13:41], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["shapes", "letters"])
+def test_a_sample_does_not_repeat(name: str) -> None:
+    x = np.arange(0, 8e-6, 40 * NM)
+    depth = etch_depth(name, x, x, seed=1)
+    for cells in (0.5e-6, 0.8e-6):
+        shift = round(cells / (40 * NM))
+        for axis in (0, 1):
+            assert (np.roll(depth, shift, axis) != depth).mean() > 0.3
+
+
+@pytest.mark.parametrize("name", ["shapes", "siemens"])
+def test_walls_have_their_width(name: str) -> None:
+    """No shape is cut off: the depth nowhere changes faster than a wall of 15 nm does."""
+    x = np.arange(-1.2e-6, 1.2e-6, 2 * NM)
+    depth = etch_depth(name, x, x, seed=1)
+    for axis in (0, 1):
+        assert np.abs(np.diff(depth, axis=axis)).max() < 2 / 15 * 1.3
+
+
 def test_a_letter_stands_upright() -> None:
     """Rows run along +y: the letter T or F … has its feet at low rows. An L has more ink low, a P more ink high."""
     from ptychostream.sim.samples import _glyph

@@ -18,7 +18,7 @@ from ptychostream.hpc_agent.export import predict
 from ptychostream.hpc_agent.model_job import judge, train_model
 from ptychostream.hpc_agent.networks import make_network
 from ptychostream.hpc_agent.schedules import cyclic, make_schedule, one_cycle
-from ptychostream.hpc_agent.training import Epoch, TrainingOptions, TrainingResult, split_validation, train
+from ptychostream.hpc_agent.training import Epoch, TrainingOptions, TrainingResult, _Run, split_validation, train
 from ptychostream.hpc_agent.training_data import Corpus, Source, build_corpus, label_extent_m, spatial_split
 from ptychostream.model_file import load_model
 from ptychostream.offline_inference import stitch_scan
@@ -28,7 +28,7 @@ from ptychostream.reconstruction_file import write_reconstruction
 from ptychostream.scan_writer import write_scan
 
 torch.set_num_threads(1)
-QUICK = TrainingOptions(epochs=2, batch=16, precision="float32")
+QUICK = TrainingOptions(epochs=2, batch=20, precision="float32")
 
 
 @cache
@@ -38,10 +38,10 @@ def corpus() -> Corpus:
 
 def test_training_learns_and_the_best_epoch_is_kept() -> None:
     seen: list[Epoch] = []
-    options = TrainingOptions(epochs=8, batch=8, learning_rate=2e-3, precision="float32", schedule="onecycle")
+    options = TrainingOptions(epochs=5, batch=8, learning_rate=2e-3, precision="float32", schedule="onecycle")
     result = train(corpus(), options, on_epoch=seen.append)
     assert result.history == seen
-    assert [epoch.number for epoch in seen] == list(range(1, 9))
+    assert [epoch.number for epoch in seen] == list(range(1, 6))
     assert seen[-1].training_loss < 0.7 * seen[0].training_loss
     assert result.best == min(seen, key=lambda epoch: epoch.validation_loss)
     assert result.best.validation_loss < seen[0].validation_loss
@@ -54,12 +54,19 @@ def test_training_learns_and_the_best_epoch_is_kept() -> None:
     assert loss == pytest.approx(result.best.validation_loss, rel=1e-4)
 
 
-def test_the_best_epoch_is_kept_when_later_ones_are_worse() -> None:
-    # A cyclic rate far too high spoils what the first epoch, at a tenth of it, has learnt.
-    options = TrainingOptions(epochs=4, batch=8, learning_rate=1.0, precision="float32")
-    result = train(corpus(), options)
-    assert result.best.number < 4
-    assert result.best.validation_loss < result.history[-1].validation_loss
+def test_the_best_epoch_is_kept_when_later_ones_are_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = [0.3, 0.1, 0.2]
+    weights: list[torch.Tensor] = []
+
+    def evaluate(run: _Run, *_: object) -> float:
+        weights.append(run.network.encoder[0][0].weight.detach().clone())
+        return losses[len(weights) - 1]
+
+    monkeypatch.setattr(_Run, "evaluate", evaluate)
+    result = train(corpus(), QUICK.model_copy(update={"epochs": 3}))
+    assert (result.best.number, result.best.validation_loss) == (2, 0.1)
+    assert torch.equal(result.network.encoder[0][0].weight, weights[1])
+    assert not torch.equal(weights[1], weights[2])
 
 
 def test_the_same_seed_gives_the_same_network_and_another_seed_another() -> None:
@@ -72,14 +79,14 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another() -> None
 
 def test_bfloat16_trains_as_float32_does() -> None:
     losses = [
-        train(corpus(), TrainingOptions(epochs=3, batch=8, precision=precision)).best.validation_loss
+        train(corpus(), TrainingOptions(epochs=2, batch=16, precision=precision)).best.validation_loss
         for precision in ("float32", "bfloat16")
     ]
     assert losses[1] == pytest.approx(losses[0], rel=0.15)
 
 
 def test_two_heads_are_trained_on_amplitude_too() -> None:
-    few = build_corpus([Source(*small_scan(), frames=np.arange(24))], (16, 16))
+    few = build_corpus([Source(*small_scan(), frames=np.arange(12))], (16, 16))
     result = train(few, TrainingOptions(network="ptychonn", epochs=1, batch=8))
     assert result.network.heads == ("phase", "amplitude")
     fresh = make_network("ptychonn", 2)
@@ -117,7 +124,7 @@ def test_an_interrupt_before_the_first_epoch_ends_it() -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ptychostream.hpc_agent.training._Run.loss", stop)
+        patch.setattr(_Run, "loss", stop)
         with pytest.raises(KeyboardInterrupt):
             train(corpus(), QUICK)
 
@@ -142,7 +149,7 @@ def test_what_cannot_be_trained_is_refused() -> None:
 
 
 def test_a_warm_start_begins_where_the_last_training_ended() -> None:
-    first = train(corpus(), TrainingOptions(epochs=4, batch=8, learning_rate=2e-3, precision="float32"))
+    first = train(corpus(), TrainingOptions(epochs=3, batch=8, learning_rate=2e-3, precision="float32"))
     before = {key: value.clone() for key, value in first.network.state_dict().items()}
     warm = train(corpus(), QUICK.model_copy(update={"learning_rate": 1e-4}), initial=first.network)
     cold = train(corpus(), QUICK.model_copy(update={"learning_rate": 1e-4}))
@@ -163,7 +170,7 @@ def test_schedules() -> None:
     peak = 1e-3
     assert cyclic(0, 60, peak) == pytest.approx(peak / 10)
     assert cyclic(60, 60, peak) == pytest.approx(peak)
-    assert cyclic(120, 60, peak) == pytest.approx(peak / 10 / 2, rel=0.51)
+    assert cyclic(120, 60, peak) == pytest.approx(peak / 10)
     assert cyclic(180, 60, peak) == pytest.approx(peak / 10 + 0.9 * peak / 2)
     rates = [one_cycle(step, 100, peak) for step in range(101)]
     assert max(rates) == pytest.approx(peak, rel=1e-3)
@@ -230,7 +237,7 @@ def test_perfect_patches_stitch_to_the_object() -> None:
     assert canvas.patches == len(scan) == done[-1]
     assert max(calls) == 7
     quality = compare(canvas.image(), truth.phase_image())
-    assert quality.pearson > 0.99
+    assert quality.pearson_1px > 0.995
     assert np.hypot(*quality.shift_px) < 0.2
 
 
@@ -295,7 +302,7 @@ def test_the_commands_train_infer_and_inspect(tmp_path: Path, capsys: pytest.Cap
     assert inspected["contract"]["parameters"] == 733_921
     assert inspected["check"]["rms_rad"] < inspected["check"]["tolerance_rad"]
     assert main(["model", "inspect", model]) == 0
-    assert trained["sha256"] in capsys.readouterr().out.replace("\n", "")
+    assert trained["sha256"] in capsys.readouterr().out
 
 
 def test_the_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -303,7 +310,7 @@ def test_the_commands_say_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     model = str(tmp_path / "m.onnx")
     train_words = ["train", scan, "--reconstruction", reconstruction, "-o", model]
     for words, message in (
-        ([*train_words, reconstruction], "1 scans, 2 reconstructions"),
+        (["train", scan, scan, *train_words[2:]], "2 scans, 1 reconstructions"),
         ([*train_words, "--epochs", "0"], "epochs"),
         ([*train_words, "--hold-out", "0.9"], "no frame is"),
         (["infer", scan, model, "-o", str(tmp_path / "x.h5")], "No such file"),

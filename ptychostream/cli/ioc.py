@@ -12,7 +12,7 @@ OPTIONS: tuple[tuple[str, str, str], ...] = (
     ("--prefix", "prefix", "what every record name begins with (ptycho:NN1:)"),
     ("--input-pv", "input.pv", "PVA channel of the detector's NTNDArrays"),
     ("--scan-attribute", "input.scan_attribute", "NTNDArray attribute that names the scan (ScanID)"),
-    ("--end-attribute", "input.end_attribute", "NTNDArray attribute that is not 0 in a scan's last frame"),
+    ("--end-attribute", "input.end_attribute", "NTNDArray attribute, not 0 in a scan's last frame (ScanComplete)"),
     ("--model", "model.file", "model file (.onnx) to start with"),
     ("--models-dir", "model.directory", "folder that every model must lie in"),
     ("--engine", "engine.name", "Auto, TensorRT, TorchCUDA, OpenVINO, ONNXRuntime, Torch or None"),

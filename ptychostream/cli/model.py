@@ -43,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found, indent=2))
         return 0
-    _show(found)
+    for key, value in _flat(found):
+        print(f"{key:<40} {value}")
     return 0
 
 
@@ -66,16 +67,6 @@ def _check(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     finally:
         engine.close()
     return {"engine": engine.name, "precision": engine.precision, "rms_rad": rms, "tolerance_rad": golden.tolerance}
-
-
-def _show(found: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, title=found["contract"]["name"], title_justify="left")
-    for key, value in _flat(found):
-        table.add_row(key, value)
-    Console().print(table)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

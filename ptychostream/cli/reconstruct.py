@@ -1,0 +1,111 @@
+"""`ptychostream reconstruct`: a scan file to object and probe."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptychostream.cli.scan_arguments import add_scan_arguments
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ptychostream.hpc_agent.reconstruct import ReconstructOptions
+    from ptychostream.scan import Reconstruction, Scan
+
+HELP = "reconstruct a scan file by ePIE"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scan", type=Path, help="scan file: NeXus (NDFileHDF5), CXI or npz")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the reconstruction (HDF5)")
+    parser.add_argument("--initial", type=Path, metavar="FILE", help="reconstruction of this scan to start from")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw object, probe and errors")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON; the rest goes to stderr")
+    method = parser.add_argument_group("method")
+    method.add_argument("--iterations", type=int, metavar="N", help="passes over all positions (default 30)")
+    method.add_argument("--modes", type=int, metavar="N", help="incoherent probe modes (default 1)")
+    method.add_argument("--engine", choices=("auto", "epie", "torch", "ptychi"), help="default auto")
+    method.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 … (default auto)")
+    method.add_argument("--batch", type=int, metavar="N", help="positions at once, torch and ptychi (default 16)")
+    method.add_argument("--object-step", type=float, metavar="X", help="ePIE's alpha (default 0.5)")
+    method.add_argument("--probe-step", type=float, metavar="X", help="ePIE's beta (default 0.1)")
+    method.add_argument("--probe-start", type=int, metavar="N", help="iterations before the probe follows (default 1)")
+    method.add_argument("--defocus-m", type=float, metavar="M", help="of the first probe where the file has none")
+    method.add_argument("--seed", type=int, metavar="N", help="of the order of the positions (default 0)")
+    add_scan_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ptychostream.cli.scan_arguments import scan_options
+    from ptychostream.config import load_settings
+    from ptychostream.hpc_agent.reconstruct import ReconstructOptions
+    from ptychostream.reconstruction_file import read_reconstruction, write_reconstruction
+    from ptychostream.scan_files import open_scan
+
+    console = Console(stderr=arguments.json, highlight=False)
+    names = ("iterations", "engine", "device", "batch", "object_step", "probe_step", "probe_start", "defocus_m", "seed")
+    values = {name: getattr(arguments, name) for name in names} | {"probe_modes": arguments.modes}
+    options = load_settings(ReconstructOptions, None, values)
+    initial = read_reconstruction(arguments.initial) if arguments.initial else None
+    with open_scan(arguments.scan, scan_options(arguments)) as scan:
+        reconstruction, complete = _reconstruct(scan, options, initial, console)
+    write_reconstruction(arguments.output, reconstruction)
+    if arguments.figure:
+        from ptychostream.figures import reconstruction_figure, save_figure
+
+        save_figure(reconstruction_figure(reconstruction), arguments.figure)
+    summary = _summary(reconstruction, arguments.output, complete)
+    if arguments.json:
+        print(json.dumps(summary, indent=2))
+    else:
+        stopped = "" if complete else f", stopped after {summary['iterations']} of {options.iterations} iterations"
+        console.print(f"{arguments.output}: R factor {reconstruction.r_factor:.4f} ({reconstruction.engine}){stopped}")
+    return 0 if complete else 130
+
+
+def _reconstruct(
+    scan: Scan, options: ReconstructOptions, initial: Reconstruction | None, console: Console
+) -> tuple[Reconstruction, bool]:
+    """The reconstruction, and whether it had all its iterations: the first Ctrl-C keeps what has been reached."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from ptychostream.cli.stopping import stop_on_signals
+    from ptychostream.hpc_agent.reconstruct import reconstruct
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with stop_on_signals() as stop, Progress(*columns, console=console) as progress:
+        task = progress.add_task("reading patterns", total=options.iterations)
+
+        def on_iteration(iteration: int, r_factor: float) -> bool:
+            progress.update(task, completed=iteration, description=f"reconstructing, R {r_factor:.4f}")
+            return not stop.is_set()
+
+        reconstruction = reconstruct(
+            scan,
+            options,
+            on_iteration=on_iteration,
+            initial_object=None if initial is None else initial.object,
+            initial_probe=None if initial is None else initial.probe,
+        )
+    return reconstruction, len(reconstruction.errors) == options.iterations
+
+
+def _summary(reconstruction: Reconstruction, output: Path, complete: bool) -> dict[str, Any]:
+    return {
+        "output": str(output),
+        "scan_id": reconstruction.scan_id,
+        "engine": reconstruction.engine,
+        "iterations": len(reconstruction.errors),
+        "complete": complete,
+        "r_factor": reconstruction.r_factor,
+        "absolute_r_factor": reconstruction.provenance["absolute_r_factor"],
+        "seconds_per_iteration": reconstruction.provenance["seconds_per_iteration"],
+        "object_shape": list(reconstruction.object.shape),
+        "pixel_m": reconstruction.pixel_m,
+        "frames_without_counts": reconstruction.provenance["frames_without_counts"],
+    }

@@ -1,0 +1,57 @@
+"""`ptychostream bench stream`, small: its figures add up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ptychostream.benchmarks.stream_source import Source, patterns, ring
+from ptychostream.cli.main import main
+
+TIMEOUT_S = 240.0
+
+
+def test_every_frame_of_a_short_stream_is_accounted_for() -> None:
+    words = [sys.executable, "-m", "ptychostream", "bench", "stream", "--json", "--engine", "none"]
+    words += ["--fps", "100", "--seconds", "1", "--shape", "64x64", "--codec", "bslz4"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["sent"] == report["received"] == report["stitched"] == 100
+    assert report["lost"] == report["missed"] == report["pending"] == sum(report["dropped"].values()) == 0
+    assert report["engine"] == "none"
+    assert report["engine_only_fps"] is None
+    assert 0 < report["rate_hz"] < 101
+    assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99"]
+    assert set(report["cpu_cores"]) == {"source", "ioc", "client"}
+    assert report["cpu_cores"]["ioc"] > 0
+    # a client saw the canvas with every frame in it: a spiral of 100 steps of 50 nm, and a frame around it
+    assert report["client"]["frames"] == 100
+    assert min(report["client"]["shape"]) > 64
+
+
+def test_the_source_repeats_real_patterns_on_a_spiral() -> None:
+    arrays = ring(Source(channel="x", rate_hz=1, frames=1, shape=(48, 64), dtype="int16"))
+    assert len(arrays) == 1024
+    first = np.reshape(arrays[0]["value"][0]["shortValue"], (48, 64))
+    np.testing.assert_array_equal(first, np.reshape(arrays[256]["value"][0]["shortValue"], (48, 64)))
+    assert first.max() > 100
+    places = {tuple(one["value"][0]["value"] for one in nt["attribute"][1:3]) for nt in arrays}
+    assert len(places) == 1024
+    assert patterns((64, 64), "uint8", 16).max() < 255
+
+
+@pytest.mark.parametrize("argument", ["--shape=64", "--dtype=float32", "--seconds=0"])
+def test_wrong_arguments_are_named(capsys: pytest.CaptureFixture[str], argument: str) -> None:
+    assert main(["bench", "stream", argument]) == 2
+    assert argument.partition("=")[2] in capsys.readouterr().err
+
+
+def test_no_such_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "tea"])
+    assert "inference" in capsys.readouterr().err
