@@ -45,11 +45,16 @@ class Measured(Child):
         lines = self.log_path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    def hear(self, key: str, timeout_s: float) -> dict[str, Any]:
-        """Wait for a line of JSON that has `key`. Raises DemoError when the child ends first or it takes too long."""
-        return self.hear_where(lambda line: key in line, timeout_s)
+    def hear(self, key: str, timeout_s: float, needs: Child | None = None) -> dict[str, Any]:
+        """Wait for a line of JSON that has `key`.
 
-    def hear_where(self, wanted: Callable[[dict[str, Any]], bool], timeout_s: float) -> dict[str, Any]:
+        Raises DemoError when this child, or the one it `needs`, ends first, and when it takes too long.
+        """
+        return self.hear_where(lambda line: key in line, timeout_s, needs)
+
+    def hear_where(
+        self, wanted: Callable[[dict[str, Any]], bool], timeout_s: float, needs: Child | None = None
+    ) -> dict[str, Any]:
         """As `hear`, for the first line that is `wanted`."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -57,6 +62,8 @@ class Measured(Child):
             line = next(filter(wanted, self.said()), None)
             if line is not None:
                 return line
+            if needs is not None and not needs.running():
+                raise needs.failure()
             if not running or time.monotonic() > deadline:
                 raise DemoError(
                     f"{self.name} {'is silent' if running else 'ended'}: {self.failure()}",

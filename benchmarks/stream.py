@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import signal
 import statistics
 import sys
 import tempfile
@@ -29,7 +30,6 @@ from typing import Any
 import numpy as np
 
 from ptychostream.benchmarks.measured import POLL_S, Measured
-from ptychostream.benchmarks.stream_model import write_random_model
 from ptychostream.benchmarks.stream_source import Source
 from ptychostream.config import load_settings
 from ptychostream.demo.live import CAUSES, Pvs
@@ -101,6 +101,7 @@ class Options:
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 when a frame was lost."""
     options = _options(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended
     with tempfile.TemporaryDirectory(prefix="ptychostream-bench-") as folder:
         report = measure(options, Path(folder), _say)
     report["command"] = "ptychostream bench stream " + " ".join(
@@ -117,8 +118,7 @@ def measure(options: Options, folder: Path, say: Any) -> dict[str, Any]:
     """The whole measurement, in processes of its own on ports of its own; logs go to `folder`."""
     model = options.model
     if options.infers and model is None:
-        say("making a model")
-        model = write_random_model(folder / "random.onnx", options.shape)
+        model = _random_model(options.shape, folder)
     fps, alone = options.fps, []
     if options.infers and model is not None:
         guess = fps or DEFAULT_FPS / 4
@@ -172,18 +172,18 @@ def stream(options: Options, model: Path | None, fps: float, folder: Path) -> di
         pvs = Pvs(PREFIX, environment)
         stack.callback(pvs.close)
         client = stack.enter_context(_child("stream_client", [f"{PREFIX}Phase"], folder, environment))
-        client.hear("ready", START_TIMEOUT_S)
+        client.hear("ready", START_TIMEOUT_S, ioc)
         source_settings = options.source(fps, options.seconds, f"{PREFIX}Ready_RBV")
         source = stack.enter_context(_child("stream_source", [source_settings.model_dump_json()], folder, environment))
         children = {"source": source, "ioc": ioc, "client": client}
         latency = _follow(children, pvs, options.seconds + 2 * START_TIMEOUT_S)
-        sent = source.hear("sent", SETTLE_TIMEOUT_S)
+        sent = source.hear("sent", SETTLE_TIMEOUT_S, ioc)
         settled = _settle(pvs, sent["sent"], ioc)
-        counts = _counts(pvs)
+        counts = _counts(pvs, ioc)
         # p4p's strings carry their time stamp; str() would print it
-        engine, precision = (str.__str__(value) for value in pvs.get("EngineName_RBV", "Precision_RBV"))
+        engine, precision = (str.__str__(value) for value in _read(pvs, ioc, "EngineName_RBV", "Precision_RBV"))
         cpu = {name: child.cores(sent["first"], sent["last"]) for name, child in children.items()}
-        seen = client.hear_where(lambda line: line.get("frames") == counts["stitched"], SETTLE_TIMEOUT_S)
+        seen = client.hear_where(lambda line: line.get("frames") == counts["stitched"], SETTLE_TIMEOUT_S, ioc)
     return {
         "fps": fps,
         "seconds": sent["last"] - sent["first"],
@@ -211,15 +211,15 @@ def _follow(children: Mapping[str, Measured], pvs: Pvs, timeout_s: float) -> dic
     deadline, read = time.monotonic() + timeout_s, 0.0
     source = children["source"]
     while source.running() and not any("sent" in line for line in source.said()):
-        for child in children.values():
-            child.sample()
         if not children["ioc"].running():
             raise children["ioc"].failure()
+        for child in children.values():
+            child.sample()
         if time.monotonic() > deadline:
             raise StreamError("the source does not end", where=str(source.log_path), remedy="see that log")
         if time.monotonic() - read > READ_EVERY_S:
             read = time.monotonic()
-            values = pvs.get("LatencyP50_RBV", "LatencyP95_RBV", "LatencyP99_RBV")
+            values = _read(pvs, children["ioc"], "LatencyP50_RBV", "LatencyP95_RBV", "LatencyP99_RBV")
             latency = dict(zip(latency, map(float, values), strict=True))
         time.sleep(POLL_S)
     for child in children.values():
@@ -231,21 +231,44 @@ def _settle(pvs: Pvs, sent: int, ioc: Measured) -> float:
     """Wait until every frame sent is accounted for and none pending; the POSIX time when that was seen."""
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     while True:
-        received, missed, pending = map(int, pvs.get("FramesReceived_RBV", "FramesMissed_RBV", "FramesPending_RBV"))
+        received, missed, pending = map(
+            int, _read(pvs, ioc, "FramesReceived_RBV", "FramesMissed_RBV", "FramesPending_RBV")
+        )
         # a frame missed at the very end leaves no gap: give up waiting when nothing moves any more
         if (received + missed >= sent and pending == 0) or time.monotonic() > deadline:
             return time.time()
-        if not ioc.running():
-            raise ioc.failure()
         time.sleep(POLL_S)
 
 
-def _counts(pvs: Pvs) -> dict[str, Any]:
-    received, stitched, pending, missed = map(
-        int, pvs.get("FramesReceived_RBV", "FramesStitched_RBV", "FramesPending_RBV", "FramesMissed_RBV")
-    )
-    dropped = dict(zip(CAUSES, map(int, pvs.get(*(f"Dropped{cause}_RBV" for cause in CAUSES))), strict=True))
+def _counts(pvs: Pvs, ioc: Measured) -> dict[str, Any]:
+    names = ("FramesReceived_RBV", "FramesStitched_RBV", "FramesPending_RBV", "FramesMissed_RBV")
+    received, stitched, pending, missed = map(int, _read(pvs, ioc, *names))
+    drops = map(int, _read(pvs, ioc, *(f"Dropped{cause}_RBV" for cause in CAUSES)))
+    dropped = dict(zip(CAUSES, drops, strict=True))
     return {"received": received, "stitched": stitched, "pending": pending, "missed": missed, "dropped": dropped}
+
+
+def _read(pvs: Pvs, ioc: Measured, *names: str) -> list[Any]:
+    """Records of the IOC; its own failure where it has ended."""
+    try:
+        return pvs.get(*names)
+    except TimeoutError as error:
+        if not ioc.running():
+            raise ioc.failure() from error
+        raise StreamError(
+            f"{error} does not answer", where=str(ioc.log_path), remedy="the machine may be too busy: send fewer frames"
+        ) from error
+
+
+def _random_model(shape: tuple[int, int], folder: Path) -> Path:
+    """PtychoNN 2.0 with random weights: the speed of a network does not depend on what it has learned."""
+    from ptychostream.benchmarks.inference import random_model
+
+    if shape[0] != shape[1]:
+        raise ConfigError(
+            f"--shape {shape[0]}x{shape[1]} is not square", where="bench stream", remedy="give a --model for it"
+        )
+    return random_model("ptychonn2", shape[0], folder).path
 
 
 def _child(name: str, words: list[str], folder: Path, environment: Mapping[str, str]) -> Measured:

@@ -46,14 +46,14 @@ def load_checkpoint(path: str | Path) -> tuple[Network, str]:
     TrainingError
         The file is missing, damaged or foreign.
     """
+    remedy = "give the .pt file that lies beside a model that `ptychostream train` wrote"
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         network = make_network(content["network"], content["reduction"])
         network.load_state_dict(content["state"])
         return network, str(content["sha256"])
     except OSError as error:
-        what, cause = error.strerror or str(error), error
+        raise TrainingError(error.strerror or str(error), where=str(path), remedy=remedy) from error
     except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        what, cause = f"not a checkpoint: {str(error).splitlines()[0]}", error
-    remedy = "give the .pt file that lies beside a model that `ptychostream train` wrote"
-    raise TrainingError(what, where=str(path), remedy=remedy) from cause
+        what = f"not a checkpoint: {str(error).splitlines()[0]}"
+        raise TrainingError(what, where=str(path), remedy=remedy) from error

@@ -58,7 +58,7 @@ class _Graph:
 
     def decoder(self, x: str, decoder: Decoder, name: str) -> str:
         for level, block in enumerate(decoder.blocks):
-            x = self.block(x, block, f"{name}.{level}")  # type: ignore[arg-type]
+            x = self.block(x, block, f"{name}.{level}")
             x = self.add("Resize", [x, "", "enlarge"], mode="linear", coordinate_transformation_mode="half_pixel")
         last = decoder.last
         assert last.bias is not None
@@ -89,11 +89,11 @@ def build_onnx(network: Network, input_shape: tuple[int, int]) -> onnx.ModelProt
     x = graph.add("Mul", [x, graph.constant("gain", np.array([gain]))])
     x = graph.add("Add", [x, graph.constant("offset", np.array([offset]))])
     for level, block in enumerate(network.encoder):
-        x = graph.block(x, block, f"encoder.{level}")  # type: ignore[arg-type]
+        x = graph.block(x, block, f"encoder.{level}")
         x = graph.add("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
     graph.constant("pi", np.array([math.pi], dtype=np.float32))
     for head, decoder in network.decoders.items():
-        y = graph.decoder(x, decoder, head)  # type: ignore[arg-type]
+        y = graph.decoder(x, decoder, head)
         last = head if network.reduction == 1 else ""
         if head == "phase":
             y = graph.add("Mul", [graph.add("Tanh", [y]), "pi"], last)

@@ -156,8 +156,11 @@ def _sample(
             remedy="give the positions that were reconstructed, or a smaller patch",
         )
     block = coefficients[top - 1 : top + height + 2, left - 1 : left + width + 2]
-    block = sum(w * block[k : k + height] for k, w in enumerate(_spline_weights(row - top)))
-    return sum(w * block[:, k : k + width] for k, w in enumerate(_spline_weights(column - left)))
+    tall = np.stack([block[k : k + height] for k in range(4)])
+    block = np.tensordot(_spline_weights(row - top), tall, 1)
+    wide = np.stack([block[:, k : k + width] for k in range(4)])
+    patch: NDArray[np.complex128] = np.tensordot(_spline_weights(column - left), wide, 1)
+    return patch
 
 
 def _spline_weights(t: float) -> tuple[float, float, float, float]:

@@ -47,7 +47,7 @@ class Normalisation:
     offset: float = 0.0
 
 
-class ConvBlock(nn.Sequential):
+class ConvBlock(nn.Sequential):  # type: ignore[misc]  # torch is not followed
     """Two 3×3 convolutions, each with batch normalisation and ReLU."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -61,7 +61,7 @@ class ConvBlock(nn.Sequential):
         super().__init__(*layers)
 
 
-class Decoder(nn.Module):
+class Decoder(nn.Module):  # type: ignore[misc]
     """Mirror of the encoder, ending in one channel before its activation."""
 
     def __init__(self, filters: int) -> None:
@@ -77,7 +77,7 @@ class Decoder(nn.Module):
         return out
 
 
-class Network(nn.Module):
+class Network(nn.Module):  # type: ignore[misc]
     """PtychoNN on raw counts.
 
     Parameters

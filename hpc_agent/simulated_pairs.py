@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from scipy import fft, ndimage
 from ptychostream.contract import Preprocessing
 from ptychostream.errors import TrainingError
 from ptychostream.hpc_agent.labels import FlatObject, flatten
-from ptychostream.hpc_agent.training_data import WELL_COVERED, Corpus, Source, label_area
+from ptychostream.hpc_agent.training_data import WELL_COVERED, Corpus, Counts, Source, label_area, smallest
 from ptychostream.preprocessing import Preprocessor
 
 CHUNK = 32
@@ -40,13 +41,15 @@ def add_simulated(corpus: Corpus, sources: Sequence[Source], ratio: float, seed:
             random = np.random.default_rng([seed, index])
             counts, patches = simulate(source, count, corpus.output_shape, corpus.preprocessing, random)
             phase, amplitude = np.angle(patches), np.clip(np.abs(patches), 0, 1)
-            part = {"counts": counts, "phase": phase, "amplitude": amplitude, "source": np.full(count, index)}
-            parts.append(dataclasses.replace(corpus, **part))
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PER_PAIR}
-    return dataclasses.replace(corpus, **joined)
-
-
-_PER_PAIR = ("counts", "phase", "amplitude", "source")
+            share = np.full(count, index)
+            parts.append(dataclasses.replace(corpus, counts=counts, phase=phase, amplitude=amplitude, source=share))
+    return dataclasses.replace(
+        corpus,
+        counts=cast(Counts, np.concatenate([part.counts for part in parts])),
+        phase=np.concatenate([part.phase for part in parts]),
+        amplitude=np.concatenate([part.amplitude for part in parts]),
+        source=np.concatenate([part.source for part in parts]),
+    )
 
 
 def simulate(
@@ -55,7 +58,7 @@ def simulate(
     shape: tuple[int, int],
     preprocessing: Preprocessing,
     random: np.random.Generator,
-) -> tuple[NDArray[np.uint16] | NDArray[np.float32], NDArray[np.complex64]]:
+) -> tuple[Counts, NDArray[np.complex64]]:
     """`count` preprocessed patterns [count, H, W] with Poisson noise, and the object under each [count, h, w]."""
     reconstruction, scan = source.reconstruction, source.scan
     size = reconstruction.probe.shape[-2:]
@@ -85,8 +88,7 @@ def simulate(
                 preprocessor.apply(frame, counts[start])
                 patches[start] = _window(window, np.array(size) // 2, shape)
                 start += 1
-    small = counts.max(initial=0) <= np.iinfo(np.uint16).max
-    return (counts.astype(np.uint16) if small else counts), patches
+    return smallest(counts), patches
 
 
 def turn(image: NDArray[np.generic], symmetry: int) -> NDArray[np.generic]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ptychostream.config import Settings
 from ptychostream.errors import TrainingError
+from ptychostream.hpc_agent.devices import choose_device, fast_bfloat16
 from ptychostream.hpc_agent.networks import Network, NetworkName, make_network
 from ptychostream.hpc_agent.schedules import ScheduleName, make_schedule
 from ptychostream.hpc_agent.training_data import Corpus, measure_normalisation
@@ -37,8 +38,10 @@ class TrainingOptions(Settings):
     schedule: ScheduleName = "cyclic"
     validation: float = Field(0.1, gt=0, lt=1)
     """Part of the pairs kept for choosing the best epoch."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the convolutions; weights and loss stay in float32."""
+    time_limit_s: float | None = Field(None, gt=0)
+    """Where the epochs would take longer, the schedule is hurried through in this time."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the convolutions; weights and loss stay in float32. "auto": bfloat16 where the device has it."""
     device: str = "auto"
     """A torch device, or "auto": CUDA where there is one."""
     simulated: float = Field(0.0, ge=0)
@@ -70,7 +73,7 @@ class TrainingResult:
     best
         The epoch of lowest validation loss, whose weights `network` has.
     options
-        As trained.
+        As trained, its precision the one that was used.
     interrupted
         Whether it was ended before its last epoch.
     """
@@ -110,7 +113,10 @@ def train(
     options = options or TrainingOptions()
     if corpus.measured < 4:
         raise TrainingError(f"{corpus.measured} pairs", where="training", remedy="train on at least four frames")
-    device = _device(options.device)
+    device = choose_device(options.device)
+    if options.precision == "auto":
+        precision = "bfloat16" if fast_bfloat16(device) else "float32"
+        options = options.model_copy(update={"precision": precision})
     torch.manual_seed(options.seed)
     network = _start(corpus, options, initial).to(device, memory_format=torch.channels_last)
     run = _Run(network, corpus, options, device)
@@ -131,18 +137,6 @@ def train(
     assert best is not None
     network.load_state_dict(best[1])
     return TrainingResult(network.cpu().eval(), history, best[0], options, interrupted)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        what = str(error).splitlines()[0]
-        raise TrainingError(what, where=f"device {name!r}", remedy="use cpu, or cuda where there is one") from error
-    return device
 
 
 def _start(corpus: Corpus, options: TrainingOptions, initial: Network | None) -> Network:
@@ -176,7 +170,7 @@ class _Run:
     corpus: Corpus
     options: TrainingOptions
     device: torch.device
-    started: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=lambda: time.perf_counter())
 
     def epochs(self) -> Iterator[Epoch]:
         options = self.options
@@ -184,20 +178,35 @@ class _Run:
         optimiser = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         generator = np.random.default_rng(options.seed)
         steps = math.ceil(len(training) / options.batch)
-        rate = make_schedule(options.schedule, options.learning_rate, options.epochs, steps)
+        rate = make_schedule(options.schedule, options.learning_rate, options.epochs)
+        now = 0.0
         for number in range(options.epochs):
             self.network.train()
             losses = []
             for step, indices in enumerate(np.array_split(generator.permutation(training), steps)):
-                now = rate(number * steps + step)
-                optimiser.param_groups[0]["lr"] = now
+                now = self.progress(number + step / steps)
+                if now >= options.epochs:
+                    break
+                optimiser.param_groups[0]["lr"] = rate(now)
                 loss = self.loss(indices)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
                 losses.append((float(loss.detach()), len(indices)))
-            training_loss, validation_loss = _mean(losses, number), self.evaluate(validation, number)
-            yield Epoch(number + 1, training_loss, validation_loss, now, time.perf_counter() - self.started)
+            if losses:
+                training_loss, validation_loss = _mean(losses, number), self.evaluate(validation, number)
+                yield Epoch(number + 1, training_loss, validation_loss, optimiser.param_groups[0]["lr"], self.seconds)
+            if now >= options.epochs:
+                return
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def progress(self, epoch: float) -> float:
+        """How far the schedule is, in epochs: where training is, or where it should be by the time limit."""
+        limit = self.options.time_limit_s
+        return epoch if limit is None else max(epoch, self.options.epochs * self.seconds / limit)
 
     def evaluate(self, indices: NDArray[np.intp], number: int) -> float:
         self.network.eval()

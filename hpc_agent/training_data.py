@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.contract import PackedArray, Preprocessing
 from ptychostream.errors import TrainingError
-from ptychostream.hpc_agent.labels import INTERPOLATION_MARGIN, make_labels
+from ptychostream.hpc_agent.labels import INTERPOLATION_MARGIN, Labels, make_labels
 from ptychostream.hpc_agent.networks import Normalisation
 from ptychostream.preprocessing import Preprocessor
 from ptychostream.scan import Reconstruction, Scan
+
+Counts: TypeAlias = "NDArray[np.uint16] | NDArray[np.float32]"
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Corpus:
         Number of measured pairs.
     """
 
-    counts: NDArray[np.uint16] | NDArray[np.float32]
+    counts: Counts
     phase: NDArray[np.float32]
     amplitude: NDArray[np.float32]
     source: NDArray[np.intp]
@@ -204,7 +207,8 @@ def build_corpus(
         raise TrainingError("no scans", where="corpus", remedy="give at least one")
     spec = preprocessing or default_preprocessing([source.scan for source in sources])
     pixel = sources[0].reconstruction.pixel_m
-    counts, labels = [], []
+    counts: list[Counts] = []
+    labels: list[Labels] = []
     for source in sources:
         _check(source, pixel)
         read = read_counts(source.scan, source.selected, spec)
@@ -212,7 +216,7 @@ def build_corpus(
         counts.append(read[lit])
         labels.append(make_labels(source.reconstruction, source.positions_m[source.selected[lit]], output_shape))
     return Corpus(
-        counts=np.concatenate(counts),
+        counts=cast(Counts, np.concatenate(counts)),
         phase=np.concatenate([label.phase for label in labels]),
         amplitude=np.concatenate([label.amplitude for label in labels]),
         source=np.repeat(np.arange(len(sources)), [len(label.phase) for label in labels]),
@@ -236,19 +240,22 @@ def _check(source: Source, pixel_m: float) -> None:
         raise TrainingError("no frames to train on", where=where, remedy="select frames whose positions are known")
 
 
-def read_counts(
-    scan: Scan, frames: NDArray[np.intp], spec: Preprocessing
-) -> NDArray[np.uint16] | NDArray[np.float32]:
+def read_counts(scan: Scan, frames: NDArray[np.intp], spec: Preprocessing) -> Counts:
     """[n, H, W] preprocessed counts of `frames`, read a few at a time."""
     first = np.asarray(scan.counts[int(frames[0])])
     preprocessor = Preprocessor(spec, first.shape, first.dtype)
     out = np.empty((len(frames), *preprocessor.output_shape), dtype=np.float32)
     for i, frame in enumerate(frames):
         preprocessor.apply(np.ascontiguousarray(scan.counts[int(frame)]), out[i])
-    return out.astype(np.uint16) if out.max(initial=0) <= np.iinfo(np.uint16).max else out
+    return smallest(out)
 
 
-def measure_normalisation(counts: NDArray[np.uint16] | NDArray[np.float32]) -> Normalisation:
+def smallest(counts: NDArray[np.float32]) -> Counts:
+    """`counts` as uint16 where that holds them."""
+    return counts.astype(np.uint16) if counts.max(initial=0) <= np.iinfo(np.uint16).max else counts
+
+
+def measure_normalisation(counts: Counts) -> Normalisation:
     """Normalisation that brings √counts of these frames (a few hundred of them are looked at) to mean 0, deviation 1.
 
     Raises

@@ -117,7 +117,7 @@ class Slow:
         self._handler(value)
 
 
-def bind(infos: Iterable[RecordInfo], handlers: object, texts: Mapping[str, str]) -> list[str]:
+def bind(infos: Iterable[RecordInfo], handlers: object, texts: Mapping[str, str]) -> None:
     """Give every tagged record its handler, a method of `handlers`. Before iocInit.
 
     Parameters
@@ -129,12 +129,11 @@ def bind(infos: Iterable[RecordInfo], handlers: object, texts: Mapping[str, str]
     texts
         Starting values by record name, where they are not the template's.
 
-    Returns
-    -------
-    list of str
-        Names of the records that were bound.
+    Raises
+    ------
+    ConfigError
+        A starting value is not one that its record can hold.
     """
-    bound = []
     for info in infos:
         name = info.info.get("python:put")
         if name is None:
@@ -143,8 +142,6 @@ def bind(infos: Iterable[RecordInfo], handlers: object, texts: Mapping[str, str]
         if info.info.get("python:lane") == "slow":
             handler = Slow(handler)
         _make(info, handler, texts.get(info.name))
-        bound.append(info.name)
-    return bound
 
 
 def _make(info: RecordInfo, handler: Handler, text: str | None) -> None:

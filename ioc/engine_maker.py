@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,21 @@ PLAIN = "None"
 _HIGHEST_RAD = np.float32(31.0)
 _COUNT_TYPES = ("uint16", "uint32", "uint8")
 _THREAD_BOUND = frozenset({"TensorRT"})
+
+
+@contextmanager
+def own_symbols_first() -> Iterator[None]:
+    """Libraries that are loaded in the block use their own symbols before those that others made global.
+
+    QSRV has to be global, and with it its instances of C++ templates, built for another C++ ABI: OpenVINO, whose
+    regular expressions met them, aborted when it read a cached engine.
+    """
+    before = sys.getdlopenflags()
+    sys.setdlopenflags(before | getattr(os, "RTLD_DEEPBIND", 0))
+    try:
+        yield
+    finally:
+        sys.setdlopenflags(before)
 
 
 class PlainEngine(NullEngine):
@@ -62,14 +80,15 @@ class EngineMaker:
             return PlainEngine(contract.input_shape, wish.batch)
         if model is None:
             raise EngineError("no model", where=f"engine {wish.name}", remedy="load a model first")
-        return create_engine(
-            wish.name,
-            model,
-            batch=wish.batch,
-            precision=wish.precision,
-            cache_dir=self._cache_dir,
-            threads=self._threads,
-        )
+        with own_symbols_first():
+            return create_engine(
+                wish.name,
+                model,
+                batch=wish.batch,
+                precision=wish.precision,
+                cache_dir=self._cache_dir,
+                threads=self._threads,
+            )
 
     def thread_bound(self, name: str) -> bool:
         """Whether the engine has to be created in the thread that runs it (CUDA contexts of TensorRT)."""

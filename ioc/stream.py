@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,13 +173,3 @@ def _idle(value: object) -> bool:
     if isinstance(value, str):
         return value.strip().lower() in _IDLE_WORDS
     return not value
-
-
-def when_done(future: Future[int], action: Callable[[int], None]) -> None:
-    """Call `action` with the future's result when it has one."""
-
-    def done(ended: Future[int]) -> None:
-        if ended.exception() is None:
-            action(ended.result())
-
-    future.add_done_callback(done)

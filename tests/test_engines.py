@@ -157,9 +157,10 @@ def test_closed_engine_refuses(model: ModelFile, frames: Any, name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["OpenVINO", "ONNXRuntime", "Torch"])
-def test_threads_are_limited(model: ModelFile, frames: Any, name: str) -> None:
+def test_threads_are_limited(tmp_path: Path, name: str) -> None:
+    model = make_model(tmp_path, make_proto(side=128), golden=False)
     code = f"""
-import sys, threading
+import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from engine_models import counts_of
@@ -167,16 +168,23 @@ from ptychostream.model_file import load_model
 from ptychostream.plugins.engines import create_engine
 engine = create_engine({name!r}, load_model({str(model.path)!r}), threads=1)
 assert engine.device.startswith("1 of "), engine.device
-x = counts_of(8)
-for _ in range(20):
+x = counts_of(8, side=128)
+engine.infer(x)
+import os
+
+def used():  # CPU ticks of every thread of this process
+    ticks = {{}}
+    for task in os.listdir("/proc/self/task"):
+        fields = open(f"/proc/self/task/{{task}}/stat").read().rsplit(")", 1)[1].split()
+        ticks[task] = int(fields[11]) + int(fields[12])
+    return ticks
+
+before = used()
+while sum(used().values()) - sum(before.values()) < 100:  # one second of work, however long it takes
     engine.infer(x)
-import resource, time
-start, cpu = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-while time.perf_counter() - start < 1:
-    engine.infer(x)
-wall, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
-cores = (used.ru_utime + used.ru_stime - cpu.ru_utime - cpu.ru_stime) / wall
-assert cores < 1.3, cores
+spent = {{task: ticks - before.get(task, 0) for task, ticks in used().items()}}
+workers = [task for task, ticks in spent.items() if ticks > 0.25 * sum(spent.values())]
+assert len(workers) == 1, spent
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
@@ -261,9 +269,32 @@ def test_runtime_that_does_not_load(model: ModelFile, monkeypatch: pytest.Monkey
 
 def test_a_gpu_engine_without_a_gpu(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(probing, "_installed", lambda _: True)
+    monkeypatch.setattr(probing, "find_module", lambda: "tensorrt")
     for name in ("TensorRT", "TorchCUDA"):
-        with pytest.raises(EngineError, match=r"no NVIDIA GPU here|not installed"):
+        with pytest.raises(EngineError, match="no NVIDIA GPU here"):
             create_engine(name, model)
+
+
+@pytest.mark.parametrize("onnx_gpu", [False, True])
+def test_ranking_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_gpu: bool) -> None:
+    monkeypatch.setattr(probing, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(probing, "_installed", lambda module: module != "pycuda")
+    monkeypatch.setattr(probing, "find_module", lambda: "tensorrt")
+    monkeypatch.setattr(probing, "_package_folder", lambda _: tmp_path)
+    (tmp_path / "version.py").write_text("__version__ = '2.9'\ncuda: Optional[str] = '12.8'\n")
+    if onnx_gpu:
+        (tmp_path / "capi").mkdir()
+        (tmp_path / "capi" / "libonnxruntime_providers_cuda.so").touch()
+    found = {status.name: status for status in probe_engines()}
+    last = ["ONNXRuntime", "OpenVINO"] if onnx_gpu else ["OpenVINO", "ONNXRuntime"]
+    assert list(found) == ["TensorRT", "TorchCUDA", *last, "Torch"]
+    assert not found["TensorRT"].available
+    assert "pip install pycuda" in found["TensorRT"].reason
+    assert found["TorchCUDA"].device == "NVIDIA GPU"
+    assert found["ONNXRuntime"].device == ("NVIDIA GPU" if onnx_gpu else "CPU")
+    (tmp_path / "version.py").write_text("__version__ = '2.9'\ncuda: Optional[str] = None\n")
+    assert "without CUDA" in next(status for status in probe_engines() if status.name == "TorchCUDA").reason
 
 
 def test_unsupported_precision_names_the_others(model: ModelFile) -> None:
@@ -350,9 +381,10 @@ def test_damaged_cache_is_built_again(
 def test_cache_keys_differ_by_what_matters(model: ModelFile, tmp_path: Path) -> None:
     other = make_model(tmp_path, make_proto(width=24), name="other")
     folder = tmp_path / "cache"
-    for which, options in [(model, {}), (model, {"precision": "float32"}), (other, {}), (model, {"threads": 1})]:
-        create_engine("OpenVINO", which, cache_dir=folder, **options).close()
-    assert len(list(folder.iterdir())) == len({path.name for path in folder.iterdir()}) == 4
+    options: list[dict[str, Any]] = [{}, {"precision": "float32"}, {"precision": "int8"}, {"threads": 1}]
+    for which, some in [*((model, each) for each in options), (other, {})]:
+        create_engine("OpenVINO", which, cache_dir=folder, **some).close()
+    assert len(list(folder.iterdir())) == 5
 
 
 def test_a_cache_that_cannot_be_written_costs_a_warning(

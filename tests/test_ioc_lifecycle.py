@@ -38,7 +38,7 @@ def test_setpoints_and_model_survive_a_kill_and_a_second_ioc_is_refused(env: Epi
     model = tmp_path / "a model with spaces.onnx"
     write_tiny(model, name="kept")
     same = ("--prefix", "keep:", "--autosave", str(save), "--engine-cache", str(tmp_path / "cache"))
-    with env.start_ioc(*same, "--engine", "onnxruntime", "--model", str(model), "--dose-scale", "2") as ioc:
+    with env.start_ioc(*same, "--engine", "auto", "--model", str(model), "--dose-scale", "2") as ioc:
         env.caput("keep:MaxLatency", 12.345678901234567)
         env.caput("keep:PhaseRate", 7.5)
         env.caput("keep:XAttribute", "Sample X")
@@ -46,6 +46,7 @@ def test_setpoints_and_model_survive_a_kill_and_a_second_ioc_is_refused(env: Epi
         env.caput("keep:Agent:Interval", 120.0)
         env.caput("keep:SSIMReference", list(b"/data/a reference, with spaces.h5\0"))
         wait_until(lambda: save.exists() and "a reference, with spaces" in save.read_text(), 10, "setpoints on disk")
+        engine = env.caget("keep:EngineName_RBV")
         ioc.stop(signal.SIGKILL)
     assert save.read_text().endswith("<END>\n")
 
@@ -61,7 +62,7 @@ def test_setpoints_and_model_survive_a_kill_and_a_second_ioc_is_refused(env: Epi
         assert env.caget("keep:Agent:Interval") == 120
         assert env.caget("keep:START_CNT") == 2
         assert env.caget("keep:ModelVersion_RBV") == "kept"
-        assert env.caget("keep:EngineName_RBV").startswith("ONNXRuntime")
+        assert env.caget("keep:EngineName_RBV") == engine  # read from its cache, between EPICS's libraries
 
         assert "another IOC serves keep:HEARTBEAT" in refused(env.server_env(), "--prefix", "keep:")
         assert "Channel Access port" in refused(environment, "--prefix", "other:")
@@ -158,5 +159,5 @@ def test_only_named_users_may_write(env: EpicsEnv, tmp_path: Path) -> None:
         env.caput("safe:Agent:Epoch", 3)  # agents report, and may load models
         assert env.caget("safe:Agent:Epoch") == 3
         env.caput("safe:ModelFile", list(b"a.onnx\0"))
-        assert env.pvget("safe:Phase").uniqueId == 0  # the images can be read
+        assert env.pvget("safe:Phase").dimension[0].size == 1  # the images can be read, empty as they are
         assert ioc.stop() == 0, ioc.output

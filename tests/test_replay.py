@@ -129,7 +129,7 @@ def test_passes_are_scans_of_their_own_in_another_type(
         scan_file,
         tmp_path / "got.npz",
         2 * FRAMES,
-        *("--rate", "500", "--loop", "2", "--scan-id", "x", "--dtype", "uint32"),
+        *("--rate", "20000", "--loop", "2", "--scan-id", "x", "--dtype", "uint32"),
     )
     np.testing.assert_array_equal(got["ids"], [*range(FRAMES)] * 2)
     np.testing.assert_array_equal(got["scan_ids"], ["x-1"] * FRAMES + ["x-2"] * FRAMES)
@@ -140,6 +140,25 @@ def test_passes_are_scans_of_their_own_in_another_type(
     good[3, 5] = False
     np.testing.assert_array_equal(got["counts"][:FRAMES, good], scan.counts[:, good])
     assert [one["sent"] for one in summary["scans"]] == [FRAMES, FRAMES]
+
+
+def test_a_client_that_is_slow_gets_every_frame_before_replay_ends(env: EpicsEnv, tmp_path: Path) -> None:
+    counts = np.random.default_rng(2).integers(0, 60_000, (200, 256, 256), np.uint16)  # more than sockets hold
+    write_scan(tmp_path / "big.h5", Scan("big", counts, np.zeros((200, 2)), 10e3, 0.9, 75e-6), codec="none")
+    with (
+        gate(env) as open_gate,
+        recording(env, tmp_path / "got.npz", 200) as recorder,
+        replaying(env, tmp_path / "big.h5", "--wait-for", GATE, "--rate", "10000") as replay,
+    ):
+        wait_until(lambda: subscribed(recorder), TIMEOUT_S, lambda: replay.output)
+        recorder.popen.send_signal(signal.SIGSTOP)
+        open_gate()
+        with pytest.raises(subprocess.TimeoutExpired):  # it has long sent all that it can
+            replay.wait(4)
+        recorder.popen.send_signal(signal.SIGCONT)
+        assert replay.wait(TIMEOUT_S) == 0, replay.output
+        assert recorder.wait(TIMEOUT_S) == 0, recorder.output
+    np.testing.assert_array_equal(np.load(tmp_path / "got.npz")["counts"], counts)
 
 
 def test_a_p4p_client_gets_every_frame(env: EpicsEnv, scan: Scan, scan_file: Path) -> None:
@@ -341,4 +360,6 @@ def test_autostart_takes_its_scans_and_ends(env: EpicsEnv, tmp_path: Path) -> No
         assert json.loads(process.output.splitlines()[-1])["complete"] == 2
     with open_scan(tmp_path / "shapes_0001.h5") as first, open_scan(tmp_path / "shapes_0002.h5") as second:
         assert not np.array_equal(first.counts[:], second.counts[:])
+    objects = [read_reconstruction(tmp_path / f"shapes_000{number}_truth.h5").object for number in (1, 2)]
+    assert np.abs(objects[0] - objects[1]).mean() > 0.1
     assert next_scan_number(tmp_path) == 3

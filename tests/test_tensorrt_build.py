@@ -8,7 +8,9 @@ import importlib
 import platform
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -303,12 +305,17 @@ def test_the_running_half_lives_in_one_thread(device: Any, tmp_path: Path, fixed
     model = make_model(tmp_path, make_proto(batch=fixed))
     counts = counts_of(8)
     alone = np.concatenate([reference(make_proto(), counts[i : i + 1], 2.0) for i in range(8)])
-    with ThreadPoolExecutor(3) as callers:
-        engine = callers.submit(device.create, model, batch=8, cache_dir=tmp_path).result()
+
+    def elsewhere(call: Callable[[], Any]) -> Any:
+        """In a thread of its own, while the earlier callers' threads still live."""
+        return callers.enter_context(ThreadPoolExecutor(1)).submit(call).result()
+
+    with ExitStack() as callers:
+        engine = elsewhere(lambda: device.create(model, batch=8, cache_dir=tmp_path))
         for order in ([0, 1, 2, 3, 4, 5, 6, 7], [5], [7, 0, 2, 1]):
-            phase = callers.submit(lambda order=order: engine.infer(counts[order], 2.0).copy()).result()
+            phase = elsewhere(lambda order=order: engine.infer(counts[order], 2.0).copy())
             np.testing.assert_allclose(phase, alone[order], atol=1e-5)
-        callers.submit(engine.close).result()
+        elsewhere(engine.close)
     assert engine.device == "Numpy, SM87"
     assert engine.precision == "float16"
     assert len(device.threads) == 1

@@ -14,6 +14,7 @@ from training_scans import small_scan
 
 from ptychostream.cli.main import main
 from ptychostream.errors import EngineError, TrainingError
+from ptychostream.hpc_agent.devices import fast_bfloat16
 from ptychostream.hpc_agent.export import predict
 from ptychostream.hpc_agent.model_job import judge, train_model
 from ptychostream.hpc_agent.networks import make_network
@@ -168,18 +169,39 @@ def test_validation_pairs_are_measured_and_never_trained_on() -> None:
 
 def test_schedules() -> None:
     peak = 1e-3
-    assert cyclic(0, 60, peak) == pytest.approx(peak / 10)
-    assert cyclic(60, 60, peak) == pytest.approx(peak)
-    assert cyclic(120, 60, peak) == pytest.approx(peak / 10)
-    assert cyclic(180, 60, peak) == pytest.approx(peak / 10 + 0.9 * peak / 2)
-    rates = [one_cycle(step, 100, peak) for step in range(101)]
-    assert max(rates) == pytest.approx(peak, rel=1e-3)
+    assert cyclic(0, peak) == cyclic(2, peak) == pytest.approx(peak / 10)
+    assert cyclic(1, peak) == pytest.approx(peak)
+    assert cyclic(3, peak) == pytest.approx(peak / 10 + 0.9 * peak / 2)
+    rates = [one_cycle(step / 100, peak) for step in range(101)]
+    assert max(rates) == pytest.approx(peak)
     assert np.argmax(rates) == 30
     assert rates[0] == pytest.approx(peak / 25)
     assert rates[-1] == pytest.approx(peak / 1e4)
     for name in ("cyclic", "onecycle"):
-        schedule = make_schedule(name, peak, epochs=50, steps_per_epoch=20)
-        assert 0 < min(map(schedule, range(1000))) < max(map(schedule, range(1000))) <= peak
+        schedule = make_schedule(name, peak, epochs=50)
+        found = [schedule(epoch / 10) for epoch in range(500)]
+        assert 0 < min(found) < max(found) <= peak
+
+
+def test_a_time_limit_hurries_through_the_whole_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(np.arange(0, 1e6, 0.5))  # each look at the clock takes half a second
+    monkeypatch.setattr("ptychostream.hpc_agent.training.time.perf_counter", lambda: next(clock))
+    options = QUICK.model_copy(update={"epochs": 100, "time_limit_s": 6.0, "schedule": "onecycle"})
+    result = train(corpus(), options)
+    assert 1 < len(result.history) < 10
+    assert result.history[-1].learning_rate < 0.1 * options.learning_rate
+    assert not result.interrupted
+
+
+def test_bfloat16_is_chosen_where_the_processor_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "cpuinfo"
+    monkeypatch.setattr("ptychostream.hpc_agent.devices.CPU_INFO", info)
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    for flags, expected in (("fpu avx2 avx512f", False), ("avx512f amx_bf16 amx_tile", True), ("asimd bf16", True)):
+        info.write_text(f"flags\t: {flags}\n")
+        assert fast_bfloat16(torch.device("cpu")) is expected
+    options = TrainingOptions(epochs=1, batch=40)
+    assert train(corpus(), options).options.precision == "bfloat16"
 
 
 def test_a_job_writes_model_and_checkpoint_and_judges_what_it_never_saw(tmp_path: Path) -> None:
@@ -252,9 +274,7 @@ def test_frames_without_position_are_not_stitched() -> None:
     positions = scan.positions_m.copy()
     positions[4] = np.nan
     flat = np.zeros((8, 16, 16), np.float32)
-    canvas = stitch_scan(
-        scan, train_result_contract(), lambda counts, _: flat[: len(counts)], positions_m=positions
-    )
+    canvas = stitch_scan(scan, train_result_contract(), lambda counts, _: flat[: len(counts)], positions_m=positions)
     assert canvas.patches == len(scan) - 1
 
 

@@ -58,7 +58,7 @@ def prepare(
     if given is None:
         area = np.pi * wavelength_m(scan.energy_ev, scan.radiation) / (size * pixel) ** 2
         if defocus is None:
-            defocus = probe.search_curvature(patterns.mean, _trial(patterns, grid, options)) / area
+            defocus = float(probe.search_curvature(patterns.mean, _trial(patterns, grid, options)) / area)
         given = probe.from_pattern(patterns.mean, defocus * area)
     elif given.ndim != 3 or given.shape[1:] != (size, size):
         raise ReconstructionError(

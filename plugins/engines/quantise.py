@@ -2,8 +2,8 @@
 
 For processors with 8-bit dot products (VNNI) and no fast bfloat16: there they are about twice as fast, for a loss that
 the golden pair measures. Weights are symmetric per output channel. Activations after a ReLU are unsigned with one
-scale per layer, from the largest in the golden frames. The first convolution, whose input has the
-detector's dynamic range, is left alone.
+scale per layer, from the largest in the golden frames. The first convolution, whose input has the detector's dynamic
+range, and the last, whose output is the phase, are left alone.
 
 The result is plain ONNX with QuantizeLinear and DequantizeLinear pairs, which every runtime fuses.
 """
@@ -21,8 +21,8 @@ from ptychostream.contract import GoldenPair
 from ptychostream.errors import EngineError
 from ptychostream.plugins.engines.graph import add_constant, attributes, constants, prune, replace_nodes
 
-MIN_CHANNELS = 4
-"""With fewer channels in or out a convolution is not worth it."""
+MIN_CHANNELS = 8
+"""With fewer channels in or out a convolution gains little; the last, whose output is the phase, would lose most."""
 HEADROOM = 1.75
 """Frames brighter than the golden ones must not be clipped: a finer code costs more than this coarser one as soon as a
 frame has 1.2 times the golden frames' largest activation, and this one holds to three times the dose."""
@@ -44,24 +44,16 @@ def quantise(model: onnx.ModelProto, golden: GoldenPair | None, run: RunGraph) -
         raise EngineError("int8 is calibrated on golden frames, the contract has none", where="int8", remedy=remedy)
     weights = constants(model.graph)
     convolutions = [node for node in model.graph.node if _worthwhile(node, weights)]
-    pools = {node.output[0]: node for node in model.graph.node if node.op_type == "MaxPool"}
-    places = {node.output[0]: _place(node.input[0], pools) for node in convolutions}
-    activations = run(model, sorted(set(places.values())), golden.counts.unpack().astype(np.float32), golden.dose_scale)
+    names = sorted({node.input[0] for node in convolutions})
+    activations = run(model, names, golden.counts.unpack().astype(np.float32), golden.dose_scale)
     scales = {name: activation_scale(values) for name, values in activations.items() if values.min() >= 0}
-    places = {output: name for output, name in places.items() if name in scales}
-    if not places:
+    chosen = {node.output[0] for node in convolutions if node.input[0] in scales}
+    if not chosen:
         remedy = "choose another precision"
         raise EngineError("the model has no convolution that can be quantised", where="int8", remedy=remedy)
-    _quantise_weights(model.graph, set(places), weights)
-    _quantise_activations(model.graph, places, scales)
+    _quantise_weights(model.graph, chosen, weights)
+    _quantise_activations(model.graph, chosen, scales)
     prune(model.graph)
-
-
-def _place(name: str, pools: Mapping[str, onnx.NodeProto]) -> str:
-    """Where an activation is coded: before any MaxPool, which gives the same and then works on bytes."""
-    while name in pools:
-        name = pools[name].input[0]
-    return name
 
 
 def activation_scale(values: NDArray[np.float32]) -> float:
@@ -100,16 +92,14 @@ def _quantise_weights(graph: onnx.GraphProto, chosen: set[str], weights: Mapping
     replace_nodes(graph, nodes)
 
 
-def _quantise_activations(graph: onnx.GraphProto, places: Mapping[str, str], scales: Mapping[str, float]) -> None:
-    """Code every place where it is made; the convolutions, and the pools before them, read the coded tensor."""
-    coded = set(places.values())
-    users = set(places) | {node.output[0] for node in graph.node if node.op_type == "MaxPool"}
+def _quantise_activations(graph: onnx.GraphProto, chosen: set[str], scales: Mapping[str, float]) -> None:
+    """Code each activation where it is made; the chosen convolutions read the coded one."""
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.output[0] in users and node.input[0] in coded:
+        if node.output[0] in chosen:
             node.input[0] = f"{node.input[0]}/coded"
         nodes.append(node)
-        for x in coded & set(node.output):
+        for x in scales.keys() & set(node.output):
             step = add_constant(graph, f"{x}/step", np.array(scales[x], dtype=np.float32))
             zero = add_constant(graph, f"{x}/zero", np.array(0, dtype=np.uint8))
             nodes.append(helper.make_node("QuantizeLinear", [x, step, zero], [f"{x}/code"]))

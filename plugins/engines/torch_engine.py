@@ -26,7 +26,7 @@ class TorchEngine(BatchedEngine):
     """On the CPU: convolutions in channels-last order, in bfloat16 where the processor has it."""
 
     name = "Torch"
-    supported = ("bfloat16", "float32")
+    supported: tuple[str, ...] = ("bfloat16", "float32")
 
     def __init__(self, model: ModelFile, options: EngineOptions) -> None:
         super().__init__(model, options)

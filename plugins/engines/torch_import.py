@@ -7,7 +7,7 @@ normalisation of large counts before the first convolution stays in float32.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ from torch.nn import functional
 from ptychostream.errors import EngineError
 from ptychostream.plugins.engines.graph import attributes, constants, opset
 
-Value = Tensor | None
+Value: TypeAlias = "Tensor | None"
 Step = Callable[[list[Value]], "Tensor | tuple[Tensor, ...]"]
 Static = Callable[[int], Any]
 """The numpy constant at an input's place; None where there is none."""
@@ -36,7 +36,7 @@ DTYPES = {
 }
 
 
-class OnnxModule(nn.Module):
+class OnnxModule(nn.Module):  # type: ignore[misc]
     """Runs an ONNX graph node by node; tensors are looked up by place, not by name.
 
     Parameters
@@ -184,7 +184,7 @@ def _max_pool(found: dict[str, Any], _static: Static, refuse: Refuse) -> Step:
     if before is not None or found.get("storage_order", 0):
         raise refuse("MaxPool with uneven padding or column order")
     kernel = tuple(found["kernel_shape"])
-    common = {
+    common: dict[str, Any] = {
         "stride": tuple(found.get("strides", (1, 1))),
         "padding": padding,
         "dilation": tuple(found.get("dilations", (1, 1))),
@@ -198,7 +198,7 @@ def _average_pool(found: dict[str, Any], _static: Static, refuse: Refuse) -> Ste
     if before is not None or set(found.get("dilations", [1])) != {1}:
         raise refuse("AveragePool with uneven padding or dilation")
     kernel = tuple(found["kernel_shape"])
-    common = {
+    common: dict[str, Any] = {
         "stride": tuple(found.get("strides", (1, 1))),
         "padding": padding,
         "ceil_mode": bool(found.get("ceil_mode", 0)),

@@ -115,7 +115,8 @@ def _say(console: Any, summary: dict[str, Any]) -> None:
 def _draw(path: Path, image: PhaseImage, reference: PhaseImage | None) -> None:
     from matplotlib.figure import Figure
 
-    from ptychostream.figures import comparison_figure, phase_panel, save_figure
+    from ptychostream.figure_panels import phase_panel
+    from ptychostream.figures import comparison_figure, save_figure
 
     if reference is None:
         figure = Figure(figsize=(6, 5), layout="constrained")

@@ -39,9 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument("--network", choices=("ptychonn2", "ptychonn"), help="default ptychonn2")
     recipe.add_argument("--epochs", type=int, metavar="N", help="default 50")
     recipe.add_argument("--batch", type=int, metavar="N", help="default 16")
-    recipe.add_argument("--lr", type=float, metavar="RATE", help="highest learning rate (default 2e-3)")
+    recipe.add_argument("--lr", type=float, metavar="RATE", help="highest learning rate (default 1e-3)")
     recipe.add_argument("--schedule", choices=("cyclic", "onecycle"), help="of the learning rate (default cyclic)")
-    recipe.add_argument("--precision", choices=("float32", "bfloat16"), help="of the convolutions (default bfloat16)")
+    recipe.add_argument("--time-limit", type=float, metavar="S", help="hurry through the schedule in this time")
+    recipe.add_argument("--precision", choices=("auto", "float32", "bfloat16"), help="default auto")
     recipe.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: CUDA where there is one)")
     recipe.add_argument("--simulated", type=float, metavar="RATIO", help="simulated pairs for each measured one")
     recipe.add_argument("--seed", type=int, metavar="N", help="default 0")
@@ -98,7 +99,7 @@ def _train(
     from ptychostream.hpc_agent.training_data import Source, default_preprocessing
 
     values = {name: getattr(arguments, name) for name in OPTIONS}
-    values["learning_rate"] = arguments.lr
+    values |= {"learning_rate": arguments.lr, "time_limit_s": arguments.time_limit}
     options = load_settings(TrainingOptions, None, values)
     preprocessing = default_preprocessing([scan for scan, _ in pairs])
     given = {"crop": tuple(arguments.crop) if arguments.crop else None, "bin": arguments.bin}

@@ -52,11 +52,12 @@ class Pvs:
     def __init__(self, prefix: str, environment: Mapping[str, str]) -> None:
         self._prefix = prefix
         epics = {key: value for key, value in environment.items() if key.startswith("EPICS_PVA")}
-        self._context = Context("pva", conf=epics, useenv=False)
+        self._context = Context("pva", conf=epics, useenv=False, nt=False)
 
     def get(self, *names: str, timeout_s: float = 5.0) -> list[Any]:
-        """The values of records, in order. Raises TimeoutError."""
-        return list(self._context.get([self._prefix + name for name in names], timeout=timeout_s))
+        """The values of records, in order; of an enumeration its index. Raises TimeoutError."""
+        found = self._context.get([self._prefix + name for name in names], timeout=timeout_s)
+        return [nt.value.index if nt.getID().startswith("epics:nt/NTEnum") else nt.value for nt in found]
 
     def close(self) -> None:
         self._context.close()

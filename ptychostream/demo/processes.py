@@ -9,11 +9,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from ptychostream.errors import PtychostreamError
 
 log = logging.getLogger(__name__)
 STOP_TIMEOUT_S = 20.0
+
+C = TypeVar("C", bound="Child")
 
 
 class DemoError(PtychostreamError):
@@ -77,7 +80,7 @@ class Child:
         self._log.close()
         return self._process.returncode
 
-    def __enter__(self) -> Child:
+    def __enter__(self: C) -> C:
         return self
 
     def __exit__(

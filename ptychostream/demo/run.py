@@ -24,7 +24,7 @@ from ptychostream.demo.processes import Child, DemoError
 from ptychostream.demo.report import Report, versions, write_html, write_json
 from ptychostream.errors import DatasetError
 from ptychostream.loopback import free_ports, loopback_environment
-from ptychostream.quality import Quality, compare
+from ptychostream.quality import compare
 from ptychostream.reconstruction_file import read_reconstruction
 from ptychostream.scan_files import open_scan
 
@@ -141,9 +141,8 @@ class Demo:
     ) -> Report:
         result = read_reconstruction(reconstruction)
         reference = result.phase_image()
-        well_measured = reference.weight >= 0.1 * float(reference.weight.max())
-        quality: Quality = compare(live.image, reference, area & well_measured)
-        figure = figures.comparison_figure(reference, live.image, area & well_measured)
+        quality = compare(live.image, reference, area)
+        figure = figures.comparison_figure(reference, live.image, area)
         figures.save_figure(figure, self.folder / "figure.png")
         return Report(
             dataset=plan.dataset,
