@@ -113,7 +113,9 @@ def measure(engines: list[str], frames: int, size: int, iterations: int, modes: 
     options = ReconstructOptions(probe_modes=modes, iterations=iterations, device="cpu")
     ready = prepare(scan, options)
     few = _few(ready.problem)
-    running, seconds, last = {}, {}, {}
+    running: dict[str, Engine] = {}
+    seconds: dict[str, list[float]] = {}
+    last: dict[str, Misfit] = {}
     for name in engines:
         _engine(name, few, options).iterate(np.arange(len(few.amplitudes)), True)  # compiles
         running[name], seconds[name] = _engine(name, ready.problem, options), []

@@ -45,6 +45,7 @@ SHARE = 0.85
 START_TIMEOUT_S = 120.0
 SETTLE_TIMEOUT_S = 60.0
 READ_EVERY_S = 0.5
+QUIET_S = 3.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -228,15 +229,20 @@ def _follow(children: Mapping[str, Measured], pvs: Pvs, timeout_s: float) -> dic
 
 
 def _settle(pvs: Pvs, sent: int, ioc: Measured) -> float:
-    """Wait until every frame sent is accounted for and none pending; the POSIX time when that was seen."""
-    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    """Wait until every frame sent is accounted for and none pending; the POSIX time when that was seen.
+
+    A frame missed at the very end leaves no gap: what has not moved for a while has settled too, when it last moved.
+    """
+    before, moved = None, time.time()
     while True:
-        received, missed, pending = map(
-            int, _read(pvs, ioc, "FramesReceived_RBV", "FramesMissed_RBV", "FramesPending_RBV")
-        )
-        # a frame missed at the very end leaves no gap: give up waiting when nothing moves any more
-        if (received + missed >= sent and pending == 0) or time.monotonic() > deadline:
-            return time.time()
+        now = tuple(map(int, _read(pvs, ioc, "FramesReceived_RBV", "FramesMissed_RBV", "FramesPending_RBV")))
+        if now != before:
+            before, moved = now, time.time()
+        received, missed, pending = now
+        if pending == 0 and (received + missed >= sent or time.time() - moved > QUIET_S):
+            return moved
+        if time.time() - moved > SETTLE_TIMEOUT_S:
+            raise StreamError(f"{pending} frames stay pending", where=str(ioc.log_path), remedy="see that log")
         time.sleep(POLL_S)
 
 

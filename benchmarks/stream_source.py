@@ -104,9 +104,9 @@ def main(source: Source) -> None:
         print(json.dumps({"ready": time.time()}), flush=True)
         if Gate(wait_for=source.wait_for, timeout_s=source.timeout_s).wait(stop):
             streamed = detector.stream(arrays, source.rate_hz, stop, sent)
-            drain(stop)
             report = {"sent": streamed.frames, "rate_hz": streamed.rate_hz, "slipped_s": streamed.slipped_s}
             print(json.dumps({**report, "first": first, "last": last}), flush=True)
+            drain(stop)
 
 
 if __name__ == "__main__":

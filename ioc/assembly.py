@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 
-from ptychostream.contract import ModelContract
+from pydantic import ValidationError
+
+from ptychostream.errors import ConfigError
 from ptychostream.ioc.comparison import Comparison
 from ptychostream.ioc.engine_maker import EngineMaker, default_cache, plain_contract
 from ptychostream.ioc.handlers import Operating, Parts
 from ptychostream.ioc.images import ImageServer
-from ptychostream.ioc.model_slot import EngineFactory, EngineWish, ModelSlot
+from ptychostream.ioc.model_slot import EngineWish, ModelSlot
 from ptychostream.ioc.position_desk import PositionDesk
 from ptychostream.ioc.setpoints import DOSE_MODES, Start
 from ptychostream.ioc.settings import ENGINES, POSITION_SOURCES, PRECISIONS, IocSettings
@@ -77,15 +78,16 @@ def _pipeline_settings(settings: IocSettings, start: Start) -> PipelineSettings:
         "max_latency_s": start.number("MaxLatency") / 1e3,
         "queue_size": int(start.number("QueueSize")),
     }
-    return PipelineSettings.model_validate({**settings.pipeline.model_dump(), **kept})
+    try:
+        return PipelineSettings.model_validate({**settings.pipeline.model_dump(), **kept})
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"{first['loc'][0]} = {first['input']!r}: {first['msg']}"
+        raise ConfigError(what, where="autosave file", remedy="correct or remove that setpoint") from error
 
 
 def _make_slot(settings: IocSettings, start: Start, pipeline: Pipeline, on_slot: Callable[[], None]) -> ModelSlot:
     maker = EngineMaker(settings.engine.cache_dir or default_cache(), settings.engine.threads)
-
-    def swap(factory: EngineFactory, contract: ModelContract, engine: str) -> Future[str]:
-        return pipeline.swap_engine(factory, contract, maker.thread_bound(engine))
-
     wish = EngineWish(
         name=start.choice("Engine", ENGINES),
         precision=start.choice("Precision", PRECISIONS),
@@ -93,7 +95,7 @@ def _make_slot(settings: IocSettings, start: Start, pipeline: Pipeline, on_slot:
     )
     return ModelSlot(
         maker,
-        swap,
+        pipeline.swap_engine,
         plain_contract(settings.engine.frame_shape, settings.engine.pixel_m),
         wish=wish,
         directory=settings.model.directory,

@@ -16,7 +16,7 @@ from ptychostream.contract import ModelContract, Preprocessing
 from ptychostream.errors import EngineError, FrameError, GeometryError
 from ptychostream.ioc.model_slot import EngineWish
 from ptychostream.model_file import ModelFile
-from ptychostream.plugins.engines import Engine, NullEngine, create_engine, probe_engines
+from ptychostream.plugins.engines import Engine, NullEngine, create_engine
 from ptychostream.preprocessing import Preprocessor
 from ptychostream.stitching import Canvas
 
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 PLAIN = "None"
 _HIGHEST_RAD = np.float32(31.0)
 _COUNT_TYPES = ("uint16", "uint32", "uint8")
-_THREAD_BOUND = frozenset({"TensorRT"})
 
 
 @contextmanager
@@ -89,12 +88,6 @@ class EngineMaker:
                 cache_dir=self._cache_dir,
                 threads=self._threads,
             )
-
-    def thread_bound(self, name: str) -> bool:
-        """Whether the engine has to be created in the thread that runs it (CUDA contexts of TensorRT)."""
-        if name == "Auto":
-            name = next((status.name for status in probe_engines() if status.available), name)
-        return name in _THREAD_BOUND
 
 
 def default_cache() -> Path:

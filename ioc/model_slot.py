@@ -77,8 +77,8 @@ class CreateEngine(Protocol):
 
 EngineFactory = Callable[[], Engine]
 
-Swap = Callable[[EngineFactory, ModelContract, str], "Future[str]"]
-"""(factory, contract, engine name) → done when the engine has taken over; `Pipeline.swap_engine`'s shape."""
+Swap = Callable[[EngineFactory, ModelContract], "Future[str]"]
+"""(factory, contract) → done when the engine has taken over; `Pipeline.swap_engine` is one."""
 
 
 class ModelSlot:
@@ -224,7 +224,7 @@ class ModelSlot:
         self._tell(SlotState.BUILDING, f"building {contract.name} on {wish.name}")
         self._sha_by_name[contract.name] = model.sha256 if model is not None else ""
         try:
-            self._swap(factory, contract, wish.name).result()
+            self._swap(factory, contract).result()
         except BaseException:
             if self.live is not None:
                 self._sha_by_name[self.live.contract.name] = self.live.sha256

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pvaccess as pva
@@ -92,7 +92,7 @@ class Stream:
 
     def begin_scan(self) -> None:
         """Frames that name no scan belong to a new one from here on."""
-        self._unnamed_scan = time.strftime("%Y%m%d-%H%M%S")
+        self._unnamed_scan = datetime.now().strftime("%Y%m%d-%H%M%S.%f")
         if self._receiver is not None:
             self._receiver.scan = self._unnamed_scan
 

@@ -97,7 +97,8 @@ def load_model(path: str | Path, max_bytes: int = MAX_BYTES, sidecar: bool = Tru
     path = Path(path)
     data = _read(path, max_bytes)
     beside = path.with_suffix(".json")
-    text = _read(beside, max_bytes) if sidecar and beside.is_file() else None
+    needed = sidecar and CONTRACT_KEY.encode() not in data
+    text = _read(beside, max_bytes) if needed and beside.is_file() else None
     return parse_model(data, path, text)
 
 

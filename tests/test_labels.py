@@ -73,6 +73,15 @@ def test_a_global_phase_and_ramp_change_no_label_even_where_they_wrap() -> None:
     assert flatten(tilted).slope == pytest.approx((0.31, -0.17), abs=2e-3)
 
 
+def test_the_slope_is_all_the_linear_phase_that_was_taken_off() -> None:
+    rows, columns = np.indices((96, 96))
+    edge = known(np.where(rows < 20, 1.2, 0) + 0.3 * (columns > 70) + 0.05 * rows)
+    flat = flatten(edge)
+    taken = edge.object / flat.object
+    assert np.angle(taken[1:] / taken[:-1]) == pytest.approx(flat.slope[0], abs=1e-4)
+    assert np.angle(taken[:, 1:] / taken[:, :-1]) == pytest.approx(flat.slope[1], abs=1e-4)
+
+
 def test_amplitude_is_between_0_and_1() -> None:
     _, truth = small_scan()
     labels = make_labels(truth, truth.positions_m, (16, 16))
@@ -211,7 +220,7 @@ def test_normalised_roots_have_mean_0_and_deviation_1() -> None:
 
 def test_simulated_patterns_look_like_measured_ones() -> None:
     scan, truth = small_scan()
-    source = Source(scan, truth)
+    source = Source(scan, dataclasses.replace(truth, probe=truth.probe * 5))  # of no unit in particular
     spec = default_preprocessing([scan])
     counts, patches = simulate(source, 200, (16, 16), spec, np.random.default_rng(0))
     assert counts.shape == (200, 32, 32)

@@ -245,6 +245,12 @@ def test_a_foreign_model_needs_a_sidecar(tmp_path: Path) -> None:
         load_model(path, sidecar=False)
 
 
+def test_a_sidecar_is_not_looked_at_where_the_file_has_its_contract(tmp_path: Path) -> None:
+    model = make_model(tmp_path)
+    model.path.with_suffix(".json").write_text("")
+    assert load_model(model.path).contract == model.contract
+
+
 def test_a_bad_sidecar_is_named_with_its_field(tmp_path: Path) -> None:
     path = save(tmp_path / "foreign.onnx", make_proto())
     path.with_suffix(".json").write_text('{"name": "m", "input_shape": [32], "output_shape": [32, 32]}')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from ptychostream.contract import CONTRACT_KEY, ModelContract
 from ptychostream.errors import EngineError, ModelError
 from ptychostream.frames import Frame
 from ptychostream.ioc.engine_maker import EngineMaker, plain_contract
-from ptychostream.ioc.model_slot import EngineFactory, EngineWish, ModelSlot, SlotState
+from ptychostream.ioc.model_slot import EngineWish, ModelSlot, SlotState
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.positions import AttributePositions
 
@@ -31,7 +30,7 @@ class Bench:
         self.states: list[SlotState] = []
         self.slot = ModelSlot(
             EngineMaker(folder / "cache", 1),
-            self._swap,
+            self.pipeline.swap_engine,
             plain_contract((16, 16), 10e-9),
             wish=wish,
             directory=directory,
@@ -39,9 +38,6 @@ class Bench:
             on_change=lambda: self.states.append(self.slot.state) if hasattr(self, "slot") else None,
         )
         self._next = 0
-
-    def _swap(self, factory: EngineFactory, contract: ModelContract, _engine: str) -> Future[str]:
-        return self.pipeline.swap_engine(factory, contract)
 
     def phase_of_ones(self) -> float:
         """What the live model makes of a frame of ones."""

@@ -116,6 +116,11 @@ def test_finds_the_object_from_the_patterns(engine: str, start: bool) -> None:
     assert result.engine.startswith(engine)
 
 
+def test_a_batch_of_all_positions_converges_too() -> None:
+    result = reconstruct(SCAN, options(engine="torch", device="cpu", batch=len(SCAN), object_step=1, iterations=30))
+    assert likeness(result) > 0.9
+
+
 def test_patch_pixels_lie_where_the_positions_say() -> None:
     """Pixel [h//2, w//2] of a patch on its position, rows along y, columns along x."""
     result = reconstruct(SCAN, options())

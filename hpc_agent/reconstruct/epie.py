@@ -147,8 +147,8 @@ def _constrain(waves, amplitudes, factors):  # type: ignore[no-untyped-def]
             row_squared += lacking * lacking
             row_absolute += abs(lacking)
             factors[k] = norm * lacking / modulus
-        squared += row_squared
-        absolute += row_absolute
+        squared += float(row_squared)
+        absolute += float(row_absolute)
         for mode in range(modes):
             x, y = waves[0, mode, i, :n], waves[1, mode, i, :n]
             for k in range(n):

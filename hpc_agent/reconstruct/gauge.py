@@ -29,8 +29,10 @@ def fix_gauge(
     remove_ramp
         Whether the linear phase goes from the object to the probe.
     """
-    shift = np.clip(centre_offset(probe), -max_shift, max_shift)
-    object_, probe, coverage = (np.roll(each, tuple(-shift), axis=(-2, -1)) for each in (object_, probe, coverage))
+    rows, columns = np.clip(-centre_offset(probe), -max_shift, max_shift).tolist()
+    object_ = np.roll(object_, (rows, columns), axis=(0, 1))
+    probe = np.roll(probe, (rows, columns), axis=(1, 2))
+    coverage = np.roll(coverage, (rows, columns), axis=(0, 1))
     if remove_ramp:
         slope = phase_slope(object_, coverage)
         object_ = object_ * _ramp(object_.shape, -slope)

@@ -68,15 +68,14 @@ def _settings(options: ReconstructOptions, device: str) -> Any:
     return settings
 
 
-class _MisfitSum(torch.nn.Module):
+class _MisfitSum:
     """Stands where pty-chi computes the loss it shows, and adds up our misfit instead, at about the same cost."""
 
     def __init__(self, good: torch.Tensor) -> None:
-        super().__init__()
         self._good = good
         self.sums = torch.zeros(2, dtype=torch.float64, device=good.device)
 
-    def forward(self, predicted: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
+    def __call__(self, predicted: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
         lacking = (measured.sqrt() - predicted.sqrt()) * self._good
         self.sums += torch.stack([lacking.square().sum(dtype=torch.float64), lacking.abs().sum(dtype=torch.float64)])
         return lacking.new_zeros(())
