@@ -21,31 +21,18 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ptychostream.benchmarks.measured import POLL_S, Measured
-from ptychostream.benchmarks.stream_source import Source
-from ptychostream.config import load_settings
-from ptychostream.demo.live import CAUSES, Pvs
-from ptychostream.errors import ConfigError, StreamError
-from ptychostream.loopback import free_ports, loopback_environment
+from ptychostream.benchmarks.stream_stage import Options, engine_alone, stream
+from ptychostream.errors import ConfigError
 from ptychostream.plugins.engines.hardware import cores, cpu_name
 
-PREFIX = "bench:"
-CHANNEL = "bench:det:Image"
 DEFAULT_FPS = 2000.0
 SHARE = 0.85
 """Part of the engine's own rate that is sent when no rate is given."""
-START_TIMEOUT_S = 120.0
-SETTLE_TIMEOUT_S = 60.0
-READ_EVERY_S = 0.5
-QUIET_S = 3.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,39 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="frames inferred at once (default 8)")
     parser.add_argument("--alone-seconds", type=float, default=5.0, metavar="S", help="each time the engine runs alone")
     parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is measured. See the command's help."""
-
-    fps: float | None
-    seconds: float
-    shape: tuple[int, int]
-    dtype: str
-    codec: str
-    engine: str
-    precision: str
-    model: Path | None
-    batch: int
-    alone_seconds: float
-
-    @property
-    def infers(self) -> bool:
-        return self.engine.lower() != "none"
-
-    def source(self, fps: float, seconds: float, wait_for: str = "") -> Source:
-        values: dict[str, Any] = {
-            "channel": CHANNEL,
-            "rate_hz": fps,
-            "frames": max(1, round(fps * seconds)),
-            "shape": self.shape,
-            "dtype": self.dtype,
-            "codec": self.codec,
-            "wait_for": wait_for,
-            "timeout_s": START_TIMEOUT_S,
-        }
-        return load_settings(Source, None, values)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -144,128 +98,6 @@ def measure(options: Options, folder: Path, say: Any) -> dict[str, Any]:
     return report
 
 
-def engine_alone(options: Options, model: Path, fps: float, folder: Path) -> dict[str, Any]:
-    """The engine alone in a process, while the source streams to nobody."""
-    environment = _environment()
-    source = options.source(fps, 3600.0)
-    words = [str(model), options.engine, options.precision, str(options.batch), str(options.alone_seconds)]
-    with (
-        _child("stream_source", [source.model_dump_json()], folder, environment) as streaming,
-        _child("engine_alone", words, folder, environment) as engine,
-    ):
-        streaming.hear("ready", START_TIMEOUT_S)
-        return engine.hear("fps", START_TIMEOUT_S + options.alone_seconds)
-
-
-def stream(options: Options, model: Path | None, fps: float, folder: Path) -> dict[str, Any]:
-    """Source, IOC and client; what arrived."""
-    environment = _environment()
-    words = ["ioc", "--prefix", PREFIX, "--input-pv", CHANNEL, "--engine", options.engine]
-    words += ["--precision", options.precision, "--batch", str(options.batch)]
-    if model is None:
-        # engine none passes counts on as if they were phase, and the canvas refuses what no phase can be
-        shape = f"{options.shape[0]}x{options.shape[1]}"
-        words += ["--frame-shape", shape, "--dose-scale", str(1 / np.iinfo(options.dtype).max)]
-    else:
-        words += ["--model", str(model)]
-    with ExitStack() as stack:
-        ioc = stack.enter_context(Measured("ptychostream", words, folder / "ioc.log", environment))
-        pvs = Pvs(PREFIX, environment)
-        stack.callback(pvs.close)
-        client = stack.enter_context(_child("stream_client", [f"{PREFIX}Phase"], folder, environment))
-        client.hear("ready", START_TIMEOUT_S, ioc)
-        source_settings = options.source(fps, options.seconds, f"{PREFIX}Ready_RBV")
-        source = stack.enter_context(_child("stream_source", [source_settings.model_dump_json()], folder, environment))
-        children = {"source": source, "ioc": ioc, "client": client}
-        latency = _follow(children, pvs, options.seconds + 2 * START_TIMEOUT_S)
-        sent = source.hear("sent", SETTLE_TIMEOUT_S, ioc)
-        settled = _settle(pvs, sent["sent"], ioc)
-        counts = _counts(pvs, ioc)
-        # p4p's strings carry their time stamp; str() would print it
-        engine, precision = (str.__str__(value) for value in _read(pvs, ioc, "EngineName_RBV", "Precision_RBV"))
-        cpu = {name: child.cores(sent["first"], sent["last"]) for name, child in children.items()}
-        seen = client.hear_where(lambda line: line.get("frames") == counts["stitched"], SETTLE_TIMEOUT_S, ioc)
-    return {
-        "fps": fps,
-        "seconds": sent["last"] - sent["first"],
-        "shape": list(options.shape),
-        "dtype": options.dtype,
-        "codec": options.codec or "none",
-        "sent": sent["sent"],
-        "sent_hz": sent["rate_hz"],
-        "source_slipped_s": sent["slipped_s"],
-        **counts,
-        "lost": sent["sent"] - counts["stitched"],
-        "rate_hz": counts["stitched"] / (settled - sent["first"]),
-        "latency_ms": latency,
-        "cpu_cores": cpu,
-        "engine": engine,
-        "precision": precision,
-        "batch": options.batch,
-        "client": seen,
-    }
-
-
-def _follow(children: Mapping[str, Measured], pvs: Pvs, timeout_s: float) -> dict[str, float]:
-    """Sample the children until the source has ended; the last latencies read while it streamed."""
-    latency = {"p50": float("nan"), "p95": float("nan"), "p99": float("nan")}
-    deadline, read = time.monotonic() + timeout_s, 0.0
-    source = children["source"]
-    while source.running() and not any("sent" in line for line in source.said()):
-        if not children["ioc"].running():
-            raise children["ioc"].failure()
-        for child in children.values():
-            child.sample()
-        if time.monotonic() > deadline:
-            raise StreamError("the source does not end", where=str(source.log_path), remedy="see that log")
-        if time.monotonic() - read > READ_EVERY_S:
-            read = time.monotonic()
-            values = _read(pvs, children["ioc"], "LatencyP50_RBV", "LatencyP95_RBV", "LatencyP99_RBV")
-            latency = dict(zip(latency, map(float, values), strict=True))
-        time.sleep(POLL_S)
-    for child in children.values():
-        child.sample()
-    return latency
-
-
-def _settle(pvs: Pvs, sent: int, ioc: Measured) -> float:
-    """Wait until every frame sent is accounted for and none pending; the POSIX time when that was seen.
-
-    A frame missed at the very end leaves no gap: what has not moved for a while has settled too, when it last moved.
-    """
-    before, moved = None, time.time()
-    while True:
-        now = tuple(map(int, _read(pvs, ioc, "FramesReceived_RBV", "FramesMissed_RBV", "FramesPending_RBV")))
-        if now != before:
-            before, moved = now, time.time()
-        received, missed, pending = now
-        if pending == 0 and (received + missed >= sent or time.time() - moved > QUIET_S):
-            return moved
-        if time.time() - moved > SETTLE_TIMEOUT_S:
-            raise StreamError(f"{pending} frames stay pending", where=str(ioc.log_path), remedy="see that log")
-        time.sleep(POLL_S)
-
-
-def _counts(pvs: Pvs, ioc: Measured) -> dict[str, Any]:
-    names = ("FramesReceived_RBV", "FramesStitched_RBV", "FramesPending_RBV", "FramesMissed_RBV")
-    received, stitched, pending, missed = map(int, _read(pvs, ioc, *names))
-    drops = map(int, _read(pvs, ioc, *(f"Dropped{cause}_RBV" for cause in CAUSES)))
-    dropped = dict(zip(CAUSES, drops, strict=True))
-    return {"received": received, "stitched": stitched, "pending": pending, "missed": missed, "dropped": dropped}
-
-
-def _read(pvs: Pvs, ioc: Measured, *names: str) -> list[Any]:
-    """Records of the IOC; its own failure where it has ended."""
-    try:
-        return pvs.get(*names)
-    except TimeoutError as error:
-        if not ioc.running():
-            raise ioc.failure() from error
-        raise StreamError(
-            f"{error} does not answer", where=str(ioc.log_path), remedy="the machine may be too busy: send fewer frames"
-        ) from error
-
-
 def _random_model(shape: tuple[int, int], folder: Path) -> Path:
     """PtychoNN 2.0 with random weights: the speed of a network does not depend on what it has learned."""
     from ptychostream.benchmarks.inference import random_model
@@ -275,15 +107,6 @@ def _random_model(shape: tuple[int, int], folder: Path) -> Path:
             f"--shape {shape[0]}x{shape[1]} is not square", where="bench stream", remedy="give a --model for it"
         )
     return random_model("ptychonn2", shape[0], folder).path
-
-
-def _child(name: str, words: list[str], folder: Path, environment: Mapping[str, str]) -> Measured:
-    return Measured(f"ptychostream.benchmarks.{name}", words, folder / f"{name}.log", environment)
-
-
-def _environment() -> dict[str, str]:
-    ports = free_ports(2)
-    return loopback_environment([ports[0]], ports[1])
 
 
 def _options(arguments: argparse.Namespace) -> Options:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from typing import Any
 
@@ -19,13 +18,14 @@ from ptychostream.demo.client import image_of
 
 
 def main(channel: str) -> None:
-    """Tell of images until stopped."""
-    subscribed = threading.Event()
-    images = 0
+    """Tell of images until stopped; every line from the one thread that p4p calls back in."""
+    images = -1
 
     def updated(value: Any) -> None:
         nonlocal images
-        subscribed.set()
+        if images < 0:
+            images = 0
+            print(json.dumps({"ready": time.time()}), flush=True)
         image = image_of(value)
         if image is not None:
             _, pixels, attributes = image
@@ -35,8 +35,6 @@ def main(channel: str) -> None:
 
     with Context("pva", nt=False) as context, stop_on_signals() as stop:
         subscription = context.monitor(channel, updated)
-        subscribed.wait()
-        print(json.dumps({"ready": time.time()}), flush=True)
         stop.wait()
         subscription.close()
 

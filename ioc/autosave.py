@@ -83,9 +83,7 @@ class Autosave:
         Called after each try: "" when it could be saved, else why not.
     """
 
-    def __init__(
-        self, path: Path, records: Records, on_status: Callable[[str], None], period_s: float = 1.0
-    ) -> None:
+    def __init__(self, path: Path, records: Records, on_status: Callable[[str], None], period_s: float = 1.0) -> None:
         self._path = path
         self._records = records
         self._on_status = on_status

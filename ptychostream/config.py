@@ -42,7 +42,9 @@ def load_settings(kind: type[S], path: Path | None, overrides: dict[str, Any]) -
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise ConfigError(error.strerror or str(error), where=where, remedy="give --config an existing file") from error
+            raise ConfigError(
+                error.strerror or str(error), where=where, remedy="give --config an existing file"
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"not TOML: {error}", where=where, remedy="correct that line") from error
     for dotted, value in overrides.items():
@@ -56,7 +58,9 @@ def load_settings(kind: type[S], path: Path | None, overrides: dict[str, Any]) -
         if first["type"] == "extra_forbidden":
             remedy = f"remove it; known keys are {', '.join(sorted(kind.model_fields))}"
             raise ConfigError(f"unknown key {key!r}", where=where, remedy=remedy) from error
-        raise ConfigError(f"{key} = {first['input']!r}: {first['msg']}", where=where, remedy="correct that key") from error
+        raise ConfigError(
+            f"{key} = {first['input']!r}: {first['msg']}", where=where, remedy="correct that key"
+        ) from error
 
 
 def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:

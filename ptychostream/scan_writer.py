@@ -147,9 +147,7 @@ class ScanWriter:
         else:
             self.abort()
 
-    def _create(
-        self, scan: Scan, metadata: Mapping[str, Any], extra: Mapping[str, NDArray[Any]], codec: str
-    ) -> None:
+    def _create(self, scan: Scan, metadata: Mapping[str, Any], extra: Mapping[str, NDArray[Any]], codec: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._disk = GuardedFile(self.partial)
         self._file = file = h5py.File(self._disk, "w")

@@ -140,9 +140,7 @@ class Canvas:
             self._grow(used)
             places[:, 0] -= self._held.top
             places[:, 1] -= self._held.left
-            kernels.accumulate(
-                self._value, self._weight, batch, self._footprint, self._row0, self._column0, places
-            )
+            kernels.accumulate(self._value, self._weight, batch, self._footprint, self._row0, self._column0, places)
             self._used = used
             self._patches += len(batch)
             self._peak_sum += peak_sum

@@ -81,7 +81,7 @@ def replay(
     ScanFileError, StreamError, ConfigError
     """
     check_codec(settings.codec)
-    passes = []
+    passes: list[tuple[str, Streamed]] = []
     with open_scan(path) as scan, Detector(settings.channel) as detector:
         height, width = scan.counts.shape[1:]
         dtype = np.dtype(settings.dtype or scan.counts.dtype)

@@ -143,8 +143,8 @@ def _glyph(letter: str, pixels: int = 256) -> NDArray[np.float32]:
     figure.text(
         0.5, 0.5, letter, ha="center", va="center_baseline", family="DejaVu Sans", weight="bold", size=72 / 1.5 / 0.73
     )
-    canvas.draw()
-    ink = 255 - np.asarray(canvas.buffer_rgba())[::-1, :, 0]
+    canvas.draw()  # type: ignore[no-untyped-call]
+    ink = 255 - np.asarray(canvas.buffer_rgba())[::-1, :, 0]  # type: ignore[no-untyped-call]
     return (ink / np.float32(255)).astype(np.float32)
 
 

@@ -131,6 +131,7 @@ def test_blosc_whatever_compressor_it_names(name: str, shuffle: int) -> None:
 
 # JPEG
 
+
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
 def test_jpeg_is_close(dtype: str) -> None:
     rows, columns = np.mgrid[0:64, 0:96]
@@ -155,6 +156,7 @@ def test_jpeg_holds_eight_grey_bits_only() -> None:
 
 
 # What is wrong
+
 
 def test_an_unknown_codec_is_named_with_what_is_known() -> None:
     error = refused(b"", "snappy")

@@ -114,6 +114,7 @@ def test_the_first_update_of_a_channel_is_no_frame() -> None:
 
 # The type code of compressed arrays
 
+
 def compressed(dtype: str, code: Any, size: int | None = None) -> tuple[pva.PvObject, NDArray[Any]]:
     array = COUNTS.clip(0, 100).astype(dtype)
     nt = build(array, 1, TIME, codec="zlib")
@@ -184,6 +185,7 @@ def test_a_payload_longer_than_it_says() -> None:
 
 
 # What is wrong
+
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("codec", ["", "lz4"])

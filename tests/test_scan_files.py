@@ -475,9 +475,7 @@ def test_a_mask_or_probe_of_another_shape(written: Path) -> None:
 
 
 def writer_of(path: Path, **options: Any) -> ScanWriter:
-    return ScanWriter(
-        path, (HEIGHT, WIDTH), "u2", energy_ev=1e4, distance_m=0.9, detector_pixel_m=55e-6, **options
-    )
+    return ScanWriter(path, (HEIGHT, WIDTH), "u2", energy_ev=1e4, distance_m=0.9, detector_pixel_m=55e-6, **options)
 
 
 def test_the_name_appears_only_when_the_file_is_whole(tmp_path: Path) -> None:

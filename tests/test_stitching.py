@@ -135,9 +135,7 @@ def test_sub_pixel_positions_put_the_sample_where_it_is() -> None:
     rng = np.random.default_rng(2)
     xy = rng.uniform(-30, 30, (200, 2)) * PIXEL + (3e-6, -5e-6)
     rows, columns = np.indices((33, 40))
-    patches = np.stack(
-        [sample(x + (columns - 20) * PIXEL, y + (rows - 16) * PIXEL) for x, y in xy]
-    ).astype(np.float32)
+    patches = np.stack([sample(x + (columns - 20) * PIXEL, y + (rows - 16) * PIXEL) for x, y in xy]).astype(np.float32)
     canvas = Canvas(PIXEL, np.ones((33, 40)))
     canvas.add_batch(patches, xy)
     image = canvas.image()

@@ -41,13 +41,15 @@ class Plan:
     dataset: str
     iterations: int
     epochs: int
+    simulated: float
+    """Simulated pairs for each measured one."""
     held_out: float
     rate_hz: float
 
 
-REAL_PLAN = Plan(REAL, iterations=30, epochs=50, held_out=0.15, rate_hz=60.0)
-SIMULATED_PLAN = Plan("simulated-128", iterations=30, epochs=40, held_out=0.15, rate_hz=60.0)
-QUICK_PLAN = Plan("simulated-64", iterations=20, epochs=30, held_out=0.15, rate_hz=200.0)
+REAL_PLAN = Plan(REAL, iterations=30, epochs=12, simulated=4, held_out=0.15, rate_hz=60.0)
+SIMULATED_PLAN = Plan("simulated-128", iterations=30, epochs=10, simulated=0, held_out=0.15, rate_hz=60.0)
+QUICK_PLAN = Plan("simulated-64", iterations=20, epochs=12, simulated=0, held_out=0.15, rate_hz=200.0)
 
 
 @dataclass
@@ -73,7 +75,8 @@ class Demo:
         with self._step("reconstruct"):
             self._command("reconstruct", scan, "-o", reconstruction, "--iterations", plan.iterations)
         with self._step("train"):
-            words = ["--reconstruction", reconstruction, "-o", model, "--epochs", plan.epochs]
+            words: list[object] = ["--reconstruction", reconstruction, "-o", model, "--epochs", plan.epochs]
+            words += ["--schedule", "onecycle", "--simulated", plan.simulated]
             trained = self._command("train", scan, *words, "--hold-out", plan.held_out, "--save-area", area)
         with self._step("stream"):
             stage = Stage(PREFIX, CHANNEL, environment, logs)
