@@ -21,6 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if report["lost"] == 0 else 1
 
 
-def measure(options: Options, folder: Path, say: Any) -> dict[str, Any]:
+def measure(options: Options, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """The whole measurement, in processes of its own on ports of its own; logs go to `folder`."""
     model = options.model
     if options.infers and model is None:

@@ -64,12 +64,10 @@ def engine_alone(options: Options, model: Path, fps: float, folder: Path) -> dic
     environment = _environment()
     source = options.source(fps, 3600.0)
     words = [str(model), options.engine, options.precision, str(options.batch), str(options.alone_seconds)]
-    with (
-        _child("stream_source", [source.model_dump_json()], folder, environment) as streaming,
-        _child("engine_alone", words, folder, environment) as engine,
-    ):
+    with _child("stream_source", [source.model_dump_json()], folder, environment) as streaming:
         streaming.hear("ready", START_TIMEOUT_S)
-        return engine.hear("fps", START_TIMEOUT_S + options.alone_seconds)
+        with _child("engine_alone", words, folder, environment) as engine:
+            return engine.hear("fps", START_TIMEOUT_S + options.alone_seconds, streaming)
 
 
 def stream(options: Options, model: Path | None, fps: float, folder: Path) -> dict[str, Any]:

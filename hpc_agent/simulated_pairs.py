@@ -70,6 +70,7 @@ def simulate(
     probe = reconstruction.probe * _ramp(flat.slope, size)
     gain = _calibrate(source, flat, probe)
     inside = label_area(reconstruction, source.positions_m[source.selected], max(shape))
+    known = np.where(inside, flat.object, 1)  # under the probe's tails, too, nothing that is held out
     covered = reconstruction.coverage >= WELL_COVERED * reconstruction.coverage.max()
     preprocessor = Preprocessor(preprocessing, first.shape, first.dtype)
     highest = np.iinfo(first.dtype).max
@@ -77,7 +78,7 @@ def simulate(
     patches = np.empty((count, *shape), dtype=np.complex64)
     start = 0
     for symmetry, share in enumerate(random.multinomial(count, [1 / SYMMETRIES] * SYMMETRIES)):
-        object_ = _pad(turn(flat.object, symmetry), size)
+        object_ = _pad(turn(known, symmetry), size)
         centres = _centres(turn(inside, symmetry), turn(covered, symmetry), shape)
         chosen = centres[random.integers(len(centres), size=share)] + size
         for first_of_chunk in range(0, share, CHUNK):

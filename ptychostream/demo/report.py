@@ -32,6 +32,7 @@ class Report:
     model_version: str
     heldout_frames: int
     training_frames: int
+    simulated_ratio: float
     seconds: float = 0.0
     steps_s: dict[str, float] = field(default_factory=dict)
     machine: dict[str, object] = field(default_factory=dict)
@@ -69,7 +70,8 @@ def _page(report: Report, picture: bytes) -> str:
         ("Rate", f"{report.rate_hz:.0f} frames/s"),
         ("Latency p50 / p95 / p99", f"{latency['p50']:.1f} / {latency['p95']:.1f} / {latency['p99']:.1f} ms"),
         ("Engine", report.engine),
-        ("Trained on", f"{report.training_frames} patterns; {report.heldout_frames} patterns never seen"),
+        ("Trained on", f"{report.training_frames} patterns, and {report.simulated_ratio:g} simulated for each"),
+        ("Never seen in training", f"{report.heldout_frames} patterns"),
         ("Dropped", ", ".join(f"{k} {v}" for k, v in _dropped(report).items() if v) or "none"),
         ("Total time", f"{report.seconds:.0f} s"),
     ]

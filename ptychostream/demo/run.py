@@ -159,6 +159,7 @@ class Demo:
             engine=live.engine,
             model_version=live.model_version,
             training_frames=int(trained["training_frames"]),
+            simulated_ratio=plan.simulated,
             heldout_frames=int(trained["heldout_frames"]),
             steps_s=dict(self.steps_s, ioc_ready=live.ready_s),
             machine={"cores": os.cpu_count()},
