@@ -17,7 +17,7 @@ from ptychostream.pva.ntndarray import PV_REQUEST, RawArray, decode
 
 _log = logging.getLogger(__name__)
 _IDLE_S = 0.1  # how often a thread without frames looks whether it is to stop
-_REST_S = 0.004  # waking for every update costs as much as handling it; at kilohertz they are taken several at once
+_REST_S = 0.004
 
 
 class ReceiverSettings(Settings):
