@@ -10,19 +10,27 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
+from random import SystemRandom
+
+LOOPBACK = "127.0.0.1"
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that are free for TCP and UDP on 127.0.0.1 now."""
+    """`count` different ports that are free for TCP and UDP on 127.0.0.1 now.
+
+    They are random and below the range that the system hands out by itself, so that neither its clients nor a
+    second set of processes that is started beside takes one before it is used.
+    """
+    random = SystemRandom()
     ports: list[int] = []
     with ExitStack() as held:
         while len(ports) < count:
+            port = random.randrange(20000, 32000)
             tcp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            tcp.bind(("127.0.0.1", 0))
-            port = tcp.getsockname()[1]
             udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             try:
-                udp.bind(("127.0.0.1", port))
+                tcp.bind((LOOPBACK, port))
+                udp.bind((LOOPBACK, port))
             except OSError:
                 continue
             ports.append(port)
@@ -45,20 +53,21 @@ def loopback_environment(
     """
     environment = {k: v for k, v in (base or os.environ).items() if not k.startswith("EPICS_")}
     environment.update(
-        EPICS_CA_ADDR_LIST=" ".join(f"127.0.0.1:{port}" for port in ca_ports),
+        EPICS_CA_ADDR_LIST=" ".join(f"{LOOPBACK}:{port}" for port in ca_ports),
         EPICS_CA_AUTO_ADDR_LIST="NO",
         EPICS_CA_SERVER_PORT=str(ca_ports[0]),
+        EPICS_CA_REPEATER_PORT=str(free_ports(1)[0]),
         EPICS_CAS_SERVER_PORT=str(ca_ports[0]),
-        EPICS_CAS_INTF_ADDR_LIST="127.0.0.1",
-        EPICS_CAS_BEACON_ADDR_LIST="127.0.0.1",
+        EPICS_CAS_INTF_ADDR_LIST=LOOPBACK,
+        EPICS_CAS_BEACON_ADDR_LIST=LOOPBACK,
         EPICS_CAS_AUTO_BEACON_ADDR_LIST="NO",
         EPICS_CA_MAX_ARRAY_BYTES="100000000",
-        EPICS_PVA_ADDR_LIST="127.0.0.1",
+        EPICS_PVA_ADDR_LIST=LOOPBACK,
         EPICS_PVA_AUTO_ADDR_LIST="NO",
         EPICS_PVA_BROADCAST_PORT=str(pva_broadcast_port),
         EPICS_PVAS_BROADCAST_PORT=str(pva_broadcast_port),
-        EPICS_PVAS_INTF_ADDR_LIST="127.0.0.1",
-        EPICS_PVAS_BEACON_ADDR_LIST="127.0.0.1",
+        EPICS_PVAS_INTF_ADDR_LIST=LOOPBACK,
+        EPICS_PVAS_BEACON_ADDR_LIST=LOOPBACK,
         EPICS_PVAS_AUTO_BEACON_ADDR_LIST="NO",
         EPICS_PVA_SERVER_PORT="0",
         EPICS_PVAS_SERVER_PORT="0",

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,17 +25,12 @@ from typing import Any
 
 import caproto.sync.client
 
-LOOPBACK = "127.0.0.1"
+from ptychostream.loopback import free_ports, loopback_environment
 
 
 def free_port() -> int:
-    """A port that is free for TCP and UDP on loopback; random, so that parallel runs do not meet."""
-    while True:
-        port = random.SystemRandom().randrange(20000, 32000)
-        with contextlib.suppress(OSError), socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind((LOOPBACK, port))
-            udp.bind((LOOPBACK, port))
-            return port
+    """A port that is free for TCP and UDP on loopback."""
+    return free_ports(1)[0]
 
 
 def wait_until(condition: Callable[[], Any], timeout: float, what: str, interval: float = 0.05) -> Any:
@@ -108,25 +101,9 @@ class EpicsEnv:
         self.broadcast_port = free_port()
         self._ca_ports = [free_port() for _ in range(ca_servers)]
         self._next_ca = iter(list(self._ca_ports))
-        self.epics = {
-            "EPICS_CA_AUTO_ADDR_LIST": "NO",
-            "EPICS_CA_ADDR_LIST": " ".join(f"{LOOPBACK}:{port}" for port in self._ca_ports),
-            "EPICS_CA_REPEATER_PORT": str(free_port()),
-            "EPICS_CA_MAX_ARRAY_BYTES": "16000000",
-            "EPICS_CAS_INTF_ADDR_LIST": LOOPBACK,
-            "EPICS_CAS_BEACON_ADDR_LIST": LOOPBACK,
-            "EPICS_CAS_AUTO_BEACON_ADDR_LIST": "NO",
-            "EPICS_PVA_ADDR_LIST": LOOPBACK,
-            "EPICS_PVA_AUTO_ADDR_LIST": "NO",
-            "EPICS_PVA_BROADCAST_PORT": str(self.broadcast_port),
-            "EPICS_PVAS_BROADCAST_PORT": str(self.broadcast_port),
-            "EPICS_PVAS_INTF_ADDR_LIST": LOOPBACK,
-            "EPICS_PVAS_AUTO_BEACON_ADDR_LIST": "NO",
-            "EPICS_PVAS_BEACON_ADDR_LIST": LOOPBACK,
-        }
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("EPICS_")}
-        self.env: dict[str, str] = {**kept, **self.epics}
+        self.env: dict[str, str] = loopback_environment(self._ca_ports, self.broadcast_port)
         """For a client, or a server of PVA alone."""
+        self.epics = {name: value for name, value in self.env.items() if name.startswith("EPICS_")}
         self._pva: Any = None
 
     def server_env(self) -> dict[str, str]:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from epics_env import LOOPBACK, EpicsEnv, wait_until
+from epics_env import EpicsEnv, wait_until
 from ioc_helpers import wait_for
 from tiny_model import write_tiny
+
+from ptychostream.loopback import LOOPBACK
 
 SCAN_DB = """record(bo, "bl:Scan:Active") { field(ZNAM, "Done") field(ONAM, "Scanning") field(PINI, "YES") }"""
 
