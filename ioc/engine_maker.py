@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -13,18 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.contract import ModelContract, Preprocessing
-from ptychostream.errors import EngineError, FrameError, GeometryError
+from ptychostream.errors import EngineError
 from ptychostream.ioc.model_slot import EngineWish
 from ptychostream.model_file import ModelFile
 from ptychostream.plugins.engines import Engine, NullEngine, create_engine
-from ptychostream.preprocessing import Preprocessor
-from ptychostream.stitching import Canvas
 
-log = logging.getLogger(__name__)
 
 PLAIN = "None"
 _HIGHEST_RAD = np.float32(31.0)
-_COUNT_TYPES = ("uint16", "uint32", "uint8")
 
 
 @contextmanager
@@ -74,7 +69,6 @@ class EngineMaker:
                 where="engine None",
                 remedy="engine None passes patterns on: load a model with equal shapes, or choose another engine",
             )
-        warm_up(contract)
         if wish.name == PLAIN:
             return PlainEngine(contract.input_shape, wish.batch)
         if model is None:
@@ -102,26 +96,3 @@ def plain_contract(shape: tuple[int, int], pixel_m: float) -> ModelContract:
         name="none", network="none", input_shape=shape, output_shape=shape, object_pixel_m=pixel_m,
         preprocessing=Preprocessing(saturated_is_bad=False),
     )  # fmt: skip
-
-
-def warm_up(contract: ModelContract) -> None:
-    """Load the compiled kernels of preprocessing and stitching, so that the first frame does not wait for them."""
-    spec = contract.preprocessing
-    height, width = contract.input_shape
-    if spec.rot90 % 2:
-        height, width = width, height
-    raw_shape = (height * spec.bin, width * spec.bin)
-    if spec.bad_pixels is not None:
-        raw_shape = tuple(spec.bad_pixels.shape)  # type: ignore[assignment]
-    elif spec.crop is not None:
-        row0, column0, rows, columns = spec.crop
-        raw_shape = (row0 + rows, column0 + columns)
-    out = np.empty(contract.input_shape, np.float32)
-    try:
-        for dtype in _COUNT_TYPES:
-            Preprocessor(spec, raw_shape, dtype).apply(np.zeros(raw_shape, dtype), out)
-        canvas = Canvas(contract.object_pixel_m, np.ones(contract.output_shape, np.float32))
-        canvas.add(np.zeros(contract.output_shape, np.float32), 0.0, 0.0)
-        canvas.image()
-    except (FrameError, GeometryError) as error:
-        log.warning("the model's preprocessing does not fit together: %s", error)

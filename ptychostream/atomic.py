@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ptychostream.errors import ScanFileError
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -36,6 +38,15 @@ def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path` atomically. Raises OSError."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def cannot_be_written(path: str | os.PathLike[str], error: OSError) -> ScanFileError:
+    """What to raise when a result could not be written to `path`."""
+    return ScanFileError(
+        f"cannot be written: {error.strerror or error}",
+        where=str(path),
+        remedy="check the folder's permissions and the disk's free space",
+    )
 
 
 def temporary_beside(path: Path) -> Path:

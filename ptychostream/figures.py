@@ -15,8 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ptychostream.atomic import atomic_path
-from ptychostream.errors import ScanFileError
+from ptychostream.atomic import atomic_path, cannot_be_written
 from ptychostream.figure_panels import COLOUR_MAP, MICRO, OUTLINE, add_scale_bar, crop, phase_limits, phase_panel, show
 from ptychostream.phase_image import PhaseImage
 from ptychostream.quality import measure
@@ -49,11 +48,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) ->
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=dpi)
     except OSError as error:
-        raise ScanFileError(
-            f"cannot be written: {error.strerror or error}",
-            where=str(path),
-            remedy="check the folder's permissions and the disk's free space",
-        ) from error
+        raise cannot_be_written(path, error) from error
 
 
 def comparison_figure(

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ptychostream.atomic import atomic_path
+from ptychostream.atomic import atomic_path, cannot_be_written
 from ptychostream.errors import ScanFileError
 from ptychostream.hdf5_output import hdf5_output
 from ptychostream.phase_image import PhaseImage
@@ -35,11 +35,7 @@ def write_phase_image(
         with atomic_path(path) as temporary, hdf5_output(temporary) as file:
             _write(file, image, dict(provenance or {}))
     except OSError as error:
-        raise ScanFileError(
-            f"cannot be written: {error.strerror or error}",
-            where=str(path),
-            remedy="check the folder's permissions and the disk's free space",
-        ) from error
+        raise cannot_be_written(path, error) from error
 
 
 def _write(file: h5py.File, image: PhaseImage, provenance: dict[str, Any]) -> None:

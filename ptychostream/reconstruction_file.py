@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.atomic import atomic_path
+from ptychostream.atomic import atomic_path, cannot_be_written
 from ptychostream.errors import ScanFileError
 from ptychostream.hdf5_output import hdf5_output
 from ptychostream.scan import Reconstruction
@@ -44,11 +44,7 @@ def write_reconstruction(path: str | os.PathLike[str], reconstruction: Reconstru
         with atomic_path(path) as temporary, hdf5_output(temporary) as file:
             _write(file, reconstruction)
     except OSError as error:
-        raise ScanFileError(
-            f"cannot be written: {error.strerror or error}",
-            where=str(path),
-            remedy="check the folder's permissions and the disk's free space",
-        ) from error
+        raise cannot_be_written(path, error) from error
 
 
 def _write(file: h5py.File, reconstruction: Reconstruction) -> None:
