@@ -139,10 +139,11 @@ def test_frames_of_an_independent_source_between_two_edges_of_a_scan_pv(env: Epi
 
 def test_without_a_model_frames_are_dropped_and_said_to_be(env: EpicsEnv) -> None:
     with env.start_ioc("--prefix", "bare:", "--model", "/nowhere/model.onnx", wait="up") as ioc:
-        wait_until(lambda: "/nowhere/model.onnx" in env.caget("bare:ModelMessage_RBV"), 10, "the reason")
+        # the status is written last; the message names the file while it is still being looked for, too
+        wait_until(lambda: env.caget("bare:StatusMessage_RBV").startswith("frames are dropped"), 10, "the status")
+        assert "/nowhere/model.onnx" in env.caget("bare:ModelMessage_RBV")
         assert env.caget("bare:ModelState_RBV") == 0
         assert env.pvget("bare:ModelState_RBV").alarm.severity == 2
-        assert env.caget("bare:StatusMessage_RBV").startswith("frames are dropped")
         env.caput("bare:Engine", 6)  # engine None needs no model
         assert env.caget("bare:ModelState_RBV") == 4
         assert env.caget("bare:StatusMessage_RBV") == "no detector: InputPVAName is empty"
