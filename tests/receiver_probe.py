@@ -48,7 +48,7 @@ def main() -> None:
         receiver.scan = line.strip()
         say(event="scan", value=receiver.scan)
     receiver.stop()
-    say(event="stopped", overruns=receiver.overruns, connected=receiver.connected)
+    say(event="stopped", connected=receiver.connected)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pvaccess as pva
 
-from ptychostream.pva.ntndarray import PV_REQUEST, decode
+from ptychostream.pva.reading import UPDATE_FIELDS, decode
 
 NAMES = ("PositionX", "PositionY", "ScanID", "ScanComplete")
 
@@ -22,7 +22,7 @@ def main(channel_name: str, path: str, count: int) -> None:
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
     updates, channel = pva.PvObjectQueue(20_000), pva.Channel(channel_name, pva.PVA)
-    channel.qMonitor(updates, PV_REQUEST.format(queue=5000))
+    channel.qMonitor(updates, f"record[queueSize=5000]{UPDATE_FIELDS}")
     frames, codecs, late = [], [], []
     while len(frames) < count and not stopped:
         try:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ptychostream.codecs import CODECS, LOSSY, compress
 from ptychostream.errors import FrameError
 from ptychostream.frames import DropCause
-from ptychostream.pva.ntndarray import PV_REQUEST, Encoded, build, decode, encode
+from ptychostream.pva.ntndarray import Encoded, build, encode
+from ptychostream.pva.reading import decode
 
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 SIGNED_FIRST = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
@@ -134,7 +135,9 @@ def test_any_kind_of_integer_as_type_code(dtype: str, kind: Any) -> None:
     nt, array = compressed(dtype, kind(SCALAR_TYPE[dtype]))
     raw = decode(nt)
     assert raw is not None
-    assert raw.array.dtype == array.dtype
+    # 1 as a long is an NDDataType, uint8: who sends a ScalarType as a long sends int8 in byteValue
+    unsigned = dtype == "int8" and kind is pva.PvLong
+    assert raw.array.dtype == ("uint8" if unsigned else dtype)
     assert np.array_equal(raw.array, array)
 
 
@@ -250,7 +253,3 @@ def test_a_channel_that_is_no_ntndarray(other: pva.PvObject) -> None:
 def test_errors_survive_pickling_with_their_cause() -> None:
     error = refused(build(COUNTS.astype(np.float32), 12, TIME), DropCause.TYPE)
     assert pickle.loads(pickle.dumps(error)).cause is DropCause.TYPE
-
-
-def test_the_request_names_its_queue() -> None:
-    assert PV_REQUEST.format(queue=77).startswith("record[queueSize=77]field(uniqueId,value,")

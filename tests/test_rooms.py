@@ -20,9 +20,9 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     # folder: (third-party packages, our own packages besides the core library)
     "ptychostream": (LIBRARY, set()),
     "ptychostream/demo": (LIBRARY | {"p4p"}, set()),
-    "ptychostream/pva": (LIBRARY | {"pvaccess"}, {"pva"}),
+    "ptychostream/pva": (LIBRARY | {"pvaccess", "p4p"}, {"pva"}),
     "plugins": (
-        LIBRARY | {"pvaccess", "openvino", "onnxruntime", "torch", "tensorrt", "tensorrt_rtx_bindings", "pycuda"},
+        LIBRARY | {"pvaccess", "p4p", "openvino", "onnxruntime", "torch", "tensorrt", "tensorrt_rtx_bindings", "pycuda"},
         {"pva", "plugins"},
     ),
     "ioc": (LIBRARY | {"pvaccess", "softioc", "epicscorelibs", "pvxslibs"}, {"pva", "plugins", "ioc", "db"}),
