@@ -39,6 +39,30 @@ class ScanFileError(PtychostreamError):
     """A scan or reconstruction file cannot be read or written."""
 
 
+class FileMissingError(ScanFileError):
+    """There is no such file."""
+
+
+class FileBusyError(ScanFileError):
+    """The file is still open for writing, or its writer died with it open."""
+
+
+class FileCutError(ScanFileError):
+    """The file ends before it should."""
+
+
+class NoPositionsError(ScanFileError):
+    """The file does not say where the frames were taken."""
+
+
+class MorePositionsError(ScanFileError):
+    """There are more positions than frames."""
+
+
+class FewerPositionsError(ScanFileError):
+    """There are fewer positions than frames."""
+
+
 class DatasetError(PtychostreamError):
     """A data set cannot be fetched or is not what it should be."""
 
@@ -82,3 +106,7 @@ class ReconstructionError(PtychostreamError):
 
 class TrainingError(PtychostreamError):
     """A network cannot be trained on what was given."""
+
+
+class AgentError(PtychostreamError):
+    """The agent cannot work: its journal, its lease, its edge or its cluster."""
