@@ -23,7 +23,8 @@ from ptychostream.hpc_agent.policy import Mode, PolicyState
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scans (
     key TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, entered REAL NOT NULL,
-    event TEXT NOT NULL, outcome TEXT NOT NULL DEFAULT ''
+    event TEXT NOT NULL, outcome TEXT NOT NULL DEFAULT '',
+    asked TEXT NOT NULL DEFAULT '', asked_times INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS steps (
     scan TEXT NOT NULL REFERENCES scans(key), step TEXT NOT NULL, state TEXT NOT NULL,
@@ -49,13 +50,27 @@ class StepState(Enum):
 
 @dataclass(frozen=True)
 class ScanEntry:
-    """A scan: its key, its number in order of arrival, the event as it was told, and how it ended ("": it goes on)."""
+    """A scan.
+
+    Attributes
+    ----------
+    key, number
+        Its name, and its place in order of arrival.
+    event
+        As it was told.
+    outcome
+        How it ended; empty: it goes on.
+    asked, asked_times
+        The operator's command that brought it up again, "" for none, and how often that was done.
+    """
 
     key: str
     number: int
     entered_s: float
     event: dict[str, Any]
     outcome: str
+    asked: str
+    asked_times: int
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,24 @@ class Journal:
         assert outcome
         with self._transaction() as db:
             db.execute("UPDATE scans SET outcome = ? WHERE key = ?", (outcome, key))
+
+    def ask_again(self, command: str) -> str:
+        """Bring the latest scan that is through up again, for the operator's `command`.
+
+        Returns
+        -------
+        str
+            The scan's key; empty where there is none.
+        """
+        with self._transaction() as db:
+            row = db.execute("SELECT key FROM scans WHERE outcome != '' ORDER BY number DESC LIMIT 1").fetchone()
+            if row is None:
+                return ""
+            db.execute(
+                "UPDATE scans SET outcome = '', asked = ?, asked_times = asked_times + 1 WHERE key = ?",
+                (command, row[0]),
+            )
+            return str(row[0])
 
     # Steps
 
@@ -253,8 +286,9 @@ class Journal:
 
     def _scans(self, condition: str) -> list[ScanEntry]:
         with self._transaction() as db:
-            rows = db.execute(f"SELECT key, number, entered, event, outcome FROM scans {condition}").fetchall()
-        return [ScanEntry(key, number, entered, json.loads(event), end) for key, number, entered, event, end in rows]
+            columns = "key, number, entered, event, outcome, asked, asked_times"
+            rows = db.execute(f"SELECT {columns} FROM scans {condition}").fetchall()
+        return [ScanEntry(*row[:3], json.loads(row[3]), *row[4:]) for row in rows]
 
     def _set(self, scan: str, step: str, state: StepState, result: str, message: str, now_s: float) -> None:
         with self._transaction() as db:

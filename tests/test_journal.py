@@ -53,6 +53,22 @@ def test_a_scan_is_entered_once(journal: Journal) -> None:
     assert [s.outcome for s in journal.scans()] == ["trained", ""]
 
 
+def test_the_operator_brings_the_latest_scan_up_again(journal: Journal) -> None:
+    assert journal.ask_again("retrain") == ""
+    for key in ("a", "b", "c"):
+        journal.enter(key, {}, 1.0)
+    journal.close_scan("a", "judged")
+    journal.close_scan("b", "judged")
+    assert journal.ask_again("retrain") == "b"
+    assert [(scan.key, scan.asked, scan.asked_times) for scan in journal.open_scans()] == [
+        ("b", "retrain", 1),
+        ("c", "", 0),
+    ]
+    journal.close_scan("b", "trained")
+    assert journal.ask_again("reconstruct") == "b"
+    assert journal.open_scans()[0].asked_times == 2
+
+
 def test_a_step_that_is_done_is_not_begun_again(journal: Journal) -> None:
     journal.enter("a", {}, 1.0)
     first = journal.begin("a", "reconstruct", 2.0)
