@@ -17,14 +17,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptychostream.config import Settings
 from ptychostream.errors import TrainingError
+from ptychostream.hpc_agent.batches import Batch, Dose, batches, thin
 from ptychostream.hpc_agent.devices import choose_device, fast_bfloat16
-from ptychostream.hpc_agent.networks import Network, NetworkName, make_network
+from ptychostream.hpc_agent.distributed import Group, joined
+from ptychostream.hpc_agent.networks import Network, NetworkName, Normalisation, make_network
 from ptychostream.hpc_agent.schedules import ScheduleName, make_schedule
 from ptychostream.hpc_agent.training_data import Corpus, measure_normalisation
+
+NORMALISATION_FRAMES = 256
 
 
 class TrainingOptions(Settings):
@@ -44,6 +48,8 @@ class TrainingOptions(Settings):
     """Of the convolutions; weights and loss stay in float32. "auto": bfloat16 where the device has it."""
     device: str = "auto"
     """A torch device, or "auto": CUDA where there is one."""
+    dose: Dose = Dose()
+    """The dose to train for."""
     simulated: float = Field(0.0, ge=0)
     """Simulated pairs for each measured one (see `ptychostream.hpc_agent.simulated_pairs`)."""
     seed: int = 0
@@ -118,22 +124,23 @@ def train(
         precision = "bfloat16" if fast_bfloat16(device) else "float32"
         options = options.model_copy(update={"precision": precision})
     torch.manual_seed(options.seed)
-    network = _start(corpus, options, initial).to(device, memory_format=torch.channels_last)
-    run = _Run(network, corpus, options, device)
     history: list[Epoch] = []
     best: tuple[Epoch, dict[str, Tensor]] | None = None
     interrupted = False
-    try:
-        for epoch in run.epochs():
-            history.append(epoch)
-            if best is None or epoch.validation_loss < best[0].validation_loss:
-                best = epoch, copy.deepcopy(network.state_dict())
-            if on_epoch is not None:
-                on_epoch(epoch)
-    except KeyboardInterrupt:
-        if best is None:
-            raise
-        interrupted = True
+    with joined(device) as group:
+        network = _start(corpus, options, initial).to(device, memory_format=torch.channels_last)
+        run = _Run(network, corpus, options, device, group)
+        try:
+            for epoch in run.epochs():
+                history.append(epoch)
+                if best is None or epoch.validation_loss < best[0].validation_loss:
+                    best = epoch, copy.deepcopy(network.state_dict())
+                if on_epoch is not None and group.leads:
+                    on_epoch(epoch)
+        except KeyboardInterrupt:
+            if best is None:
+                raise
+            interrupted = True
     assert best is not None
     network.load_state_dict(best[1])
     return TrainingResult(network.cpu().eval(), history, best[0], options, interrupted)
@@ -142,7 +149,7 @@ def train(
 def _start(corpus: Corpus, options: TrainingOptions, initial: Network | None) -> Network:
     reduction = corpus.input_shape[0] // corpus.output_shape[0]
     if initial is None:
-        network = make_network(options.network, reduction, measure_normalisation(corpus.counts[: corpus.measured]))
+        network = make_network(options.network, reduction, _normalisation(corpus, options))
     elif initial.name != options.network or initial.reduction != reduction:
         what = f"{initial.name} with reduction {initial.reduction}, asked for {options.network} with {reduction}"
         raise TrainingError(what, where="warm start", remedy="start from a checkpoint of the same network, or afresh")
@@ -154,8 +161,17 @@ def _start(corpus: Corpus, options: TrainingOptions, initial: Network | None) ->
     return network
 
 
+def _normalisation(corpus: Corpus, options: TrainingOptions) -> Normalisation:
+    """Of the counts as the network will see them."""
+    random = np.random.default_rng(options.seed)
+    return measure_normalisation(thin(corpus.sample(NORMALISATION_FRAMES), options.dose, random))
+
+
 def split_validation(corpus: Corpus, fraction: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """(training, validation) indices: a part of the measured pairs, drawn at random, at least one, for validation."""
+    """(training, validation) indices: what the corpus set aside for validation, or else a part of the measured pairs,
+    drawn at random, at least one."""
+    if corpus.validation is not None:
+        return np.flatnonzero(~corpus.validation), np.flatnonzero(corpus.validation)
     order = np.random.default_rng(seed).permutation(corpus.measured)
     kept = min(max(1, round(fraction * corpus.measured)), corpus.measured - 2)
     simulated = np.arange(corpus.measured, len(corpus))
@@ -170,6 +186,7 @@ class _Run:
     corpus: Corpus
     options: TrainingOptions
     device: torch.device
+    group: Group = field(default_factory=Group)
     started: float = field(default_factory=lambda: time.perf_counter())
 
     def epochs(self) -> Iterator[Epoch]:
@@ -177,24 +194,27 @@ class _Run:
         training, validation = split_validation(self.corpus, options.validation, options.seed)
         optimiser = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         generator = np.random.default_rng(options.seed)
-        steps = math.ceil(len(training) / options.batch)
+        dosing = np.random.default_rng([options.seed, self.group.rank])
+        steps = max(1, math.ceil(len(training) // self.group.size / options.batch))
         rate = make_schedule(options.schedule, options.learning_rate, options.epochs)
+        model = self.group.wrap(self.network, self.device)
         now = 0.0
         for number in range(options.epochs):
-            self.network.train()
+            model.train()
             losses = []
-            for step, indices in enumerate(np.array_split(generator.permutation(training), steps)):
+            parts = np.array_split(self.group.share(generator.permutation(training)), steps)
+            for step, batch in enumerate(batches(self.corpus, parts, self.network.heads, options.dose, dosing)):
                 now = self.progress(number + step / steps)
                 if now >= options.epochs:
                     break
                 optimiser.param_groups[0]["lr"] = rate(now)
-                loss = self.loss(indices)
+                loss = self.loss(batch, model)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
-                losses.append((float(loss.detach()), len(indices)))
+                losses.append((loss.detach(), len(batch)))
             if losses:
-                training_loss, validation_loss = _mean(losses, number), self.evaluate(validation, number)
+                training_loss, validation_loss = self.mean(losses, number), self.evaluate(validation, number)
                 yield Epoch(number + 1, training_loss, validation_loss, optimiser.param_groups[0]["lr"], self.seconds)
             if now >= options.epochs:
                 return
@@ -206,34 +226,39 @@ class _Run:
     def progress(self, epoch: float) -> float:
         """How far the schedule is, in epochs: where training is, or where it should be by the time limit."""
         limit = self.options.time_limit_s
-        return epoch if limit is None else max(epoch, self.options.epochs * self.seconds / limit)
+        if limit is None:
+            return epoch
+        return max(epoch, self.options.epochs * self.group.mean(self.seconds, 1.0, self.device) / limit)
 
     def evaluate(self, indices: NDArray[np.intp], number: int) -> float:
+        """Mean loss of the validation pairs, whose thinned counts are the same in every epoch."""
         self.network.eval()
+        mine = indices[self.group.rank :: self.group.size]
+        parts = np.array_split(mine, math.ceil(len(mine) / self.options.batch)) if len(mine) else []
+        dosing = np.random.default_rng(self.options.seed)
         with torch.no_grad():
-            parts = np.array_split(indices, math.ceil(len(indices) / self.options.batch))
-            return _mean([(float(self.loss(part)), len(part)) for part in parts], number)
+            ahead = batches(self.corpus, parts, self.network.heads, self.options.dose, dosing)
+            return self.mean([(self.loss(batch, self.network), len(batch)) for batch in ahead], number)
 
-    def loss(self, indices: NDArray[np.intp]) -> Tensor:
+    def loss(self, batch: Batch, model: nn.Module) -> Tensor:
         """Mean absolute error weighted by the footprint of each pair's probe, summed over the heads."""
-        corpus = self.corpus
-        counts = self.tensor(corpus.counts[indices])
-        weight = self.tensor(corpus.weights[corpus.source[indices]])
+        weight = self.tensor(batch.weight)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
-            predicted = self.network(counts)
+            predicted = model(self.tensor(batch.counts))
         total = weight.new_zeros(())
         for head, output in predicted.items():
-            label = self.tensor(getattr(corpus, head)[indices])
+            label = self.tensor(batch.labels[head])
             total = total + (weight * (output.float() - label).abs()).sum() / weight.sum()
         return total
 
-    def tensor(self, array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(array.astype(np.float32)[:, None]).to(self.device)
+    def tensor(self, array: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(array[:, None]).to(self.device, non_blocking=True)
 
-
-def _mean(losses: list[tuple[float, int]], number: int) -> float:
-    mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
-    if not math.isfinite(mean):
-        what = f"the loss is not finite in epoch {number + 1}"
-        raise TrainingError(what, where="training", remedy="lower the learning rate, or train in float32")
-    return mean
+    def mean(self, losses: list[tuple[Tensor, int]], number: int) -> float:
+        """Mean over all pairs of all processes; read from the device once."""
+        total = float(torch.stack([loss * count for loss, count in losses]).sum()) if losses else 0.0
+        mean = self.group.mean(total, float(sum(count for _, count in losses)), self.device)
+        if not math.isfinite(mean):
+            what = f"the loss is not finite in epoch {number + 1}"
+            raise TrainingError(what, where="training", remedy="lower the learning rate, or train in float32")
+        return mean

@@ -13,6 +13,7 @@ from ptychostream.contract import PackedArray, Preprocessing
 from ptychostream.errors import TrainingError
 from ptychostream.hpc_agent.labels import INTERPOLATION_MARGIN, Labels, make_labels
 from ptychostream.hpc_agent.networks import Normalisation
+from ptychostream.hpc_agent.stored_array import StoredArray
 from ptychostream.preprocessing import Preprocessor
 from ptychostream.scan import Reconstruction, Scan
 
@@ -58,7 +59,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Corpus:
-    """All pairs, in memory: measured ones first, then simulated ones.
+    """All pairs: measured ones first, then simulated ones. In memory, or read from files as they are indexed.
 
     Attributes
     ----------
@@ -78,17 +79,25 @@ class Corpus:
         Names of the scans.
     measured
         Number of measured pairs.
+    validation
+        [N] True at the pairs that are never trained on but choose the best epoch; None leaves the choice to training.
     """
 
-    counts: Counts
-    phase: NDArray[np.float32]
-    amplitude: NDArray[np.float32]
+    counts: Counts | StoredArray
+    phase: NDArray[np.float32] | StoredArray
+    amplitude: NDArray[np.float32] | StoredArray
     source: NDArray[np.intp]
     weights: NDArray[np.float32]
     pixel_m: float
     preprocessing: Preprocessing
     scans: tuple[str, ...]
     measured: int
+    validation: NDArray[np.bool_] | None = None
+
+    def sample(self, most: int) -> Counts:
+        """Counts of at most `most` measured pairs, evenly over all of them."""
+        rows = np.unique(np.linspace(0, self.measured - 1, min(most, self.measured)).astype(np.intp))
+        return cast(Counts, self.counts[rows])
 
     def __len__(self) -> int:
         return len(self.counts)
