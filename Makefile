@@ -1,10 +1,12 @@
 # Two commands matter: `make demo` and `make test`. Both set everything up first.
 PYTHON ?= python3
+MINUTES ?= 30
+SEED ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test lint typecheck wheel bench clean
+.PHONY: fuzz install demo test lint typecheck wheel bench soak clean
 
 install: $(READY)
 
@@ -45,6 +47,18 @@ bench: $(READY)
 	$(BIN)/ptychostream bench reconstruction --json | tee results/bench/reconstruction.json
 	$(BIN)/ptychostream bench stream --fps 2000 --seconds 60 --shape 128x128 --dtype uint16 --engine none --json | tee results/bench/stream-none.json
 	$(BIN)/ptychostream bench stream --seconds 60 --shape 128x128 --dtype uint16 --engine Auto --json | tee results/bench/stream-auto.json
+
+# The stream under random faults: make soak MINUTES=30 SEED=1. Ctrl-C ends it with the report of what was seen so far.
+soak: $(READY)
+	$(BIN)/ptychostream bench soak --minutes $(MINUTES) --seed $(SEED) --out results/soak
+
+# Coverage-guided fuzzing, each target for SECONDS; atheris (Apache 2.0) has wheels for Linux and CPython 3.11 and later.
+SECONDS ?= 600
+FUZZ ?= codec ntndarray join contract model_file scan_file scan_structure
+
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet 'atheris>=3.0,<4'
+	for target in $(FUZZ); do nice -n 19 $(BIN)/python tests/fuzz $$target $(SECONDS) || exit 1; done
 
 clean:
 	rm -rf build dist results $(VENV)

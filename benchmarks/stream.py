@@ -5,6 +5,8 @@ What is reported
 - `sent`, `received`, `stitched`, `missed`, `dropped` by cause; `lost` = sent - stitched, once nothing is pending.
 - `rate_hz`: stitched frames over the time from the first frame sent to nothing pending.
 - `latency_ms`: the IOC's own percentiles, from a frame's time stamp to its place in the canvas, as the source ends.
+- `served_ms`: from a frame's time stamp to a published image that shows it. `stages_ms`: the median of every stage.
+- `overload`, with --overload: see `ptychostream.benchmarks.stream_overload`.
 - `cpu_cores`: processor time of each process over wall time, from the first frame sent to the last.
 - `engine_only_fps`: frames per second of the engine alone in a process, in the same batches, while the same source
   streams at the same rate to nobody: what the engine does on the cores that the source leaves. Taken before and after
@@ -27,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from ptychostream.benchmarks.stream_overload import overload_figures
 from ptychostream.benchmarks.stream_stage import Options, engine_alone, stream
 from ptychostream.errors import ConfigError
 from ptychostream.plugins.engines.hardware import cores, cpu_name
@@ -50,28 +53,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", default="auto", help="as `ptychostream ioc` takes it (default %(default)s)")
     parser.add_argument("--model", type=Path, help="model file (default: PtychoNN 2.0 with random weights)")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="frames inferred at once (default 8)")
+    parser.add_argument(
+        "--queue-size", type=int, default=2000, metavar="N", help="frames that may wait for the engine (default 2000)"
+    )
+    parser.add_argument(
+        "--overload", type=float, metavar="F", help="send F times what the engine does alone; say what becomes of it"
+    )
     parser.add_argument("--alone-seconds", type=float, default=5.0, metavar="S", help="each time the engine runs alone")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; 1 when a frame was lost."""
+    """Measure and print; 1 when a frame was lost, or with --overload when its targets were missed."""
     options = _options(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended
     with tempfile.TemporaryDirectory(prefix="ptychostream-bench-") as folder:
         report = measure(options, Path(folder), _say)
     report["command"] = "ptychostream bench stream " + " ".join(
-        f"--{name} {value}" for name, value in _given(arguments).items()
+        f"--{name.replace('_', '-')} {value}" for name, value in _given(arguments).items()
     )
     if arguments.json:
         print(json.dumps(report, indent=2))
     else:
         _print(report)
-    return 0 if report["lost"] == 0 else 1
+    if options.overload is None:
+        return 0 if report["lost"] == 0 else 1
+    explained = report["lost"] == report["dropped"]["QueueFull"]
+    return 0 if explained and report["overload"]["within"] else 1
 
 
 def measure(options: Options, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """The whole measurement, in processes of its own on ports of its own; logs go to `folder`."""
+    if options.overload is not None and not (options.infers and options.overload > 1 and options.fps is None):
+        remedy = "give an --engine that infers, more than 1, and no --fps"
+        raise ConfigError(f"--overload {options.overload:g}", where="bench stream", remedy=remedy)
     model = options.model
     if options.infers and model is None:
         model = _random_model(options.shape, folder)
@@ -81,12 +96,12 @@ def measure(options: Options, folder: Path, say: Callable[[str], None]) -> dict[
         say(f"engine alone, {options.alone_seconds:g} s")
         alone.append(engine_alone(options, model, guess, folder))
         if fps is None:
-            fps = round(SHARE * alone.pop()["fps"])
+            fps = round((options.overload or SHARE) * alone.pop()["fps"])
             say(f"engine alone beside {fps} frames/s, {options.alone_seconds:g} s")
             alone.append(engine_alone(options, model, fps, folder))
     fps = fps or DEFAULT_FPS
     say(f"streaming {fps:g} frames/s for {options.seconds:g} s")
-    report = stream(options, model, fps, folder)
+    report, samples = stream(options, model, fps, folder)
     if options.infers and model is not None:
         say(f"engine alone again, {options.alone_seconds:g} s")
         alone.append(engine_alone(options, model, fps, folder))
@@ -94,6 +109,14 @@ def measure(options: Options, folder: Path, say: Callable[[str], None]) -> dict[
     report["engine_only_fps"] = statistics.mean(rates) if rates else None
     report["engine_only_runs"] = rates
     report["share_of_engine"] = report["rate_hz"] / report["engine_only_fps"] if rates else None
+    if options.overload is not None:
+        report["overload"] = overload_figures(
+            samples,
+            report["queue_size"] + report["at_once"],
+            report["latency_ms"]["p99"],
+            report["sent_hz"],
+            report["engine_only_fps"],
+        )
     report["date"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     report["machine"] = {"processor": cpu_name(), "cores": cores(), "python": platform.python_version()}
     return report
@@ -132,10 +155,14 @@ def _options(arguments: argparse.Namespace) -> Options:
         model=arguments.model,
         batch=arguments.batch,
         alone_seconds=arguments.alone_seconds,
+        queue_size=arguments.queue_size,
+        overload=arguments.overload,
     )
 
 
-_FLAGS = ("fps", "seconds", "shape", "dtype", "codec", "engine", "precision", "model", "batch")
+_FLAGS = (
+    "fps", "overload", "queue_size", "seconds", "shape", "dtype", "codec", "engine", "precision", "model", "batch",
+)  # fmt: skip
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -47,6 +47,8 @@ class Source(Settings):
         Integer type, and codec as in `ptychostream.codecs`.
     wait_for
         PV that must be 1 before the first frame.
+    wait_for_client
+        Whether a client must have subscribed before it.
     """
 
     channel: str
@@ -56,6 +58,7 @@ class Source(Settings):
     dtype: str
     codec: str = ""
     wait_for: str = ""
+    wait_for_client: bool = False
     timeout_s: float = 60.0
 
 
@@ -69,11 +72,16 @@ def patterns(shape: tuple[int, int], dtype: str, count: int) -> NDArray[np.integ
     return np.minimum(frames, np.iinfo(dtype).max - 1).astype(dtype)
 
 
+def ring_lengths(source: Source) -> tuple[int, int]:
+    """Frames in the ring, and how many of them are different."""
+    pixels = source.shape[0] * source.shape[1]
+    length = int(np.clip(RING_BYTES // (pixels * np.dtype(source.dtype).itemsize), 16, RING))
+    return length, min(length, max(16, DISTINCT_FRAMES * 128**2 // pixels), DISTINCT_FRAMES)
+
+
 def ring(source: Source) -> list[pva.PvObject]:
     """NTNDArrays to be sent over and over: positions on a spiral, patterns repeating sooner."""
-    frame_bytes = source.shape[0] * source.shape[1] * np.dtype(source.dtype).itemsize
-    length = int(np.clip(RING_BYTES // frame_bytes, 16, RING))
-    distinct = min(length, max(16, DISTINCT_FRAMES * 128**2 // (source.shape[0] * source.shape[1])), DISTINCT_FRAMES)
+    length, distinct = ring_lengths(source)
     frames = [encode(frame, source.codec) if source.codec else frame for frame in _contiguous(source, distinct)]
     positions_m = trajectory("spiral", length, STEP_M).positions_m
     return [
@@ -102,7 +110,8 @@ def main(source: Source) -> None:
     arrays = itertools.islice(itertools.cycle(ring(source)), source.frames)
     with Detector(source.channel) as detector, stop_on_signals() as stop:
         print(json.dumps({"ready": time.time()}), flush=True)
-        if Gate(wait_for=source.wait_for, timeout_s=source.timeout_s).wait(stop):
+        gate = Gate(wait_for=source.wait_for, wait_for_client=source.wait_for_client, timeout_s=source.timeout_s)
+        if gate.wait(stop):
             streamed = detector.stream(arrays, source.rate_hz, stop, sent)
             report = {"sent": streamed.frames, "rate_hz": streamed.rate_hz, "slipped_s": streamed.slipped_s}
             print(json.dumps({**report, "first": first, "last": last}), flush=True)

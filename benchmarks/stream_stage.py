@@ -6,17 +6,22 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ptychostream.benchmarks.measured import POLL_S, Measured
+from ptychostream.benchmarks.stream_overload import Sample
 from ptychostream.benchmarks.stream_source import Source
 from ptychostream.config import load_settings
 from ptychostream.demo.live import CAUSES, Pvs
 from ptychostream.errors import StreamError
 from ptychostream.loopback import free_ports, loopback_environment
+from ptychostream.plugins.batcher import frames_at_once
+from ptychostream.plugins.pipeline import PipelineSettings
+from ptychostream.plugins.stage_times import Stage
 
 PREFIX = "bench:"
 CHANNEL = "bench:det:Image"
@@ -24,6 +29,11 @@ START_TIMEOUT_S = 120.0
 SETTLE_TIMEOUT_S = 60.0
 READ_EVERY_S = 0.5
 QUIET_S = 3.0
+_COUNTS = ("FramesReceived_RBV", "FramesStitched_RBV", "DroppedQueueFull_RBV")
+_TIMING = (
+    *(f"{what}P{percent}_RBV" for what in ("Latency", "LatencyServed") for percent in (50, 95, 99)),
+    *(f"{stage.value}Time_RBV" for stage in Stage),
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,8 @@ class Options:
     model: Path | None
     batch: int
     alone_seconds: float
+    queue_size: int = 2000
+    overload: float | None = None
 
     @property
     def infers(self) -> bool:
@@ -70,11 +82,11 @@ def engine_alone(options: Options, model: Path, fps: float, folder: Path) -> dic
             return engine.hear("fps", START_TIMEOUT_S + options.alone_seconds, streaming)
 
 
-def stream(options: Options, model: Path | None, fps: float, folder: Path) -> dict[str, Any]:
-    """Source, IOC and client; what arrived."""
+def stream(options: Options, model: Path | None, fps: float, folder: Path) -> tuple[dict[str, Any], list[Sample]]:
+    """Source, IOC and client; what arrived, and the counts while it did."""
     environment = _environment()
     words = ["ioc", "--prefix", PREFIX, "--input-pv", CHANNEL, "--engine", options.engine]
-    words += ["--precision", options.precision, "--batch", str(options.batch)]
+    words += ["--precision", options.precision, "--batch", str(options.batch), "--queue-size", str(options.queue_size)]
     if model is None:
         # engine none passes counts on as if they were phase, and the canvas refuses what no phase can be
         shape = f"{options.shape[0]}x{options.shape[1]}"
@@ -90,7 +102,7 @@ def stream(options: Options, model: Path | None, fps: float, folder: Path) -> di
         source_settings = options.source(fps, options.seconds, f"{PREFIX}Ready_RBV")
         source = stack.enter_context(_child("stream_source", [source_settings.model_dump_json()], folder, environment))
         children = {"source": source, "ioc": ioc, "client": client}
-        latency = _follow(children, pvs, options.seconds + 2 * START_TIMEOUT_S)
+        timing, samples = _follow(children, pvs, options.seconds + 2 * START_TIMEOUT_S)
         sent = source.hear("sent", SETTLE_TIMEOUT_S, ioc)
         settled = _settle(pvs, sent["sent"], ioc)
         counts = _counts(pvs, ioc)
@@ -98,7 +110,7 @@ def stream(options: Options, model: Path | None, fps: float, folder: Path) -> di
         engine, precision = (str.__str__(value) for value in _read(pvs, ioc, "EngineName_RBV", "Precision_RBV"))
         cpu = {name: child.cores(sent["first"], sent["last"]) for name, child in children.items()}
         seen = client.hear_where(lambda line: line.get("frames") == counts["stitched"], SETTLE_TIMEOUT_S, ioc)
-    return {
+    report = {
         "fps": fps,
         "seconds": sent["last"] - sent["first"],
         "shape": list(options.shape),
@@ -110,18 +122,25 @@ def stream(options: Options, model: Path | None, fps: float, folder: Path) -> di
         **counts,
         "lost": sent["sent"] - counts["stitched"],
         "rate_hz": counts["stitched"] / (settled - sent["first"]),
-        "latency_ms": latency,
+        "latency_ms": {name: timing.get(f"LatencyP{name[1:]}_RBV", nan) for name in ("p50", "p95", "p99")},
+        "served_ms": {name: timing.get(f"LatencyServedP{name[1:]}_RBV", nan) for name in ("p50", "p95", "p99")},
+        "stages_ms": {stage.value: timing.get(f"{stage.value}Time_RBV", nan) for stage in Stage},
         "cpu_cores": cpu,
         "engine": engine,
         "precision": precision,
         "batch": options.batch,
         "client": seen,
+        "queue_size": options.queue_size,
+        "at_once": frames_at_once(options.batch, PipelineSettings().backlog_batches),
+        "drained_s": settled - sent["last"],
     }
+    return report, samples
 
 
-def _follow(children: Mapping[str, Measured], pvs: Pvs, timeout_s: float) -> dict[str, float]:
-    """Sample the children until the source has ended; the last latencies read while it streamed."""
-    latency = {"p50": float("nan"), "p95": float("nan"), "p99": float("nan")}
+def _follow(children: Mapping[str, Measured], pvs: Pvs, timeout_s: float) -> tuple[dict[str, float], list[Sample]]:
+    """Sample the children until the source has ended: the last timing read while it streamed, and the counts."""
+    timing: dict[str, float] = {}
+    samples: list[Sample] = []
     deadline, read = time.monotonic() + timeout_s, 0.0
     source = children["source"]
     while source.running() and not any("sent" in line for line in source.said()):
@@ -133,12 +152,13 @@ def _follow(children: Mapping[str, Measured], pvs: Pvs, timeout_s: float) -> dic
             raise StreamError("the source does not end", where=str(source.log_path), remedy="see that log")
         if time.monotonic() - read > READ_EVERY_S:
             read = time.monotonic()
-            values = _read(pvs, children["ioc"], "LatencyP50_RBV", "LatencyP95_RBV", "LatencyP99_RBV")
-            latency = dict(zip(latency, map(float, values), strict=True))
+            values = _read(pvs, children["ioc"], *_COUNTS, *_TIMING)
+            samples.append(Sample(time.time(), *map(int, values[: len(_COUNTS)])))
+            timing = dict(zip(_TIMING, map(float, values[len(_COUNTS) :]), strict=True))
         time.sleep(POLL_S)
     for child in children.values():
         child.sample()
-    return latency
+    return timing, samples
 
 
 def _settle(pvs: Pvs, sent: int, ioc: Measured) -> float:

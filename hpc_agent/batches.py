@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,8 +73,9 @@ def batches(
     heads: Sequence[str],
     dose: Dose,
     random: np.random.Generator,
+    on_wait: Callable[[float], None] | None = None,
 ) -> Iterator[Batch]:
-    """A batch for each of `parts`, in order, made up to four ahead.
+    """A batch for each of `parts`, in order, made up to four ahead; `on_wait` is told how long each was waited for.
 
     What making one raises is raised here. Leaving the loop early ends the thread.
     """
@@ -94,7 +96,13 @@ def batches(
     maker = threading.Thread(target=make, name="batches", daemon=True)
     maker.start()
     try:
-        while (item := ready.get()) is not None:
+        while True:
+            began = time.perf_counter()
+            item = ready.get()
+            if item is None:
+                return
+            if on_wait is not None:
+                on_wait(time.perf_counter() - began)
             if isinstance(item, Exception):
                 raise item
             yield item

@@ -124,6 +124,13 @@ def flatten(reconstruction: Reconstruction) -> FlatObject:
     return FlatObject(field.astype(np.complex64), (float(slope[0]), float(slope[1])))
 
 
+def flat_probe(probe: NDArray[np.complex64], flat: FlatObject) -> NDArray[np.complex64]:
+    """[modes, H, W] the probe with the ramp that was taken off its object: the two still make the same patterns."""
+    rows, columns = np.ogrid[: probe.shape[-2], : probe.shape[-1]]
+    ramp = np.exp(1j * (flat.slope[0] * rows + flat.slope[1] * columns))
+    return (probe * ramp).astype(np.complex64)
+
+
 def _mean_step(field: NDArray[np.complex128], weight: NDArray[np.float64], axis: int) -> float:
     """Phase step per pixel along `axis`, rad, from the sum of o[i+1]·conj(o[i])."""
     after, before = [slice(None)] * 2, [slice(None)] * 2

@@ -14,16 +14,20 @@ import numpy as np
 from ptychostream.contract import ModelContract, PackedArray, Preprocessing, Training
 from ptychostream.hpc_agent.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from ptychostream.hpc_agent.export import export, predict
-from ptychostream.hpc_agent.labels import suggest_reduction
+from ptychostream.hpc_agent.labels import flat_probe, flatten, suggest_reduction
 from ptychostream.hpc_agent.networks import Network
 from ptychostream.hpc_agent.simulated_pairs import add_simulated
 from ptychostream.hpc_agent.training import Epoch, TrainingOptions, TrainingResult, train
 from ptychostream.hpc_agent.training_data import Corpus, Source, build_corpus, default_preprocessing, held_out_area
+from ptychostream.model_file import MAX_PROBE_PIXELS
 from ptychostream.offline_inference import stitch_scan
 from ptychostream.preprocessing import Preprocessor
 from ptychostream.quality import Quality, compare
+from ptychostream.scan import Reconstruction
 
 GOLDEN_FRAMES = 2
+MEAN_FRAMES = 4096
+"""Frames that a model's mean counts are measured on."""
 RECORDED = ("ptychostream", "torch", "onnx", "numpy")
 """Packages whose versions a model remembers."""
 
@@ -105,8 +109,43 @@ def train_model(
     corpus = build_corpus(sources, output_shape or patch_shape(sources[0], preprocessing), preprocessing)
     corpus = add_simulated(corpus, sources, options.simulated, options.seed)
     result = train(corpus, options, initial=initial, on_epoch=on_epoch)
+
+    def judge_all(contract: ModelContract) -> list[Quality]:
+        return [judge(result.network, contract, source) for source in sources if source.held_out is not None]
+
+    return write_trained(result, corpus, sources, path, name=name, parent=parent, judge_held_out=judge_all)
+
+
+def write_trained(
+    result: TrainingResult,
+    corpus: Corpus,
+    sources: Sequence[Source],
+    path: str | Path,
+    *,
+    name: str,
+    parent: str,
+    judge_held_out: Callable[[ModelContract], list[Quality]],
+) -> TrainedModel:
+    """Write a trained network to `path`, its checkpoint beside it.
+
+    Parameters
+    ----------
+    result, corpus
+        The network, and what it was trained on.
+    sources
+        Scans, of which the first gives the contract's geometry and probe.
+    name, parent
+        See `train_model`; sha256 of the model whose weights it started from, or "".
+    judge_held_out
+        Quality on what was not trained on, as far as there is something.
+
+    Raises
+    ------
+    ModelError, GeometryError, FrameError
+        As export and `judge_held_out` raise them.
+    """
     contract = describe(corpus, sources, result, name, [parent] if parent else [])
-    held_out = [judge(result.network, contract, source) for source in sources if source.held_out is not None]
+    held_out = judge_held_out(contract)
     if held_out:
         ssim = float(np.mean([quality.ssim for quality in held_out]))
         contract = contract.model_copy(update={"training": contract.training.model_copy(update={"ssim": ssim})})
@@ -138,6 +177,7 @@ def describe(
 ) -> ModelContract:
     """The contract of a trained network, but for its golden pair and parameter count."""
     scan, options = sources[0].scan, result.options
+    sample = corpus.sample(MEAN_FRAMES)
     training = Training(
         scans=list(corpus.scans),
         frames=corpus.measured,
@@ -159,6 +199,15 @@ def describe(
         detector_pixel_m=scan.detector_pixel_m,
         preprocessing=corpus.preprocessing,
         patch_weight=PackedArray.pack(corpus.weights.mean(axis=0)),
-        mean_counts=float(corpus.counts[: corpus.measured].mean(dtype=np.float64) * corpus.counts[0].size),
+        probe=_packed_probe(sources[0].reconstruction),
+        mean_counts=float(sample.mean(dtype=np.float64) * sample[0].size * options.dose.factor),
         training=training,
     )
+
+
+def _packed_probe(reconstruction: Reconstruction) -> PackedArray | None:
+    """The probe that goes with the labels, its strongest modes where all are too many; None where one is too large."""
+    modes = flat_probe(reconstruction.probe, flatten(reconstruction))
+    kept = MAX_PROBE_PIXELS // modes[0].size
+    strongest = np.argsort(-np.square(np.abs(modes)).sum(axis=(1, 2)), kind="stable")[:kept]
+    return PackedArray.pack(modes[np.sort(strongest)]) if kept else None

@@ -18,7 +18,7 @@ from scipy import fft, ndimage
 
 from ptychostream.contract import Preprocessing
 from ptychostream.errors import TrainingError
-from ptychostream.hpc_agent.labels import FlatObject, flatten
+from ptychostream.hpc_agent.labels import FlatObject, flat_probe, flatten
 from ptychostream.hpc_agent.training_data import WELL_COVERED, Corpus, Counts, Source, label_area, smallest
 from ptychostream.preprocessing import Preprocessor
 
@@ -67,7 +67,7 @@ def simulate(
         what = f"frames of {first.shape}, a probe of {size}"
         raise TrainingError(what, where="simulated pairs", remedy="train on measured pairs alone")
     flat = flatten(reconstruction)
-    probe = reconstruction.probe * _ramp(flat.slope, size)
+    probe = flat_probe(reconstruction.probe, flat)
     gain = _calibrate(source, flat, probe)
     inside = label_area(reconstruction, source.positions_m[source.selected], max(shape))
     known = np.where(inside, flat.object, 1)  # under the probe's tails, too, nothing that is held out
@@ -141,8 +141,3 @@ def _window(image: NDArray[np.complex64], centre: NDArray[np.intp], shape: tuple
     """`shape` pixels of `image`, [h//2, w//2] at `centre`."""
     top, left = (int(centre[axis]) - shape[axis] // 2 for axis in (0, 1))
     return image[top : top + shape[0], left : left + shape[1]]
-
-
-def _ramp(slope: tuple[float, float], size: tuple[int, ...]) -> NDArray[np.complex64]:
-    rows, columns = np.ogrid[: size[0], : size[1]]
-    return np.exp(1j * (slope[0] * rows + slope[1] * columns)).astype(np.complex64)

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,13 +57,27 @@ class TrainingOptions(Settings):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to: losses in rad (amplitude added where it is trained), seconds since the start."""
+    """What one epoch came to.
+
+    Attributes
+    ----------
+    training_loss, validation_loss
+        In rad (amplitude added where it is trained).
+    seconds
+        Since the start.
+    rate
+        Pairs trained in a second by this process, validation not counted.
+    waiting
+        Part of the training's time in which it waited for a batch.
+    """
 
     number: int
     training_loss: float
     validation_loss: float
     learning_rate: float
     seconds: float
+    rate: float = 0.0
+    waiting: float = 0.0
 
 
 @dataclass
@@ -82,6 +96,8 @@ class TrainingResult:
         As trained, its precision the one that was used.
     interrupted
         Whether it was ended before its last epoch.
+    leads
+        Whether this process is the one that writes files, of those that trained together.
     """
 
     network: Network
@@ -89,6 +105,25 @@ class TrainingResult:
     best: Epoch
     options: TrainingOptions
     interrupted: bool = False
+    leads: bool = True
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """A training between two epochs, all that it needs to go on as if it had never ended.
+
+    Attributes
+    ----------
+    history
+        The epochs that are done, at least one.
+    network, best, optimiser
+        States as torch has them: the weights now, those of the best epoch, and the optimiser's.
+    """
+
+    history: list[Epoch]
+    network: dict[str, Tensor]
+    best: dict[str, Tensor]
+    optimiser: dict[str, Any]
 
 
 def train(
@@ -97,6 +132,8 @@ def train(
     *,
     initial: Network | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    state: TrainingState | None = None,
+    on_state: Callable[[TrainingState], None] | None = None,
 ) -> TrainingResult:
     """Train a network on `corpus`.
 
@@ -110,6 +147,10 @@ def train(
         Warm start: its weights and its normalisation are taken over; it is not changed.
     on_epoch
         Called after each epoch. A KeyboardInterrupt, there or in between, ends the training and keeps the best epoch.
+    state
+        Of a training of the same corpus and options that did not come to its end: it goes on from there.
+    on_state
+        Called after each epoch, before `on_epoch`; what it is given is to be kept at once, or copied.
 
     Raises
     ------
@@ -119,22 +160,23 @@ def train(
     options = options or TrainingOptions()
     if corpus.measured < 4:
         raise TrainingError(f"{corpus.measured} pairs", where="training", remedy="train on at least four frames")
-    device = choose_device(options.device)
-    if options.precision == "auto":
-        precision = "bfloat16" if fast_bfloat16(device) else "float32"
-        options = options.model_copy(update={"precision": precision})
+    device, options = _settle(options)
     torch.manual_seed(options.seed)
-    history: list[Epoch] = []
-    best: tuple[Epoch, dict[str, Tensor]] | None = None
+    history: list[Epoch] = [] if state is None else list(state.history)
+    best = None if state is None else (min(history, key=lambda epoch: epoch.validation_loss), state.best)
     interrupted = False
     with joined(device) as group:
         network = _start(corpus, options, initial).to(device, memory_format=torch.channels_last)
         run = _Run(network, corpus, options, device, group)
+        if state is not None:
+            run.resume(state)
         try:
-            for epoch in run.epochs():
+            for epoch in run.epochs(len(history)):
                 history.append(epoch)
                 if best is None or epoch.validation_loss < best[0].validation_loss:
                     best = epoch, copy.deepcopy(network.state_dict())
+                if on_state is not None and group.leads:
+                    on_state(TrainingState(history, network.state_dict(), best[1], run.optimiser.state_dict()))
                 if on_epoch is not None and group.leads:
                     on_epoch(epoch)
         except KeyboardInterrupt:
@@ -143,7 +185,29 @@ def train(
             interrupted = True
     assert best is not None
     network.load_state_dict(best[1])
-    return TrainingResult(network.cpu().eval(), history, best[0], options, interrupted)
+    return TrainingResult(network.cpu().eval(), history, best[0], options, interrupted, group.leads)
+
+
+def validation_loss(network: Network, corpus: Corpus, options: TrainingOptions | None = None) -> float:
+    """Loss of a network as it is, on the pairs that `train` would choose the best epoch by; see `Epoch`.
+
+    Raises
+    ------
+    TrainingError
+        It does not fit the corpus or the options, there is no such device, or the loss is not finite.
+    """
+    device, options = _settle(options or TrainingOptions())
+    run = _Run(_start(corpus, options, network).to(device), corpus, options, device)
+    return run.evaluate(split_validation(corpus, options.validation, options.seed)[1], 0)
+
+
+def _settle(options: TrainingOptions) -> tuple[torch.device, TrainingOptions]:
+    """The device, and the options with the precision that suits it."""
+    device = choose_device(options.device)
+    if options.precision == "auto":
+        precision = "bfloat16" if fast_bfloat16(device) else "float32"
+        options = options.model_copy(update={"precision": precision})
+    return device, options
 
 
 def _start(corpus: Corpus, options: TrainingOptions, initial: Network | None) -> Network:
@@ -188,22 +252,37 @@ class _Run:
     device: torch.device
     group: Group = field(default_factory=Group)
     started: float = field(default_factory=lambda: time.perf_counter())
+    optimiser: torch.optim.Optimizer = field(init=False)
 
-    def epochs(self) -> Iterator[Epoch]:
-        options = self.options
+    def __post_init__(self) -> None:
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.options.learning_rate)
+
+    def resume(self, state: TrainingState) -> None:
+        """Be as the run that `state` is of was after its last epoch, the time that it took included."""
+        self.network.load_state_dict(state.network)
+        self.optimiser.load_state_dict(state.optimiser)
+        self.started -= state.history[-1].seconds
+
+    def epochs(self, done: int = 0) -> Iterator[Epoch]:
+        """Train epoch by epoch, from the first that is not `done`."""
+        options, optimiser = self.options, self.optimiser
         training, validation = split_validation(self.corpus, options.validation, options.seed)
-        optimiser = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         generator = np.random.default_rng(options.seed)
-        dosing = np.random.default_rng([options.seed, self.group.rank])
+        for _ in range(done):
+            generator.permutation(training)
         steps = max(1, math.ceil(len(training) // self.group.size / options.batch))
         rate = make_schedule(options.schedule, options.learning_rate, options.epochs)
         model = self.group.wrap(self.network, self.device)
         now = 0.0
-        for number in range(options.epochs):
+        for number in range(done, options.epochs):
             model.train()
-            losses = []
+            losses: list[tuple[Tensor, int]] = []
+            waits: list[float] = []
+            began = time.perf_counter()
+            dosing = np.random.default_rng([options.seed, self.group.rank, number])
             parts = np.array_split(self.group.share(generator.permutation(training)), steps)
-            for step, batch in enumerate(batches(self.corpus, parts, self.network.heads, options.dose, dosing)):
+            ahead = batches(self.corpus, parts, self.network.heads, options.dose, dosing, waits.append)
+            for step, batch in enumerate(ahead):
                 now = self.progress(number + step / steps)
                 if now >= options.epochs:
                     break
@@ -214,8 +293,11 @@ class _Run:
                 optimiser.step()
                 losses.append((loss.detach(), len(batch)))
             if losses:
-                training_loss, validation_loss = self.mean(losses, number), self.evaluate(validation, number)
-                yield Epoch(number + 1, training_loss, validation_loss, optimiser.param_groups[0]["lr"], self.seconds)
+                training_loss = self.mean(losses, number)
+                took = time.perf_counter() - began
+                speed = {"rate": sum(count for _, count in losses) / took, "waiting": sum(waits) / took}
+                evaluated, last_rate = self.evaluate(validation, number), optimiser.param_groups[0]["lr"]
+                yield Epoch(number + 1, training_loss, evaluated, last_rate, self.seconds, **speed)
             if now >= options.epochs:
                 return
 

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Collection
-from concurrent.futures import Future
 from types import FrameType
 
 from softioc import softioc
@@ -17,14 +16,25 @@ from ptychostream import __version__
 from ptychostream.errors import PtychostreamError
 from ptychostream.ioc import access, autosave, devices, gpu, preflight, values
 from ptychostream.ioc.assembly import assemble
-from ptychostream.ioc.database import GPU_GROUP, GROUPS, load_group, put_static, records
-from ptychostream.ioc.engine_maker import PLAIN
+from ptychostream.ioc.collector import Collector
+from ptychostream.ioc.collector_stream import cluster_values
+from ptychostream.ioc.consistency_watch import ConsistencyWatch
+from ptychostream.ioc.database import (
+    CLUSTER_GROUP, GPU_GROUP, GROUPS, keep_memory_pageable, load_group, put_static, records,
+)  # fmt: skip
 from ptychostream.ioc.handlers import Handlers
+from ptychostream.ioc.looks import look_at
+from ptychostream.ioc.model_rpc import ModelRpc
+from ptychostream.ioc.model_rpc_folder import PushedModels
 from ptychostream.ioc.model_slot import SlotState
 from ptychostream.ioc.records import Records
+from ptychostream.ioc.scan_control import ScanControl
 from ptychostream.ioc.setpoints import Start
 from ptychostream.ioc.settings import IocSettings
-from ptychostream.ioc.stream import ScanWatch
+from ptychostream.model_push import read_key
+from ptychostream.plugins.diagnosis import SUBSCRIPTION, Diagnoser, Diagnosis
+from ptychostream.plugins.engines.plain import PLAIN
+from ptychostream.plugins.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +69,9 @@ def run(settings: IocSettings, given: Collection[str]) -> int:
     try:
         ioc.start()
         while not stopped.wait(1.0 / settings.update_rate_hz):
+            ioc.judge()
             ioc.update()
+            ioc.beat()
         code = 0 if ioc.stop() else 1
     except Exception:
         log.exception("the IOC failed")
@@ -77,6 +89,9 @@ class Ioc:
         self._settings = settings
         self._updating = threading.Lock()
         self._refusal = ""
+        self._consistency = ConsistencyWatch()
+        self._next_beat_s = 0.0
+        self._diagnoser = Diagnoser()
         self._started = False
         with preflight.checked(settings.prefix):
             self._load(settings, given)
@@ -84,7 +99,8 @@ class Ioc:
     def _load(self, settings: IocSettings, given: Collection[str]) -> None:
         prefix = settings.prefix
         gpu_here = gpu.read() is not None
-        for group in (*GROUPS, GPU_GROUP) if gpu_here else GROUPS:
+        extra = ((GPU_GROUP, gpu_here), (CLUSTER_GROUP, bool(settings.cluster.consumers)))
+        for group in (*GROUPS, *(name for name, wanted in extra if wanted)):
             load_group(group, prefix, {"POINTS": settings.positions.points})
         saved = autosave.read_values(settings.autosave) if settings.autosave else {}
         self._start = Start(settings, {name.removeprefix(prefix): text for name, text in saved.items()}, given)
@@ -96,18 +112,29 @@ class Ioc:
         files = access.choose(settings.access)
         self._parts = assemble(settings, self._start, files, self.update, self._frame_ended)
         self._dispatcher = devices.Dispatcher(self._put_done)
-        handlers = Handlers(self._parts, self.update, self.end_scan, self._records.reset_command)
+        self._scans = ScanControl(self._parts, settings.scan, self._dispatcher.run_slow, self.update)
+        handlers = Handlers(self._parts, self.update, self._scans.end_scan, self._records.reset_command)
         devices.bind(infos, handlers, texts)
-        self._watch = self._make_watch()
         self._gpu = gpu.GpuWatch(self._show_gpu) if gpu_here else None
         self._autosave: autosave.Autosave | None = None
         if settings.autosave is not None:
             self._autosave = autosave.Autosave(settings.autosave, self._records, self._autosaved)
         access.install(*files)
+        key_file = settings.model.key_file
+        self._rpc = ModelRpc(
+            prefix,
+            self._parts.slot,
+            PushedModels(settings.model.directory, settings.model.keep),
+            may_write=access.may_write,
+            max_bytes=settings.model.max_bytes,
+            key=read_key(key_file, "model.key_file") if key_file is not None else None,
+            after=self.update,
+        )
 
     def start(self) -> None:
         """Serve records and images, build the first engine, subscribe to the detector."""
         parts, start = self._parts, self._start
+        keep_memory_pageable()
         softioc.iocInit(self._dispatcher)
         self._records.put_all(
             {
@@ -116,10 +143,13 @@ class Ioc:
                 "AutosaveTime_RBV": "",
                 "START_CNT": int(start.texts.get("START_CNT", "0") or 0) + 1,
                 **values.axes_values(self._settings.positions.axes),
+                **values.boundary_values(self._settings.scan),
             }
         )
         parts.pipeline.start()
         parts.images.start()
+        self._rpc.start()
+        parts.pipeline.expect_engine(True)
         threading.Thread(target=self._first_engine, name="first engine", daemon=True).start()
         self._started = True
         parts.stream.subscribe(
@@ -127,8 +157,9 @@ class Ioc:
             attributes=parts.positions.attributes,
             enabled=start.texts.get("EnableCallbacks", "1") != "0",
         )
+        parts.positions.start()
         self._dispatcher.open()
-        for part in (self._watch, self._gpu, self._autosave):
+        for part in (self._scans, self._gpu, self._autosave, parts.saver):
             if part is not None:
                 part.start()
         self.update()
@@ -137,58 +168,68 @@ class Ioc:
     def stop(self) -> bool:
         """End it: what was received is stitched, setpoints are saved. False when the engine did not come back."""
         self._dispatcher.close()
-        for part in (self._watch, self._gpu, self._parts.stream):
+        self._rpc.stop()
+        for part in (self._scans, self._gpu, self._parts.stream, self._parts.positions):
             if part is not None:
                 part.stop()
         clean = self._parts.pipeline.stop(_DRAIN_S)
+        self._parts.saver.stop()
         self.update()
         self._parts.images.stop()
         if self._autosave is not None:
             self._autosave.stop()
         return clean
 
+    def beat(self) -> None:
+        """Process HEARTBEAT, and what is linked to it, once a second. For the main loop alone.
+
+        By the monotonic clock: EPICS's periodic scans stand still while a time of day that was set back catches up.
+        """
+        now = time.monotonic()
+        if now >= self._next_beat_s:
+            self._next_beat_s = max(self._next_beat_s + 1.0, now)
+            self._records.process("HEARTBEAT")
+
+    def judge(self) -> None:
+        """Compare the latest patch with its pattern. For the main loop alone: it may take some milliseconds."""
+        self._consistency.look(self._parts.pipeline.snapshot().patch)
+
     def update(self) -> None:
         """Bring every readback up to date. Any thread."""
         if not self._started:
             return
         parts, operating = self._parts, self._parts.operating
+        self._scans.tick()
         with self._updating:  # a value taken earlier must not be written later
             snapshot = parts.pipeline.snapshot()
             self._automatic_dose(snapshot.mean_counts)
             shown = {
                 **values.pipeline_values(snapshot, operating.scan_frames, operating.counter_offset),
+                **values.latency_values(parts.pipeline.times.latencies()),
                 **values.look_values(parts.stream.look),
                 **values.slot_values(parts.slot, time.time()),
                 **values.image_values(parts.images),
                 **values.position_values(parts.positions),
+                **values.stream_values(parts.positions),
+                **values.gate_values(parts.positions),
                 **values.comparison_values(parts.comparison),
+                **values.consistency_values(self._consistency.latest),
+                **values.canvas_values(snapshot, parts.shown, parts.saver),
                 "MaxLatency_RBV": operating.max_latency_ms,
                 "DoseMode_RBV": operating.dose_mode,
                 "EnableCallbacks_RBV": int(parts.stream.enabled),
                 "InputPVAName_RBV": parts.stream.channel,
                 "Connected_RBV": int(parts.stream.connected),
                 "Ready_RBV": int(self._ready()),
-                "StatusMessage_RBV": self._status(snapshot.message),
+                "StatusMessage_RBV": self._status(snapshot, self._diagnoser.look(look_at(parts, snapshot))),
             }
-            if self._watch is not None and self._watch.active is not None:
-                shown["ScanActive_RBV"] = int(self._watch.active)
+            shown.update(self._scans.values())
+            if isinstance(parts.pipeline, Collector):
+                shown.update(cluster_values(parts.pipeline))
             self._records.put_all(shown)
 
-    def end_scan(self) -> None:
-        """End the scan: returns when its last frame is stitched, the image is served and compared."""
-        self._finish_scan(self._parts.pipeline.end_scan(self._parts.pipeline.snapshot().scan))
-
     def _frame_ended(self, scan: str) -> None:
-        ended = self._parts.pipeline.end_scan(scan)  # here, before the next scan's frames
-        self._dispatcher.run_slow(lambda: self._finish_scan(ended))
-
-    def _finish_scan(self, ended: Future[int]) -> None:
-        ended.result()
-        self._parts.positions.clear()
-        self._parts.images.serve()
-        if self._parts.comparison.reference:
-            self._parts.comparison.run()
-        self.update()
+        self._scans.ended(scan)
 
     def _first_engine(self) -> None:
         slot, path = self._parts.slot, self._start.model_file
@@ -199,37 +240,24 @@ class Ioc:
                 slot.run_plain()
         except PtychostreamError as error:
             log.error("%s", error)
+        finally:
+            self._parts.pipeline.expect_engine(False)
         self.update()
-
-    def _make_watch(self) -> ScanWatch | None:
-        scan = self._settings.scan
-        if not scan.active_pv:
-            return None
-        return ScanWatch(
-            scan.active_pv,
-            scan.active_provider,
-            self._parts.stream.begin_scan,
-            lambda: self._dispatcher.run_slow(self.end_scan),
-        )
 
     def _ready(self) -> bool:
         parts = self._parts
         return parts.slot.live is not None and parts.images.running and parts.stream.connected
 
-    def _status(self, message: str) -> str:
+    def _status(self, snapshot: Snapshot, found: Diagnosis) -> str:
         parts = self._parts
         if self._refusal:
             return self._refusal
         if parts.slot.live is None:
             building = parts.slot.state in (SlotState.STAGING, SlotState.CHECKING, SlotState.BUILDING)
             return parts.slot.message if building else f"frames are dropped: {parts.slot.message}"
-        if not parts.stream.enabled:
-            return "not subscribed: EnableCallbacks is Disable"
-        if not parts.stream.channel:
-            return "no detector: InputPVAName is empty"
-        if not parts.stream.connected:
-            return f"waiting for {parts.stream.channel}"
-        return parts.positions.failure or parts.images.failure or message or "running"
+        if found.where in SUBSCRIPTION:
+            return found.text
+        return parts.positions.failure or found.text or snapshot.message or "running"
 
     def _automatic_dose(self, mean_counts: float) -> None:
         live, operating = self._parts.slot.live, self._parts.operating

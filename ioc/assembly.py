@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from ptychostream.errors import ConfigError
+from ptychostream.ioc.canvas_saver import CanvasSaver
+from ptychostream.ioc.collector import Collector
+from ptychostream.ioc.collector_slot import ClusterSlot
+from ptychostream.ioc.collector_stream import CollectorStream
 from ptychostream.ioc.comparison import Comparison
-from ptychostream.ioc.engine_maker import EngineMaker, default_cache, plain_contract
+from ptychostream.ioc.engine_maker import EngineMaker
 from ptychostream.ioc.handlers import Operating, Parts
 from ptychostream.ioc.images import ImageServer
 from ptychostream.ioc.model_slot import EngineWish, ModelSlot
 from ptychostream.ioc.position_desk import PositionDesk
-from ptychostream.ioc.setpoints import DOSE_MODES, Start
-from ptychostream.ioc.settings import ENGINES, POSITION_SOURCES, PRECISIONS, IocSettings
+from ptychostream.ioc.provenance import provenance
+from ptychostream.ioc.setpoints import CLOCK_MODES, DOSE_MODES, DROP_POLICIES, Start
+from ptychostream.ioc.settings import ENGINES, POSITION_SOURCES, PRECISIONS, IocSettings, PositionSettings
+from ptychostream.ioc.shown import Shown
 from ptychostream.ioc.stream import Stream
+from ptychostream.plugins.decimator import MODES as DECIMATION
+from ptychostream.plugins.engines.cache import default_cache
+from ptychostream.plugins.engines.plain import plain_contract
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
+from ptychostream.plugins.snapshot import RunFigures, Stitched
 
 
 def assemble(
@@ -40,17 +52,13 @@ def assemble(
     on_end
         Called with a scan's id when a frame says that it was the last.
     """
-    positions = PositionDesk(
-        settings.positions.model_copy(
-            update={
-                "source": start.choice("PositionSource", POSITION_SOURCES),
-                "x_attribute": start.texts["XAttribute"],
-                "y_attribute": start.texts["YAttribute"],
-                "route_file": start.texts["RouteFile"],
-            }
-        )
-    )
-    pipeline = Pipeline(_pipeline_settings(settings, start), positions.current)
+    positions = PositionDesk(_position_settings(settings.positions, start))
+    scans = settings.scan.model_copy(update={"keep": int(start.number("KeepCanvases"))})
+    made = _pipeline_settings(settings, start)
+    if settings.cluster.consumers:
+        pipeline: Pipeline = Collector(settings.cluster, made, scans, settings.prefix, on_end, on_slot)
+    else:
+        pipeline = Pipeline(made, positions.current, scans)
     positions.connect(pipeline)
     operating = Operating(
         dose_scale=start.number("DoseScale"),
@@ -61,14 +69,88 @@ def assemble(
     )
     pipeline.dose_scale = operating.dose_scale
     slot = _make_slot(settings, start, pipeline, on_slot)
+    # The word of the end in a frame is of an attribute's scan: PVs and pauses have ends of their own.
+    ends = {} if scans.boundary == "attribute" else {"end_attribute": ""}
+    stream: Stream | CollectorStream = Stream(pipeline, settings.input.model_copy(update=ends), on_end)
+    if isinstance(pipeline, Collector):
+        stream = CollectorStream(pipeline, settings.input.pv)
+    shown = Shown(pipeline)
+    saver = _make_saver(settings, start, pipeline, positions, slot.sha_of, on_slot)
     return Parts(
         pipeline=pipeline,
-        stream=Stream(pipeline, settings.input, on_end),
+        stream=stream,
         slot=slot,
-        images=ImageServer(settings.prefix, pipeline, slot.sha_of, access, start.number("PhaseRate")),
+        images=ImageServer(
+            settings.prefix, shown, slot.sha_of, access, start.number("PhaseRate"), pipeline.times
+        ),
         positions=positions,
         comparison=Comparison(pipeline.stitched, start.texts["SSIMReference"], start.number("SSIMTolerance")),
         operating=operating,
+        shown=shown,
+        saver=saver,
+    )
+
+
+def _make_saver(
+    settings: IocSettings,
+    start: Start,
+    pipeline: Pipeline,
+    positions: PositionDesk,
+    sha_of: Callable[[str], str],
+    on_change: Callable[[], None],
+) -> CanvasSaver:
+    def describe(stitched: Stitched, figures: RunFigures) -> dict[str, Any]:
+        source = {
+            "source": positions.name,
+            "x_attribute": positions.x_attribute,
+            "y_attribute": positions.y_attribute,
+            "route_file": positions.route_file,
+            "first_id": settings.positions.first_id,
+            "axes": settings.positions.axes.model_dump(mode="json"),
+        }
+        clocks = {"now": time.time(), "monotonic": time.monotonic()}
+        return provenance(stitched, figures, positions=source, boundary=settings.scan, sha_of=sha_of, **clocks)
+
+    def figures_of(run: int) -> RunFigures | None:
+        return next((figures for figures in pipeline.snapshot().runs if figures.number == run), None)
+
+    saver = CanvasSaver(
+        figures_of,
+        describe,
+        directory=start.texts["SaveDirectory"],
+        automatic=start.texts["AutoSaveCanvas"] == "1",
+        delay_s=settings.save.delay_s,
+        queue=settings.save.queue,
+        on_change=on_change,
+    )
+    pipeline.ends.on_finished = saver.finished
+    return saver
+
+
+def _position_settings(settings: PositionSettings, start: Start) -> PositionSettings:
+    stream = {
+        "pv": start.texts["PositionPVAName"],
+        "tolerance_s": start.number("PositionTolerance") / 1e3,
+        "clock_offset_mode": start.choice("ClockOffsetMode", CLOCK_MODES),
+        "clock_offset_s": start.number("ClockOffset"),
+        "max_speed_m_s": start.number("MaxSpeed") * 1e-6,
+    }
+    gate = {
+        "settling_s": start.number("SettleTime"),
+        "field_width_m": start.number("FieldWidth") * 1e-6,
+        "field_height_m": start.number("FieldHeight") * 1e-6,
+        "field_x_m": start.number("FieldX") * 1e-6,
+        "field_y_m": start.number("FieldY") * 1e-6,
+    }
+    return settings.model_copy(
+        update={
+            "source": start.choice("PositionSource", POSITION_SOURCES),
+            "x_attribute": start.texts["XAttribute"],
+            "y_attribute": start.texts["YAttribute"],
+            "route_file": start.texts["RouteFile"],
+            "stream": settings.stream.model_copy(update=stream),
+            "gate": settings.gate.model_copy(update=gate),
+        }
     )
 
 
@@ -77,6 +159,11 @@ def _pipeline_settings(settings: IocSettings, start: Start) -> PipelineSettings:
         "batch": int(start.number("BatchSize")),
         "max_latency_s": start.number("MaxLatency") / 1e3,
         "queue_size": int(start.number("QueueSize")),
+        "when_full": start.choice("DropPolicy", DROP_POLICIES),
+        "decimation": {
+            "mode": start.choice("Decimation", DECIMATION),
+            "factor": int(start.number("DecimationFactor")),
+        },
     }
     try:
         return PipelineSettings.model_validate({**settings.pipeline.model_dump(), **kept})
@@ -86,19 +173,29 @@ def _pipeline_settings(settings: IocSettings, start: Start) -> PipelineSettings:
         raise ConfigError(what, where="autosave file", remedy="correct or remove that setpoint") from error
 
 
-def _make_slot(settings: IocSettings, start: Start, pipeline: Pipeline, on_slot: Callable[[], None]) -> ModelSlot:
+def _make_slot(
+    settings: IocSettings, start: Start, pipeline: Pipeline, on_slot: Callable[[], None]
+) -> ModelSlot | ClusterSlot:
     maker = EngineMaker(settings.engine.cache_dir or default_cache(), settings.engine.threads)
     wish = EngineWish(
         name=start.choice("Engine", ENGINES),
         precision=start.choice("Precision", PRECISIONS),
         batch=int(start.number("BatchSize")),
+        backlog_batches=settings.pipeline.backlog_batches,
     )
+    directory, max_bytes = settings.model.directory, settings.model.max_bytes
+    if isinstance(pipeline, Collector):
+        slot = ClusterSlot(
+            pipeline.run_model, wish=wish, directory=directory, max_bytes=max_bytes, on_change=on_slot
+        )
+        pipeline.on_reports = slot.hear
+        return slot
     return ModelSlot(
         maker,
         pipeline.swap_engine,
         plain_contract(settings.engine.frame_shape, settings.engine.pixel_m),
         wish=wish,
-        directory=settings.model.directory,
-        max_bytes=settings.model.max_bytes,
+        directory=directory,
+        max_bytes=max_bytes,
         on_change=on_slot,
     )

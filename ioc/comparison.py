@@ -41,8 +41,8 @@ class Comparison:
         self.tolerance = tolerance
         self.latest: Compared | None = None
 
-    def run(self) -> Compared:
-        """Compare now.
+    def run(self, stitched: Stitched | None = None) -> Compared:
+        """Compare now: the canvas given, or the live one.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class Comparison:
             if not self.reference:
                 remedy = "write a reconstruction's path to it"
                 raise ConfigError("no reference named", where="SSIMReference", remedy=remedy)
-            stitched = self._stitched()
+            stitched = stitched or self._stitched()
             if stitched is None or stitched.frames == 0:
                 raise GeometryError("the canvas is empty", where="CompareSSIM", remedy="stream a scan first")
             reference = read_reconstruction(self.reference)

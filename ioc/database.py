@@ -19,11 +19,16 @@ from softioc import softioc
 from ptychostream.errors import ConfigError
 
 DB_FOLDER = Path(ptychostream.db.__file__).parent
-GROUPS = ("plugin", "accounting", "dropped", "timing", "model", "quality", "scan", "images", "agent", "health")
+GROUPS = (
+    "plugin", "accounting", "dropped", "timing", "stages", "decimation", "model", "quality", "scan", "positions",
+    "canvases", "images", "agent", "health",
+)  # fmt: skip
 """What every IOC serves; each a template or a substitutions file of db/."""
 GPU_GROUP = "gpu"
 """Where the machine has one."""
-SUBSTITUTIONS = ("dropped",)
+CLUSTER_GROUP = "cluster"
+"""Where consumers stitch."""
+SUBSTITUTIONS = ("dropped", "stages")
 LONGEST_PREFIX = 40
 """Record names end at 60 characters; the longest name of ours, with a field, takes the rest."""
 
@@ -139,6 +144,14 @@ def _info(name: str) -> dict[str, str]:
             found[dbCore.dbGetInfoName(entry).decode()] = dbCore.dbGetInfoString(entry).decode()
             status = dbCore.dbNextInfo(entry)
     return found
+
+
+def keep_memory_pageable() -> None:
+    """Have iocInit not lock the process into memory, which it does for a user who may schedule in real time.
+
+    Every thread's whole stack and every canvas's reserve would be resident from then on.
+    """
+    c_int.in_dll(dbCore, "dbThreadRealtimeLock").value = 0
 
 
 def put_static(name: str, field: str, text: str) -> bool:

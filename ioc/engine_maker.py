@@ -8,18 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ptychostream.contract import ModelContract, Preprocessing
+from ptychostream.contract import ModelContract
 from ptychostream.errors import EngineError
 from ptychostream.ioc.model_slot import EngineWish
 from ptychostream.model_file import ModelFile
-from ptychostream.plugins.engines import Engine, NullEngine, create_engine
-
-
-PLAIN = "None"
-_HIGHEST_RAD = np.float32(31.0)
+from ptychostream.plugins.engines import Engine, create_engine
+from ptychostream.plugins.engines.plain import PLAIN, PlainEngine
 
 
 @contextmanager
@@ -35,15 +29,6 @@ def own_symbols_first() -> Iterator[None]:
         yield
     finally:
         sys.setdlopenflags(before)
-
-
-class PlainEngine(NullEngine):
-    """Engine None for a canvas: counts cut where a canvas takes no more for a phase (±10π rad)."""
-
-    def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
-        """See `ptychostream.plugins.engines.Engine.infer`."""
-        passed = super().infer(counts, dose_scale)
-        return np.minimum(passed, _HIGHEST_RAD, out=passed)
 
 
 class EngineMaker:
@@ -70,29 +55,16 @@ class EngineMaker:
                 remedy="engine None passes patterns on: load a model with equal shapes, or choose another engine",
             )
         if wish.name == PLAIN:
-            return PlainEngine(contract.input_shape, wish.batch)
+            return PlainEngine(contract.input_shape, wish.at_once)
         if model is None:
             raise EngineError("no model", where=f"engine {wish.name}", remedy="load a model first")
         with own_symbols_first():
             return create_engine(
                 wish.name,
                 model,
-                batch=wish.batch,
+                batch=wish.at_once,
+                chunk=wish.batch,
                 precision=wish.precision,
                 cache_dir=self._cache_dir,
                 threads=self._threads,
             )
-
-
-def default_cache() -> Path:
-    """The user's folder for built engines (XDG base directory specification)."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "ptychostream" / "engines"
-
-
-def plain_contract(shape: tuple[int, int], pixel_m: float) -> ModelContract:
-    """The contract of engine None without a model: frames as they are, on a canvas of `pixel_m`."""
-    return ModelContract(
-        name="none", network="none", input_shape=shape, output_shape=shape, object_pixel_m=pixel_m,
-        preprocessing=Preprocessing(saturated_is_bad=False),
-    )  # fmt: skip

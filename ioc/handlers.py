@@ -14,12 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ConfigError
+from ptychostream.ioc.canvas_saver import CanvasSaver
+from ptychostream.ioc.collector_slot import ClusterSlot
+from ptychostream.ioc.collector_stream import CollectorStream
 from ptychostream.ioc.comparison import Comparison
 from ptychostream.ioc.images import ImageServer
 from ptychostream.ioc.model_slot import ModelSlot
 from ptychostream.ioc.position_desk import PositionDesk
+from ptychostream.ioc.setpoints import CLOCK_MODES, DROP_POLICIES
 from ptychostream.ioc.settings import ENGINES, POSITION_SOURCES, PRECISIONS
+from ptychostream.ioc.shown import Shown
 from ptychostream.ioc.stream import Stream
+from ptychostream.plugins.decimator import MODES as DECIMATION
 from ptychostream.plugins.pipeline import Pipeline
 
 
@@ -40,12 +46,14 @@ class Parts:
     """What the handlers act on."""
 
     pipeline: Pipeline
-    stream: Stream
-    slot: ModelSlot
+    stream: Stream | CollectorStream
+    slot: ModelSlot | ClusterSlot
     images: ImageServer
     positions: PositionDesk
     comparison: Comparison
     operating: Operating
+    shown: Shown
+    saver: CanvasSaver
 
 
 class Handlers:
@@ -92,12 +100,25 @@ class Handlers:
     def reset_counters(self, value: int) -> None:
         def reset() -> None:
             self._parts.pipeline.reset_counters()
+            self._parts.positions.restart_counts()
             self._parts.operating.counter_offset = 0
 
         self._command("ResetCounters", value, reset)
 
     def queue_size(self, value: int) -> None:
         self._parts.pipeline.configure(queue_size=int(value))
+        self._refresh()
+
+    def drop_policy(self, value: int) -> None:
+        self._parts.pipeline.configure(when_full=_choice(DROP_POLICIES, value, "DropPolicy"))
+        self._refresh()
+
+    def decimation(self, value: int) -> None:
+        self._parts.pipeline.configure(decimation={"mode": _choice(DECIMATION, value, "Decimation")})
+        self._refresh()
+
+    def decimation_factor(self, value: int) -> None:
+        self._parts.pipeline.configure(decimation={"factor": int(value)})
         self._refresh()
 
     def max_latency(self, value: float) -> None:
@@ -176,6 +197,13 @@ class Handlers:
 
         self._command("ResetStitch", value, reset)
 
+    def start_scan(self, value: int) -> None:
+        def start() -> None:
+            scan, stream = self._parts.pipeline.snapshot().scan, self._parts.stream
+            self._parts.pipeline.start_scan(scan if stream.names(scan) else stream.begin_scan(), anew=True)
+
+        self._command("StartScan", value, start)
+
     def position_source(self, value: int) -> None:
         self._parts.positions.select(_choice(POSITION_SOURCES, value, "PositionSource"))
         self._refresh()
@@ -201,6 +229,68 @@ class Handlers:
     def positions_complete(self, value: int) -> None:
         if value:
             self._parts.positions.complete()
+        self._refresh()
+
+    def position_pva_name(self, value: str) -> None:
+        self._parts.positions.feed.subscribe(channel=value)
+        self._refresh()
+
+    def position_tolerance(self, value: float) -> None:
+        self._parts.positions.set_stream(tolerance_s=float(value) / 1e3)
+        self._refresh()
+
+    def clock_offset_mode(self, value: int) -> None:
+        self._parts.positions.set_stream(clock_offset_mode=_choice(CLOCK_MODES, value, "ClockOffsetMode"))
+        self._refresh()
+
+    def clock_offset(self, value: float) -> None:
+        self._parts.positions.set_stream(clock_offset_s=float(value))
+        self._refresh()
+
+    def max_speed(self, value: float) -> None:
+        self._parts.positions.set_stream(max_speed_m_s=float(value) * 1e-6)
+        self._refresh()
+
+    def settle_time(self, value: float) -> None:
+        self._parts.positions.set_gate(settling_s=float(value))
+        self._refresh()
+
+    def field_width(self, value: float) -> None:
+        self._parts.positions.set_gate(field_width_m=float(value) * 1e-6)
+        self._refresh()
+
+    def field_height(self, value: float) -> None:
+        self._parts.positions.set_gate(field_height_m=float(value) * 1e-6)
+        self._refresh()
+
+    def field_x(self, value: float) -> None:
+        self._parts.positions.set_gate(field_x_m=float(value) * 1e-6)
+        self._refresh()
+
+    def field_y(self, value: float) -> None:
+        self._parts.positions.set_gate(field_y_m=float(value) * 1e-6)
+        self._refresh()
+
+    # Finished canvases
+
+    def keep_canvases(self, value: int) -> None:
+        self._parts.pipeline.keep_canvases(int(value))
+        self._refresh()
+
+    def show_scan(self, value: int) -> None:
+        self._parts.shown.wish = int(value)
+        self._parts.images.serve(again=True)
+        self._refresh()
+
+    def save_canvas(self, value: int) -> None:
+        self._command("SaveCanvas", value, lambda: self._parts.saver.save(self._parts.shown.canvas()))
+
+    def save_directory(self, value: str) -> None:
+        self._parts.saver.directory = value.strip()
+        self._refresh()
+
+    def auto_save_canvas(self, value: int) -> None:
+        self._parts.saver.automatic = bool(value)
         self._refresh()
 
     # The images

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ptychostream.ioc import preflight
 from ptychostream.plugins.snapshot import LatestPatch, Snapshot, Stitched
+from ptychostream.plugins.stage_times import StageTimes
 from ptychostream.pva.ntndarray import build
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,10 @@ class ImageServer:
         sha256 of a model by its contract's name.
     access
         Access security file and its macros, the one that the records have.
+    rate_hz
+        Images a second at most.
+    times
+        Told of every image that is published.
     """
 
     def __init__(
@@ -106,10 +111,12 @@ class ImageServer:
         sha_of: Callable[[str], str],
         access: tuple[Path, str],
         rate_hz: float = 5.0,
+        times: StageTimes | None = None,
     ) -> None:
         self._names = {name: f"{prefix}{name}" for name in (PHASE, WEIGHT, PATCH)}
         self._source = source
         self._sha_of = sha_of
+        self._times = times or StageTimes()
         self.rate_hz = rate_hz
         self.served = 0
         self.last_s = 0.0
@@ -148,9 +155,11 @@ class ImageServer:
             self.serve()
             self._server.stop()
 
-    def serve(self) -> None:
-        """Serve what changed since the last call."""
+    def serve(self, again: bool = False) -> None:
+        """Serve what changed since the last call; with `again` whatever there is."""
         with self._serving:
+            if again:
+                self._shown = None
             self._serve()
 
     def _serve(self) -> None:
@@ -159,9 +168,12 @@ class ImageServer:
         if now == self._shown:
             return
         start = time.perf_counter()
-        stitched = self._source.stitched()
-        if stitched is not None:
-            self._serve_canvas(stitched)
+        with self._times.serving() as publication:
+            stitched = self._source.stitched()
+            if stitched is not None:
+                self._serve_canvas(stitched)
+                if stitched.run == self._times.run:
+                    publication.published(time.monotonic())
         if snapshot.patch is not None and snapshot.patch is not self._patch_shown:
             self._serve_patch(snapshot, snapshot.patch)
         self._shown = now

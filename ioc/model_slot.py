@@ -16,13 +16,12 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ptychostream.contract import ModelContract
 from ptychostream.errors import EngineError, ModelError, PtychostreamError
-from ptychostream.model_file import MAX_BYTES, ModelFile, check_golden, load_model
+from ptychostream.model_file import MAX_BYTES, ModelFile, load_model
+from ptychostream.plugins.batcher import frames_at_once
 from ptychostream.plugins.engines import Engine
+from ptychostream.plugins.engines.checking import check_engine
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +44,13 @@ class EngineWish:
     name: str = "Auto"
     precision: str = "auto"
     batch: int = 8
+    backlog_batches: int = 1
+    """Batches that one call takes where so many frames wait."""
+
+    @property
+    def at_once(self) -> int:
+        """Most frames in a call."""
+        return frames_at_once(self.batch, self.backlog_batches)
 
 
 @dataclass(frozen=True)
@@ -214,7 +220,7 @@ class ModelSlot:
         def factory() -> Engine:
             engine = self._create(wish, model, contract)
             try:
-                _check(engine, contract, wish)
+                check_engine(engine, contract, golden=wish.name != "None")
             except BaseException:
                 engine.close()
                 raise
@@ -238,7 +244,7 @@ class ModelSlot:
             engine_version=engine.version,
             reason=f"{engine.device}: {engine.reason}",
             precision=engine.precision,
-            batch=engine.batch,
+            batch=min(wish.batch, engine.batch),
             since=time.time(),
         )
         self._tell(SlotState.LIVE, f"{contract.name} runs on {engine.name} {engine.version} ({engine.precision})")
@@ -270,30 +276,3 @@ class _Reported:
         if not isinstance(error, PtychostreamError) and isinstance(error, Exception):
             # A runtime's own error: engines raise many kinds.
             raise EngineError(str(error), where=self._doing, remedy="try another engine; see the log") from error
-
-
-def _check(engine: Engine, contract: ModelContract, wish: EngineWish) -> None:
-    """Shapes, one warm run, and the golden pair, on this very engine."""
-    if tuple(engine.input_shape) != contract.input_shape or tuple(engine.output_shape) != contract.output_shape:
-        raise ModelError(
-            f"the engine takes {tuple(engine.input_shape)} and gives {tuple(engine.output_shape)}, "
-            f"its contract says {contract.input_shape} and {contract.output_shape}",
-            where=contract.name,
-            remedy="export the model again",
-        )
-
-    def infer(counts: NDArray[np.float32], dose_scale: float) -> NDArray[np.float32]:
-        parts = [counts[start : start + engine.batch] for start in range(0, len(counts), engine.batch)]
-        return np.concatenate([engine.infer(part, dose_scale).copy() for part in parts])
-
-    phase = infer(np.zeros((1, *contract.input_shape), np.float32), 1.0)
-    if phase.shape != (1, *contract.output_shape):
-        raise ModelError(
-            f"a frame comes out as {phase.shape}, its contract says {contract.output_shape}",
-            where=contract.name,
-            remedy="export the model again",
-        )
-    if wish.name != "None":
-        rms = check_golden(contract, infer)
-        if contract.golden is not None:
-            log.info("golden pair of %s holds on %s: %.2g rad rms", contract.name, engine.name, rms)

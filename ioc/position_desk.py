@@ -1,31 +1,23 @@
-"""Where positions come from, as operators set it: attributes, waveforms that a client writes, or a route file."""
+"""Where positions come from, as operators set it: attributes, waveforms written by a client, a route file, a stream."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ConfigError, PtychostreamError
+from ptychostream.ioc.position_feed import Placer, PositionFeed
 from ptychostream.ioc.settings import POSITION_SOURCES, PositionSettings
+from ptychostream.position_gate import GatedPositions, GateSettings
 from ptychostream.positions import AttributePositions, PositionSource, RoutePositions, WaveformPositions
 
 log = logging.getLogger(__name__)
 
 Doubles = NDArray[np.float64]
-
-
-class Placer(Protocol):
-    """What takes positions; a `Pipeline` is one."""
-
-    def set_positions(self, positions: PositionSource) -> None: ...
-
-    def update_positions(self, update: Callable[[], None]) -> None: ...
 
 
 class PositionDesk:
@@ -50,12 +42,16 @@ class PositionDesk:
         self._waveform = WaveformPositions(self._axes, self._first_id)
         self._x = np.empty(0)
         self._y = np.empty(0)
+        self.written = 0
+        """How often the waveforms were written."""
+        self.feed = PositionFeed(settings.stream, self._axes, self._say)
+        source: PositionSource = self._waveform
         try:
-            self.current = self._make()
+            source = self._make()
         except PtychostreamError as error:
             log.warning("%s", error)
             self.failure = str(error)
-            self.current = self._waveform
+        self.current = GatedPositions(source, settings.gate)
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -70,10 +66,34 @@ class PositionDesk:
     def connect(self, placer: Placer) -> None:
         """From now on, changes go to `placer`."""
         self._placer = placer
+        self.feed.connect(placer)
+
+    def start(self) -> None:
+        """Subscribe to the stream, if that is where positions come from."""
+        self.feed.subscribe(wanted=self.name == "stream")
+
+    def stop(self) -> None:
+        """Unsubscribe."""
+        self.feed.stop()
 
     def select(self, name: str) -> None:
         """Use the source `name`. Raises ScanFileError or ConfigError; the source then stays as it was."""
         self._change(name=name)
+        self.feed.subscribe(wanted=name == "stream")
+
+    def set_gate(self, **lengths: float) -> None:
+        """Change some of `GateSettings`. Raises ValidationError when a value is out of range."""
+        settings = GateSettings.model_validate({**self.current.settings.model_dump(), **lengths})
+        self.feed.change(lambda: setattr(self.current, "settings", settings))
+
+    def set_stream(self, **values: float | str) -> None:
+        """Change some of `StreamPositionSettings`; frames that are placed already stay where they are."""
+        self.feed.change(lambda: self.feed.source.configure(**values))
+
+    def restart_counts(self) -> None:
+        """Count from zero."""
+        self.feed.restart_counts()
+        self.current.restart_counts()
 
     def set_attributes(self, x: str | None = None, y: str | None = None) -> None:
         """Read positions from these attributes."""
@@ -97,27 +117,36 @@ class PositionDesk:
                 self._x = x
             if y is not None:
                 self._y = y
+            self.written += 1
             self._update(complete=False)
 
     def complete(self) -> None:
-        """No more positions will be written. Raises GeometryError when x and y differ in length."""
+        """No more positions will come. Raises GeometryError when x and y of the waveforms differ in length."""
+        if self.name == "stream":
+            self.feed.change(self.feed.source.complete)
+            return
         with self._lock:
             self._update(complete=True)
 
-    def clear(self) -> None:
-        """Forget the waveforms: their scan is over."""
+    def clear(self, written: int | None = None) -> None:
+        """Forget the waveforms: their scan is over.
+
+        With `written`, what that attribute said when the scan ended: not those that were written since, for the next.
+        """
         with self._lock:
+            if written is not None and written != self.written:
+                return
             self._x = self._y = np.empty(0)
             self._update(complete=False)
+
+    def _say(self, message: str) -> None:
+        self.current.message = message
 
     def _update(self, complete: bool) -> None:
         def update() -> None:
             self._waveform.update(self._x, self._y, complete)
 
-        if self._placer is not None and self.current is self._waveform:
-            self._placer.update_positions(update)
-        else:
-            update()
+        self.feed.change(update)
 
     def _change(self, **values: str) -> None:
         with self._lock:
@@ -127,16 +156,16 @@ class PositionDesk:
             for name, value in values.items():
                 setattr(self, name, value)
             try:
-                current = self._make()
+                source = self._make()
             except PtychostreamError as error:
                 for name, value in before.items():
                     setattr(self, name, value)
                 self.failure = str(error)
                 raise
             self.failure = ""
-            self.current = current
+            self.current.source = source
             if self._placer is not None:
-                self._placer.set_positions(current)
+                self._placer.set_positions(self.current)
 
     def _make(self) -> PositionSource:
         if self.name not in POSITION_SOURCES:
@@ -148,4 +177,4 @@ class PositionDesk:
             if not self.route_file:
                 raise ConfigError("no route file named", where="RouteFile", remedy="write its path there first")
             return RoutePositions(Path(self.route_file), self._axes, self._first_id)
-        return self._waveform
+        return self.feed.source if self.name == "stream" else self._waveform

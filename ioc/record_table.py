@@ -6,21 +6,26 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from ptychostream.ioc.database import GPU_GROUP, GROUPS, RecordInfo, load_group, records
+from ptychostream.ioc.database import CLUSTER_GROUP, GPU_GROUP, GROUPS, RecordInfo, load_group, records
 
 PREFIX = "P:"
 TITLES = {
     "plugin": "Plugin",
     "accounting": "Accounting",
     "timing": "Timing",
+    "stages": "Time in each stage",
+    "decimation": "Decimation",
     "model": "Model",
     "quality": "Quality and dose",
     "scan": "Scan and positions",
+    "positions": "Positions as a stream, and what is left out",
+    "canvases": "Scan boundaries and finished canvases",
     "images": "Images",
     "agent": "Agent",
     "health": "Health",
     "dropped": "Dropped frames, one record per cause",
     "gpu": "Graphics processor (where the machine has one)",
+    "cluster": "Consumers (where they stitch the frames)",
 }
 HEAD = """# Records
 
@@ -97,7 +102,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     """Print the reference; with `--json` the records themselves."""
     groups: dict[str, list[RecordInfo]] = {}
     seen: set[str] = set()
-    for group in (*GROUPS, GPU_GROUP):
+    for group in (*GROUPS, GPU_GROUP, CLUSTER_GROUP):
         load_group(group, PREFIX)
         groups[group] = sorted((info for info in records() if info.name not in seen), key=lambda info: info.name)
         seen |= {info.name for info in groups[group]}

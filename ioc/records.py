@@ -73,6 +73,11 @@ class Records:
         buffer = kind(0)
         db_put_field_process(info.name, code, addressof(buffer), 1, False)
 
+    def process(self, name: str) -> None:
+        """Process a record as it is."""
+        buffer = c_int16(1)
+        db_put_field_process(f"{self._infos[name].name}.PROC", fields.DBF_SHORT, addressof(buffer), 1, True)
+
     def get(self, name: str) -> Value:
         """The record's value; a waveform of characters as text."""
         info = self._infos[name]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ptychostream.errors import ConfigError
 from ptychostream.ioc.settings import ENGINES, POSITION_SOURCES, PRECISIONS, IocSettings
+from ptychostream.plugins.decimator import MODES as DECIMATION
 
 
 class Setpoint(NamedTuple):
@@ -18,9 +19,16 @@ class Setpoint(NamedTuple):
 
 DOSE_MODES = ("Manual", "Auto")
 """States of the record DoseMode, in order."""
+CLOCK_MODES = ("Manual", "Auto")
+"""States of the record ClockOffsetMode, in order."""
+DROP_POLICIES = ("drop_newest", "drop_oldest")
+"""States of the record DropPolicy, in order."""
 
 SETPOINTS: dict[str, Setpoint] = {
     "InputPVAName": Setpoint("input.pv", lambda s: s.input.pv),
+    "DropPolicy": Setpoint("pipeline.when_full", lambda s: DROP_POLICIES.index(s.pipeline.when_full)),
+    "Decimation": Setpoint("pipeline.decimation.mode", lambda s: DECIMATION.index(s.pipeline.decimation.mode)),
+    "DecimationFactor": Setpoint("pipeline.decimation.factor", lambda s: s.pipeline.decimation.factor),
     "QueueSize": Setpoint("pipeline.queue_size", lambda s: s.pipeline.queue_size),
     "BatchSize": Setpoint("pipeline.batch", lambda s: s.pipeline.batch),
     "MaxLatency": Setpoint("pipeline.max_latency_s", lambda s: 1e3 * s.pipeline.max_latency_s),
@@ -36,6 +44,21 @@ SETPOINTS: dict[str, Setpoint] = {
     "XAttribute": Setpoint("positions.x_attribute", lambda s: s.positions.x_attribute),
     "YAttribute": Setpoint("positions.y_attribute", lambda s: s.positions.y_attribute),
     "RouteFile": Setpoint("positions.route_file", lambda s: s.positions.route_file or ""),
+    "PositionPVAName": Setpoint("positions.stream.pv", lambda s: s.positions.stream.pv),
+    "PositionTolerance": Setpoint("positions.stream.tolerance_s", lambda s: 1e3 * s.positions.stream.tolerance_s),
+    "ClockOffsetMode": Setpoint(
+        "positions.stream.clock_offset_mode", lambda s: CLOCK_MODES.index(s.positions.stream.clock_offset_mode)
+    ),
+    "ClockOffset": Setpoint("positions.stream.clock_offset_s", lambda s: s.positions.stream.clock_offset_s),
+    "MaxSpeed": Setpoint("positions.stream.max_speed_m_s", lambda s: 1e6 * s.positions.stream.max_speed_m_s),
+    "SettleTime": Setpoint("positions.gate.settling_s", lambda s: s.positions.gate.settling_s),
+    "FieldWidth": Setpoint("positions.gate.field_width_m", lambda s: 1e6 * s.positions.gate.field_width_m),
+    "FieldHeight": Setpoint("positions.gate.field_height_m", lambda s: 1e6 * s.positions.gate.field_height_m),
+    "FieldX": Setpoint("positions.gate.field_x_m", lambda s: 1e6 * s.positions.gate.field_x_m),
+    "FieldY": Setpoint("positions.gate.field_y_m", lambda s: 1e6 * s.positions.gate.field_y_m),
+    "KeepCanvases": Setpoint("scan.keep", lambda s: s.scan.keep),
+    "SaveDirectory": Setpoint("save.directory", lambda s: s.save.directory or ""),
+    "AutoSaveCanvas": Setpoint("save.automatic", lambda s: int(s.save.automatic)),
     "PhaseRate": Setpoint("phase_rate_hz", lambda s: s.phase_rate_hz),
 }
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ptychostream.config import Settings
 from ptychostream.model_file import MAX_BYTES
+from ptychostream.plugins.engines.settings import EngineSettings
 from ptychostream.plugins.pipeline import PipelineSettings
+from ptychostream.plugins.scan_boundary import BoundarySettings
+from ptychostream.position_gate import GateSettings
+from ptychostream.position_stream import StreamPositionSettings
 from ptychostream.positions import AxisConfig
 
 ENGINES = ("Auto", "TensorRT", "TorchCUDA", "OpenVINO", "ONNXRuntime", "Torch", "None")
 """States of the record Engine, in order."""
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float16", "int8")
 """States of the record Precision, in order."""
-POSITION_SOURCES = ("attributes", "waveform", "route")
+POSITION_SOURCES = ("attributes", "waveform", "route", "stream")
 """States of the record PositionSource, in order."""
 
 
@@ -33,10 +37,22 @@ class InputSettings(Settings):
     """NTNDArray attribute that is not 0 in the last frame of a scan; empty: do not look."""
 
 
+class PositionStreamSettings(StreamPositionSettings):
+    """A PVA channel of positions by time, and how frames find theirs in it."""
+
+    pv: str = ""
+    """PVA channel that gives time, x and y."""
+    columns: tuple[str, str, str] = ("time", "x", "y")
+    """Names of its fields or table columns."""
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    queue_size: int = Field(1000, ge=1)
+    """Updates that may wait on the server's side."""
+
+
 class PositionSettings(Settings):
     """Where positions come from."""
 
-    source: Literal["attributes", "waveform", "route"] = "attributes"
+    source: Literal["attributes", "waveform", "route", "stream"] = "attributes"
     x_attribute: str = "PositionX"
     y_attribute: str = "PositionY"
     route_file: Path | None = None
@@ -46,16 +62,48 @@ class PositionSettings(Settings):
     """Frame id that the first position of a waveform or route belongs to."""
     axes: AxisConfig = AxisConfig()
     """Unit, swap and signs of what the beamline sends."""
+    stream: PositionStreamSettings = PositionStreamSettings()
+    gate: GateSettings = GateSettings()
+    """Which frames are not stitched though their position is known."""
 
 
-class ScanSettings(Settings):
-    """How the end of a scan is known, besides the command EndScan."""
+class ScanSettings(BoundarySettings):
+    """Where a scan begins and ends, besides the commands StartScan and EndScan; what becomes of finished ones."""
 
     active_pv: str = ""
-    """A PV that is not 0 (or not "Idle"/"Done") while the scan runs; it falls when the scan has ended."""
+    """A PV that is not 0 (or not "Idle"/"Done") while the scan runs; it falls when the scan has ended.
+
+    With boundary "pv" its edges are the scans' bounds; else it begins scans of frames that name none, and ends them.
+    """
     active_provider: Literal["ca", "pva"] = "ca"
+    id_pv: str = ""
+    """A PV with the scan's name or number, written before the other one rises; none: scans are named by their time."""
+    id_provider: Literal["ca", "pva"] = "ca"
     frames: int = Field(0, ge=0)
     """Frames expected in a scan, 0 = unknown."""
+
+    @model_validator(mode="after")
+    def _has_its_pvs(self) -> ScanSettings:
+        if self.boundary == "pv" and not self.active_pv.strip():
+            raise ValueError('boundary = "pv" needs a PV: set active_pv to one that is not 0 while a scan runs')
+        if self.id_pv and self.boundary != "pv":
+            raise ValueError('id_pv names the scans of boundary = "pv" alone: set that, or remove id_pv')
+        if self.boundary == "gap" and self.active_pv:
+            raise ValueError('boundary = "gap" takes no active_pv: remove it, or set boundary = "pv"')
+        return self
+
+
+class SaveSettings(Settings):
+    """Canvases as files."""
+
+    directory: Path | None = None
+    """Folder of saved canvases."""
+    automatic: bool = False
+    """Save every scan when it ends."""
+    delay_s: float = Field(2.0, ge=0)
+    """How long after its end: its last frames may come late."""
+    queue: int = Field(4, ge=1, le=100)
+    """Canvases that may wait to be written, and as many that could not be."""
 
 
 class ModelSettings(Settings):
@@ -64,23 +112,19 @@ class ModelSettings(Settings):
     file: Path | None = None
     """Model to start with."""
     directory: Path | None = None
-    """Folder that every model must lie in; none: anywhere."""
+    """Folder that every model must lie in; none: anywhere, and models cannot be pushed."""
     max_bytes: int = Field(MAX_BYTES, ge=1)
+    key_file: Path | None = None
+    """File with the key that pushed models must be signed with; none: access security alone guards the slot."""
+    keep: int = Field(10, ge=1)
+    """Pushed models that stay in the folder, besides the two in the slot."""
 
 
-class EngineSettings(Settings):
-    """The inference engine."""
+class AgentWatchSettings(Settings):
+    """The agent, as the edge sees it."""
 
-    name: Literal["Auto", "TensorRT", "TorchCUDA", "OpenVINO", "ONNXRuntime", "Torch", "None"] = "Auto"
-    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16", "int8"] = "auto"
-    cache_dir: Path | None = None
-    """Where built engines are kept; the user's cache folder by default."""
-    threads: int | None = Field(None, ge=1)
-    """Processor cores that a CPU engine may use."""
-    frame_shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (128, 128)
-    """[H, W] of a frame for engine None without a model."""
-    pixel_m: float = Field(10e-9, gt=0)
-    """Canvas pixel for engine None without a model, metres."""
+    timeout_s: float = Field(10.0, ge=2)
+    """An agent whose heartbeat has stood still for so long is offline, and its lease is over."""
 
 
 class AccessSettings(Settings):
@@ -94,6 +138,23 @@ class AccessSettings(Settings):
     """Users that may report as the agent and load models."""
 
 
+class ClusterInput(Settings):
+    """Consumers that stitch the frames in this process's place."""
+
+    consumers: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Their numbers; none: the frames are stitched here."""
+    output: str = "{prefix}consumer:*"
+    """Their output channels; `*` is the number, `{prefix}` the records'."""
+    dead_after_s: float = Field(5.0, gt=0)
+    """A consumer that has not reported for so long counts as dead."""
+    settle_s: float = Field(1.0, ge=0)
+    """At a scan's end, how long ids that are missing are waited for after the last frame came."""
+
+    def channel(self, number: int, prefix: str) -> str:
+        """Output channel of a consumer."""
+        return self.output.replace("{prefix}", prefix).replace("*", str(number))
+
+
 class IocSettings(Settings):
     """Everything `ptychostream ioc` can be told."""
 
@@ -101,10 +162,12 @@ class IocSettings(Settings):
     input: InputSettings = InputSettings()
     positions: PositionSettings = PositionSettings()
     scan: ScanSettings = ScanSettings()
+    save: SaveSettings = SaveSettings()
     model: ModelSettings = ModelSettings()
     engine: EngineSettings = EngineSettings()
     pipeline: PipelineSettings = PipelineSettings()
     access: AccessSettings = AccessSettings()
+    agent: AgentWatchSettings = AgentWatchSettings()
     dose_scale: float = Field(1.0, gt=0)
     dose_mode: Literal["Manual", "Auto"] = "Manual"
     phase_rate_hz: float = Field(5.0, gt=0, le=50)
@@ -114,5 +177,10 @@ class IocSettings(Settings):
     """Reconstruction file that the canvas is compared with."""
     ssim_tolerance: float = Field(0.5, ge=0, le=2)
     """1 - SSIM at one pixel's resolution beyond which the comparison alarms."""
+    canary_limit: float = Field(0.0, ge=0, le=10)
+    """Rms difference of a new model's phase from the live one's, rad, beyond which it is refused; 0: none."""
+    rollback_tolerance: float = Field(0.05, ge=0, le=2)
+    """How far a model's SSIM may be below that of the one before it; beyond, the edge goes back to that. 2: never."""
+    cluster: ClusterInput = ClusterInput()
     autosave: Path | None = None
     """File that keeps the setpoints over a restart; none: they are not kept."""

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
-
-import pvaccess as pva
 
 from ptychostream.frames import Frame
+from ptychostream.idle import is_idle
 from ptychostream.ioc.settings import InputSettings
 from ptychostream.plugins.pipeline import Pipeline
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
+from ptychostream.plugins.scan_boundary import is_time_name, time_name
 
 log = logging.getLogger(__name__)
-
-_IDLE_WORDS = frozenset({"", "0", "idle", "done", "no", "off", "false", "inactive", "complete", "finished"})
 
 
 @dataclass(frozen=True)
@@ -90,11 +87,16 @@ class Stream:
         """Unsubscribe; what has come is handed on first."""
         self.subscribe(enabled=False)
 
-    def begin_scan(self) -> None:
-        """Frames that name no scan belong to a new one from here on."""
-        self._unnamed_scan = datetime.now().strftime("%Y%m%d-%H%M%S.%f")
+    def begin_scan(self) -> str:
+        """Frames that name no scan belong to a new one from here on; returns its id."""
+        self._unnamed_scan = time_name(time.time())
         if self._receiver is not None:
             self._receiver.scan = self._unnamed_scan
+        return self._unnamed_scan
+
+    def names(self, scan: str) -> bool:
+        """Whether `scan` is an id of the beamline's, and not one that was made here."""
+        return scan not in ("", self._unnamed_scan) and not is_time_name(scan)
 
     def _start(self) -> None:
         extra = (self._settings.end_attribute,) if self._settings.end_attribute else ()
@@ -119,57 +121,5 @@ class Stream:
 
     def _take(self, frame: Frame) -> None:
         self._look_and_submit(frame)
-        if not _idle(frame.attributes.get(self._settings.end_attribute)):
+        if not is_idle(frame.attributes.get(self._settings.end_attribute)):
             self._on_end(frame.scan)
-
-
-class ScanWatch:
-    """Watches the PV that tells whether a scan runs.
-
-    Parameters
-    ----------
-    name
-        The PV: a number that is 0 while idle, or a text such as "Idle" or "Done".
-    provider
-        "ca" or "pva".
-    on_begin, on_end
-        Called at its edges, in a thread of pvaccess: they must not block. The first value is no edge.
-    """
-
-    def __init__(self, name: str, provider: str, on_begin: Callable[[], None], on_end: Callable[[], None]) -> None:
-        self._on_begin = on_begin
-        self._on_end = on_end
-        self._active: bool | None = None
-        self._channel = pva.Channel(name, pva.CA if provider == "ca" else pva.PVA)
-        self._watch = self._changed  # kept: pvaccess holds no reference of its own to a bound method
-
-    @property
-    def active(self) -> bool | None:
-        """The last value; None before any."""
-        return self._active
-
-    def start(self) -> None:
-        self._channel.subscribe("scan", self._watch)
-        self._channel.startMonitor("field(value)")
-
-    def stop(self) -> None:
-        self._channel.stopMonitor()
-
-    def _changed(self, update: Any) -> None:
-        value = update["value"]
-        if isinstance(value, dict):  # an enumeration
-            choices, index = value.get("choices", []), int(value.get("index", 0))
-            value = choices[index] if index < len(choices) else index
-        active = not _idle(value)
-        before, self._active = self._active, active
-        if before is None or active == before:
-            return
-        (self._on_begin if active else self._on_end)()
-
-
-def _idle(value: object) -> bool:
-    if value is None:
-        return True
-    if isinstance(value, str):
-        return value.strip().lower() in _IDLE_WORDS
-    return not value

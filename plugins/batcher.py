@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from ptychostream.frames import PlacedFrame
+
+MOST_AT_ONCE = 128
+"""Frames that leave at once however many wait: beyond it a call only grows longer, not quicker by the frame."""
+
+
+def frames_at_once(batch: int, backlog_batches: int) -> int:
+    """Frames that one call of the engine is to take under a backlog: so many batches, within `MOST_AT_ONCE`."""
+    return max(batch, min(batch * backlog_batches, MOST_AT_ONCE // batch * batch))
 
 
 class Batcher:
     """A bounded queue that lets a batch go when it is full, when its oldest frame has waited long enough, or
     when it was flushed. A batch never reaches across a flush, and a new scan id flushes: a batch is of one scan.
+    Where more frames wait than a batch, several batches leave as one: the latency of a light load is that of
+    the small batch, the throughput of a heavy one that of the large.
 
     Parameters
     ----------
@@ -21,14 +32,21 @@ class Batcher:
         Frames held at most.
     drop_oldest
         Which frame gives way when the queue is full: the oldest, or the one that comes.
+    at_once
+        Most frames that leave together, a batch at least.
     """
 
-    def __init__(self, batch: int, max_latency_s: float, capacity: int, drop_oldest: bool = False) -> None:
+    def __init__(
+        self, batch: int, max_latency_s: float, capacity: int, drop_oldest: bool = False, at_once: int = 1
+    ) -> None:
         self.batch = batch
+        self.at_once = at_once
         self.max_latency_s = max_latency_s
         self.capacity = capacity
         self.drop_oldest = drop_oldest
-        self._queue: deque[tuple[float, PlacedFrame]] = deque()
+        self.full_at = -math.inf
+        """When the queue was last seen full."""
+        self._queue: deque[PlacedFrame] = deque()
         self._left = 0
         self._flushes: deque[int] = deque()  # values of `entered` at which a batch ends
 
@@ -36,6 +54,11 @@ class Batcher:
     def waiting(self) -> int:
         """Frames held."""
         return len(self._queue)
+
+    @property
+    def use(self) -> float:
+        """Part of the places in use, 0 … 1."""
+        return len(self._queue) / self.capacity
 
     @property
     def entered(self) -> int:
@@ -56,12 +79,14 @@ class Batcher:
         """Take a frame in; returns the frame that was dropped for it, perhaps itself."""
         dropped = None
         if len(self._queue) >= self.capacity:
+            self.full_at = now
             if not self.drop_oldest:
                 return placed
             dropped = self._pop()
-        if self._queue and self._queue[-1][1].frame.scan != placed.frame.scan:
+        if self._queue and self._queue[-1].frame.scan != placed.frame.scan:
             self.flush()
-        self._queue.append((now, placed))
+        placed.queued = now
+        self._queue.append(placed)
         return dropped
 
     def flush(self) -> None:
@@ -75,14 +100,17 @@ class Batcher:
             return None
         if self.ready:
             return 0.0
-        return max(0.0, self._queue[0][0] + self.max_latency_s - now)
+        return max(0.0, self._queue[0].queued + self.max_latency_s - now)
 
     def take(self, now: float) -> list[PlacedFrame]:
-        """The batch that is due, empty when none is."""
+        """The batch that is due, whole batches where more frames wait; empty when none is due."""
         if self.due(now) != 0.0:
             return []
         end = self._flushes[0] if self._flushes else self.entered
-        return [self._pop() for _ in range(min(self.batch, end - self._left))]
+        frames = min(max(self.batch, self.at_once), end - self._left)
+        if frames > self.batch:
+            frames -= frames % self.batch  # the engine pads what is no whole batch
+        return [self._pop() for _ in range(frames)]
 
     def clear(self) -> list[PlacedFrame]:
         """Everything held, to be counted by the caller."""
@@ -92,4 +120,4 @@ class Batcher:
         self._left += 1
         if self._flushes and self._flushes[0] <= self._left:
             self._flushes.popleft()
-        return self._queue.popleft()[1]
+        return self._queue.popleft()

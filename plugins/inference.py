@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -31,12 +32,16 @@ class Patches(NamedTuple):
         For every frame that the model's preprocessing does not fit: the cause, and why.
     mean_counts
         Mean of the counts of a preprocessed frame, summed over the frame.
+    prepared, inferred
+        When preprocessing and inference were done, monotonic seconds.
     """
 
     placed: list[PlacedFrame]
     phase: NDArray[np.float32]
     misfits: list[tuple[DropCause, str]]
     mean_counts: float
+    prepared: float
+    inferred: float
 
 
 class Inference:
@@ -81,16 +86,19 @@ class Inference:
                 placed.append(frame)
         shape = (len(placed), *self.contract.output_shape)
         if not placed:
-            return Patches(placed, np.empty(shape, np.float32), misfits, float("nan"))
+            now = time.monotonic()
+            return Patches(placed, np.empty(shape, np.float32), misfits, float("nan"), now, now)
         counts = self._buffer[: len(placed)]
+        prepared = time.monotonic()
         phase = self.engine.infer(counts, dose_scale)
+        inferred = time.monotonic()
         if phase.shape != shape:
             raise EngineError(
                 f"gave {phase.shape}, expected {shape}",
                 where=f"engine {self.engine.name}",
                 remedy="check the model's output_shape",
             )
-        return Patches(placed, phase, misfits, float(counts.sum()) / len(placed))
+        return Patches(placed, phase, misfits, float(counts.sum()) / len(placed), prepared, inferred)
 
     def warm_up(self) -> None:
         """Infer a batch of nothing, so that the first frames find everything compiled, loaded and working.
@@ -141,3 +149,8 @@ def _raw_shape(contract: ModelContract) -> tuple[int, int]:
     else:
         rows, columns = (side * spec.bin for side in contract.input_shape[:: -1 if spec.rot90 % 2 else 1])
     return rows, columns
+
+
+def describe(engine: Engine) -> str:
+    """An engine in words, for the provenance of what it made."""
+    return f"{engine.name} {engine.version}".strip() + f" ({engine.precision}, {engine.device})"

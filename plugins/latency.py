@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 _SHORTEST_S = 1e-5
 _PER_DECADE = 100
 _BINS = 8 * _PER_DECADE  # 10 µs to 1000 s
 
 
-class LatencyHistogram:
-    """Latencies in logarithmic bins 2.3 % wide, so that a percentile of millions costs 6 kB."""
+class LatencyHistograms:
+    """Latencies of several kinds in logarithmic bins 2.3 % wide, so that a percentile of millions costs 6 kB.
 
-    def __init__(self) -> None:
-        self._bins = np.zeros(_BINS, np.int64)
+    Parameters
+    ----------
+    kinds
+        How many: the rows of what is recorded and told.
+    """
 
-    def record(self, seconds: ArrayLike) -> None:
-        """Add latencies; what lies outside 10 µs to 1000 s counts in the outermost bin."""
+    def __init__(self, kinds: int) -> None:
+        self._bins = np.zeros((kinds, _BINS), np.int64)
+
+    def record(self, kinds: slice | Sequence[int], seconds: ArrayLike) -> None:
+        """Add latencies [len(kinds), n], s; what lies outside 10 µs to 1000 s counts in the outermost bin."""
         times = np.maximum(np.asarray(seconds, np.float64), _SHORTEST_S)
         index = (np.log10(times / _SHORTEST_S) * _PER_DECADE).astype(np.int64)
-        np.add.at(self._bins, np.minimum(index, _BINS - 1), 1)
+        rows = np.arange(len(self._bins))[kinds][:, None]
+        np.add.at(self._bins, (rows, np.minimum(index, _BINS - 1)), 1)
 
-    def percentiles(self, *percent: float) -> tuple[float, ...]:
-        """Percentiles in seconds, NaN when nothing was recorded."""
-        cumulative = np.cumsum(self._bins)
-        if cumulative[-1] == 0:
-            return tuple(float("nan") for _ in percent)
-        ranks = np.ceil(np.asarray(percent) / 100 * cumulative[-1]).clip(1)
-        index = np.searchsorted(cumulative, ranks)
-        return tuple((_SHORTEST_S * 10 ** ((index + 0.5) / _PER_DECADE)).tolist())
+    def percentiles(self, *percent: float, kinds: Sequence[int] | slice = slice(None)) -> NDArray[np.float64]:
+        """[len(kinds), len(percent)] percentiles in seconds, NaN where nothing was recorded."""
+        cumulative = np.cumsum(self._bins[kinds], axis=1)
+        found = np.full((len(cumulative), len(percent)), np.nan)
+        for kind in np.flatnonzero(cumulative[:, -1]):
+            ranks = np.ceil(np.asarray(percent) / 100 * cumulative[kind, -1]).clip(1)
+            found[kind] = _SHORTEST_S * 10 ** ((np.searchsorted(cumulative[kind], ranks) + 0.5) / _PER_DECADE)
+        return found
 
     def clear(self) -> None:
         self._bins[:] = 0

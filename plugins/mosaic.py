@@ -1,8 +1,9 @@
-"""The canvas of the scan that is being stitched, and how long its frames took to get there."""
+"""The canvases, one for each run of a scan."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +12,7 @@ from ptychostream.contract import ModelContract
 from ptychostream.errors import FrameError, GeometryError
 from ptychostream.frames import DropCause, PlacedFrame
 from ptychostream.plugins.inference import Patches
-from ptychostream.plugins.latency import LatencyHistogram
-from ptychostream.plugins.snapshot import LatestPatch, Stitched
+from ptychostream.plugins.snapshot import LatestPatch, Maker, Stitched
 from ptychostream.stitching import Canvas
 
 
@@ -24,8 +24,78 @@ class Laid:
     refused: list[tuple[DropCause, str]] = field(default_factory=list)
 
 
+@dataclass
+class _Made:
+    """What one model and engine added to a canvas."""
+
+    contract: ModelContract
+    engine: str
+    low: float = float("inf")
+    high: float = float("-inf")
+    frames: int = 0
+
+
+class RunCanvas:
+    """The canvas of one run. The inference thread adds; any thread may read.
+
+    Parameters
+    ----------
+    run, scan
+        Number of the run, and its scan id.
+    contract
+        Of the model whose patches it takes.
+    canvas
+        Empty, for that contract.
+    """
+
+    def __init__(self, run: int, scan: str, contract: ModelContract, canvas: Canvas) -> None:
+        self.run = run
+        self.scan = scan
+        self.contract = contract
+        self.canvas = canvas
+        self.last: LatestPatch | None = None
+        self.dose_scale = 1.0
+        self._made: list[_Made] = []
+        self._lock = threading.Lock()
+
+    @property
+    def patches(self) -> int:
+        """Patches on the canvas."""
+        return self.canvas.patches
+
+    def adopt(self, contract: ModelContract, canvas: Canvas) -> None:
+        """Go on with another model's patches, on its empty canvas. Raises GeometryError where the pixels differ."""
+        if self.canvas.patches:
+            canvas.merge(self.canvas)
+        with self._lock:
+            self.contract, self.canvas = contract, canvas
+
+    def note(self, last: LatestPatch, engine: str, dose_scale: float, frames: int) -> None:
+        """So many frames were added, by the contract in force and this engine."""
+        with self._lock:
+            self.last, self.dose_scale = last, dose_scale
+            if not self._made or (self._made[-1].contract, self._made[-1].engine) != (self.contract, engine):
+                self._made.append(_Made(self.contract, engine))
+            made = self._made[-1]
+            made.low, made.high = min(made.low, dose_scale), max(made.high, dose_scale)
+            made.frames += frames
+
+    def stitched(self) -> Stitched:
+        """The canvas as an image, and what it is made of."""
+        with self._lock:
+            canvas, contract, last = self.canvas, self.contract, self.last
+            makers = tuple(Maker(m.contract, m.engine, (m.low, m.high), m.frames) for m in self._made)
+        frames = canvas.patches
+        number = last.frame_id if last else -1
+        return Stitched(
+            canvas.image(), self.scan, frames, number, contract.name, self.dose_scale, self.run, makers
+        )
+
+
 class Mosaic:
-    """Lays patches on a canvas, one canvas a scan. The inference thread adds; any thread may read or reset.
+    """Lays patches on the canvas of their run. The inference thread adds; any thread may read or reset.
+
+    The live canvas is that of the newest run of which a frame has come so far.
 
     Parameters
     ----------
@@ -37,29 +107,23 @@ class Mosaic:
         self._max_pixels = max_pixels
         self._lock = threading.Lock()  # guards what follows; adding to a canvas is the canvas's own affair
         self._contract: ModelContract | None = None
-        self._canvas: Canvas | None = None
-        self._scan = ""
-        self._last: LatestPatch | None = None
-        self._latency = LatencyHistogram()
+        self._engine = ""
+        self._live: RunCanvas | None = None
+        self._finished: dict[int, RunCanvas] = {}
 
     @property
     def patches(self) -> int:
-        """Patches on the canvas."""
-        canvas = self._canvas
-        return canvas.patches if canvas else 0
+        """Patches on the live canvas."""
+        live = self._live
+        return live.patches if live else 0
 
     @property
     def latest(self) -> LatestPatch | None:
-        return self._last
+        live = self._live
+        return live.last if live else None
 
-    def latency_ms(self) -> tuple[float, float, float]:
-        """50th, 95th and 99th percentile of this scan, frame time to stitched."""
-        with self._lock:
-            p50, p95, p99 = self._latency.percentiles(50, 95, 99)
-        return 1e3 * p50, 1e3 * p95, 1e3 * p99
-
-    def adopt(self, contract: ModelContract) -> str:
-        """Stitch with another model's pixel and patch weight; what is on the canvas stays where the pixel allows.
+    def adopt(self, contract: ModelContract, engine: str = "") -> str:
+        """Stitch with another model's pixel and patch weight; what is on the live canvas stays where the pixel allows.
 
         Returns
         -------
@@ -72,53 +136,82 @@ class Mosaic:
             The contract's patch weight is no weight.
         """
         canvas = self._new_canvas(contract)
-        message = ""
-        if self._canvas is not None and self._canvas.patches:
+        live, message = self._live, ""
+        if live is None:
+            live = RunCanvas(0, "", contract, canvas)
+        else:
             try:
-                canvas.merge(self._canvas)
+                live.adopt(contract, canvas)
             except GeometryError as error:
                 message = f"the canvas begins anew: {error.what}"
+                live = RunCanvas(live.run, live.scan, contract, canvas)
         with self._lock:
-            self._contract, self._canvas = contract, canvas
+            self._contract, self._engine, self._live = contract, engine, live
         return message
 
-    def begin(self, scan: str) -> None:
-        """Begin an empty canvas for a new scan."""
+    def begin(self, run: int, scan: str) -> None:
+        """Frames of `run` are about to be laid down: a run newer than the live one gets the live canvas, empty."""
         with self._lock:
-            self._begin(scan)
+            live = self._live
+            if live is not None and run <= live.run:
+                return
+            if self._contract is None:
+                self._live = None
+                return
+            if live is not None and live.run:
+                self._finished[live.run] = live
+            self._renew(run, scan)
 
-    def add(self, patches: Patches, now: float) -> Laid:
-        """Lay a batch down. `now` ends its frames' latency."""
-        canvas = self._canvas
-        assert canvas is not None, "adopt a model first"
-        laid = _lay(canvas, patches)
+    def add(self, patches: Patches, run: int, dose_scale: float = 1.0) -> Laid:
+        """Lay a batch of one run down."""
+        contract, live = self._contract, self._live
+        assert contract is not None, "adopt a model first"
+        assert live is not None
+        target = live if run >= live.run else self._finished.get(run)
+        if target is None:
+            why = f"the canvas of scan {patches.placed[0].frame.scan} is gone"
+            return Laid(refused=[(DropCause.LATE, why)] * len(patches.placed))
+        if target.contract is not contract:
+            try:
+                target.adopt(contract, self._new_canvas(contract))
+            except GeometryError as error:
+                why = f"the canvas of scan {target.scan} is of another model: {error.what}"
+                return Laid(refused=[(DropCause.LATE, why)] * len(patches.placed))
+        laid = _lay(target.canvas, patches)
         if laid.stitched:
             last = laid.stitched[-1]
             phase = patches.phase[patches.placed.index(last)].copy()
-            with self._lock:
-                self._last = LatestPatch(phase, last.frame.scan, last.frame.id, last.x_m, last.y_m)
-                self._latency.record([now - placed.frame.time for placed in laid.stitched])
+            frame = last.frame
+            latest = LatestPatch(phase, frame.scan, frame.id, last.x_m, last.y_m, frame.counts, contract)
+            target.note(latest, self._engine, dose_scale, len(laid.stitched))
         return laid
 
     def reset(self) -> None:
-        """Begin an empty canvas for the same scan."""
+        """Begin an empty live canvas for the same run."""
         with self._lock:
-            self._begin(self._scan)
+            if self._live is not None:
+                self._renew(self._live.run, self._live.scan)
 
-    def stitched(self, dose_scale: float) -> Stitched | None:
-        """The canvas as an image; None before there is a model."""
+    def canvas(self, run: int | None = None) -> RunCanvas | None:
+        """The live canvas, or that of a run; None where there is none. Whoever holds it keeps its memory."""
         with self._lock:
-            canvas, contract, scan, last = self._canvas, self._contract, self._scan, self._last
-        if canvas is None or contract is None:
-            return None
-        frames = canvas.patches
-        return Stitched(canvas.image(), scan, frames, last.frame_id if last else -1, contract.name, dose_scale)
+            live = self._live
+            return live if run is None or (live is not None and live.run == run) else self._finished.get(run)
 
-    def _begin(self, scan: str) -> None:
-        self._scan, self._last = scan, None
-        self._latency.clear()
-        if self._contract is not None:
-            self._canvas = self._new_canvas(self._contract)
+    def sizes(self) -> dict[int, int]:
+        """Bytes of the finished canvases, by run."""
+        with self._lock:
+            return {run: canvas.canvas.nbytes for run, canvas in self._finished.items()}
+
+    def retain(self, runs: Collection[int]) -> None:
+        """Forget the finished canvases of other runs."""
+        with self._lock:
+            for run in [run for run in self._finished if run not in runs]:
+                del self._finished[run]
+
+    def _renew(self, run: int, scan: str) -> None:
+        assert self._contract is not None
+        self._live = RunCanvas(run, scan, self._contract, self._new_canvas(self._contract))
 
     def _new_canvas(self, contract: ModelContract) -> Canvas:
         packed = contract.patch_weight

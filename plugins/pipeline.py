@@ -13,40 +13,28 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Literal
 
-from pydantic import Field
-
-from ptychostream.config import Settings
 from ptychostream.contract import ModelContract
 from ptychostream.errors import FrameError
 from ptychostream.frames import DropCause, Frame, PlacedFrame
-from ptychostream.plugins.batcher import Batcher
+from ptychostream.plugins.batcher import Batcher, frames_at_once
 from ptychostream.plugins.frame_flow import FrameFlow
-from ptychostream.plugins.inference import Inference
+from ptychostream.plugins.inference import Inference, describe
 from ptychostream.plugins.latency import RateMeter
-from ptychostream.plugins.mosaic import Mosaic
+from ptychostream.plugins.mosaic import Mosaic, RunCanvas
+from ptychostream.plugins.pipeline_settings import PipelineSettings
+from ptychostream.plugins.scan_boundary import BoundarySettings
+from ptychostream.plugins.scan_ends import ScanEnds
 from ptychostream.plugins.snapshot import Snapshot, Stitched
+from ptychostream.plugins.stage_times import BatchTimes, StageTimes
 from ptychostream.plugins.swap import EngineFactory, Swap, SwapQueue, close_engine
 from ptychostream.positions import PositionSource
 
+__all__ = ["Pipeline", "PipelineSettings"]
+
 _log = logging.getLogger(__name__)
 
-
-class PipelineSettings(Settings):
-    """Configuration of the pipeline."""
-
-    batch: int = Field(8, ge=1, le=1024)
-    """Frames in a full batch; the engine's own batch bounds it."""
-    max_latency_s: float = Field(0.05, ge=0)
-    """How long a frame may wait for its batch to fill."""
-    queue_size: int = Field(2000, ge=1)
-    """Placed frames that may wait for the engine."""
-    when_full: Literal["drop_newest", "drop_oldest"] = "drop_newest"
-    """Which frame gives way when they are more."""
-    join_size: int = Field(4000, ge=1)
-    """Frames that may wait for their position."""
-    max_canvas_pixels: int = Field(64_000_000, ge=1)
+_FULL_SHOWS_S = 1.0
 
 
 class Pipeline:
@@ -58,9 +46,13 @@ class Pipeline:
         See `PipelineSettings`.
     positions
         Where positions come from; every call to it is made under the pipeline's lock.
+    scans
+        What tells scans apart, and how many finished canvases are kept.
     """
 
-    def __init__(self, settings: PipelineSettings, positions: PositionSource) -> None:
+    def __init__(
+        self, settings: PipelineSettings, positions: PositionSource, scans: BoundarySettings | None = None
+    ) -> None:
         self.dose_scale = 1.0
         """Factor by which the model is told that its counts were scaled."""
         self._wake = threading.Condition(threading.Lock())
@@ -68,14 +60,20 @@ class Pipeline:
         self._swaps = SwapQueue(self._notify)
         self._mosaic = Mosaic(settings.max_canvas_pixels)
         self._inference: Inference | None = None  # set by the inference thread alone
+        self._failures = 0  # of batches, in a row; the inference thread's
         # The rest is guarded by the lock of `_wake`.
         self._settings = settings
         self._stopping = False
-        drop_oldest = settings.when_full == "drop_oldest"
-        batcher = Batcher(settings.batch, settings.max_latency_s, settings.queue_size, drop_oldest)
-        self._flow = FrameFlow(positions, settings.join_size, batcher)
-        self._drains: list[tuple[int, Future[int]]] = []  # the batcher's `left` at which each is done
+        self._first_engine_comes = False
+        batcher = Batcher(settings.batch, settings.max_latency_s, settings.queue_size)
+        self._flow = FrameFlow(positions, settings.join_size, batcher, scans)
+        self._apply_settings()
+        self.ends = ScanEnds(self._flow, self._mosaic)
+        """Tells when a scan is through."""
+        self.times = StageTimes()
+        """Where the time of the running scan's frames goes."""
         self._received_rate, self._stitched_rate = RateMeter(), RateMeter()
+        self._taken = 0.0  # when the inference thread last looked for a batch
         self._execution_s = 0.0
         self._batches = 0
         self._mean_counts = float("nan")
@@ -105,6 +103,7 @@ class Pipeline:
 
     def submit(self, frame: Frame) -> None:
         """Take one frame; its `id` is the detector's raw uniqueId and is unwrapped here."""
+        frame.received = frame.received or time.time()
         with self._flowing():
             self._flow.submit(frame, time.monotonic())
 
@@ -126,13 +125,19 @@ class Pipeline:
         with self._flowing():
             self._flow.set_positions(positions, time.monotonic())
 
-    def start_scan(self, scan: str) -> None:
+    def start_scan(self, scan: str, anew: bool = False) -> None:
         """A scan begins, with a canvas of its own; the running one ends. Nothing happens where it runs already.
 
         Needed only where frames do not name their scan, or where a name comes twice.
+
+        Parameters
+        ----------
+        anew
+            Begin even where a scan of that name goes on: it was aborted and restarted.
         """
         with self._flowing():
-            self._flow.start_scan(scan, time.monotonic())
+            self._flow.start_scan(scan, time.monotonic(), anew)
+            self.ends.name_canvas()
 
     def end_scan(self, scan: str) -> Future[int]:
         """A scan is over: infer what waits at once, drop what has no position.
@@ -145,43 +150,59 @@ class Pipeline:
         Future
             The number of patches on the canvas, when the scan's last frame is stitched or dropped.
         """
-        done: Future[int] = Future()
-        done.set_running_or_notify_cancel()
         with self._flowing():
             self._flow.end_scan(scan, time.monotonic())
-            self._drains.append((self._flow.batcher.entered, done))
-            drained = self._drained()
-        self._resolve(drained)
-        return done
+            return self.ends.wait_for(scan)
+
+    def tick(self) -> str | None:
+        """Time has passed: the id of the scan that a pause in the stream has ended, if it has."""
+        with self._flowing():
+            return self._flow.scan if self._flow.tick(time.monotonic()) else None
+
+    def keep_canvases(self, number: int) -> None:
+        """Keep so many finished canvases from now on."""
+        with self._wake:
+            self._flow.runs.keep = number
+            self.ends.trim()
 
     def reset(self) -> None:
         """Empty the canvas; the batch in flight may still go to the old one."""
         self._mosaic.reset()
+        self.times.reset()
 
     def reset_counters(self) -> None:
         """Count from zero; what is under way counts as received."""
         with self._wake:
             self._flow.restart_counters()
             self._message = ""
+        self.times.restart_counters()
 
-    def configure(
-        self, *, batch: int | None = None, max_latency_s: float | None = None, queue_size: int | None = None
-    ) -> PipelineSettings:
-        """Change what is given, while it runs; returns the settings in force.
+    def configure(self, **changes: object) -> PipelineSettings:
+        """Change settings by name (`batch`, `max_latency_s`, `queue_size`, `when_full`, `decimation` …) while it runs.
+
+        Returns
+        -------
+        PipelineSettings
+            Those in force.
 
         Raises
         ------
         pydantic.ValidationError
             A value is out of range; nothing is changed.
         """
-        given = {"batch": batch, "max_latency_s": max_latency_s, "queue_size": queue_size}
-        changes = {key: value for key, value in given.items() if value is not None}
         with self._flowing():
-            self._settings = PipelineSettings.model_validate({**self._settings.model_dump(), **changes})
-            self._flow.batcher.max_latency_s = self._settings.max_latency_s
-            self._flow.batcher.capacity = self._settings.queue_size
-            self._flow.batcher.batch = self._batch_size()
+            values = self._settings.model_dump()
+            for name, value in changes.items():
+                values[name] = {**values[name], **value} if isinstance(value, dict) else value
+            self._settings = PipelineSettings.model_validate(values)
+            self._apply_settings()
             return self._settings
+
+    def expect_engine(self, comes: bool) -> None:
+        """Whether the first engine is on its way: frames then wait for it in the queue, and are not dropped."""
+        with self._wake:
+            self._first_engine_comes = comes
+            self._wake.notify()
 
     def swap_engine(self, factory: EngineFactory, contract: ModelContract, thread_bound: bool = False) -> Future[str]:
         """Build an engine, try it, then change to it between two batches; the canvas goes on.
@@ -208,7 +229,9 @@ class Pipeline:
 
     def snapshot(self) -> Snapshot:
         """Every figure at one moment."""
-        latency_ms, latest, scan_stitched = self._mosaic.latency_ms(), self._mosaic.latest, self._mosaic.patches
+        latest, scan_stitched = self._mosaic.latest, self._mosaic.patches
+        latency_ms = self.times.stitched_ms()
+        kept_bytes = sum(self._mosaic.sizes().values())
         with self._wake:
             flow, ledger, inference = self._flow, self._flow.ledger, self._inference
             now = time.monotonic()
@@ -227,6 +250,10 @@ class Pipeline:
                 scan=flow.scan or "",
                 scan_active=flow.scan_active,
                 scan_stitched=scan_stitched,
+                runs=flow.runs.figures(),
+                late_taken=flow.late_taken,
+                keep=flow.runs.keep,
+                kept_bytes=kept_bytes,
                 received_hz=self._received_rate.update(ledger.received, now),
                 stitched_hz=self._stitched_rate.update(ledger.stitched, now),
                 latency_ms=latency_ms,
@@ -238,11 +265,21 @@ class Pipeline:
                 dose_scale=self.dose_scale,
                 patch=latest,
                 message=self._message,
+                queue_full=now - flow.batcher.full_at < _FULL_SHOWS_S,
+                when_full=self._settings.when_full,
+                decimation=flow.decimator.settings.mode,
+                decimation_factor=flow.decimator.factor,
+                busy_s=now - self._taken if flow.in_flight else 0.0,
             )
 
-    def stitched(self) -> Stitched | None:
-        """The canvas as an image; None before there is a model."""
-        return self._mosaic.stitched(self.dose_scale)
+    def stitched(self, run: int | None = None) -> Stitched | None:
+        """The live canvas, or a kept run's, as an image; None where there is none."""
+        canvas = self._mosaic.canvas(run)
+        return canvas.stitched() if canvas is not None else None
+
+    def canvas(self, run: int | None = None) -> RunCanvas | None:
+        """The live canvas, or a kept run's; whoever holds it keeps its memory."""
+        return self._mosaic.canvas(run)
 
     # Under the lock
 
@@ -254,38 +291,40 @@ class Pipeline:
             yield
             if self._flow.batcher.ready or was_idle or self._stopping:
                 self._wake.notify()
+            through = self.ends.through()
+        for tell in through:
+            tell()
 
     def _notify(self) -> None:
         with self._wake:
             self._wake.notify()
 
-    def _batch_size(self) -> int:
-        inference = self._inference
-        return min(self._settings.batch, inference.engine.batch) if inference else self._settings.batch
-
-    def _drained(self) -> list[Future[int]]:
-        """The drains whose last frame is through; to be resolved without the lock."""
-        if self._flow.in_flight:
-            return []
-        left = self._flow.batcher.left
-        through = [done for target, done in self._drains if target <= left]
-        self._drains = [drain for drain in self._drains if drain[0] > left]
-        return through
+    def _apply_settings(self) -> None:
+        batcher, settings = self._flow.batcher, self._settings
+        batcher.max_latency_s, batcher.capacity = settings.max_latency_s, settings.queue_size
+        batcher.drop_oldest = settings.when_full == "drop_oldest"
+        self._flow.decimator.settings = settings.decimation
+        self._flow.position_wait_s = settings.position_wait_s
+        most = self._inference.engine.batch if self._inference else settings.batch
+        batcher.batch = min(settings.batch, most)
+        batcher.at_once = min(frames_at_once(batcher.batch, settings.backlog_batches), most)
 
     # In the inference thread
 
     def _run(self) -> None:
         while True:
             with self._wake:
-                anew = False
                 while not self._swaps:  # a swap comes first: a queue that never empties must not keep it out
-                    anew = self._flow.take(time.monotonic())
+                    waits = self._first_engine_comes and self._inference is None and not self._stopping
+                    if not waits:
+                        self._taken = time.monotonic()
+                        self._flow.take(self._taken)
                     if self._flow.in_flight or self._stopping:
                         break
-                    self._wake.wait(self._flow.batcher.due(time.monotonic()))
+                    self._wake.wait(None if waits else self._flow.batcher.due(time.monotonic()))
                 batch = self._flow.in_flight
             if batch:
-                self._infer(batch, anew)
+                self._infer(batch)
             elif (swap := self._swaps.take()) is not None:
                 self._install(swap)
             else:
@@ -293,43 +332,48 @@ class Pipeline:
         if self._inference is not None:
             close_engine(self._inference.engine)
 
-    def _infer(self, batch: list[PlacedFrame], anew: bool) -> None:
-        began = time.perf_counter()
+    def _infer(self, batch: list[PlacedFrame]) -> None:
         lost: list[tuple[DropCause, str]] = []
         stitched, mean_counts = 0, float("nan")
         try:
-            if anew:
-                self._mosaic.begin(batch[0].frame.scan)
+            run = batch[0].frame.run
+            self._mosaic.begin(run, batch[0].frame.scan)
+            self.times.begin(run)
             if self._inference is None:
                 lost = [(DropCause.NO_MODEL, "frames come and no model is loaded")] * len(batch)
             else:
-                patches = self._inference.run(batch, self.dose_scale)
+                dose_scale = self.dose_scale
+                patches = self._inference.run(batch, dose_scale)
                 mean_counts = patches.mean_counts
-                laid = self._mosaic.add(patches, time.time())
+                laid = self._mosaic.add(patches, run, dose_scale)
+                times = BatchTimes(self._taken, patches.prepared, patches.inferred, time.monotonic())
+                self.times.note(laid.stitched, times)
                 lost = patches.misfits + laid.refused
                 stitched = len(laid.stitched)
+                self._failures = 0
         except Exception as error:  # noqa: BLE001 - an engine is foreign code; what it raises costs its batch alone
-            _log.exception("batch of %d frames failed", len(batch))
+            self._failures += 1
+            if self._failures.bit_count() == 1:  # the 1st, 2nd, 4th … in a row: a log must not fill the disk
+                _log.exception("batch of %d frames failed, the %d. in a row", len(batch), self._failures)
             lost = [(DropCause.ENGINE, f"the engine failed: {error}")] * len(batch)
         with self._wake:
             self._flow.land(stitched, [cause for cause, _ in lost])
             if lost:
                 self._message = lost[-1][1]
             self._batches += 1
-            self._execution_s = time.perf_counter() - began
+            self._execution_s = time.monotonic() - self._taken
+            self._flow.decimator.note(len(batch), self._execution_s)
             self._mean_counts = mean_counts
-            drained = self._drained()
-        self._resolve(drained)
-
-    def _resolve(self, drained: list[Future[int]]) -> None:
-        for done in drained:
-            done.set_result(self._mosaic.patches)
+            through = self.ends.through()
+            self.ends.trim()
+        for tell in through:
+            tell()
 
     def _install(self, swap: Swap) -> None:
         inference: Inference | None = None
         try:
             inference = swap.prepare()
-            message = self._mosaic.adopt(inference.contract)
+            message = self._mosaic.adopt(inference.contract, describe(inference.engine))
         except Exception as error:  # noqa: BLE001 - whoever asked is told, and the running engine goes on
             if inference is not None:
                 close_engine(inference.engine)
@@ -338,7 +382,7 @@ class Pipeline:
         old = self._inference
         with self._wake:
             self._inference = inference
-            self._flow.batcher.batch = self._batch_size()
+            self._apply_settings()
             self._message = message
         if old is not None:
             close_engine(old.engine)

@@ -8,19 +8,72 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.contract import ModelContract
 from ptychostream.frames import DropCause
 from ptychostream.phase_image import PhaseImage
 
 
 @dataclass(frozen=True)
 class LatestPatch:
-    """The last inference: `phase` [h, w] rad of frame `frame_id`, at (x_m, y_m)."""
+    """The last inference: `phase` [h, w] rad of frame `frame_id`, at (x_m, y_m).
+
+    Attributes
+    ----------
+    counts, contract
+        The raw frame and the model it was inferred from and by; None where they are in another process.
+    """
 
     phase: NDArray[np.float32]
     scan: str
     frame_id: int
     x_m: float
     y_m: float
+    counts: NDArray[np.integer] | None = None
+    contract: ModelContract | None = None
+
+
+@dataclass(frozen=True)
+class RunFigures:
+    """The accounting of one run of a scan: received = stitched + pending + Σ dropped.
+
+    Attributes
+    ----------
+    number
+        Counts the runs; a scan that comes twice under one id is two.
+    scan, active
+        Scan id, and whether the run goes on.
+    dropped
+        By cause; causes without a frame are left out.
+    missed
+        Gaps in its frame ids: frames that were lost before they came here.
+    began, ended
+        On the monotonic clock, s; `ended` is None while it goes on.
+    first_time, last_time
+        Acquisition times of its frames, s since the POSIX epoch; None before any.
+    """
+
+    number: int
+    scan: str
+    active: bool
+    received: int
+    stitched: int
+    pending: int
+    dropped: Mapping[DropCause, int]
+    missed: int
+    began: float
+    ended: float | None
+    first_time: float | None
+    last_time: float | None
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A model and engine that added to a canvas: the model's contract, the engine in words, the dose scales used."""
+
+    contract: ModelContract
+    engine: str
+    dose_scales: tuple[float, float]
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -35,6 +88,10 @@ class Stitched:
         Of the last batch; -1 before any.
     model
         The contract's name, of the last model that added to the canvas.
+    run
+        Number of the scan's run; 0 before any.
+    makers
+        Every model and engine that added to it, in order.
     """
 
     image: PhaseImage
@@ -43,6 +100,8 @@ class Stitched:
     last_frame_id: int
     model: str
     dose_scale: float
+    run: int = 0
+    makers: tuple[Maker, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +117,13 @@ class Snapshot:
     waiting_position, queue_used, in_flight
         Where the pending frames are.
     scan, scan_active, scan_stitched
-        The scan of the last frame, whether it goes on, and the frames on the canvas.
+        The current scan, whether it goes on, and the frames on its canvas.
+    runs
+        The current run first, then the finished ones that are kept, newest first.
+    late_taken
+        Frames taken for the canvas of a finished scan.
+    keep, kept_bytes
+        Finished runs that are kept at most, and the memory of the finished canvases.
     received_hz, stitched_hz
         Rates over the last two seconds.
     latency_ms
@@ -73,6 +138,12 @@ class Snapshot:
         Counts of a frame of the last batch after preprocessing, summed over the frame; NaN before any.
     message
         The last thing that went wrong; empty after an engine came in or the counters were reset.
+    queue_full, when_full
+        Whether the queue was full within the last second, and which frame gives way then.
+    decimation, decimation_factor
+        Mode, and of how many patterns one is inferred now.
+    busy_s
+        How long the batch in flight has been; 0 while there is none.
     """
 
     received: int
@@ -89,6 +160,10 @@ class Snapshot:
     scan: str
     scan_active: bool
     scan_stitched: int
+    runs: tuple[RunFigures, ...]
+    late_taken: int
+    keep: int
+    kept_bytes: int
     received_hz: float
     stitched_hz: float
     latency_ms: tuple[float, float, float]
@@ -100,3 +175,8 @@ class Snapshot:
     dose_scale: float
     patch: LatestPatch | None
     message: str
+    queue_full: bool = False
+    when_full: str = "drop_newest"
+    decimation: str = "Off"
+    decimation_factor: int = 1
+    busy_s: float = 0.0

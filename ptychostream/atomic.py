@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from ptychostream.errors import ScanFileError
@@ -32,6 +35,83 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         publish(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@dataclass
+class NewFile:
+    """A file that is being written: into `temporary`, and when it is done it is `path`."""
+
+    temporary: Path
+    path: Path
+
+
+@contextmanager
+def atomic_new_file(path: str | os.PathLike[str]) -> Iterator[NewFile]:
+    """As `atomic_path`, but no file is ever replaced: where `path` exists, `<stem>_2`, `<stem>_3` … are tried.
+
+    The name is taken when the block ends, in one step, so that two writers never get the same one.
+
+    Raises
+    ------
+    OSError
+        As the file system gives it.
+    """
+    wanted = Path(path)
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    file = NewFile(temporary_beside(wanted), wanted)
+    try:
+        yield file
+        _fsync(file.temporary)
+        for number in count(2):
+            try:
+                _name_new(file.temporary, file.path)
+                break
+            except FileExistsError:
+                file.path = wanted.with_name(f"{wanted.stem}_{number}{wanted.suffix}")
+    finally:
+        file.temporary.unlink(missing_ok=True)
+    if os.name == "posix":
+        _fsync(wanted.parent)
+
+
+def _name_new(temporary: Path, final: Path) -> None:
+    """Give the file a name that nobody has. Raises FileExistsError."""
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: the name is taken by an empty file first
+        os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        temporary.replace(final)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """As `atomic_path`, for a folder: an empty one beside `path` that becomes `path` with the files in it.
+
+    Raises
+    ------
+    FileExistsError
+        `path` is there already: it stays as it is.
+    OSError
+        As the file system gives it.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(final)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            _fsync(file)
+        try:
+            publish(temporary, final)
+        except OSError as error:
+            if final.exists():
+                raise FileExistsError(error.errno, "it exists already", str(final)) from error
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:

@@ -6,6 +6,9 @@ lengths found in its input.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import repeat
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +28,11 @@ def default_block(itemsize: int) -> int:
     return max(block, _SMALLEST_BLOCK)
 
 
-def block_lengths(elements: int, block: int) -> list[int]:
+def block_lengths(elements: int, block: int) -> Iterator[int]:
     """Elements in each shuffled block of an array; the sum leaves out `elements % 8` at the end."""
-    lengths = [block] * (elements // block)
-    last = elements % block // MULTIPLE * MULTIPLE
-    return [*lengths, last] if last else lengths
+    yield from repeat(block, elements // block)  # no list: a header may ask for millions of blocks
+    if last := elements % block // MULTIPLE * MULTIPLE:
+        yield last
 
 
 def shuffle(block: NDArray[np.uint8], itemsize: int) -> NDArray[np.uint8]:

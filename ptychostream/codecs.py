@@ -41,6 +41,8 @@ _LENGTH = struct.Struct(">I")
 _BLOSC_HEADER = struct.Struct("<4B3I")  # versions, flags, type size; bytes, block bytes, compressed bytes
 _BLOSC_VERSIONS = (1, 2)
 _LZ4HDF5_BLOCK = 1 << 30
+_LZ4_RATIO = 255
+"""What LZ4 shrinks at most: one byte of a length stands for up to 255."""
 _JPEG_QUALITY = 95
 
 Bytes = bytes | bytearray | memoryview
@@ -110,7 +112,14 @@ def _as_array(codec: str, data: Bytes, shape: tuple[int, ...], dtype: np.dtype[A
     return np.frombuffer(data, dtype).reshape(shape)
 
 
+def _check_ratio(codec: str, stored: int, size: int) -> None:
+    """A payload that cannot hold what it announces is refused before that is allocated."""
+    if size > _LZ4_RATIO * stored:
+        _refuse(codec, f"{stored} bytes cannot hold {size}")
+
+
 def _lz4_block(codec: str, block: memoryview, size: int) -> bytes:
+    _check_ratio(codec, len(block), size)
     try:
         data: bytes = lz4.block.decompress(block, uncompressed_size=size)
     except lz4.block.LZ4BlockError as error:
@@ -144,7 +153,8 @@ def _nothing_left(codec: str, size: int) -> None:
 
 
 def _decode_bslz4(payload: memoryview, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    at, block = _bslz4_header(payload, math.prod(shape), dtype.itemsize)
+    at, block = bslz4_header(payload, math.prod(shape), dtype.itemsize)
+    _check_ratio("bslz4", len(payload), _size(shape, dtype))
     out = np.empty(_size(shape, dtype), np.uint8)
     done = 0
     for elements in bitshuffle.block_lengths(math.prod(shape), block):
@@ -161,7 +171,7 @@ def _decode_bslz4(payload: memoryview, shape: tuple[int, ...], dtype: np.dtype[A
     return out.view(dtype).reshape(shape)
 
 
-def _bslz4_header(payload: memoryview, elements: int, itemsize: int) -> tuple[int, int]:
+def bslz4_header(payload: memoryview, elements: int, itemsize: int) -> tuple[int, int]:
     """Where the blocks begin, and the elements in each.
 
     Without the HDF5 header the payload begins with a block's length, which is never zero; with it,

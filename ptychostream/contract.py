@@ -7,6 +7,7 @@ It travels in the ONNX file's `metadata_props` under `CONTRACT_KEY`, or beside a
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ptychostream.errors import ModelError
 
 CONTRACT_KEY = "ptychostream.contract"
-CONTRACT_VERSION = 1
+CONTRACT_VERSION: Literal[2] = 2
+"""What is written; version 1, which has no probe, is read too."""
+
+# A type's name is looked up here, never given to numpy to parse: contracts come from outside.
+_DTYPES = {name: kind for kind in map(np.dtype, "?bBhHiIqQefdFD") for name in (kind.str, kind.name)}
 
 
 class PackedArray(BaseModel):
@@ -34,11 +39,13 @@ class PackedArray(BaseModel):
         return cls(dtype=little.dtype.str, shape=little.shape, data=base64.b64encode(little.tobytes()).decode())
 
     def unpack(self) -> NDArray[Any]:
-        """The array; raises ModelError when bytes, dtype and shape disagree."""
+        """The array; raises ModelError when bytes, dtype and shape disagree, or the dtype is foreign."""
         try:
-            flat = np.frombuffer(base64.b64decode(self.data, validate=True), dtype=np.dtype(self.dtype))
+            if self.dtype not in _DTYPES or min(self.shape, default=0) < 0:
+                raise ValueError(f"type {self.dtype!r}, shape {self.shape}")
+            flat = np.frombuffer(base64.b64decode(self.data, validate=True), dtype=_DTYPES[self.dtype])
             return flat.reshape(self.shape).copy()
-        except (ValueError, TypeError) as error:
+        except (ValueError, OverflowError) as error:
             raise ModelError(
                 f"packed array does not decode: {error}",
                 where="model contract",
@@ -63,7 +70,7 @@ class Preprocessing(BaseModel):
     fftshift: bool = False
     saturated_is_bad: bool = True
     """A pixel at its dtype's maximum is dead or saturated (DECTRIS and others): zero it."""
-    hot_threshold: int | None = None
+    hot_threshold: int | None = Field(default=None, ge=0)
     """Counts above this are a hot pixel: zero it."""
     bad_pixels: PackedArray | None = None
     """[H, W] bool mask of the raw frame, True = bad."""
@@ -87,24 +94,24 @@ class Training(BaseModel):
 class GoldenPair(BaseModel):
     """A few inputs and the outputs they must give, within `tolerance` rad rms."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     counts: PackedArray
-    dose_scale: float = 1.0
+    dose_scale: float = Field(1.0, gt=0)
     phase: PackedArray
     tolerance: float = Field(0.05, gt=0)
 
 
 class ModelContract(BaseModel):
-    """The contract, version 1. Units: eV, metres, radians.
+    """The contract. Units: eV, metres, radians.
 
     `input_shape` (H, W) and `output_shape` (h, w) are those of the graph, per frame. One output pixel is
     `object_pixel_m` and the patch's pixel [h//2, w//2] lies at the probe's position.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = CONTRACT_VERSION
     name: str
     network: str = ""
     input_shape: tuple[int, int]
@@ -116,8 +123,11 @@ class ModelContract(BaseModel):
     preprocessing: Preprocessing = Preprocessing()
     patch_weight: PackedArray | None = None
     """[h, w] float32 ≥ 0, the probe's footprint; None weights evenly."""
+    probe: PackedArray | None = None
+    """[modes, N, M] complex64 on pixels of `object_pixel_m`, its pixel [N//2, M//2] at the probe's position: makes
+    `ptychostream.consistency` possible. [N, M] is that of the frame, raw or after crop and bin."""
     parameters: int = 0
-    mean_counts: float | None = None
+    mean_counts: float | None = Field(default=None, ge=0)
     """Mean counts of a training frame, summed over the frame: the dose the model was trained at."""
     training: Training = Training()
     golden: GoldenPair | None = None
@@ -131,6 +141,13 @@ class ModelContract(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
+            newer = _version_beyond(text)
+            if newer is not None:
+                raise ModelError(
+                    f"contract version {newer}, this program reads {CONTRACT_VERSION} and older",
+                    where=where,
+                    remedy="update ptychostream here, or export the model with the version that runs here",
+                ) from error
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "contract"
             raise ModelError(
@@ -138,3 +155,12 @@ class ModelContract(BaseModel):
                 where=where,
                 remedy="export the model again with this version of ptychostream, or correct its sidecar",
             ) from error
+
+
+def _version_beyond(text: str | bytes) -> int | None:
+    """The version of a contract that is newer than ours, which explains whatever else is wrong with it."""
+    try:
+        version = json.loads(text)["version"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, int) and version > CONTRACT_VERSION else None

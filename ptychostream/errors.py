@@ -104,6 +104,10 @@ class ReconstructionError(PtychostreamError):
     """A reconstruction cannot be run or diverged."""
 
 
+class DivergedError(ReconstructionError):
+    """The iterations of a reconstruction went astray."""
+
+
 class TrainingError(PtychostreamError):
     """A network cannot be trained on what was given."""
 

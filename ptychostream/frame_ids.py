@@ -125,11 +125,11 @@ class FrameIds:
 
     def _advance(self, high: int) -> None:
         """Raise the highest id, and forget the times that fall out of the window."""
-        forget = self._high - WINDOW + 1
-        if high - self._high >= WINDOW:
-            self._times.clear()
+        oldest = high - WINDOW + 1
+        if high - self._high >= len(self._times):  # few are remembered: a jump must not cost as many steps as ids
+            self._times = {number: time for number, time in self._times.items() if number >= oldest}
         else:
-            for old in range(forget, high - WINDOW + 1):
+            for old in range(self._high - WINDOW + 1, oldest):
                 self._times.pop(old, None)
         self._high = high
 

@@ -26,6 +26,7 @@ class DropCause(Enum):
     QUEUE_FULL = "QueueFull"
     NO_MODEL = "NoModel"
     ENGINE = "Engine"
+    DECIMATED = "Decimated"
 
 
 @dataclass(slots=True)
@@ -46,6 +47,10 @@ class Frame:
         NTNDArray attributes by name, scalars and strings.
     received
         When the frame reached this process, seconds since the POSIX epoch.
+    run
+        Which run of the scan it belongs to, given by the pipeline: a scan may come twice under one id.
+    entered
+        When the pipeline took it, by the monotonic clock, seconds; set there.
     """
 
     scan: str
@@ -54,12 +59,18 @@ class Frame:
     counts: NDArray[np.integer]
     attributes: Mapping[str, float | int | str] = field(default_factory=dict)
     received: float = 0.0
+    run: int = 0
+    entered: float = 0.0
 
 
 @dataclass(slots=True)
 class PlacedFrame:
-    """A frame whose position is known: `x_m`, `y_m` of the probe's centre, metres, in canvas axes."""
+    """A frame whose position is known: `x_m`, `y_m` of the probe's centre, metres, in canvas axes.
+
+    `queued` is when it came to wait for its batch, by the monotonic clock, seconds; set there.
+    """
 
     frame: Frame
     x_m: float
     y_m: float
+    queued: float = 0.0

@@ -7,7 +7,8 @@ Every frame that is added comes out exactly once, placed or dropped: in = placed
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ptychostream.frames import DropCause, Frame, PlacedFrame
@@ -49,16 +50,21 @@ class Join:
         self.capacity = capacity
         self._arrivals = 0
         self._waiting: OrderedDict[int, Frame] = OrderedDict()  # by order of arrival
-        # (id, arrival) of those that the source cannot know yet, lowest id first; may name frames that have left.
-        self._unknown: list[tuple[int, int]] = []
+        # (key, arrival) of those that the source cannot know yet, lowest key first; may name frames that have left.
+        self._unknown: list[tuple[float, int]] = []
         self._asked: list[int] = []  # arrivals below known_below that were asked for in vain
         self._seen_version = source.version
+        self._of_run: Counter[int] = Counter()  # waiting, by run
         self._ended: OrderedDict[str, None] = OrderedDict()
 
     @property
     def waiting(self) -> int:
         """Number of frames that wait for a position."""
         return len(self._waiting)
+
+    def waiting_of(self, run: int) -> int:
+        """Number of frames of that run that wait for a position."""
+        return self._of_run[run]
 
     def add(self, frame: Frame) -> Joined:
         """Take a frame. Returns what leaves because of it: itself, placed or dropped, or the one it pushes out."""
@@ -72,13 +78,14 @@ class Join:
             return Joined([PlacedFrame(frame, *place)], [])
         out = Joined()
         if len(self._waiting) >= self.capacity:
-            _, oldest = self._waiting.popitem(last=False)
-            out.dropped.append((oldest, DropCause.NO_POSITION))
+            out.dropped.append((self._take_out(next(iter(self._waiting))), DropCause.NO_POSITION))
         self._waiting[self._arrivals] = frame
-        if frame.id < self.source.known_below:
+        self._of_run[frame.run] += 1
+        key = self.source.key(frame)
+        if key < self.source.known_below:
             self._asked.append(self._arrivals)
         else:
-            heapq.heappush(self._unknown, (frame.id, self._arrivals))
+            heapq.heappush(self._unknown, (key, self._arrivals))
         self._arrivals += 1
         self._forget_the_gone()
         return out
@@ -104,17 +111,28 @@ class Join:
 
     def end_scan(self, scan: str) -> Joined:
         """No more frames or positions will come for `scan`: place what can be placed, drop the rest."""
-        out = Joined()
-        for arrival, frame in [item for item in self._waiting.items() if item[1].scan == scan]:
-            if not self._settle(arrival, frame, out):
-                del self._waiting[arrival]
-                out.dropped.append((frame, DropCause.NO_POSITION))
+        out = self.give_up(lambda frame: frame.scan == scan)
         if scan:
             self._ended[scan] = None
             self._ended.move_to_end(scan)
             if len(self._ended) > _ENDED_SCANS:
                 self._ended.popitem(last=False)
         return out
+
+    def give_up(self, which: Callable[[Frame], bool]) -> Joined:
+        """No more positions will come for these of the waiting frames: place what can be placed, drop the rest."""
+        out = Joined()
+        for arrival, frame in [item for item in self._waiting.items() if which(item[1])]:
+            if not self._settle(arrival, frame, out):
+                out.dropped.append((self._take_out(arrival), DropCause.NO_POSITION))
+        return out
+
+    def _take_out(self, arrival: int) -> Frame:
+        frame = self._waiting.pop(arrival)
+        self._of_run[frame.run] -= 1
+        if not self._of_run[frame.run]:
+            del self._of_run[frame.run]
+        return frame
 
     def _settle(self, arrival: int, frame: Frame, out: Joined) -> bool:
         """Ask for a waiting frame; True when it has left."""
@@ -126,7 +144,7 @@ class Join:
             if place is None:
                 return False
             out.placed.append(PlacedFrame(frame, *place))
-        del self._waiting[arrival]
+        self._take_out(arrival)
         return True
 
     def _forget_the_gone(self) -> None:

@@ -21,6 +21,10 @@ from ptychostream.errors import ModelError
 MAX_BYTES = 256 * 1024 * 1024
 OPSETS = range(11, 22)
 """Resize as PtychoNN uses it came with opset 11; 21 is the newest that every engine reads."""
+MAX_FRAME_PIXELS = 1 << 26
+"""Of a raw frame, an input and a patch: more is a mistake, and would be allocated for."""
+MAX_PROBE_PIXELS = 1 << 22
+"""Of all modes of a contract's probe together, 32 MiB."""
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 
 Infer = Callable[[NDArray[np.float32], float], NDArray[np.float32]]
@@ -256,18 +260,36 @@ def _check_contract(contract: ModelContract, where: str) -> None:
     if min(*contract.input_shape, *contract.output_shape) < 1:
         raise ModelError("input_shape and output_shape must be positive", where=where, remedy=remedy)
     preprocessing = contract.preprocessing
+    raw = math.prod(contract.input_shape) * preprocessing.bin**2
+    if max(raw, math.prod(contract.output_shape)) > MAX_FRAME_PIXELS:
+        what = f"frames or patches of more than {MAX_FRAME_PIXELS:,} pixels"
+        raise ModelError(what, where=where, remedy=remedy)
     if preprocessing.crop is not None:
+        row0, column0, rows, columns = preprocessing.crop
+        if min(preprocessing.crop) < 0 or (row0 + rows) * (column0 + columns) > MAX_FRAME_PIXELS:
+            raise ModelError(f"preprocessing crops to {preprocessing.crop}", where=where, remedy=remedy)
         height, width = (side // preprocessing.bin for side in preprocessing.crop[2:])
         if preprocessing.rot90 % 2:
             height, width = width, height
         if (height, width) != contract.input_shape:
             what = f"preprocessing gives {height}×{width}, input_shape says {contract.input_shape}"
             raise ModelError(what, where=where, remedy=remedy)
+    if preprocessing.bad_pixels is not None:
+        mask = preprocessing.bad_pixels.unpack()
+        if mask.ndim != 2 or not 0 < mask.size <= MAX_FRAME_PIXELS or mask.dtype.kind == "c":
+            what = f"bad_pixels of {mask.shape} {mask.dtype} is no mask of a raw frame"
+            raise ModelError(what, where=where, remedy=remedy)
     if contract.patch_weight is not None:
         weight = contract.patch_weight.unpack()
-        good = weight.shape == contract.output_shape and np.isfinite(weight).all()
+        good = weight.shape == contract.output_shape and weight.dtype.kind in "iuf" and np.isfinite(weight).all()
         if not good or weight.min() < 0 or not weight.any():
             what = "patch_weight must be finite, not negative, not all zero, of output_shape"
+            raise ModelError(what, where=where, remedy=remedy)
+    if contract.probe is not None:
+        probe = contract.probe.unpack()
+        good = probe.dtype == np.complex64 and probe.ndim == 3 and 0 < probe.size <= MAX_PROBE_PIXELS
+        if not good or not np.isfinite(probe).all() or not probe.any():
+            what = f"probe must be finite, not all zero, complex64 [modes, N, M], up to {MAX_PROBE_PIXELS:,} pixels"
             raise ModelError(what, where=where, remedy=remedy)
     if contract.golden is not None:
         _check_golden_shapes(contract, contract.golden, where)
@@ -276,7 +298,10 @@ def _check_contract(contract: ModelContract, where: str) -> None:
 def _check_golden_shapes(contract: ModelContract, golden: GoldenPair, where: str) -> None:
     counts, phase = golden.counts.unpack(), golden.phase.unpack()
     good = (
-        len(counts) == len(phase) > 0
+        counts.dtype.kind in "iuf"
+        and phase.dtype.kind == "f"
+        and counts.ndim == phase.ndim == 3
+        and len(counts) == len(phase) > 0
         and counts.shape[1:] == contract.input_shape
         and phase.shape[1:] == contract.output_shape
         and np.isfinite(counts).all()

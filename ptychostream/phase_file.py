@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from ptychostream.atomic import atomic_path, cannot_be_written
+from ptychostream.atomic import atomic_new_file, atomic_path, cannot_be_written
 from ptychostream.errors import ScanFileError
 from ptychostream.hdf5_output import hdf5_output
 from ptychostream.phase_image import PhaseImage
 
 KIND = "ptychostream phase image"
+_LONGEST_STEM = 180  # bytes; file systems take 255, and a number, a suffix and a temporary's prefix are added
 
 
 def write_phase_image(
@@ -36,6 +39,39 @@ def write_phase_image(
             _write(file, image, dict(provenance or {}))
     except OSError as error:
         raise cannot_be_written(path, error) from error
+
+
+def save_phase_image(
+    folder: str | os.PathLike[str], name: str, image: PhaseImage, provenance: Mapping[str, Any] | None = None
+) -> Path:
+    """Write `image` as `write_phase_image` does, to a file of its own named after `name`; returns its path.
+
+    No file is ever replaced: a number is added to the name where there is one already.
+
+    Raises
+    ------
+    ScanFileError
+        The file cannot be written; nothing is left behind.
+    """
+    path = Path(folder) / f"{file_stem(name)}.h5"
+    try:
+        with atomic_new_file(path) as new, hdf5_output(new.temporary) as file:
+            _write(file, image, dict(provenance or {}))
+        return new.path
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
+
+
+def file_stem(name: str) -> str:
+    """A file name made of any text: letters, digits and . _ + - stay, the rest becomes _; never hidden, never empty.
+
+    >>> file_stem("../scan 247/α")
+    'scan_247_α'
+    """
+    safe = re.sub(r"[^\w.+-]+", "_", name).lstrip("._-").rstrip("._")
+    while len(safe.encode()) > _LONGEST_STEM:
+        safe = safe[:-1]
+    return safe or "scan"
 
 
 def _write(file: h5py.File, image: PhaseImage, provenance: dict[str, Any]) -> None:
@@ -62,14 +98,34 @@ def read_phase_image(path: str | os.PathLike[str]) -> PhaseImage:
     ScanFileError
         The file is missing, damaged or of another kind.
     """
+    with _opened(path) as file:
+        data = file["entry/data"]
+        x, y = (float(value) for value in data.attrs["origin_m"])
+        return PhaseImage(data["phase"][()], data["weight"][()], (x, y), float(data.attrs["pixel_m"]))
+
+
+def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Where a phase image comes from: what `write_phase_image` was given.
+
+    Raises
+    ------
+    ScanFileError
+        As `read_phase_image`.
+    """
+    with _opened(path) as file:
+        provenance: dict[str, Any] = json.loads(file["entry/provenance"][()])
+        return provenance
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """The file, checked; what goes wrong while it is read is a ScanFileError."""
     if not Path(path).is_file():
         raise ScanFileError("there is no such file", where=str(path), remedy="give a file that exists")
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("file_kind") != KIND:
                 raise ScanFileError("HDF5, but not a phase image", where=str(path), remedy="give what `infer` wrote")
-            data = file["entry/data"]
-            x, y = (float(value) for value in data.attrs["origin_m"])
-            return PhaseImage(data["phase"][()], data["weight"][()], (x, y), float(data.attrs["pixel_m"]))
+            yield file
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise ScanFileError(f"not a readable phase image: {error}", where=str(path), remedy="write it again") from error

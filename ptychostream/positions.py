@@ -1,4 +1,4 @@
-"""Where a frame was taken: four kinds of beamline answer through one interface.
+"""Where a frame was taken: attributes, waveforms or a route answer through one interface, as streams do.
 
 What the beamline sends is turned into metres and canvas axes here, once, by `AxisConfig`.
 """
@@ -54,7 +54,9 @@ class PositionSource(Protocol):
     version
         Changes whenever an answer of "not known yet" may have become another.
     known_below
-        Frames with an id from here on are certainly not known yet, so nobody needs to ask.
+        Frames with a key from here on are certainly not known yet, so nobody needs to ask.
+    outlasts_scan
+        Whether it answers rightly for frames of a scan that is over: its positions are not those of one scan alone.
     """
 
     @property
@@ -63,12 +65,29 @@ class PositionSource(Protocol):
     @property
     def known_below(self) -> float: ...
 
+    @property
+    def outlasts_scan(self) -> bool: ...
+
+    def key(self, frame: Frame) -> float:
+        """By what positions become known: the frame's id, or its time. Always the same for a frame."""
+        ...
+
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
         """(x, y) in metres; None when not known yet. Raises NeverPlaced when no position can ever come."""
         ...
 
 
-class AttributePositions:
+class _ById:
+    """Positions that belong to frames by their ids."""
+
+    outlasts_scan = True
+
+    def key(self, frame: Frame) -> float:
+        """As `PositionSource.key`."""
+        return frame.id
+
+
+class AttributePositions(_ById):
     """Positions that travel in the frame's own attributes.
 
     Parameters
@@ -113,7 +132,7 @@ class _Waveforms(NamedTuple):
     scan: str | None
 
 
-class WaveformPositions:
+class WaveformPositions(_ById):
     """Two arrays by frame index that fill while the scan runs, or are known beforehand.
 
     Parameters
@@ -129,6 +148,8 @@ class WaveformPositions:
     they are complete. Arrays that fill with zeros must be cut to what is filled by whoever reads them.
     One thread may update while another looks up.
     """
+
+    outlasts_scan = False
 
     def __init__(self, axes: AxisConfig | None = None, first_id: int = 0) -> None:
         self.axes = axes or AxisConfig()
@@ -192,7 +213,7 @@ class WaveformPositions:
         return None
 
 
-class RoutePositions:
+class RoutePositions(_ById):
     """Positions written in a file before the scan (see `ptychostream.route_file`).
 
     Parameters

@@ -113,6 +113,26 @@ class Preprocessor:
         )
 
 
+def good_counts(spec: Preprocessing, counts: NDArray[np.integer[Any]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """[h, w] counts after crop and bin, not turned, and where all the raw pixels of each can be trusted.
+
+    Raises
+    ------
+    GeometryError
+        The crop does not lie in the frame, the bin does not divide it, or the mask has another shape.
+    """
+    trusted = (counts >= 0) & (counts <= _highest_good(spec, counts.dtype)) & _good_pixels(spec, counts.shape)
+    return bin_counts(spec, np.where(trusted, counts, 0)), bin_counts(spec, trusted) == spec.bin**2
+
+
+def bin_counts(spec: Preprocessing, frame: NDArray[Any]) -> NDArray[np.float64]:
+    """[h, w] sums of a raw frame after crop and bin, not turned. Raises GeometryError as `good_counts`."""
+    row0, column0, height, width = _checked_crop(spec, frame.shape)
+    window = frame[row0 : row0 + height, column0 : column0 + width]
+    side = spec.bin
+    return window.reshape(height // side, side, width // side, side).sum(axis=(1, 3), dtype=np.float64)
+
+
 def _checked_crop(spec: Preprocessing, raw_shape: tuple[int, int]) -> tuple[int, int, int, int]:
     rows, columns = raw_shape
     row0, column0, height, width = crop = spec.crop or (0, 0, rows, columns)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ptychostream.errors import ScanFileError
 
 _REMEDY = "give a CSV with columns [id,] x, y, or an HDF5 file with data sets x and y"
+MAX_POSITIONS = 1 << 25
 _SEPARATOR = re.compile(r"\s*[,;\t]\s*|\s+")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -45,6 +46,8 @@ def read_route(path: Path) -> Route:
         columns = _read_hdf5(path) if is_hdf5 else _read_csv(path)
     except OSError as error:
         raise ScanFileError(error.strerror or str(error), where=str(path), remedy=_REMEDY) from error
+    except (RuntimeError, KeyError) as error:  # as h5py says that a file is damaged
+        raise ScanFileError(f"damaged: {error}", where=str(path), remedy=_REMEDY) from error
     if len(columns["x"]) == 0:
         raise ScanFileError("no positions", where=str(path), remedy=_REMEDY)
     return Route(_checked_ids(columns.get("id"), path), columns["x"], columns["y"])
@@ -90,6 +93,8 @@ def _read_hdf5(path: Path) -> dict[str, NDArray[np.float64]]:
                 raise ScanFileError(
                     f"data set {name!r} is missing or not one-dimensional numbers", where=str(path), remedy=_REMEDY
                 )
+            if data.size > MAX_POSITIONS:
+                raise ScanFileError(f"data set {name!r} announces {data.size} values", where=str(path), remedy=_REMEDY)
             columns[name] = data[()].astype(np.float64)
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:

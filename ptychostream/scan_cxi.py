@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
-from ptychostream.scan_hdf5 import JOULE_PER_EV, checked_dataset, in_unit, number, text, unit_of
+from ptychostream.scan_hdf5 import JOULE_PER_EV, checked_dataset, group, in_unit, number, text, unit_of, whole
 from ptychostream.scan_parts import ScanOptions, ScanParts
 
 DATA = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "entry_1/image_1/data")
@@ -37,7 +37,7 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     """Read the layout; counts stay on disk. Raises ScanFileError."""
     path = next(path for path in DATA if isinstance(file.get(path), h5py.Dataset))
     counts = checked_dataset(file[path], where)
-    detector = file.get("entry_1/instrument_1/detector_1", {})
+    detector = group(file, "entry_1/instrument_1/detector_1")
     positions, unit_m = (None, None) if options.route is not None else _positions(file, where)
     mask = detector.get("mask")
     shifted = (file.get(f"{path.rsplit('/', 1)[0]}/is_fft_shifted"), detector.get("is_fft_shifted"))
@@ -49,7 +49,7 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
         energy_ev=options.energy_ev or _energy_ev(file, where),
         distance_m=in_unit(detector.get("distance"), "m", where),
         detector_pixel_m=in_unit(detector.get("x_pixel_size"), "m", where),
-        bad_pixels=None if mask is None else (_frame_mask(mask) & _BAD_BITS) != 0,
+        bad_pixels=None if mask is None else (_frame_mask(mask, where) & _BAD_BITS) != 0,
         corner=any(number(flag) == 1 for flag in shifted),
     )
 
@@ -58,7 +58,7 @@ def _positions(file: h5py.File, where: str) -> tuple[NDArray[np.float64], float]
     for path in TRANSLATION:
         dataset = file.get(path)
         if isinstance(dataset, h5py.Dataset) and dataset.ndim == 2 and dataset.shape[1] >= 2:
-            return np.asarray(dataset[:, :2], dtype=np.float64), unit_of(dataset, where) or 1.0
+            return whole(dataset, where, "iuf")[:, :2].astype(np.float64), unit_of(dataset, where) or 1.0
     raise ScanFileError(
         f"CXI without positions: no [N, 2 or 3] array at /{', /'.join(TRANSLATION)}",
         where=where,
@@ -78,7 +78,7 @@ def _energy_ev(file: h5py.File, where: str) -> float | None:
     return energy
 
 
-def _frame_mask(mask: h5py.Dataset) -> NDArray[np.int64]:
+def _frame_mask(mask: h5py.Dataset, where: str) -> NDArray[np.int64]:
     """[H, W] flags, also where they have a leading axis of 1."""
-    flags = np.asarray(mask[()], dtype=np.int64)
+    flags = whole(mask, where, "biu").astype(np.int64)
     return flags[0] if flags.ndim == 3 and len(flags) == 1 else flags

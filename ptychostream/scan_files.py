@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 
 from ptychostream import scan_cxi, scan_nexus, scan_npz
-from ptychostream.errors import ScanFileError
+from ptychostream.errors import FileMissingError, ScanFileError
 from ptychostream.scan import Scan
 from ptychostream.scan_hdf5 import open_hdf5
 from ptychostream.scan_parts import ScanOptions, build_scan
@@ -51,21 +51,22 @@ def open_scan(path: str | os.PathLike[str], options: ScanOptions | None = None) 
 
 
 def _read_hdf5(file: h5py.File, options: ScanOptions, where: str) -> Scan:
-    layout = next((layout for layout in _LAYOUTS if layout.matches(file)), None)
-    if layout is None:
+    try:
+        layout = next((layout for layout in _LAYOUTS if layout.matches(file)), None)
+        top = ", ".join(file)
+        parts = layout.read_parts(file, options, where) if layout else None
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
+        raise ScanFileError(
+            f"a part of the file cannot be read: {error}", where=where, remedy="the file is damaged; copy it again"
+        ) from error
+    if parts is None:
         looked_for = ", ".join(f"/{name}" for layout in _LAYOUTS for name in layout.DATA)
         raise ScanFileError(
             f"HDF5 of no known layout: none of {looked_for} is there",
             where=where,
             remedy="write it as areaDetector's NDFileHDF5 or as CXI does; "
-            f"at its top this file has: {', '.join(file) or 'nothing'}",
+            f"at its top this file has: {top or 'nothing'}",
         )
-    try:
-        parts = layout.read_parts(file, options, where)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise ScanFileError(
-            f"a part of the file cannot be read: {error}", where=where, remedy="the file is damaged; copy it again"
-        ) from error
     return build_scan(parts, options, where)
 
 
@@ -79,7 +80,7 @@ def _signature(path: Path) -> bytes:
         with path.open("rb") as file:
             start = file.read(len(_HDF5_SIGNATURE))
     except FileNotFoundError as error:
-        raise ScanFileError("there is no such file", where=str(path), remedy="check the path") from error
+        raise FileMissingError("there is no such file", where=str(path), remedy="check the path") from error
     except OSError as error:
         raise ScanFileError(
             f"cannot be read: {error.strerror}", where=str(path), remedy="check that it is a file you may read"

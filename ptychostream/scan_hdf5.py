@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,14 @@ import hdf5plugin  # registers LZ4, bitshuffle, Blosc and others with HDF5
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.errors import ScanFileError
+from ptychostream.errors import FileBusyError, FileCutError, ScanFileError
 
 JOULE_PER_EV = 1.602176634e-19
+
+MAX_PART_BYTES = 1 << 28
+"""One frame, or a part that is read whole: more is a mistake or malice, and would be allocated for."""
+_MAX_CHUNKS, _MAX_FRAME_CHUNKS = 1 << 20, 1 << 14
+_MAX_CHUNK_BYTES = 1 << 30
 
 _UNITS: dict[str, float] = {
     "m": 1.0, "meter": 1.0, "metre": 1.0, "meters": 1.0, "metres": 1.0,
@@ -22,13 +29,14 @@ _UNITS: dict[str, float] = {
 }  # fmt: skip
 
 # What an HDF5 message says, and what that means to the user.
-_CAUSES: tuple[tuple[str, str, str], ...] = (
-    ("truncated file", "the file is cut short", "copy it again; the copy or the writer was interrupted"),
+_CAUSES: tuple[tuple[str, str, str, type[ScanFileError]], ...] = (
+    ("truncated file", "the file is cut short", "copy it again; the copy or the writer was interrupted", FileCutError),
     ("already open for write", "the file is still open for writing", "wait until the writer has closed it; after a "
-     "crash of the writer `h5clear -s` frees it"),
-    ("unable to lock file", "another process holds the file open for writing", "wait until it has closed it"),
-    ("file signature not found", "the file is not HDF5", "give an HDF5 or npz scan file"),
-    ("Permission denied", "no permission to read it", "change the file's permissions"),
+     "crash of the writer `h5clear -s` frees it", FileBusyError),
+    ("unable to lock file", "another process holds the file open for writing", "wait until it has closed it",
+     FileBusyError),
+    ("file signature not found", "the file is not HDF5", "give an HDF5 or npz scan file", ScanFileError),
+    ("Permission denied", "no permission to read it", "change the file's permissions", ScanFileError),
 )  # fmt: skip
 
 
@@ -38,14 +46,17 @@ def open_hdf5(path: str | os.PathLike[str], *, swmr: bool = False) -> h5py.File:
         return h5py.File(Path(path), "r", swmr=swmr)
     except (OSError, RuntimeError) as error:
         message = str(error)
-        for fragment, what, remedy in _CAUSES:
+        for fragment, what, remedy, kind in _CAUSES:
             if fragment in message:
-                raise ScanFileError(what, where=str(path), remedy=remedy) from error
+                raise kind(what, where=str(path), remedy=remedy) from error
         raise ScanFileError(f"HDF5 cannot open it: {message}", where=str(path), remedy="copy it again") from error
 
 
 def checked_dataset(dataset: h5py.Dataset, where: str) -> h5py.Dataset:
-    """`dataset`, when this machine has its compression filters. Raises ScanFileError."""
+    """The patterns' `dataset`, when this machine has its compression filters and a frame is of sane size.
+
+    Raises ScanFileError.
+    """
     properties = dataset.id.get_create_plist()
     for index in range(properties.get_nfilters()):
         code, _, _, name = properties.get_filter(index)
@@ -57,13 +68,50 @@ def checked_dataset(dataset: h5py.Dataset, where: str) -> h5py.Dataset:
                 where=where,
                 remedy="repack the file with another filter, for instance `h5repack -f GZIP=1`",
             )
+    if dataset.shape is None:
+        raise ScanFileError(f"{dataset.name} is empty", where=where, remedy="record the scan again")
+    _check_extent(dataset, dataset.shape[1:], _MAX_FRAME_CHUNKS, where)
     return dataset
+
+
+def whole(part: Any, where: str, kinds: str = "") -> NDArray[Any]:
+    """All of a part that is read at once; `kinds` are the dtype kinds that will do, all where it names none.
+
+    Raises ScanFileError: no array, of another kind, or larger than anything real.
+    """
+    if not isinstance(part, h5py.Dataset) or part.shape is None:
+        name = getattr(part, "name", part)
+        raise ScanFileError(f"{name} is no array", where=where, remedy="the file is damaged or foreign; copy it again")
+    if kinds and part.dtype.kind not in kinds:
+        what = f"{part.name} is of type {part.dtype}"
+        raise ScanFileError(what, where=where, remedy="store numbers there; the file is damaged or foreign")
+    _check_extent(part, part.shape, _MAX_CHUNKS, where)
+    return np.asarray(part[()])
+
+
+def _check_extent(dataset: h5py.Dataset, shape: tuple[int, ...], chunks: int, where: str) -> None:
+    """A few bytes of file can announce an array of any size."""
+    sides = (dataset.chunks or ())[-len(shape) :] if shape else ()
+    pieces = math.prod(-(-size // side) for size, side in zip(shape, sides, strict=False))
+    chunk_bytes = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
+    if math.prod(shape) * dataset.dtype.itemsize > MAX_PART_BYTES or pieces > chunks or chunk_bytes > _MAX_CHUNK_BYTES:
+        raise ScanFileError(
+            f"{dataset.name} announces {shape} {dataset.dtype} in {pieces} pieces, more than anything real has",
+            where=where,
+            remedy="the file is damaged; copy it again, or repack it with one frame a chunk",
+        )
+
+
+def group(file: h5py.File, path: str) -> Mapping[str, Any]:
+    """The group at `path`; empty where there is none."""
+    found = file.get(path)
+    return found if isinstance(found, h5py.Group) else {}
 
 
 def text(value: Any) -> str:
     """A string out of HDF5, however it was stored; empty where there is none."""
     if isinstance(value, h5py.Dataset):
-        value = value[()]
+        value = _first(value)
     if isinstance(value, np.ndarray):
         value = value.flat[0] if value.size else ""
     if isinstance(value, bytes):
@@ -75,8 +123,12 @@ def number(dataset: Any) -> float | None:
     """The first value of a scalar or one-element dataset; None where it is absent."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf" or not dataset.size:
         return None
-    value: NDArray[Any] = np.asarray(dataset[()])
-    return float(value.flat[0])
+    return float(_first(dataset))
+
+
+def _first(dataset: h5py.Dataset) -> Any:
+    """The first value; None where there is none."""
+    return dataset[(0,) * dataset.ndim] if dataset.size else None
 
 
 def unit_of(dataset: h5py.Dataset, where: str, default: str = "") -> float | None:

@@ -1,4 +1,4 @@
-"""The layout that areaDetector's NDFileHDF5 writes, with what `ptychostream.scan_writer` adds to it."""
+"""The layout that areaDetector's NDFileHDF5 writes, with what `ptychostream.scan_layout` adds to it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.errors import ScanFileError
-from ptychostream.scan_hdf5 import checked_dataset, in_unit, text, unit_of
+from ptychostream.errors import NoPositionsError, ScanFileError
+from ptychostream.scan_hdf5 import MAX_PART_BYTES, checked_dataset, group, in_unit, text, unit_of, whole
+from ptychostream.scan_layout import EPICS_EPOCH
 from ptychostream.scan_parts import ScanOptions, ScanParts
-from ptychostream.scan_writer import EPICS_EPOCH
 
 DATA = ("entry/data/data", "entry/instrument/detector/data")
 ATTRIBUTES = ("entry/instrument/NDAttributes", "entry/instrument/detector/NDAttributes")
 POSITIONS = "entry/positions"
+_MAX_COLUMNS_BYTES = 4 * MAX_PART_BYTES
 _STAMPS = ("NDArrayUniqueId", "NDArrayTimeStamp", "NDArrayEpicsTSSec", "NDArrayEpicsTSnSec")
 
 
@@ -29,12 +30,12 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     """Read the layout; counts stay on disk. Raises ScanFileError."""
     path = next(path for path in DATA if isinstance(file.get(path), h5py.Dataset))
     counts = checked_dataset(file[path], where)
-    columns = _columns(file)
+    columns = _columns(file, where)
     positions, unit_m = _positions(file, columns, options, where)
-    detector = file.get("entry/instrument/detector", {})
-    beam = file.get("entry/instrument/beam", {})
+    detector = group(file, "entry/instrument/detector")
+    beam = group(file, "entry/instrument/beam")
     mask = detector.get("pixel_mask")
-    own = file.get("entry/ptychostream", {})
+    own = group(file, "entry/ptychostream")
     return ScanParts(
         scan_id=text(file.get("entry/entry_identifier")),
         counts=counts,
@@ -44,21 +45,26 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
         distance_m=in_unit(detector.get("distance"), "m", where),
         detector_pixel_m=in_unit(detector.get("x_pixel_size"), "m", where),
         radiation="electron" if text(file.get("entry/instrument/source/probe")) == "electron" else "photon",
-        bad_pixels=None if mask is None else mask[()] != 0,
-        probe=own["probe"][()].astype(np.complex64) if "probe" in own else None,
+        bad_pixels=None if mask is None else whole(mask, where, "biuf") != 0,
+        probe=whole(own["probe"], where, "iufc").astype(np.complex64) if "probe" in own else None,
         frame_ids=columns["NDArrayUniqueId"].astype(np.int64) if "NDArrayUniqueId" in columns else None,
         times=_times(file, columns),
         metadata=_metadata(own, columns, options, where),
     )
 
 
-def _columns(file: h5py.File) -> dict[str, NDArray[Any]]:
+def _columns(file: h5py.File, where: str) -> dict[str, NDArray[Any]]:
     """Every NDAttribute, one value per frame."""
     columns: dict[str, NDArray[Any]] = {}
+    held = 0
     for path in ATTRIBUTES:
-        for name, dataset in file.get(path, {}).items():
-            if isinstance(dataset, h5py.Dataset) and dataset.ndim == 1:
-                columns.setdefault(name, dataset[()])
+        for name, dataset in group(file, path).items():
+            if isinstance(dataset, h5py.Dataset) and dataset.ndim == 1 and name not in columns:
+                held += dataset.nbytes
+                if held > _MAX_COLUMNS_BYTES:
+                    what = f"NDAttributes announce more than {_MAX_COLUMNS_BYTES >> 20} MiB"
+                    raise ScanFileError(what, where=where, remedy="the file is damaged; copy it again")
+                columns[name] = whole(dataset, where)
     return columns
 
 
@@ -74,13 +80,13 @@ def _positions(
             raise ScanFileError(
                 f"{names[0]} has {len(x)} values but {names[1]} {len(y)}", where=where, remedy="record the scan again"
             )
-        dataset = next(file[path][names[0]] for path in ATTRIBUTES if names[0] in file.get(path, {}))
+        dataset = next(file[path][names[0]] for path in ATTRIBUTES if names[0] in group(file, path))
         return np.stack([x, y], axis=1).astype(np.float64), unit_of(dataset, where)
     dataset = file.get(POSITIONS)
     if isinstance(dataset, h5py.Dataset):
-        return np.asarray(dataset[()], dtype=np.float64), unit_of(dataset, where)
+        return whole(dataset, where, "iuf").astype(np.float64), unit_of(dataset, where)
     known = ", ".join(sorted(columns)) or "none"
-    raise ScanFileError(
+    raise NoPositionsError(
         f"no positions: neither NDAttributes {names[0]} and {names[1]} nor /{POSITIONS}",
         where=where,
         remedy=f"name the two attributes with --x-name and --y-name (the file has: {known}), or give a route file "
@@ -96,7 +102,7 @@ def _times(file: h5py.File, columns: dict[str, NDArray[Any]]) -> NDArray[np.floa
     times = stamps.astype(np.float64)
     if not times.any():
         return None
-    dataset = next(file[path]["NDArrayTimeStamp"] for path in ATTRIBUTES if "NDArrayTimeStamp" in file.get(path, {}))
+    dataset = next(file[path]["NDArrayTimeStamp"] for path in ATTRIBUTES if "NDArrayTimeStamp" in group(file, path))
     return times if text(dataset.attrs.get("epoch")) == "POSIX" else times + EPICS_EPOCH
 
 
@@ -105,12 +111,12 @@ def _metadata(own: Any, columns: dict[str, NDArray[Any]], options: ScanOptions, 
     metadata: dict[str, Any] = {}
     if "metadata" in own:
         try:
-            metadata = json.loads(text(own["metadata"]))
-        except ValueError as error:
+            metadata = dict(json.loads(text(own["metadata"])))
+        except (ValueError, TypeError, RecursionError) as error:
             raise ScanFileError(
                 f"/entry/ptychostream/metadata: {error}", where=where, remedy="copy the file again"
             ) from error
-    metadata.update({name: own[name][()] for name in own if name not in ("metadata", "probe")})
+    metadata.update({name: whole(own[name], where) for name in own if name not in ("metadata", "probe")})
     told = {options.x_name, options.y_name, *_STAMPS}
     attributes = {name: values for name, values in columns.items() if name not in told}
     if attributes:

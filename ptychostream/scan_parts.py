@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.errors import ScanFileError
+from ptychostream.errors import FewerPositionsError, MorePositionsError, ScanFileError
 from ptychostream.positions import AxisConfig
 from ptychostream.route_file import read_route
 from ptychostream.scan import Scan
 from ptychostream.scan_counts import LazyCounts
+from ptychostream.scan_hdf5 import MAX_PART_BYTES
 
 GEOMETRY = ("energy_ev", "distance_m", "detector_pixel_m")
 
@@ -127,6 +129,9 @@ def _check_counts(source: Any, where: str, corner: bool) -> LazyCounts:
         )
     if source.shape[0] == 0:
         raise ScanFileError("there are no frames", where=where, remedy="check that the scan was recorded to its end")
+    if math.prod(source.shape[1:]) * source.dtype.itemsize > MAX_PART_BYTES:
+        what = f"a pattern of {tuple(source.shape[1:])} {source.dtype} is beyond {MAX_PART_BYTES >> 20} MiB"
+        raise ScanFileError(what, where=where, remedy="the file is damaged; copy it again")
     counts = LazyCounts(source, where, corner=corner)
     if source.dtype.kind == "f":
         counts[0]
@@ -141,12 +146,14 @@ def _positions(parts: ScanParts, options: ScanOptions, frames: int, where: str) 
     if raw is None or raw.ndim != 2 or raw.shape[1] != 2:
         raise _mismatch("the array of positions", () if raw is None else raw.shape, (frames, 2), where)
     if len(raw) != frames:
-        raise ScanFileError(
+        raise (MorePositionsError if len(raw) > frames else FewerPositionsError)(
             f"{frames} frames but {len(raw)} positions",
             where=where,
             remedy="which frame belongs to which position cannot be guessed: record the scan again, cut the file to "
             "the frames whose positions are known, or give a route file with frame ids (--route)",
         )
+    if raw.dtype.kind not in "iuf":
+        raise ScanFileError(f"positions of type {raw.dtype}", where=where, remedy="store them as numbers")
     raw = raw.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
     if len(bad):

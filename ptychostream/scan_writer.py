@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import h5py
-import hdf5plugin
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -18,20 +17,19 @@ from ptychostream.atomic import publish
 from ptychostream.errors import ScanFileError
 from ptychostream.hdf5_output import GuardedFile
 from ptychostream.scan import Scan
-
-POSITION_NAMES = ("PositionX", "PositionY")
-EPICS_EPOCH = 631_152_000
-"""1990-01-01 in POSIX seconds: ADCore's time stamps count from there."""
-
-CODECS: dict[str, Callable[[], Mapping[str, Any]]] = {
-    "none": dict,
-    "lz4": hdf5plugin.LZ4,
-    "bslz4": lambda: hdf5plugin.Bitshuffle(cname="lz4"),
-    "blosc": lambda: hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE),
-}
+from ptychostream.scan_layout import (
+    CODECS,
+    POSITION_NAMES,
+    create_columns,
+    create_frames,
+    extend,
+    own_group,
+    stamps,
+    write_geometry,
+    write_layout,
+)
 
 _BLOCK_BYTES = 4 << 20
-_NEXUS_RADIATION = {"photon": "x-ray", "electron": "electron"}
 
 T = TypeVar("T")
 
@@ -43,12 +41,7 @@ class ScanWriter:
     manager it closes at the end of the block and, when the block raises, removes what it wrote: call `close` in the
     block to keep an interrupted scan.
 
-    Layout: `/entry/data/data` (hard link to `/entry/instrument/detector/data`) [N, H, W];
-    `/entry/instrument/NDAttributes/` `NDArrayUniqueId`, `NDArrayEpicsTSSec` and `NDArrayEpicsTSnSec` (since 1990, as
-    ADCore), `NDArrayTimeStamp` (since 1970, as its `epoch` attribute says), `PositionX` and `PositionY` (metres, canvas
-    axes); `/entry/instrument/beam/incident_energy` (eV), `/entry/instrument/detector/` `distance`, `x_pixel_size`,
-    `y_pixel_size` (m) and `pixel_mask` (0 = good), `/entry/instrument/source/probe`; `/entry/ptychostream/` holds the
-    `probe` and the `metadata` (JSON).
+    The layout is `ptychostream.scan_layout`'s; `/entry/ptychostream/` holds the `probe` and the `metadata` (JSON).
 
     Parameters
     ----------
@@ -151,42 +144,29 @@ class ScanWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._disk = GuardedFile(self.partial)
         self._file = file = h5py.File(self._disk, "w")
-        _write_layout(file, scan, metadata, extra)
-        instrument = file["entry/instrument"]
-        data = instrument["detector"].create_dataset(
-            "data",
-            shape=(0, *self._shape),
-            maxshape=(None, *self._shape),
-            chunks=(1, *self._shape),
-            dtype=self._dtype,
-            **CODECS[codec](),
-        )
-        data.attrs["signal"] = 1
-        data.attrs["interpretation"] = "image"
-        file["entry/data/data"] = data
-        attributes = _group(instrument, "NDAttributes", "NXcollection")
-        for name, dtype, marks in _COLUMNS:
-            column = attributes.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(1024,), dtype=dtype)
-            column.attrs.update(marks)
+        write_layout(file, scan.scan_id, scan.radiation)
+        write_geometry(file, scan.energy_ev, scan.distance_m, scan.detector_pixel_m)
+        if scan.bad_pixels is not None:
+            file["entry/instrument/detector"].create_dataset("pixel_mask", data=scan.bad_pixels.astype(np.uint32))
+        own = own_group(file)
+        own.create_dataset("metadata", data=json.dumps(dict(metadata)))
+        if scan.probe is not None:
+            own.create_dataset("probe", data=scan.probe.astype(np.complex64))
+        for name, array in extra.items():
+            own.create_dataset(name, data=array)
+        create_frames(file, self._shape, self._dtype, codec)
+        create_columns(file)
         self._check()
 
     def _flush(self) -> None:
         if self._file is None or not self._values:
             return
         ids, times, x, y = (np.array(column) for column in zip(*self._values, strict=True))
-        seconds = np.floor(times)
-        columns = {
-            "NDArrayUniqueId": ids,
-            "NDArrayTimeStamp": times,
-            "NDArrayEpicsTSSec": np.clip(seconds - EPICS_EPOCH, 0, 2**32 - 1),
-            "NDArrayEpicsTSnSec": np.clip((times - seconds) * 1e9, 0, 999_999_999),
-            POSITION_NAMES[0]: x,
-            POSITION_NAMES[1]: y,
-        }
+        columns = {**stamps(ids, times), POSITION_NAMES[0]: x, POSITION_NAMES[1]: y}
         instrument = self._file["entry/instrument"]
-        _extend(instrument["detector/data"], np.stack(self._counts))
+        extend(instrument["detector/data"], np.stack(self._counts))
         for name, values in columns.items():
-            _extend(instrument["NDAttributes"][name], values)
+            extend(instrument["NDAttributes"][name], values)
         self._file.flush()
         self._check()
         self._counts.clear()
@@ -233,16 +213,6 @@ class ScanWriter:
         return ScanFileError(what, where=str(self.path), remedy=remedy)
 
 
-_COLUMNS: tuple[tuple[str, str, dict[str, str]], ...] = (
-    ("NDArrayUniqueId", "i8", {"NDAttrDescription": "The unique ID of the NDArray"}),
-    ("NDArrayTimeStamp", "f8", {"units": "s", "epoch": "POSIX"}),
-    ("NDArrayEpicsTSSec", "u4", {"units": "s", "epoch": "EPICS"}),
-    ("NDArrayEpicsTSnSec", "u4", {"units": "ns"}),
-    (POSITION_NAMES[0], "f8", {"units": "m"}),
-    (POSITION_NAMES[1], "f8", {"units": "m"}),
-)
-
-
 def write_scan(
     path: str | os.PathLike[str],
     scan: Scan,
@@ -271,46 +241,3 @@ def write_scan(
     ) as writer:
         for index, (x_m, y_m) in enumerate(scan.positions_m):
             writer.append(scan.counts[index], int(ids[index]), float(times[index]), float(x_m), float(y_m))
-
-
-def _write_layout(file: h5py.File, scan: Scan, metadata: Mapping[str, Any], extra: Mapping[str, NDArray[Any]]) -> None:
-    file.attrs["default"] = "entry"
-    file.attrs["creator"] = "ptychostream"
-    entry = _group(file, "entry", "NXentry")
-    entry.attrs["default"] = "data"
-    entry.create_dataset("entry_identifier", data=scan.scan_id)
-    entry.create_dataset("title", data=scan.scan_id)
-    entry.create_dataset("definition", data="NXptycho")
-    data = _group(entry, "data", "NXdata")
-    data.attrs["signal"] = "data"
-    instrument = _group(entry, "instrument", "NXinstrument")
-    detector = _group(instrument, "detector", "NXdetector")
-    _quantity(detector, "distance", scan.distance_m, "m")
-    _quantity(detector, "x_pixel_size", scan.detector_pixel_m, "m")
-    _quantity(detector, "y_pixel_size", scan.detector_pixel_m, "m")
-    if scan.bad_pixels is not None:
-        detector.create_dataset("pixel_mask", data=scan.bad_pixels.astype(np.uint32))
-    _quantity(_group(instrument, "beam", "NXbeam"), "incident_energy", scan.energy_ev, "eV")
-    _group(instrument, "source", "NXsource").create_dataset("probe", data=_NEXUS_RADIATION[scan.radiation])
-    own = _group(entry, "ptychostream", "NXcollection")
-    own.create_dataset("metadata", data=json.dumps(dict(metadata)))
-    if scan.probe is not None:
-        own.create_dataset("probe", data=scan.probe.astype(np.complex64))
-    for name, array in extra.items():
-        own.create_dataset(name, data=array)
-
-
-def _group(parent: h5py.Group, name: str, kind: str) -> h5py.Group:
-    group = parent.create_group(name)
-    group.attrs["NX_class"] = kind
-    return group
-
-
-def _quantity(parent: h5py.Group, name: str, value: float, unit: str) -> None:
-    parent.create_dataset(name, data=float(value)).attrs["units"] = unit
-
-
-def _extend(dataset: h5py.Dataset, values: NDArray[Any]) -> None:
-    start = len(dataset)
-    dataset.resize(start + len(values), axis=0)
-    dataset[start:] = values

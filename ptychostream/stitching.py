@@ -95,6 +95,11 @@ class Canvas:
         """Number of patches added."""
         return self._patches
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the accumulators, bytes."""
+        return self._value.nbytes + self._weight.nbytes
+
     def add(self, patch: NDArray[np.float32], x_m: float, y_m: float) -> None:
         """Add one [h, w] patch (rad) whose pixel [h//2, w//2] lies on (x_m, y_m). Raises as `add_batch`."""
         self.add_batch(np.asarray(patch)[np.newaxis], np.array([[x_m, y_m]], np.float64))
@@ -107,7 +112,7 @@ class Canvas:
         FrameError
             Cause ENGINE: a value is not finite or beyond ±10π rad. Cause SHAPE: not [B, h, w].
         GeometryError
-            A position is not finite, or the canvas would exceed `max_pixels`, or its integers.
+            A position is not finite, or the canvas would exceed `max_pixels`, or its integers, or the memory.
         """
         batch = np.ascontiguousarray(patches, np.float32)
         xy = np.ascontiguousarray(xy_m, np.float64)
@@ -153,7 +158,37 @@ class Canvas:
         GeometryError
             The pixel sizes differ, or the canvas would exceed `max_pixels`, or its integers.
         """
-        self._add_state(other.state())
+        self.merge_state(other.state())
+
+    def merge_state(self, state: CanvasState) -> None:
+        """Add what another canvas, perhaps of another process, has added up. Raises as `merge`."""
+        if state.pixel_m != self.pixel_m:
+            raise GeometryError(
+                f"pixel size {state.pixel_m} m on a canvas of {self.pixel_m} m",
+                where="canvas",
+                remedy="merge canvases of one geometry only",
+            )
+        if state.patches == 0:
+            return
+        rows, columns = state.value.shape
+        box = PixelBox(state.row0, state.column0, state.row0 + rows, state.column0 + columns)
+        peak = _peak(state.value)
+        with self._lock:
+            self._reserve_headroom(peak)
+            used = box.union(self._used) if self._patches else box
+            if used.pixels > self.max_pixels:
+                raise GeometryError(
+                    f"merging makes {used.shape[0]} × {used.shape[1]} pixels of canvas, more than {self.max_pixels}",
+                    where="canvas",
+                    remedy="raise max_pixels",
+                )
+            self._grow(used)
+            inner = self._held.slices(box)
+            self._value[inner] += state.value
+            self._weight[inner] += state.weight
+            self._used = used
+            self._patches += state.patches
+            self._peak_sum += peak
 
     def state(self) -> CanvasState:
         """An exact copy of what was added up, for merging across processes."""
@@ -167,7 +202,7 @@ class Canvas:
     def from_state(cls, state: CanvasState, patch_weight: ArrayLike, max_pixels: int = 64_000_000) -> Canvas:
         """The canvas that `state` came from. Raises GeometryError when it has more than `max_pixels`."""
         canvas = cls(state.pixel_m, patch_weight, max_pixels)
-        canvas._add_state(state)
+        canvas.merge_state(state)
         return canvas
 
     def image(self) -> PhaseImage:
@@ -225,41 +260,19 @@ class Canvas:
         )
         # `_used` is all that has to be kept: room that was never needed does not count against the limit.
         held = next((box for box in (wide, base) if box.pixels <= self.max_pixels), used)
-        value, weight = np.zeros(held.shape, np.int64), np.zeros(held.shape, np.int64)
+        try:
+            value, weight = np.zeros(held.shape, np.int64), np.zeros(held.shape, np.int64)
+        except MemoryError as error:
+            raise GeometryError(
+                f"no memory for {held.shape[0]} × {held.shape[1]} pixels",
+                where="canvas",
+                remedy="limit the field of view or max_canvas_pixels, or keep fewer finished canvases",
+            ) from error
         kept = self._used
         if kept.pixels:
             value[held.slices(kept)] = self._value[old.slices(kept)]
             weight[held.slices(kept)] = self._weight[old.slices(kept)]
         self._held, self._value, self._weight = held, value, weight
-
-    def _add_state(self, state: CanvasState) -> None:
-        if state.pixel_m != self.pixel_m:
-            raise GeometryError(
-                f"pixel size {state.pixel_m} m on a canvas of {self.pixel_m} m",
-                where="canvas",
-                remedy="merge canvases of one geometry only",
-            )
-        if state.patches == 0:
-            return
-        rows, columns = state.value.shape
-        box = PixelBox(state.row0, state.column0, state.row0 + rows, state.column0 + columns)
-        peak = _peak(state.value)
-        with self._lock:
-            self._reserve_headroom(peak)
-            used = box.union(self._used) if self._patches else box
-            if used.pixels > self.max_pixels:
-                raise GeometryError(
-                    f"merging makes {used.shape[0]} × {used.shape[1]} pixels of canvas, more than {self.max_pixels}",
-                    where="canvas",
-                    remedy="raise max_pixels",
-                )
-            self._grow(used)
-            inner = self._held.slices(box)
-            self._value[inner] += state.value
-            self._weight[inner] += state.weight
-            self._used = used
-            self._patches += state.patches
-            self._peak_sum += peak
 
     def _reserve_headroom(self, peak: int) -> None:
         """Refuse what could overflow. The bound is of all patches; the pixels themselves tell a closer one."""

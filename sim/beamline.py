@@ -7,6 +7,7 @@ import queue
 import re
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from enum import IntEnum
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from ptychostream.sim.connections import drain
 from ptychostream.sim.detector import POSITION_UNITS_M, Detector, Streamed, scan_arrays
 from ptychostream.sim.diffraction import Simulation, simulate_scan
 from ptychostream.sim.gate import Gate
+from ptychostream.sim.position_stream import PositionStream, PositionStreamSettings, serve_positions
 from ptychostream.sim.replay import check_codec
 from ptychostream.sim.scan_records import ScanRecords
 
@@ -58,6 +60,8 @@ class BeamlineSettings(Settings):
         PVA channel of the detector; `<prefix>Pva1:Image` when empty.
     rate_hz, codec, position_unit, gate
         As in `ptychostream.sim.replay.Replay`.
+    positions
+        "attributes" of the frames, or a "stream" of its own, as `position_stream` says, or "both".
     save
         Folder for the HDF5 files; None saves nothing.
     autostart
@@ -76,6 +80,8 @@ class BeamlineSettings(Settings):
     codec: str = ""
     position_unit: Literal["m", "mm", "um", "nm"] = "m"
     gate: Gate = Gate()
+    positions: Literal["attributes", "stream", "both"] = "attributes"
+    position_stream: PositionStreamSettings = PositionStreamSettings()
     save: Path | None = None
     autostart: bool = False
     scans: int = Field(0, ge=0)
@@ -85,6 +91,10 @@ class BeamlineSettings(Settings):
     @property
     def image_channel(self) -> str:
         return self.channel or f"{self.prefix}Pva1:Image"
+
+    @property
+    def position_channel(self) -> str:
+        return self.position_stream.channel or f"{self.prefix}Pva1:Positions"
 
 
 class Beamline:
@@ -116,6 +126,7 @@ class Beamline:
         self._first_number = next_scan_number(settings.save) if settings.save is not None else 1
         self._records: ScanRecords
         self._detector: Detector
+        self._position_stream: PositionStream | None = None
 
     def run(self, on_serving: Callable[[str], None] | None = None) -> int:
         """Serve until `stop` is called or all scans are taken; returns the number of complete scans."""
@@ -124,11 +135,18 @@ class Beamline:
         with (
             ScanRecords(settings.prefix, settings.image_channel, MAX_POINTS, settings.ca_port) as self._records,
             Detector(settings.image_channel) as self._detector,
+            ExitStack() as ended,
         ):
+            if settings.positions != "attributes":
+                self._position_stream = serve_positions(
+                    self._detector, settings.position_channel, settings.position_stream, settings.position_unit
+                )
+                ended.callback(self._position_stream.stop)
             self._put_setpoints()
             self._records.watch({"Start": self._start, "Abort": self._interrupt.set})
             if on_serving is not None:
-                on_serving(f"scan records {settings.prefix}, frames on {settings.image_channel}")
+                streamed = "" if self._position_stream is None else f", positions on {settings.position_channel}"
+                on_serving(f"scan records {settings.prefix}, frames on {settings.image_channel}{streamed}")
             number = self._first_number
             while settings.scans == 0 or number - self._first_number < settings.scans:
                 if not settings.autostart:
@@ -242,10 +260,15 @@ class Beamline:
         times = np.zeros(len(scan))
         self._on_stage(f"{scan.scan_id}: streaming", len(scan))
         shown = 0.0
+        positions = self._position_stream
+        if positions is not None:
+            positions.begin(scan.positions_m)
 
         def sent(frame: int, time_s: float) -> None:
             nonlocal shown
             times[frame] = time_s
+            if positions is not None:
+                positions.frame(frame, time_s)
             if time_s - shown > 0.5:
                 shown = time_s
                 self._on_step(frame + 1, len(scan))
@@ -256,8 +279,11 @@ class Beamline:
             scan_id=scan.scan_id,
             codec=self.settings.codec,
             unit_m=POSITION_UNITS_M[self.settings.position_unit],
+            with_positions=self.settings.positions != "stream",
         )
         streamed = self._detector.stream(arrays, rate_hz, self._interrupt, sent)
+        if positions is not None:
+            positions.end()
         self._on_step(streamed.frames, len(scan))
         return times[: streamed.frames], streamed
 

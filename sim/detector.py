@@ -59,6 +59,8 @@ class Detector:
     ----------
     channel
         Its name.
+    clock
+        The clock that stamps the frames, nanoseconds since the POSIX epoch.
 
     Raises
     ------
@@ -66,8 +68,9 @@ class Detector:
         When the server cannot start.
     """
 
-    def __init__(self, channel: str) -> None:
+    def __init__(self, channel: str, clock: Callable[[], int] = time.time_ns) -> None:
         self.channel = channel
+        self._clock = clock
         try:
             self._server = pva.PvaServer()
             self._server.addRecord(channel, pva.NtNdArray(), None)
@@ -113,7 +116,7 @@ class Detector:
                 start -= early + MAX_BURST_S
             if stop.is_set():
                 break
-            now_ns = time.time_ns()
+            now_ns = self._clock()
             _stamp(nt, sent, now_ns)
             self._server.update(self.channel, nt)
             last = time.monotonic()
@@ -123,6 +126,13 @@ class Detector:
                 on_sent(sent, now_ns * 1e-9)
             sent += 1
         return Streamed(sent, last - first, slipped)
+
+    def serve(self, channel: str, update: pva.PvObject) -> None:
+        """Serve another channel beside the frames', or put an update on it."""
+        if self._server.hasRecord(channel):
+            self._server.update(channel, update)
+        else:
+            self._server.addRecord(channel, update, None)
 
     def close(self) -> None:
         self._server.stop()
@@ -145,7 +155,13 @@ def _stamp(nt: pva.PvObject, frame: int, now_ns: int) -> None:
 
 
 def scan_arrays(
-    scan: Scan, *, scan_id: str, codec: str = "", unit_m: float = 1.0, dtype: DTypeLike | None = None
+    scan: Scan,
+    *,
+    scan_id: str,
+    codec: str = "",
+    unit_m: float = 1.0,
+    dtype: DTypeLike | None = None,
+    with_positions: bool = True,
 ) -> Iterator[pva.PvObject]:
     """The scan's frames as NTNDArrays, read from the file in blocks as they are asked for.
 
@@ -163,6 +179,8 @@ def scan_arrays(
         Unit of the positions sent, metres.
     dtype
         Integer type to send; None keeps the scan's.
+    with_positions
+        Whether frames say where they were taken.
 
     Raises
     ------
@@ -178,12 +196,9 @@ def scan_arrays(
         counts = scan.counts[first:last]
         for index in range(first, last):
             x, y = scan.positions_m[index] / unit_m
-            attributes: dict[str, Any] = {
-                "PositionX": float(x),
-                "PositionY": float(y),
-                "ScanID": scan_id,
-                "ScanComplete": int(index == len(scan) - 1),
-            }
+            attributes: dict[str, Any] = {"ScanID": scan_id, "ScanComplete": int(index == len(scan) - 1)}
+            if with_positions:
+                attributes |= {"PositionX": float(x), "PositionY": float(y)}
             frame = convert(counts[index - first], np.dtype(dtype)) if dtype is not None else counts[index - first]
             yield build(frame, index, 0.0, attributes, codec)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from ptychostream.scan_files import open_scan
 from ptychostream.sim.connections import drain
 from ptychostream.sim.detector import POSITION_UNITS_M, Detector, Streamed, scan_arrays
 from ptychostream.sim.gate import Gate
+from ptychostream.sim.position_stream import PositionStream, PositionStreamSettings, serve_positions
 
 
 class Replay(Settings):
@@ -39,6 +41,8 @@ class Replay(Settings):
         Integer type to send; the file's when empty.
     position_unit
         Unit of the attributes PositionX and PositionY.
+    positions
+        "attributes" of the frames, or a "stream" of its own, as `position_stream` says, or "both".
     gate
         What to wait for before the first frame.
     """
@@ -50,7 +54,13 @@ class Replay(Settings):
     scan_id: str = ""
     dtype: Literal["", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"] = ""
     position_unit: Literal["m", "mm", "um", "nm"] = "m"
+    positions: Literal["attributes", "stream", "both"] = "attributes"
+    position_stream: PositionStreamSettings = PositionStreamSettings()
     gate: Gate = Gate()
+
+    @property
+    def position_channel(self) -> str:
+        return self.position_stream.channel or f"{self.channel.rpartition(':')[0]}:Positions".lstrip(":")
 
 
 def replay(
@@ -82,13 +92,20 @@ def replay(
     """
     check_codec(settings.codec)
     passes: list[tuple[str, Streamed]] = []
-    with open_scan(path) as scan, Detector(settings.channel) as detector:
+    with open_scan(path) as scan, Detector(settings.channel) as detector, ExitStack() as ended:
         height, width = scan.counts.shape[1:]
         dtype = np.dtype(settings.dtype or scan.counts.dtype)
+        positions: PositionStream | None = None
+        if settings.positions != "attributes":
+            positions = serve_positions(
+                detector, settings.position_channel, settings.position_stream, settings.position_unit
+            )
+            ended.callback(positions.stop)
         if on_serving is not None:
             on_serving(
                 f"{settings.channel}: {len(scan)} frames of {height}×{width} {dtype} {settings.codec or 'raw'}, "
                 f"{settings.rate_hz:g} frames/s, positions in {settings.position_unit}"
+                + ("" if positions is None else f" on {settings.position_channel}")
             )
         if not settings.gate.wait(stop):
             return passes
@@ -101,12 +118,33 @@ def replay(
                 codec=settings.codec,
                 unit_m=POSITION_UNITS_M[settings.position_unit],
                 dtype=dtype,
+                with_positions=settings.positions != "stream",
             )
-            passes.append((scan_id, detector.stream(arrays, settings.rate_hz, stop, on_sent)))
+            if positions is not None:
+                positions.begin(scan.positions_m)
+            streamed = detector.stream(arrays, settings.rate_hz, stop, _tell(positions, on_sent))
+            if positions is not None:
+                positions.end()
+            passes.append((scan_id, streamed))
             if stop.is_set():
                 break
         drain(stop)
     return passes
+
+
+def _tell(
+    positions: PositionStream | None, on_sent: Callable[[int, float], None] | None
+) -> Callable[[int, float], None] | None:
+    """What a sent frame is told to: the stream of positions as well."""
+    if positions is None:
+        return on_sent
+
+    def sent(frame: int, time_s: float) -> None:
+        positions.frame(frame, time_s)
+        if on_sent is not None:
+            on_sent(frame, time_s)
+
+    return sent
 
 
 def scan_ids(name: str, loops: int) -> Iterator[str]:

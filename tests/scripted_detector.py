@@ -1,7 +1,8 @@
 """A detector in a process of its own: `python scripted_detector.py CHANNEL`, told what to send on stdin.
 
 Each line is JSON: {"scan": "s1", "count": 10, "first": 1, "value": 2, "size": 16, "step_px": 4, "columns": 5,
-"codec": "", "dtype": "uint16", "rate": 500, "attributes": {}}; it answers `sent` when all are out.
+"codec": "", "dtype": "uint16", "rate": 500, "attributes": {}}, or "file": a frame as
+.npy in the place of value, size and dtype; it answers `sent` when all are out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from ptychostream.pva.ntndarray import build
 
 def send(server: Any, channel: str, order: dict[str, Any]) -> None:
     size, columns, step_m = order.get("size", 16), order.get("columns", 5), order.get("step_px", 4) * 10e-9
-    counts = np.full((size, size), order.get("value", 1), order.get("dtype", "uint16"))
+    if "file" in order:
+        counts = np.load(order["file"])
+    else:
+        counts = np.full((size, size), order.get("value", 1), order.get("dtype", "uint16"))
     for index in range(order["count"]):
         attributes = {
             "PositionX": (index % columns) * step_m,

@@ -9,28 +9,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptychostream.plugins.latency import LatencyHistogram, RateMeter
+from ptychostream.plugins.latency import LatencyHistograms, RateMeter
 
 
 @given(st.lists(st.floats(2e-5, 500), min_size=1, max_size=200))
 def test_percentiles_are_those_of_the_values_within_a_bin(seconds: list[float]) -> None:
-    histogram = LatencyHistogram()
+    histograms = LatencyHistograms(3)
     half = len(seconds) // 2
-    histogram.record(seconds[:half])
-    histogram.record(seconds[half:])
+    histograms.record([0, 2], [seconds[:half], [1.0] * half])
+    histograms.record([0], [seconds[half:]])
     expected = np.percentile(seconds, [50, 95, 99], method="inverted_cdf")
-    assert histogram.percentiles(50, 95, 99) == pytest.approx(tuple(expected), rel=0.012)
+    found = histograms.percentiles(50, 95, 99)
+    assert found[0] == pytest.approx(expected, rel=0.012)
+    assert np.isnan(found[1]).all()
+    assert histograms.percentiles(50, kinds=[0])[0, 0] == found[0, 0]
 
 
 def test_nothing_recorded_is_not_a_number_and_extremes_stay_inside() -> None:
-    histogram = LatencyHistogram()
-    assert math.isnan(histogram.percentiles(50)[0])
-    histogram.record([-1.0, 0.0, 1e9])  # a clock that is ahead, a driver without time
-    low, high = histogram.percentiles(1, 100)
+    histograms = LatencyHistograms(1)
+    assert math.isnan(histograms.percentiles(50)[0, 0])
+    histograms.record([0], [[-1.0, 0.0, 1e9]])
+    low, high = histograms.percentiles(1, 100)[0]
     assert low == pytest.approx(1e-5, rel=0.03)
     assert high == pytest.approx(1e3, rel=0.03)
-    histogram.clear()
-    assert math.isnan(histogram.percentiles(50)[0])
+    histograms.clear()
+    assert math.isnan(histograms.percentiles(50)[0, 0])
 
 
 def test_a_rate_is_that_of_the_window() -> None:

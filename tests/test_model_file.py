@@ -260,7 +260,7 @@ def test_a_bad_sidecar_is_named_with_its_field(tmp_path: Path) -> None:
 
 def test_an_even_older_or_newer_contract_is_refused(tmp_path: Path) -> None:
     proto = make_proto()
-    proto.metadata_props.add(key=CONTRACT_KEY, value=contract().to_json().replace('"version":1', '"version":2'))
+    proto.metadata_props.add(key=CONTRACT_KEY, value=contract().to_json().replace('"version":2', '"version":3'))
     with pytest.raises(ModelError, match="version"):
         load_model(save(tmp_path / "m.onnx", proto))
 

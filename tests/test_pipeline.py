@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -107,7 +107,8 @@ def assert_same_image(pipeline: Pipeline, canvas: Canvas) -> None:
 @contextmanager
 def running(source: Any = None, engine: FakeEngine | None = None, **options: Any) -> Iterator[Pipeline]:
     """A started pipeline; without an engine when `engine` is None."""
-    pipeline = Pipeline(PipelineSettings(**{"max_latency_s": 5.0, **options}), source or AttributePositions("x", "y"))
+    settings = PipelineSettings(**{"max_latency_s": 5.0, "backlog_batches": 1, **options})
+    pipeline = Pipeline(settings, source or AttributePositions("x", "y"))
     pipeline.start()
     try:
         if engine is not None:
@@ -131,6 +132,46 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+def test_frames_wait_for_the_first_engine_while_it_is_being_built() -> None:
+    frames = [make_frame(number) for number in range(5)]
+    with running() as pipeline:
+        pipeline.expect_engine(True)
+        for frame in frames:
+            pipeline.submit(frame)
+        ended = pipeline.end_scan("s")
+        assert not wait([ended], 0.2).done
+        assert pipeline.snapshot().pending == 5
+        pipeline.swap_engine(FakeEngine, make_contract()).result(10)
+        assert ended.result(10) == 5
+        assert_same_image(pipeline, reference([make_frame(number) for number in range(5)]))
+
+
+def test_frames_that_waited_for_an_engine_that_does_not_come_are_dropped() -> None:
+    with running() as pipeline:
+        pipeline.expect_engine(True)
+        pipeline.submit(make_frame(0))
+        pipeline.expect_engine(False)
+        assert drained(pipeline).dropped[DropCause.NO_MODEL] == 1
+        pipeline.expect_engine(True)
+        pipeline.submit(make_frame(1))
+    assert pipeline.snapshot().dropped[DropCause.NO_MODEL] == 2
+
+
+def test_an_engine_that_fails_and_fails_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(FakeEngine):
+        def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
+            if counts.any():
+                raise RuntimeError("failing")
+            return super().infer(counts, dose_scale)
+
+    with running(None, Failing(batch=1), batch=1) as pipeline:
+        for number in range(40):
+            pipeline.submit(make_frame(number))
+        assert drained(pipeline).dropped[DropCause.ENGINE] == 40
+    told = [record.getMessage() for record in caplog.records if "in a row" in record.getMessage()]
+    assert [int(text.split("the ")[1].split(".")[0]) for text in told] == [1, 2, 4, 8, 16, 32]
 
 
 def test_every_frame_reaches_the_canvas_and_the_tail_too() -> None:
@@ -306,7 +347,7 @@ def test_a_full_queue_drops_and_counts(when_full: str, lost: set[int]) -> None:
         assert_same_image(pipeline, reference([make_frame(n) for n in range(10) if n not in lost]))
 
 
-def test_each_scan_has_its_own_canvas_and_frames_of_the_one_before_are_late() -> None:
+def test_each_scan_has_its_own_canvas_and_frames_of_the_one_before_go_to_theirs() -> None:
     second = [make_frame(number, "b") for number in range(100, 103)]
     with running(engine=FakeEngine()) as pipeline:
         for number in range(5):
@@ -317,8 +358,8 @@ def test_each_scan_has_its_own_canvas_and_frames_of_the_one_before_are_late() ->
         pipeline.submit(make_frame(101, "b"))
         pipeline.submit(make_frame(102, "b"))
         snapshot = drained(pipeline, "b")
-        assert snapshot.dropped[DropCause.LATE] == 1
-        assert (snapshot.stitched, snapshot.scan_stitched, snapshot.scan) == (8, 3, "b")
+        assert (snapshot.dropped[DropCause.LATE], snapshot.late_taken) == (0, 1)
+        assert (snapshot.stitched, snapshot.scan_stitched, snapshot.scan) == (9, 3, "b")
         assert_same_image(pipeline, reference(second))
         stitched = pipeline.stitched()
         assert stitched is not None
@@ -387,8 +428,8 @@ def test_a_stream_without_scan_names_goes_on_after_a_flush_until_a_start() -> No
 
 def test_reset_empties_the_canvas() -> None:
     with running(engine=FakeEngine()) as pipeline:
-        pipeline.submit(make_frame(0))
-        pipeline.submit(make_frame(1))
+        pipeline.submit(make_frame(0, time=time.time()))
+        pipeline.submit(make_frame(1, time=time.time()))
         assert drained(pipeline).scan_stitched == 2
         assert pipeline.snapshot().latency_ms[0] > 0
         pipeline.reset()

@@ -22,12 +22,14 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "ptychostream/demo": (LIBRARY | {"p4p"}, set()),
     "ptychostream/pva": (LIBRARY | {"pvaccess", "p4p"}, {"pva"}),
     "plugins": (
-        LIBRARY | {"pvaccess", "p4p", "openvino", "onnxruntime", "torch", "tensorrt", "tensorrt_rtx_bindings", "pycuda"},
+        LIBRARY
+        | {"pvaccess", "p4p"}
+        | {"openvino", "onnxruntime", "torch", "tensorrt", "tensorrt_rtx_bindings", "pycuda"},
         {"pva", "plugins"},
     ),
-    "ioc": (LIBRARY | {"pvaccess", "softioc", "epicscorelibs", "pvxslibs"}, {"pva", "plugins", "ioc", "db"}),
+    "ioc": (LIBRARY | {"pvaccess", "p4p", "softioc", "epicscorelibs", "pvxslibs"}, {"pva", "plugins", "ioc", "db"}),
     "hpc_agent": (LIBRARY | {"torch", "caproto", "p4p", "parsl", "ptychi"}, {"hpc_agent"}),
-    "sim": (LIBRARY | {"pvaccess"}, {"pva", "sim"}),
+    "sim": (LIBRARY | {"pvaccess", "p4p"}, {"pva", "sim"}),
     "db": (set(), set()),
     "opi": (set(), set()),
 }

@@ -22,7 +22,8 @@ from ptychostream.positions import AxisConfig
 from ptychostream.scan import Scan
 from ptychostream.scan_files import ScanOptions, open_scan
 from ptychostream.scan_hdf5 import JOULE_PER_EV
-from ptychostream.scan_writer import CODECS, EPICS_EPOCH, ScanWriter, write_scan
+from ptychostream.scan_layout import CODECS, EPICS_EPOCH
+from ptychostream.scan_writer import ScanWriter, write_scan
 
 FRAMES, HEIGHT, WIDTH = 23, 12, 16
 

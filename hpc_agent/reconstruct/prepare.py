@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,11 @@ from ptychostream.hpc_agent.reconstruct.engines import Problem, create_engine
 from ptychostream.hpc_agent.reconstruct.grid import ObjectGrid
 from ptychostream.hpc_agent.reconstruct.options import ReconstructOptions
 from ptychostream.hpc_agent.reconstruct.patterns import Patterns
+from ptychostream.hpc_agent.reconstruct.soundness import noise_r_factor
 from ptychostream.scan import Scan
+
+InitialObject: TypeAlias = "NDArray[np.complex64] | Callable[[ObjectGrid], NDArray[np.complex64]]"
+"""[Ho, Wo] object to start from, or what makes one for the scan's grid."""
 
 TRIAL_FRAMES, TRIAL_ITERATIONS = 96, 4
 """Of the short reconstructions that search for the defocus; half of the frames are kept to judge by."""
@@ -33,17 +38,20 @@ class Prepared:
         [N, 2] (x, y) of the frames that are used.
     defocus_m
         Of the probe made from the patterns; None where a probe was given.
+    noise_r_factor
+        R factor that the photon noise alone makes (see `soundness.noise_r_factor`).
     """
 
     problem: Problem
     positions_m: NDArray[np.float64]
     defocus_m: float | None
+    noise_r_factor: float
 
 
 def prepare(
     scan: Scan,
     options: ReconstructOptions,
-    initial_object: NDArray[np.complex64] | None = None,
+    initial_object: InitialObject | None = None,
     initial_probe: NDArray[np.complex64] | None = None,
 ) -> Prepared:
     """Everything before the first iteration; parameters and errors as for `reconstruct`."""
@@ -67,12 +75,15 @@ def prepare(
             remedy="give [modes, H, W] of the frames' own size, or none",
         )
     modes = probe.complete(given, options.probe_modes, patterns.power)
-    return Prepared(Problem(patterns.amplitudes, grid, start, modes), positions, defocus)
+    problem = Problem(patterns.amplitudes, grid, start, modes)
+    return Prepared(problem, positions, defocus, noise_r_factor(patterns.mean))
 
 
-def _object(initial: NDArray[np.complex64] | None, grid: ObjectGrid) -> NDArray[np.complex64]:
+def _object(initial: InitialObject | None, grid: ObjectGrid) -> NDArray[np.complex64]:
     if initial is None:
         return np.ones(grid.shape, np.complex64)
+    if callable(initial):
+        initial = initial(grid)
     if initial.shape != grid.shape:
         raise ReconstructionError(
             f"an object of {initial.shape} where the scan needs {grid.shape}",

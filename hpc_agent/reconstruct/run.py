@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.errors import ReconstructionError
+from ptychostream.errors import DivergedError
 from ptychostream.hpc_agent.reconstruct.engines import Engine, Misfit, create_engine
 from ptychostream.hpc_agent.reconstruct.gauge import fix_gauge
 from ptychostream.hpc_agent.reconstruct.grid import ObjectGrid
 from ptychostream.hpc_agent.reconstruct.options import ReconstructOptions
-from ptychostream.hpc_agent.reconstruct.prepare import prepare
+from ptychostream.hpc_agent.reconstruct.prepare import InitialObject, prepare
 from ptychostream.scan import Reconstruction, Scan
 
 OnIteration = Callable[[int, float], bool | None]
@@ -27,7 +27,7 @@ def reconstruct(
     options: ReconstructOptions,
     *,
     on_iteration: OnIteration | None = None,
-    initial_object: NDArray[np.complex64] | None = None,
+    initial_object: InitialObject | None = None,
     initial_probe: NDArray[np.complex64] | None = None,
 ) -> Reconstruction:
     """Object and probe of `scan` by ePIE (Maiden & Rodenburg 2009, doi 10.1016/j.ultramic.2009.05.012).
@@ -42,14 +42,14 @@ def reconstruct(
         Called after each iteration with its number, from 1, and R factor; returning False ends the reconstruction.
     initial_object
         [Ho, Wo] object to start from, on the grid that the scan and `options.margin` give: that of an earlier
-        reconstruction of the same scan.
+        reconstruction of the same scan. Or a function that makes one for that grid, see `start.object_from_phase`.
     initial_probe
         [modes, n, n] probe to start from; else the scan's, else one made from the mean pattern.
 
     Raises
     ------
     ReconstructionError
-        When the scan cannot be reconstructed, an engine is absent, or the iterations diverge.
+        When the scan cannot be reconstructed or an engine is absent; DivergedError when the iterations diverge.
     """
     ready = prepare(scan, options, initial_object, initial_probe)
     grid = ready.problem.grid
@@ -75,6 +75,7 @@ def reconstruct(
             "frames": len(scan),
             "frames_without_counts": len(scan) - len(ready.positions_m),
             "defocus_m": ready.defocus_m,
+            "noise_r_factor": ready.noise_r_factor,
             "absolute_r_factor": misfits[-1].absolute,
             "seconds_per_iteration": seconds / len(misfits),
         },
@@ -90,7 +91,7 @@ def _iterate(
         misfits.append(engine.iterate(random.permutation(frames), iteration > options.probe_start))
         first, r_factor = misfits[0].r_factor, misfits[-1].r_factor
         if not np.isfinite(r_factor) or r_factor > max(DIVERGED, 3 * first):
-            raise ReconstructionError(
+            raise DivergedError(
                 f"diverged: R = {r_factor:.3g} at iteration {iteration}, {first:.3g} at the first",
                 where=engine.name,
                 remedy="take smaller steps (object_step, probe_step, at most 1), and check positions and probe",

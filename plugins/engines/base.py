@@ -92,6 +92,7 @@ class EngineOptions:
     precision: str = "auto"
     cache_dir: Path | None = None
     threads: int | None = None
+    chunk: int | None = None
 
 
 class BatchedEngine(ABC):
@@ -118,7 +119,7 @@ class BatchedEngine(ABC):
         self._scales_here = not model.has_dose_scale
         self._counts_input = model.counts_input
         self._dose_input = model.dose_input
-        self._chunk = chunk or model.fixed_batch or options.batch
+        self._chunk = chunk or model.fixed_batch or min(options.chunk or options.batch, options.batch)
         self._runs = math.ceil(self.batch / self._chunk)
         frames = self._runs * self._chunk
         self._counts = np.zeros((frames, 1, *self.input_shape), dtype=np.float32)

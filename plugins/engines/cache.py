@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from ptychostream.atomic import write_bytes_atomic
 log = logging.getLogger(__name__)
 
 MAGIC = b"ptychostream engine 1\n"
+
+
+def default_cache() -> Path:
+    """The user's folder for built engines (XDG base directory specification)."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "ptychostream" / "engines"
 
 
 def cache_key(**parts: object) -> str:

@@ -38,6 +38,7 @@ def create_engine(
     precision: str = "auto",
     cache_dir: str | Path | None = None,
     threads: int | None = None,
+    chunk: int | None = None,
     shape: tuple[int, int] | None = None,
 ) -> Engine:
     """Build an engine for a model.
@@ -58,6 +59,10 @@ def create_engine(
         Where built engines are kept; None keeps none.
     threads
         Cores a CPU engine may use; None: all that this process may.
+    chunk
+        Frames that the runtime is given at a time, where neither engine nor model has a number of its own; None:
+        `batch`. A frame's phase depends on it in the last bits, and on nothing else that is asked for here but
+        `precision`.
     shape
         (H, W) for "none" without a model.
 
@@ -66,9 +71,9 @@ def create_engine(
     EngineError
         Unknown name, nothing to run it with, or the engine refuses the model.
     """
-    if batch < 1 or (threads is not None and threads < 1):
-        what = f"batch {batch}, threads {threads}"
-        raise EngineError(what, where=f"engine {name}", remedy="both must be at least 1")
+    if batch < 1 or (threads is not None and threads < 1) or (chunk is not None and chunk < 1):
+        what = f"batch {batch}, threads {threads}, chunk {chunk}"
+        raise EngineError(what, where=f"engine {name}", remedy="each must be at least 1")
     if name.lower() == NullEngine.name:
         return _create_null(model, batch, shape)
     found = {candidate.name.lower(): candidate for candidate in candidates()}
@@ -76,7 +81,7 @@ def create_engine(
         raise EngineError(f"unknown engine {name!r}", where="engine", remedy=f"{_here()}; {_names()}")
     if model is None:
         raise EngineError("no model", where=f"engine {name}", remedy="load a model, or choose engine none")
-    options = EngineOptions(batch, precision, None if cache_dir is None else Path(cache_dir), threads)
+    options = EngineOptions(batch, precision, None if cache_dir is None else Path(cache_dir), threads, chunk)
     if name.lower() == AUTO.lower():
         return _create_fastest(model, options)
     engine = _create(found[name.lower()], model, options)

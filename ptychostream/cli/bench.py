@@ -1,4 +1,4 @@
-"""`ptychostream bench stream|inference|reconstruction`."""
+"""`ptychostream bench stream|record|inference|reconstruction`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ HELP = "measure the stream, the engines and the reconstruction"
 
 BENCHMARKS = {
     "stream": "source → PVA → IOC → client, each a process of its own: what arrives, how late, at what cost",
+    "record": "source → PVA → scan file: what is written, at what cost",
     "inference": "every engine that is here, side by side",
+    "soak": "the stream under random faults, with clients: nothing lost uncounted, memory flat, all recovered",
     "reconstruction": "ePIE: seconds per iteration, and the error reached",
 }
 

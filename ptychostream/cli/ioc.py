@@ -24,7 +24,13 @@ OPTIONS: tuple[tuple[str, str, str], ...] = (
     ("--batch", "pipeline.batch", "frames inferred at once"),
     ("--max-latency", "pipeline.max_latency_s", "seconds a frame may wait for its batch"),
     ("--queue-size", "pipeline.queue_size", "frames that may wait for the engine"),
-    ("--position-source", "positions.source", "attributes, waveform or route"),
+    ("--when-full", "pipeline.when_full", "which frame gives way when they are more: drop_newest or drop_oldest"),
+    ("--decimation", "pipeline.decimation.mode", "Off, Manual or Auto: patterns left out, evenly over the sample"),
+    ("--decimation-factor", "pipeline.decimation.factor", "patterns of which one is inferred, for Manual (2)"),
+    ("--position-source", "positions.source", "attributes, waveform, route or stream"),
+    ("--position-pv", "positions.stream.pv", "PVA channel of a stream of (time, x, y)"),
+    ("--clock-offset-mode", "positions.stream.clock_offset_mode", "Manual, or Auto: estimated"),
+    ("--clock-offset", "positions.stream.clock_offset_s", "position clock - detector clock, seconds"),
     ("--x-attribute", "positions.x_attribute", "NTNDArray attribute that holds x"),
     ("--y-attribute", "positions.y_attribute", "NTNDArray attribute that holds y"),
     ("--position-unit", "positions.axes.unit", "unit of the positions: m, mm, um or nm"),
@@ -32,6 +38,13 @@ OPTIONS: tuple[tuple[str, str, str], ...] = (
     ("--first-id", "positions.first_id", "frame id of the first position of a waveform or route"),
     ("--scan-active-pv", "scan.active_pv", "PV that is not 0 while a scan runs"),
     ("--scan-active-provider", "scan.active_provider", "ca or pva"),
+    ("--scan-boundary", "scan.boundary", "what tells scans apart: attribute, pv or gap (attribute)"),
+    ("--scan-id-pv", "scan.id_pv", "PV that names the scan, for --scan-boundary pv"),
+    ("--scan-gap", "scan.gap_s", "seconds between frame times that part two scans, for --scan-boundary gap (5)"),
+    ("--late-frames", "scan.late", "frames of a scan that is over: stitch or drop (stitch)"),
+    ("--keep-canvases", "scan.keep", "finished canvases that are kept (4)"),
+    ("--save-directory", "save.directory", "folder of saved canvases"),
+    ("--save-automatic", "save.automatic", "yes: save every scan when it ends"),
     ("--scan-frames", "scan.frames", "frames expected in a scan"),
     ("--dose-scale", "dose_scale", "factor on the counts for the network"),
     ("--phase-rate", "phase_rate_hz", "images served per second, at most"),
@@ -43,7 +56,11 @@ _NAMES = {"engine.name": ("Auto", "TensorRT", "TorchCUDA", "OpenVINO", "ONNXRunt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file; the options override it")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--config", type=Path, metavar="FILE", help="TOML file; the options override it")
+    source.add_argument(
+        "--cluster", type=Path, metavar="FILE", help="be the collector of the cluster that this TOML file describes"
+    )
     for option, key, text in OPTIONS:
         parser.add_argument(option, dest=key, metavar=key.rpartition(".")[2].upper(), help=text)
 
@@ -73,4 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.ioc.settings import IocSettings
 
     given = overrides(arguments)
+    if arguments.cluster is not None:
+        from ptychostream.cluster.settings import ClusterSettings, dotted
+
+        values = dotted(load_settings(ClusterSettings, arguments.cluster, {}).ioc_values())
+        return serve(load_settings(IocSettings, None, {**values, **given}), given.keys())
     return serve(load_settings(IocSettings, arguments.config, given), given.keys())

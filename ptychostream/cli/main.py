@@ -15,7 +15,9 @@ from ptychostream.errors import PtychostreamError
 COMMANDS = {
     "demo": "fetch, reconstruct, train and watch a real scan being stitched live",
     "ioc": "run the soft IOC beside the detector",
+    "cluster": "run several consumers of one stream, and the IOC that adds them up",
     "beamline": "run the simulated beamline",
+    "record": "record a PVA image stream to scan files",
     "replay": "stream a scan file as a detector would",
     "reconstruct": "reconstruct a scan file by ePIE",
     "train": "train PtychoNN on a reconstructed scan",

@@ -32,10 +32,11 @@ def run(arguments: argparse.Namespace) -> int:
         "opset": model.opset,
         "inputs": list(model.inputs),
         "fixed_batch": model.fixed_batch,
-        "contract": contract.model_dump(exclude={"golden", "patch_weight", "preprocessing"}),
+        "contract": contract.model_dump(exclude={"golden", "patch_weight", "probe", "preprocessing"}),
         "preprocessing": contract.preprocessing.model_dump(exclude={"bad_pixels"}),
         "bad_pixels": _bad_pixels(contract.preprocessing.bad_pixels),
         "patch_weight": "probe" if contract.patch_weight else "even",
+        "probe": list(contract.probe.shape) if contract.probe else None,
         "golden_frames": contract.golden.counts.shape[0] if contract.golden else 0,
     }
     if arguments.check:

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ptychostream.sim.detector import Streamed
 
 HELP = "stream a scan file as a detector would"
+_CHANNEL = "bl:Pva1:Image"
+
+Serving = Callable[[str], None]
+Pass = Callable[[str, int], None]
+Sent = Callable[[int, float], None]
+Stream = Callable[[threading.Event, Serving, Pass, Sent], "list[tuple[str, Streamed]]"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scan", type=Path, help="scan file: NeXus (NDFileHDF5), CXI or npz")
-    parser.add_argument("--pv", default="bl:Pva1:Image", help="PVA channel to serve (default %(default)s)")
+    parser.add_argument(
+        "scan", type=Path, help="scan file: NeXus (NDFileHDF5), CXI or npz; with --raw: recorded updates"
+    )
+    parser.add_argument(
+        "--pv", help="PVA channel to serve (default bl:Pva1:Image; with --raw: the recorded one's name)"
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="serve what `record --raw` wrote, bit for bit, at --rate or as it came"
+    )
     parser.add_argument("--loop", type=int, default=1, metavar="N", help="passes over the file, each a scan of its own")
     parser.add_argument("--repeat", action="store_true", help="pass after pass until stopped")
     parser.add_argument("--scan-id", default="", metavar="ID", help="name of the scan (default: the file's own)")
@@ -31,6 +51,19 @@ def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the attributes PositionX and PositionY (default m)",
     )
     parser.add_argument(
+        "--positions", choices=("attributes", "stream", "both"), help="how positions are sent (default attributes)"
+    )
+    stream = parser.add_argument_group("stream of positions")
+    stream.add_argument("--position-pv", metavar="PV", help="its PVA channel (default as the frames', Positions)")
+    stream.add_argument("--position-layout", choices=("table", "structure", "array"), help="default table")
+    stream.add_argument("--position-rate", type=float, metavar="HZ", help="samples a second (default 1000)")
+    stream.add_argument("--position-bulk", type=int, metavar="N", help="samples in a block, at the least (default 20)")
+    stream.add_argument("--clock-offset", type=float, metavar="S", help="its clock less the detector's")
+    stream.add_argument("--position-delay", type=float, metavar="S", help="delay of every block")
+    stream.add_argument("--position-jitter", type=float, metavar="S", help="further delay, up to this")
+    stream.add_argument("--position-dropout", type=float, metavar="PART", help="part of the blocks never sent")
+    stream.add_argument("--position-twice", type=float, metavar="PART", help="part of the blocks sent twice")
+    parser.add_argument(
         "--wait-for-client", action="store_true", default=None, help="send nothing before a client has subscribed"
     )
     parser.add_argument("--wait-for", metavar="PV", help="send nothing before this PV is 1, over PVA")
@@ -43,6 +76,16 @@ def stream_values(arguments: argparse.Namespace) -> dict[str, object]:
         "rate_hz": arguments.rate,
         "codec": "" if arguments.codec == "none" else arguments.codec,
         "position_unit": arguments.position_unit,
+        "positions": arguments.positions,
+        "position_stream.channel": arguments.position_pv,
+        "position_stream.layout": arguments.position_layout,
+        "position_stream.sample_hz": arguments.position_rate,
+        "position_stream.bulk": arguments.position_bulk,
+        "position_stream.clock_offset_s": arguments.clock_offset,
+        "position_stream.delay_s": arguments.position_delay,
+        "position_stream.jitter_s": arguments.position_jitter,
+        "position_stream.dropout": arguments.position_dropout,
+        "position_stream.twice": arguments.position_twice,
         "gate.wait_for": arguments.wait_for,
         "gate.wait_for_client": arguments.wait_for_client,
         "gate.timeout_s": arguments.wait_timeout,
@@ -53,31 +96,12 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ptychostream.cli.stopping import stop_on_signals
-    from ptychostream.config import load_settings
-    from ptychostream.sim.replay import Replay, replay
     from ptychostream.sim.show import StreamProgress
 
-    settings = load_settings(
-        Replay,
-        None,
-        {
-            "channel": arguments.pv,
-            "loops": 0 if arguments.repeat else arguments.loop,
-            "scan_id": arguments.scan_id,
-            "dtype": arguments.dtype,
-            **stream_values(arguments),
-        },
-    )
     say = Console(file=sys.stderr if arguments.json else sys.stdout, soft_wrap=True, highlight=False)
+    stream = _raw_stream(arguments) if arguments.raw else _scan_stream(arguments)
     with stop_on_signals() as stop, StreamProgress() as progress:
-        passes = replay(
-            arguments.scan,
-            settings,
-            stop,
-            on_serving=lambda text: say.print(f"serving {text}"),
-            on_scan=progress.start,
-            on_sent=progress.sent,
-        )
+        passes = stream(stop, lambda text: say.print(f"serving {text}"), progress.start, progress.sent)
     for scan_id, streamed in passes:
         say.print(f"{scan_id}: {streamed.frames} frames in {streamed.seconds:.2f} s, {streamed.rate_hz:.1f} frames/s")
     if arguments.json:
@@ -91,5 +115,41 @@ def run(arguments: argparse.Namespace) -> int:
             }
             for scan_id, streamed in passes
         ]
-        print(json.dumps({"channel": arguments.pv, "sent": sum(s.frames for _, s in passes), "scans": scans}))
+        channel = passes[0][0] if arguments.raw and passes else arguments.pv or _CHANNEL
+        print(json.dumps({"channel": channel, "sent": sum(s.frames for _, s in passes), "scans": scans}))
     return 130 if stop.is_set() and not arguments.repeat else 0
+
+
+def _scan_stream(arguments: argparse.Namespace) -> Stream:
+    """A scan file, as the arguments say."""
+    from ptychostream.config import load_settings
+    from ptychostream.sim.replay import Replay, replay
+
+    values = {
+        "channel": arguments.pv or _CHANNEL,
+        "loops": 0 if arguments.repeat else arguments.loop,
+        "scan_id": arguments.scan_id,
+        "dtype": arguments.dtype,
+        **stream_values(arguments),
+    }
+    return functools.partial(replay, arguments.scan, load_settings(Replay, None, values))
+
+
+def _raw_stream(arguments: argparse.Namespace) -> Stream:
+    """Recorded updates, as the arguments say. Raises ConfigError for one that would change them."""
+    from ptychostream.config import load_settings
+    from ptychostream.errors import ConfigError
+    from ptychostream.sim.raw_replay import RawReplay, replay_raw
+
+    for name in ("codec", "position_unit", "scan_id", "dtype"):
+        if getattr(arguments, name):
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(
+                "recorded updates are served as they are", where=flag, remedy=f"leave out {flag} or --raw"
+            )
+    values = {
+        "channel": arguments.pv,
+        "loops": 0 if arguments.repeat else arguments.loop,
+        **{key: value for key, value in stream_values(arguments).items() if key not in ("codec", "position_unit")},
+    }
+    return functools.partial(replay_raw, arguments.scan, load_settings(RawReplay, None, values))

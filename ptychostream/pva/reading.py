@@ -19,7 +19,9 @@ from ptychostream.codecs import decompress
 from ptychostream.errors import FrameError
 from ptychostream.frames import DropCause
 
-UPDATE_FIELDS = "field(uniqueId,value,dimension,codec,timeStamp,dataTimeStamp,attribute,compressedSize,uncompressedSize)"
+UPDATE_FIELDS = (
+    "field(uniqueId,value,dimension,codec,timeStamp,dataTimeStamp,attribute,compressedSize,uncompressedSize)"
+)
 """The fields of an NTNDArray that are read, as in a pvRequest."""
 
 Scalar = float | int | str
@@ -129,7 +131,7 @@ def decode(pv_object: pva.PvObject, attributes: Collection[str] = ()) -> RawArra
         if not time and pv_object.hasField("timeStamp"):  # optional in an NTNDArray
             time = _posix_of(pv_object, "timeStamp")
         return RawArray(raw_id, time, array, _pvapy_attributes(pv_object, attributes) if attributes else {})
-    except (pva.PvaException, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (pva.PvaException, LookupError, TypeError, ValueError) as error:
         _foreign(error)
 
 
@@ -145,7 +147,7 @@ def _pvapy_attributes(pv_object: pva.PvObject, wanted: Collection[str]) -> dict[
                 held, kinds = attribute["value"]
                 value = held.get("value")
                 if isinstance(value, float | int | str):
-                    found[name] = ord(value) if kinds.get("value") == pva.BYTE else value
+                    found[name] = ord(str(value)) if kinds.get("value") == pva.BYTE else value
     except UnicodeDecodeError:
         # pvapy takes a negative byte for a letter that is none. The way round it is slow, but right.
         for attribute in json.loads(pv_object.toJSON(False))["attribute"]:
@@ -176,6 +178,8 @@ def _read_value(
     # value["a.b"] costs a third of value.a.b.
     try:
         raw_id = value["uniqueId"]
+        if not isinstance(raw_id, int):
+            raise TypeError(f"uniqueId is {raw_id!r}")
         dimensions = value["dimension"]
         payload = value["value"]
         if not dimensions and payload is None:
@@ -199,7 +203,7 @@ def _read_value(
             except UnicodeDecodeError:
                 continue  # a text in another encoding is no value that can be used
         return raw_id, time, made, found
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         _foreign(error)
 
 

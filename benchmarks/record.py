@@ -1,0 +1,176 @@
+"""`ptychostream bench record`: source → PVA → `ptychostream record` → scan file, each a process of its own.
+
+What is reported
+
+- `sent`, `received`, `written`, `missed`, `dropped` by cause; `lost` = sent - frames that the file gives back with the
+  counts that were sent.
+- `cpu_cores`: processor time of each process over wall time, from the first frame sent to the last.
+- `bytes`, `megabytes_per_s`: of the compressed frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptychostream.benchmarks.measured import POLL_S, Measured
+from ptychostream.benchmarks.stream_source import Source, patterns, ring_lengths
+from ptychostream.config import load_settings
+from ptychostream.errors import ConfigError, StreamError
+from ptychostream.loopback import free_ports, loopback_environment
+from ptychostream.plugins.engines.hardware import cores, cpu_name
+from ptychostream.scan_files import ScanOptions, open_scan
+
+CHANNEL = "bench:det:Image"
+SCAN = "bench"
+START_TIMEOUT_S = 120.0
+GEOMETRY = ScanOptions(energy_ev=1.0, distance_m=1.0, detector_pixel_m=1.0)
+"""Any: the counts and positions are looked at."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `ptychostream bench record`."""
+    parser.add_argument("--fps", type=float, default=2000.0, help="frames per second sent (default %(default)g)")
+    parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="of streaming (default %(default)g)")
+    parser.add_argument("--shape", default="128x128", metavar="HxW", help="of a frame (default %(default)s)")
+    parser.add_argument("--dtype", default="uint16", metavar="T", help="integer type (default %(default)s)")
+    parser.add_argument("--codec", default="none", metavar="C", help="of the stream: none, lz4, bslz4… (default none)")
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="that compress (default %(default)s)")
+    parser.add_argument("--no-check", action="store_true", help="trust frames that come compressed")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where to write (default: a temporary folder)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print; 1 when a frame was lost."""
+    source = _source(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended
+    with tempfile.TemporaryDirectory(prefix="ptychostream-bench-", dir=arguments.folder) as folder:
+        words = ["--threads", str(arguments.threads), *(["--no-check"] if arguments.no_check else [])]
+        report = measure(source, words, Path(folder))
+    if arguments.json:
+        print(json.dumps(report, indent=2))
+    else:
+        _print(report)
+    return 0 if report["lost"] == 0 else 1
+
+
+def measure(source: Source, words: list[str], folder: Path) -> dict[str, Any]:
+    """Stream, record, read the file back."""
+    ports = free_ports(2)
+    environment = loopback_environment([ports[0]], ports[1])
+    file = folder / f"{SCAN}.h5"
+    record = ["record", CHANNEL, str(file), "--json", "--frames", str(source.frames), "--timeout", str(START_TIMEOUT_S)]
+    # A frame that is lost leaves the recording waiting: it ends with the source then.
+    seconds = source.frames / source.rate_hz
+    with (
+        Measured("ptychostream", record + words, folder / "record.log", environment) as recorder,
+        Measured(
+            "ptychostream.benchmarks.stream_source", [source.model_dump_json()], folder / "source.log", environment
+        ) as sender,
+    ):
+        deadline = time.monotonic() + 2 * START_TIMEOUT_S + 2 * seconds
+        while not (sender.running() is False or any("sent" in line for line in sender.said())):
+            for child in (sender, recorder):
+                child.sample()
+            if not recorder.running() and not recorder.said():
+                raise recorder.failure()
+            if time.monotonic() > deadline:
+                raise StreamError("the source does not end", where=str(sender.log_path), remedy="see that log")
+            time.sleep(POLL_S)
+        sender.sample()
+        recorder.sample()
+        sent = sender.hear("sent", START_TIMEOUT_S)
+        told = _summary(recorder)
+        cpu = {
+            name: child.cores(sent["first"], sent["last"])
+            for name, child in (("source", sender), ("record", recorder))
+        }
+    written = _read_back(file, source)
+    size = sum(one["bytes"] for one in told["files"])
+    elapsed = sent["last"] - sent["first"]
+    return {
+        "fps": source.rate_hz,
+        "seconds": elapsed,
+        "shape": list(source.shape),
+        "dtype": source.dtype,
+        "codec": source.codec or "none",
+        "sent": sent["sent"],
+        "sent_hz": sent["rate_hz"],
+        "received": told["received"],
+        "written": told["written"],
+        "missed": told["missed"],
+        "dropped": told["dropped"],
+        "lost": sent["sent"] - written,
+        "bytes": size,
+        "megabytes_per_s": size / max(elapsed, 1e-9) / 1e6,
+        "cpu_cores": cpu,
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "machine": {"processor": cpu_name(), "cores": cores(), "python": platform.python_version()},
+    }
+
+
+def _summary(recorder: Measured) -> dict[str, Any]:
+    """What the recording says at its end, for which it is stopped where frames are missing."""
+    deadline = time.monotonic() + 10
+    while recorder.running() and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    recorder.stop()
+    return recorder.hear("written", START_TIMEOUT_S)
+
+
+def _read_back(file: Path, source: Source) -> int:
+    """Frames in the file that are as they were sent."""
+    length, distinct = ring_lengths(source)
+    sent = patterns(source.shape, source.dtype, distinct)
+    good = 0
+    with open_scan(file, GEOMETRY) as scan:
+        assert scan.frame_ids is not None
+        for start in range(0, len(scan), 256):
+            counts = scan.counts[start : start + 256]
+            for frame, frame_id in zip(counts, scan.frame_ids[start : start + 256], strict=True):
+                good += np.array_equal(frame, sent[int(frame_id) % length % distinct])
+    return int(good)
+
+
+def _source(arguments: argparse.Namespace) -> Source:
+    try:
+        height, width = (int(side) for side in arguments.shape.lower().split("x"))
+        if np.dtype(arguments.dtype).kind not in "iu" or min(height, width) < 8 or arguments.seconds <= 0:
+            raise ValueError
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"--shape {arguments.shape} --dtype {arguments.dtype} --seconds {arguments.seconds:g}",
+            where="bench record",
+            remedy="give a shape such as 128x128, an integer type and a positive duration",
+        ) from error
+    values: dict[str, Any] = {
+        "channel": CHANNEL,
+        "rate_hz": arguments.fps,
+        "frames": max(1, round(arguments.fps * arguments.seconds)),
+        "shape": (height, width),
+        "dtype": arguments.dtype,
+        "codec": "" if arguments.codec == "none" else arguments.codec,
+        "wait_for_client": True,
+        "timeout_s": START_TIMEOUT_S,
+    }
+    return load_settings(Source, None, values)
+
+
+def _print(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "value")
+    for name, value in report.items():
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    Console().print(table)

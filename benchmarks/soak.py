@@ -1,0 +1,122 @@
+"""`ptychostream bench soak`: the stream under faults, for as long as is wanted.
+
+A detector sends scan after scan through a network to an IOC with a real engine; two clients watch the stitched image,
+one monitors records, one writes setpoints. A fault from a seeded schedule strikes in the midst of each scan. All the
+time: the conservation law, the IOC's memory, descriptors and threads. For each fault: how soon the stream is itself
+again. For each scan: that every frame sent was received or is known to be missing.
+
+Ends with 1 when anything did not hold. Ctrl-C ends it early, with the report of what was seen so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ptychostream.benchmarks.soak_clock import compiler
+from ptychostream.benchmarks.soak_faults import FAULTS, fault
+from ptychostream.benchmarks.soak_report import as_text, summarise, write_report
+from ptychostream.benchmarks.soak_rounds import InterruptedRound, Round, play, steady
+from ptychostream.benchmarks.soak_schedule import RESTARTS, schedule
+from ptychostream.benchmarks.soak_stage import Stage
+from ptychostream.benchmarks.soak_watch import Watch
+from ptychostream.cli.stopping import stop_on_signals
+from ptychostream.errors import ConfigError, PtychostreamError
+from ptychostream.plugins.engines.hardware import cores, cpu_name
+
+LAST_ROUND_S = 20.0
+"""Time that is left for the last round."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `ptychostream bench soak`."""
+    parser.add_argument("--minutes", type=float, default=30.0, metavar="M", help="how long (default %(default)g)")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the schedule (default %(default)s)")
+    parser.add_argument("--fps", type=float, default=200.0, metavar="R", help="frames per second (default %(default)g)")
+    parser.add_argument("--side", type=int, default=64, metavar="N", help="pixels of a frame's side (default 64)")
+    parser.add_argument("--out", type=Path, default=Path("results/soak"), metavar="FOLDER", help="for the report")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Soak and report; 1 when anything did not hold."""
+    if not arguments.minutes > 0 or not arguments.fps > 0 or arguments.side < 16:
+        raise ConfigError(
+            f"--minutes {arguments.minutes:g} --fps {arguments.fps:g} --side {arguments.side}",
+            where="bench soak",
+            remedy="give positive minutes and frames per second, and frames of 16 pixels or more",
+        )
+    report = soak(arguments.minutes, arguments.seed, arguments.fps, arguments.side, arguments.out)
+    print(json.dumps(report, indent=2) if arguments.json else as_text(report))
+    return 1 if report["violations"] else 0
+
+
+def soak(minutes: float, seed: int, rate_hz: float, side: int, out: Path) -> dict[str, Any]:
+    """The whole soak; report.json, report.md and figure.png are kept up to date in `out`.
+
+    The logs of all processes are kept where anything did not hold.
+    """
+    faults = [one for one in FAULTS if one.name != "IOC clock stepped" or compiler() is not None]
+    choose, rounds = random.Random(seed), list[Round]()
+    facts = {
+        "seed": seed,
+        "minutes": minutes,
+        "rate_hz": rate_hz,
+        "frame": [side, side],
+        "left_out": [one.name for one in FAULTS if one not in faults],
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "machine": {"processor": cpu_name(), "cores": cores(), "python": platform.python_version()},
+    }
+    logs = Path(tempfile.mkdtemp(prefix="ptychostream-soak-"))
+    _say(f"logs in {logs}")
+    failure = ""
+    with stop_on_signals() as stop, Stage(logs, rate_hz, side, seed) as stage:
+        steady(stage)
+        with Watch(stage) as watch:
+
+            def state() -> dict[str, Any]:
+                clients = {"monitor": stage.monitor.latest(), "writer": stage.writer.latest()}
+                clients["image"] = stage.image_client.latest()
+                report = {**facts, **summarise(rounds, watch.samples, watch.violations, clients)}
+                if failure:
+                    report["violations"].append(failure)
+                return report
+
+            deadline = time.monotonic() + 60 * minutes - LAST_ROUND_S
+            plan = schedule(faults, seed)
+            try:
+                while not stop.is_set() and time.monotonic() < deadline:
+                    rounds.append(play(stage, next(plan), choose, stop=stop, say=_say))
+                    _tell(rounds[-1])
+                    write_report(out, state(), rounds, watch.samples)
+                if not stop.is_set():
+                    rounds.append(play(stage, fault(RESTARTS), choose, stop=stop, say=_say))
+                    _tell(rounds[-1])
+            except InterruptedRound:
+                _say("stopped: what was seen so far is reported")
+            except (PtychostreamError, TimeoutError) as error:
+                if not stop.is_set():  # Ctrl-C reaches the children too
+                    failure = f"the soak ended early: {error}"
+            report = state()
+        write_report(out, report, rounds, watch.samples)
+    if not report["violations"]:
+        shutil.rmtree(logs, ignore_errors=True)
+    return report
+
+
+def _tell(one: Round) -> None:
+    recovery = "" if one.recovery_s is None else f", back after {one.recovery_s:.2f} s"
+    held = "held" if not one.violations else "; ".join(one.violations)
+    _say(f"  {one.fault or 'in peace'}{recovery}: {one.sent} sent, {one.stitched} stitched, {held}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,199 @@
+"""What is wrong with a scan, before it costs an hour of reconstruction: each fault has a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ptychostream.config import Settings
+from ptychostream.errors import (
+    FewerPositionsError,
+    FileBusyError,
+    FileCutError,
+    FileMissingError,
+    MorePositionsError,
+    NoPositionsError,
+    ScanFileError,
+)
+
+_BLOCK_BYTES = 32 << 20
+
+
+class ScanFault(Enum):
+    """Why a scan is not used."""
+
+    MISSING = "missing"
+    GROWING = "still growing"
+    UNCLOSED = "never closed"
+    TRUNCATED = "truncated"
+    WRONG_SCAN = "wrong scan"
+    NO_POSITIONS = "no positions"
+    MORE_POSITIONS = "more positions than frames"
+    FEWER_POSITIONS = "fewer positions than frames"
+    DARK = "all-zero frames"
+    SATURATED = "saturated frames"
+    UNREADABLE = "unreadable"
+
+
+class CollectError(ScanFileError):
+    """A scan that cannot be used; `fault` says why."""
+
+    def __init__(self, fault: ScanFault, what: str, *, where: str = "", remedy: str = "") -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.fault = fault
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _collect_error, (self.fault, self.what, self.where, self.remedy)
+
+
+def _collect_error(fault: ScanFault, what: str, where: str, remedy: str) -> CollectError:
+    return CollectError(fault, what, where=where, remedy=remedy)
+
+
+_FAULTS: tuple[tuple[type[ScanFileError], ScanFault], ...] = (
+    (FileMissingError, ScanFault.MISSING),
+    (FileBusyError, ScanFault.UNCLOSED),
+    (FileCutError, ScanFault.TRUNCATED),
+    (NoPositionsError, ScanFault.NO_POSITIONS),
+    (MorePositionsError, ScanFault.MORE_POSITIONS),
+    (FewerPositionsError, ScanFault.FEWER_POSITIONS),
+)
+
+
+def fault_of(error: ScanFileError) -> ScanFault:
+    """The fault that a reader's error means."""
+    return next((fault for kind, fault in _FAULTS if isinstance(error, kind)), ScanFault.UNREADABLE)
+
+
+class CheckSettings(Settings):
+    """How much of a scan may be bad.
+
+    Attributes
+    ----------
+    dark_share
+        Frames without a single count: a shutter, a beam dump.
+    saturated_share
+        Frames with more than `saturated_pixels` of their good pixels at or above `saturation`.
+    saturated_pixels
+        Share of a frame's good pixels.
+    saturation
+        Counts; None: the type's maximum. A pixel that has them in every frame is dead and not counted.
+    """
+
+    dark_share: float = Field(0.05, ge=0, le=1)
+    saturated_share: float = Field(0.05, ge=0, le=1)
+    saturated_pixels: float = Field(1e-3, ge=0, le=1)
+    saturation: int | None = Field(None, ge=1)
+
+
+@dataclass(frozen=True)
+class FrameStatistics:
+    """Of the frames of a scan.
+
+    Attributes
+    ----------
+    frames, dark, saturated
+        All; without a count; with too many saturated pixels.
+    dead_pixels
+        Marked by the file, or at the saturation in every frame.
+    mean_counts
+        Per frame, over good pixels.
+    """
+
+    frames: int
+    dark: int
+    saturated: int
+    dead_pixels: int
+    mean_counts: float
+
+
+def measure(
+    blocks: Iterable[NDArray[np.integer]], settings: CheckSettings, bad_pixels: NDArray[np.bool_] | None = None
+) -> FrameStatistics:
+    """Look at every frame once.
+
+    Parameters
+    ----------
+    blocks
+        [n, H, W] counts, the scan in pieces.
+    bad_pixels
+        [H, W], True where the detector cannot be trusted.
+    """
+    totals: list[NDArray[np.float64]] = []
+    hot: list[NDArray[np.int64]] = []
+    always: NDArray[np.bool_] | None = None
+    good_pixels = 0
+    for block in blocks:
+        good = np.ones(block.shape[1:], bool) if bad_pixels is None else ~bad_pixels
+        limit = np.iinfo(block.dtype).max if settings.saturation is None else settings.saturation
+        at_limit = (block >= limit) & good
+        always = at_limit.all(axis=0) if always is None else always & at_limit.all(axis=0)
+        hot.append(at_limit.sum(axis=(1, 2)))
+        totals.append(np.where(at_limit, 0, block).sum(axis=(1, 2), where=good, dtype=np.float64))
+        good_pixels = int(good.sum())
+    if always is None:
+        return FrameStatistics(0, 0, 0, 0, 0.0)
+    dead = int(always.sum())
+    counts, hot_pixels = np.concatenate(totals), np.concatenate(hot) - dead
+    return FrameStatistics(
+        frames=len(counts),
+        dark=int(((counts == 0) & (hot_pixels == 0)).sum()),
+        saturated=int((hot_pixels > settings.saturated_pixels * max(1, good_pixels - dead)).sum()),
+        dead_pixels=dead + always.size - good_pixels,
+        mean_counts=float(counts.mean()),
+    )
+
+
+def judge(statistics: FrameStatistics, settings: CheckSettings, where: str) -> None:
+    """Raise CollectError where too much of a scan is bad."""
+    frames = max(1, statistics.frames)
+    if statistics.dark > settings.dark_share * frames:
+        raise CollectError(
+            ScanFault.DARK,
+            f"{statistics.dark} of {statistics.frames} frames have no counts",
+            where=where,
+            remedy="look at the shutter and the beam, and at the detector's threshold",
+        )
+    if statistics.saturated > settings.saturated_share * frames:
+        raise CollectError(
+            ScanFault.SATURATED,
+            f"{statistics.saturated} of {statistics.frames} frames are saturated",
+            where=where,
+            remedy="attenuate the beam, expose shorter, or mark the hot pixels as bad",
+        )
+
+
+def check_name(found: str, wanted: str, where: str) -> None:
+    """Raise CollectError where a file names another scan than the one that completed; either may name none."""
+    if found and wanted and found != wanted:
+        raise CollectError(
+            ScanFault.WRONG_SCAN,
+            f"the file holds scan {found!r}, not {wanted!r}",
+            where=where,
+            remedy="let the file-name PV be written before the scan-complete PV",
+        )
+
+
+def check_length(frames: int, wanted: int | None, where: str) -> None:
+    """Raise CollectError where a file holds fewer frames than the scan has."""
+    if wanted is not None and frames < wanted:
+        raise CollectError(
+            ScanFault.TRUNCATED,
+            f"{frames} of {wanted} frames",
+            where=where,
+            remedy="the detector or its file writer lost frames: look at its dropped frames",
+        )
+
+
+def blocks_of(counts: Any) -> Iterable[NDArray[np.integer]]:
+    """The frames of a scan in pieces of some megabytes."""
+    height, width = counts.shape[1:]
+    size = max(1, _BLOCK_BYTES // (height * width * np.dtype(counts.dtype).itemsize))
+    for start in range(0, len(counts), size):
+        yield counts[start : start + size]

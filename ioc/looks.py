@@ -1,0 +1,29 @@
+"""What the diagnosis is given to look at."""
+
+from __future__ import annotations
+
+import time
+
+from ptychostream.ioc.handlers import Parts
+from ptychostream.plugins.diagnosis import Look
+from ptychostream.plugins.snapshot import Snapshot
+
+
+def look_at(parts: Parts, snapshot: Snapshot) -> Look:
+    """The parts as they are now."""
+    return Look(
+        time=time.monotonic(),
+        enabled=parts.stream.enabled,
+        channel=parts.stream.channel,
+        connected=parts.stream.connected,
+        received=snapshot.received,
+        stitched=snapshot.stitched,
+        dropped=snapshot.dropped,
+        waiting_position=snapshot.waiting_position,
+        queue_used=snapshot.queue_used,
+        busy_s=snapshot.busy_s,
+        scan_active=snapshot.scan_active,
+        positions=parts.positions.failure or f"the {parts.positions.name} source",
+        message=snapshot.message,
+        images=parts.images.failure,
+    )

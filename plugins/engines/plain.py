@@ -1,0 +1,30 @@
+"""Engine None for a canvas: frames as they are, stitched as if they were phase."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.contract import ModelContract, Preprocessing
+from ptychostream.plugins.engines.null import NullEngine
+
+PLAIN = "None"
+"""The engine's name in records and configuration."""
+_HIGHEST_RAD = np.float32(31.0)
+
+
+class PlainEngine(NullEngine):
+    """Engine None for a canvas: counts cut where a canvas takes no more for a phase (±10π rad)."""
+
+    def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
+        """See `ptychostream.plugins.engines.Engine.infer`."""
+        passed = super().infer(counts, dose_scale)
+        return np.minimum(passed, _HIGHEST_RAD, out=passed)
+
+
+def plain_contract(shape: tuple[int, int], pixel_m: float) -> ModelContract:
+    """The contract of engine None without a model: frames as they are, on a canvas of `pixel_m`."""
+    return ModelContract(
+        name="none", network="none", input_shape=shape, output_shape=shape, object_pixel_m=pixel_m,
+        preprocessing=Preprocessing(saturated_is_bad=False),
+    )  # fmt: skip

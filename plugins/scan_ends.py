@@ -1,0 +1,90 @@
+"""Who is told when a scan's last frame is through: those that wait for it, and whoever saves its canvas."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+
+from ptychostream.plugins.frame_flow import FrameFlow
+from ptychostream.plugins.mosaic import Mosaic, RunCanvas
+from ptychostream.plugins.snapshot import RunFigures
+
+_log = logging.getLogger(__name__)
+
+
+class ScanEnds:
+    """Keeps who waits. Passive: the caller serialises, and makes the calls that `through` returns without its lock.
+
+    Parameters
+    ----------
+    flow, mosaic
+        Whose frames and canvases it is about.
+
+    Attributes
+    ----------
+    on_finished
+        Called once for each run that has ended, with its figures and its canvas (None where there is none); it must
+        not block. Frames that come late change neither call nor figures.
+    """
+
+    def __init__(self, flow: FrameFlow, mosaic: Mosaic) -> None:
+        self.on_finished: Callable[[RunFigures, RunCanvas | None], None] = log_finished
+        self._flow = flow
+        self._mosaic = mosaic
+        # Who waits: the batcher's `left` at which its run is through, None while frames wait for positions; the run.
+        self._waiting: list[tuple[int | None, int, Future[int]]] = []
+
+    def wait_for(self, scan: str) -> Future[int]:
+        """Done with the patches of the scan's canvas when all that is under way now is through."""
+        done: Future[int] = Future()
+        done.set_running_or_notify_cancel()
+        run = self._flow.runs.latest(scan)
+        self._waiting.append((None, run.number if run is not None else 0, done))
+        return done
+
+    def through(self) -> list[Callable[[], None]]:
+        """What there is to tell."""
+        runs = self._flow.runs
+        calls: list[Callable[[], None]] = [
+            partial(self._finished, run.figures(), self._mosaic.canvas(run.number)) for run in runs.take_ended()
+        ]
+        if self._waiting:
+            self._waiting = [(self._target(target, run), run, done) for target, run, done in self._waiting]
+        if self._waiting and not self._flow.in_flight:
+            left = self._flow.batcher.left
+            through = [waiting for waiting in self._waiting if waiting[0] is not None and waiting[0] <= left]
+            self._waiting = [waiting for waiting in self._waiting if waiting not in through]
+            calls += [partial(self._resolve, run, done) for _, run, done in through]
+        return calls
+
+    def _target(self, target: int | None, run: int) -> int | None:
+        if target is None and not self._flow.waits_for_position(run):
+            return self._flow.batcher.entered
+        return target
+
+    def trim(self) -> None:
+        """Forget the runs and canvases beyond the limits."""
+        self._mosaic.retain(self._flow.runs.trim(self._mosaic.sizes()))
+
+    def name_canvas(self) -> None:
+        """The current run may have got another id."""
+        run = self._flow.runs.current
+        canvas = self._mosaic.canvas(run.number) if run is not None else None
+        if run is not None and canvas is not None:
+            canvas.scan = run.scan
+
+    def _finished(self, figures: RunFigures, canvas: RunCanvas | None) -> None:
+        self.on_finished(figures, canvas)
+
+    def _resolve(self, run: int, done: Future[int]) -> None:
+        canvas = self._mosaic.canvas(run)
+        done.set_result(canvas.patches if canvas is not None else 0)
+
+
+def log_finished(figures: RunFigures, _canvas: RunCanvas | None = None) -> None:
+    """Say what became of a run's frames."""
+    dropped = ", ".join(f"{count} {cause.value}" for cause, count in figures.dropped.items()) or "none"
+    _log.info("scan %s (run %d) is over: %d frames, %d stitched, dropped: %s",
+              figures.scan, figures.number, figures.received, figures.stitched, dropped)  # fmt: skip

@@ -1,0 +1,122 @@
+"""`ptychostream cluster`: several consumers, their collector and the mirror, from one TOML file."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ptychostream.cluster.commands import Command
+    from ptychostream.cluster.settings import ClusterSettings
+    from ptychostream.cluster.supervisor import Managed
+
+HELP = "run several consumers of one stream, and the IOC that adds them up"
+PARTS = ("mirror", "collector", "consumers")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, help="TOML file of the cluster, the same on every host")
+    parser.add_argument(
+        "--run", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)} (default all)"
+    )
+    parser.add_argument("--consumer", type=int, nargs="+", metavar="N", help="of the consumers, these (default all)")
+    parser.add_argument("--check", action="store_true", help="check the file, print the commands, start nothing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.live import Live
+
+    from ptychostream.cli.stopping import stop_on_signals
+    from ptychostream.cluster.settings import ClusterSettings
+    from ptychostream.cluster.supervisor import Supervisor
+    from ptychostream.config import load_settings
+
+    settings = load_settings(ClusterSettings, arguments.config, {})
+    check(settings, arguments.config)
+    commands = chosen(settings, arguments)
+    if arguments.check:
+        for command in commands:
+            variables = [f"{name}={value}" for name, value in command.environment.items()]
+            print(shlex.join([*variables, sys.executable, "-m", command.module, *command.arguments]))
+        return 0
+    supervisor = Supervisor(commands, settings.log_dir)
+    console = Console(soft_wrap=True, highlight=False)
+    with stop_on_signals() as stop:
+        if not console.is_terminal:
+            return supervisor.run(stop, lambda _: None)
+        with Live(console=console, refresh_per_second=4) as live:
+            return supervisor.run(stop, lambda processes: live.update(table(processes, settings.prefix)))
+
+
+def chosen(settings: ClusterSettings, arguments: argparse.Namespace) -> list[Command]:
+    """What is to run here, in the order of the start."""
+    from ptychostream.cluster.commands import collector_command, consumer_command, mirror_command
+    from ptychostream.errors import ConfigError
+
+    numbers = arguments.consumer or settings.numbers
+    if unknown := [number for number in numbers if number not in settings.numbers]:
+        known = f"{settings.numbers[0]} to {settings.numbers[-1]}"
+        raise ConfigError(f"no consumer {unknown[0]}", where="command line", remedy=f"there are {known}")
+    commands = []
+    if "mirror" in arguments.run and settings.source.mirror:
+        commands.append(mirror_command(settings))
+    if "collector" in arguments.run:
+        commands.append(collector_command(arguments.config))
+    if "consumers" in arguments.run:
+        commands += [consumer_command(settings, number) for number in numbers]
+    return commands
+
+
+def check(settings: ClusterSettings, path: Path) -> None:
+    """Validate the sections that the children read, so that a mistake shows here and not in their logs.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file and the key.
+    """
+    import ptychostream.ioc  # noqa: F401 - pvaccess before softioc
+    from ptychostream.cluster.settings import dotted
+    from ptychostream.config import load_settings
+    from ptychostream.errors import ConfigError
+    from ptychostream.ioc.settings import IocSettings
+    from ptychostream.plugins.consumer_settings import consumer_settings
+
+    for number in settings.numbers:
+        try:
+            consumer_settings(settings.consumer_values(number))
+        except ConfigError as error:
+            raise ConfigError(error.what, where=f"{path}, section consumer", remedy=error.remedy) from error
+    try:
+        load_settings(IocSettings, None, dotted(settings.ioc_values()))
+    except ConfigError as error:
+        raise ConfigError(error.what, where=f"{path}, section ioc", remedy=error.remedy) from error
+
+
+def table(processes: Sequence[Managed], prefix: str) -> Table:
+    """The processes' state."""
+    from rich.table import Table
+
+    shown = Table(title=f"cluster {prefix}", title_justify="left")
+    for column in ("process", "state", "pid", "up", "restarts", "log"):
+        shown.add_column(column)
+    now = time.monotonic()
+    for process in processes:
+        ended = "" if process.status is None else f"ended with {process.status}, waits"
+        shown.add_row(
+            process.command.name,
+            "[green]running" if process.running else f"[red]{ended or 'not started'}",
+            str(process.pid or ""),
+            f"{process.uptime_s(now):.0f} s" if process.running else "",
+            str(process.restarts),
+            str(process.log_path),
+        )
+    return shown

@@ -1,0 +1,274 @@
+"""`ptychostream record`: a PVA image stream with its positions to scan files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptychostream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ptychostream.positions import AxisConfig
+    from ptychostream.sim.record import Recorded
+    from ptychostream.sim.record_settings import PositionFeed
+
+HELP = "record a PVA image stream to scan files"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("channel", nargs="?", metavar="CHANNEL", help="PVA channel of the detector's NTNDArrays")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="file to write; with {scan} or {number} in it one for each scan, such as data/{scan}.h5",
+    )
+    parser.add_argument("--recover", type=Path, metavar="PARTIAL", help="finish the file of a killed recording")
+    parser.add_argument("--raw", action="store_true", help="keep the updates bit for bit, for `replay --raw`")
+    parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
+    parser.add_argument("--scans", type=int, metavar="N", help="stop after N scans")
+    parser.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds")
+    parser.add_argument("--timeout", type=float, metavar="S", help="give up when no frame comes within S seconds")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON; the rest goes to stderr")
+    _add_stream(parser.add_argument_group("stream"))
+    _add_positions(parser.add_argument_group("positions"))
+    _add_metadata(parser.add_argument_group("geometry and metadata", "PVs are of PVA, or of CA with ca:// before them"))
+
+
+def _add_stream(group: Any) -> None:
+    group.add_argument("--codec", help="auto, none, lz4, bslz4, blosc or zlib (default auto: as sent, else bslz4)")
+    group.add_argument("--threads", type=int, metavar="N", help="that compress (default 2)")
+    group.add_argument("--queue-size", type=int, metavar="N", help="frames held on either side (default 2000)")
+    group.add_argument("--no-check", dest="check", action="store_false", default=None, help="trust compressed frames")
+    group.add_argument("--scan-id", metavar="ID", help="of a stream that names none")
+    group.add_argument("--scan-attribute", metavar="NAME", help="NTAttribute that names the scan (default ScanID)")
+    group.add_argument("--end-attribute", metavar="NAME", help="not 0 in a scan's last frame (default ScanComplete)")
+    group.add_argument("--attribute", action="append", metavar="NAME", help="a further number to keep; may be repeated")
+
+
+def _add_positions(group: Any) -> None:
+    group.add_argument(
+        "--positions",
+        choices=("attributes", "waveform", "stream", "route", "none"),
+        default="attributes",
+        help="where they come from (default %(default)s)",
+    )
+    group.add_argument("--x", default="", metavar="NAME", help="attribute (default PositionX) or waveform PV of x")
+    group.add_argument("--y", default="", metavar="NAME", help="attribute (default PositionY) or waveform PV of y")
+    group.add_argument("--route", type=Path, metavar="FILE", help="CSV or HDF5 file of the positions")
+    group.add_argument("--position-pv", metavar="PV", help="PVA channel of (time, x, y), such as a PandABox gives")
+    group.add_argument("--position-columns", nargs=3, metavar="NAME", help="its columns (default time x y)")
+    group.add_argument("--position-time-unit", choices=("s", "ms", "us", "ns"), help="of its times (default s)")
+    group.add_argument("--clock-offset", metavar="S", help="its clock minus the detector's, or auto (default 0)")
+    group.add_argument("--tolerance", type=float, metavar="S", help="between its samples beside a frame (default 0.02)")
+    group.add_argument("--first-id", type=int, default=0, metavar="ID", help="frame id of the first position")
+    group.add_argument("--position-unit", choices=("m", "mm", "um", "nm"), default="m", help="(default %(default)s)")
+    group.add_argument("--swap-xy", action="store_true", help="the stream's x is the canvas's y")
+    group.add_argument("--flip-x", action="store_true", help="turn the x axis round (after the swap)")
+    group.add_argument("--flip-y", action="store_true", help="turn the y axis round (after the swap)")
+    group.add_argument("--position-wait", type=float, metavar="S", help="for late ones at a scan's end (default 5)")
+
+
+def _add_metadata(group: Any) -> None:
+    group.add_argument("--energy-ev", type=float, metavar="EV", help="photon energy")
+    group.add_argument("--energy-pv", metavar="PV", help="read it from here as a scan begins")
+    group.add_argument("--energy-unit", choices=("eV", "keV"), help="of that PV (default eV)")
+    group.add_argument("--distance-m", type=float, metavar="M", help="sample to detector")
+    group.add_argument("--distance-pv", metavar="PV", help="read it from here as a scan begins")
+    group.add_argument("--distance-unit", choices=("m", "mm"), help="of that PV (default m)")
+    group.add_argument("--detector-pixel-m", type=float, metavar="M", help="detector pixel")
+    group.add_argument("--pv", action="append", default=[], metavar="NAME=PV", help="a further value; may be repeated")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    say = Console(file=sys.stderr if arguments.json else sys.stdout, soft_wrap=True, highlight=False)
+    if arguments.recover is not None:
+        return _recover(arguments, say)
+    if not arguments.channel or not arguments.file:
+        raise ConfigError("CHANNEL and FILE are missing", where="record", remedy="ptychostream record CHANNEL FILE")
+    return _record_raw(arguments, say) if arguments.raw else _record(arguments, say)
+
+
+def _recover(arguments: argparse.Namespace, say: Console) -> int:
+    from ptychostream.scan_recording import recover
+
+    path, frames = recover(arguments.recover)
+    say.print(f"{path}: {frames} frames")
+    if arguments.json:
+        print(json.dumps({"file": str(path), "frames": frames}))
+    return 0
+
+
+def _record(arguments: argparse.Namespace, say: Console) -> int:
+    from ptychostream.cli.record_progress import RecordProgress
+    from ptychostream.cli.stopping import stop_on_signals
+    from ptychostream.config import load_settings
+    from ptychostream.sim.record import record
+    from ptychostream.sim.record_settings import RecordSettings
+
+    settings = load_settings(RecordSettings, None, _values(arguments))
+    feed = _feed(arguments)
+    with stop_on_signals() as stop, RecordProgress(arguments.channel) as progress:
+        recorded = record(arguments.channel, arguments.file, settings, stop, feed, progress.update, progress.scan)
+    _say(recorded, say)
+    if arguments.json:
+        print(json.dumps(_summary(arguments.channel, recorded)))
+    if recorded.error is not None:
+        raise recorded.error
+    return 0 if recorded.counts.lost == 0 else 1
+
+
+def _record_raw(arguments: argparse.Namespace, say: Console) -> int:
+    from ptychostream.cli.stopping import stop_on_signals
+    from ptychostream.config import load_settings
+    from ptychostream.sim.raw_record import RawRecordSettings, record_raw
+
+    values = {"frames": arguments.frames, "seconds": arguments.seconds, "queue_size": arguments.queue_size}
+    settings = load_settings(RawRecordSettings, None, values)
+    with stop_on_signals() as stop:
+        recorded = record_raw(arguments.channel, Path(arguments.file), settings, stop)
+    say.print(f"{arguments.file}: {recorded.updates} updates in {recorded.seconds:.2f} s")
+    if recorded.overruns:
+        say.print(f"{recorded.overruns} of them stand for more than one: a queue was full")
+    if recorded.connections > 1:
+        say.print(f"the channel was away {recorded.connections - 1} times")
+    if arguments.json:
+        print(json.dumps({"channel": arguments.channel, "file": arguments.file, **asdict(recorded)}))
+    return 0
+
+
+def _values(arguments: argparse.Namespace) -> dict[str, object]:
+    """`RecordSettings` by dotted key; None where not given."""
+    pvs = {}
+    for pair in arguments.pv:
+        name, equals, pv = pair.partition("=")
+        if not (name and equals and pv):
+            raise ConfigError(f"{pair!r} is not NAME=PV", where="--pv", remedy="such as --pv temperature=bl:T")
+        pvs[name] = pv
+    of_attributes = arguments.positions == "attributes"
+    return {
+        "queue_size": arguments.queue_size,
+        "scan_attribute": arguments.scan_attribute,
+        "scan_id": arguments.scan_id,
+        "end_attribute": arguments.end_attribute,
+        "position_attributes": _axes_names(arguments) if of_attributes else None,
+        "attributes": arguments.attribute,
+        "codec": arguments.codec,
+        "threads": arguments.threads,
+        "check": arguments.check,
+        "position_wait_s": arguments.position_wait,
+        "frames": arguments.frames,
+        "scans": arguments.scans,
+        "seconds": arguments.seconds,
+        "timeout_s": arguments.timeout,
+        "metadata.energy_ev": arguments.energy_ev,
+        "metadata.energy_pv": arguments.energy_pv,
+        "metadata.energy_unit": arguments.energy_unit,
+        "metadata.distance_m": arguments.distance_m,
+        "metadata.distance_pv": arguments.distance_pv,
+        "metadata.distance_unit": arguments.distance_unit,
+        "metadata.detector_pixel_m": arguments.detector_pixel_m,
+        "metadata.pvs": pvs,
+    }
+
+
+def _axes_names(arguments: argparse.Namespace) -> tuple[str, str]:
+    return arguments.x or "PositionX", arguments.y or "PositionY"
+
+
+def _axes(arguments: argparse.Namespace) -> AxisConfig:
+    from ptychostream.positions import AxisConfig
+
+    return AxisConfig(
+        unit=arguments.position_unit,
+        swap_xy=arguments.swap_xy,
+        sign_x=-1 if arguments.flip_x else 1,
+        sign_y=-1 if arguments.flip_y else 1,
+    )
+
+
+def _feed(arguments: argparse.Namespace) -> PositionFeed | None:
+    from ptychostream.positions import AttributePositions, RoutePositions
+    from ptychostream.sim.record_positions import WaveformMonitor
+    from ptychostream.sim.record_settings import StillPositions
+
+    axes = _axes(arguments)
+    if arguments.positions == "attributes":
+        return StillPositions(AttributePositions(*_axes_names(arguments), axes))
+    if arguments.positions == "waveform":
+        if not arguments.x or not arguments.y:
+            raise ConfigError("no PVs", where="--positions waveform", remedy="name them with --x and --y")
+        return WaveformMonitor(arguments.x, arguments.y, axes, arguments.first_id)
+    if arguments.positions == "stream":
+        return _sample_feed(arguments, axes)
+    if arguments.positions == "route":
+        if arguments.route is None:
+            raise ConfigError("no file", where="--positions route", remedy="name it with --route")
+        return StillPositions(RoutePositions(arguments.route, axes, arguments.first_id))
+    return None
+
+
+def _sample_feed(arguments: argparse.Namespace, axes: AxisConfig) -> PositionFeed:
+    from ptychostream.config import load_settings
+    from ptychostream.plugins.position_receiver import PositionReceiver, PositionReceiverSettings
+    from ptychostream.position_stream import StreamPositions, StreamPositionSettings
+    from ptychostream.sim.record_positions import SampleFeed
+
+    if not arguments.position_pv:
+        raise ConfigError("no PV", where="--positions stream", remedy="name it with --position-pv")
+    values: dict[str, object] = {"tolerance_s": arguments.tolerance}
+    if arguments.clock_offset == "auto":
+        values["clock_offset_mode"] = "Auto"
+    else:
+        values["clock_offset_s"] = arguments.clock_offset
+    source = StreamPositions(load_settings(StreamPositionSettings, None, values), axes)
+    channel = {
+        "channel": arguments.position_pv,
+        "columns": arguments.position_columns,
+        "time_unit": arguments.position_time_unit,
+    }
+    reader = load_settings(PositionReceiverSettings, None, channel)
+    return SampleFeed(source, lambda sink, on_bad: PositionReceiver(reader, sink, on_bad))
+
+
+def _say(recorded: Recorded, say: Console) -> None:
+    for file in recorded.files:
+        left = "" if file.finished else ", cut off: `ptychostream record --recover` finishes it"
+        say.print(f"{file.path}: {file.frames} frames{left}")
+    counts = recorded.counts
+    if not recorded.files:
+        say.print("nothing was recorded")
+    for number, what in (
+        *((number, f"dropped as {cause.value}") for cause, number in counts.dropped.items()),
+        (counts.missed, "missed: lost before they came here"),
+        (counts.unwritten, "not written"),
+        (counts.without_position, "without a position"),
+    ):
+        if number:
+            say.print(f"{number} frames {what}")
+
+
+def _summary(channel: str, recorded: Recorded) -> dict[str, Any]:
+    counts = recorded.counts
+    return {
+        "channel": channel,
+        "received": counts.received,
+        "written": counts.written,
+        "missed": counts.missed,
+        "dropped": {cause.value: number for cause, number in counts.dropped.items()},
+        "beyond": counts.beyond,
+        "unwritten": counts.unwritten,
+        "without_position": counts.without_position,
+        "lost": counts.lost,
+        "seconds": recorded.seconds,
+        "files": [{**asdict(file), "path": str(file.path)} for file in recorded.files],
+        "error": str(recorded.error) if recorded.error else None,
+    }

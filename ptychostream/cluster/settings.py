@@ -1,0 +1,136 @@
+"""Configuration of a cluster: one TOML file for every process of it, on every host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from ptychostream.config import Settings
+
+
+class SourceSettings(Settings):
+    """Where the frames come from."""
+
+    channel: str
+    """The detector's PVA channel."""
+    mirror: bool = False
+    """Put pvapy-mirror-server in front: only pvaPy's servers can deal updates out, a stock areaDetector IOC cannot."""
+    mirror_channel: str = "{prefix}mirror"
+    queue_size: int = Field(2000, ge=1)
+    """Updates that may wait in the mirror."""
+
+
+class ConsumersSettings(Settings):
+    """The consumers, and how the stream is dealt out to them."""
+
+    count: int = Field(2, ge=1, le=100)
+    first: int = Field(1, ge=0)
+    """Number of the first."""
+    output: str = "{prefix}consumer:*"
+    """Their output channels; `*` is the number."""
+    updates: int = Field(1, ge=1)
+    """Frames in a row that one consumer gets before it is the next one's turn."""
+    group: str = "ptychostream"
+    """The distributor's group: another group at the same detector gets every frame too."""
+    queue_size: int = Field(2000, ge=1)
+    """Frames that may wait for each, on either side of the connection."""
+    dead_after_s: float = Field(5.0, gt=0)
+    settle_s: float = Field(1.0, ge=0)
+    """As of the collector's configuration, section cluster."""
+    cuda_devices: tuple[str, ...] = ()
+    """Graphics processors, dealt out to the consumers in turn; none named: each sees all."""
+
+
+class ClusterSettings(Settings):
+    """Everything `ptychostream cluster` can be told."""
+
+    prefix: str = "ptycho:NN1:"
+    source: SourceSettings
+    consumers: ConsumersSettings = ConsumersSettings()
+    consumer: dict[str, Any] = {}
+    """Configuration of every consumer (`ptychostream.plugins.consumer_settings.ConsumerSettings`)."""
+    only: dict[str, dict[str, Any]] = {}
+    """What differs in one consumer, by its number."""
+    ioc: dict[str, Any] = {}
+    """Configuration of the collector, as that of `ptychostream ioc`."""
+    log_dir: Path = Path("cluster-logs")
+    """Folder of the processes' logs."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ClusterSettings:
+        numbers = {str(number) for number in self.numbers}
+        if unknown := sorted(set(self.only) - numbers):
+            raise ValueError(f"only.{unknown[0]} is no consumer: there are {', '.join(sorted(numbers))}")
+        for key in ("prefix", "cluster"):
+            if key in self.ioc:
+                raise ValueError(f"ioc.{key} is made from the rest of this file: remove it")
+        if "*" not in self.consumers.output:
+            raise ValueError("consumers.output needs a * in the number's place")
+        return self
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Of the consumers."""
+        return tuple(range(self.consumers.first, self.consumers.first + self.consumers.count))
+
+    @property
+    def channel(self) -> str:
+        """What the consumers subscribe to."""
+        return self.mirror_channel if self.source.mirror else self.source.channel
+
+    @property
+    def mirror_channel(self) -> str:
+        """What the mirror serves."""
+        return self.source.mirror_channel.replace("{prefix}", self.prefix)
+
+    @property
+    def output(self) -> str:
+        """Output channels, with a * in the number's place."""
+        return self.consumers.output.replace("{prefix}", self.prefix)
+
+    def consumer_values(self, number: int) -> dict[str, Any]:
+        """Configuration of one consumer."""
+        values = merged(self.consumer, self.only.get(str(number), {}))
+        return merged({"orders": f"{self.prefix}ClusterOrders_RBV"}, values)
+
+    def ioc_values(self) -> dict[str, Any]:
+        """Configuration of the collector: its section, and what follows from the others."""
+        made = {
+            "prefix": self.prefix,
+            "input": {"pv": self.channel},
+            "cluster": {
+                "consumers": list(self.numbers),
+                "output": self.output,
+                "dead_after_s": self.consumers.dead_after_s,
+                "settle_s": self.consumers.settle_s,
+            },
+        }
+        names = ("input", "positions", "engine", "pipeline")  # so that the records show what the consumers do
+        shown = {name: self.consumer[name] for name in names if name in self.consumer}
+        return merged(merged(shown, made), self.ioc)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`, table by table."""
+    values = deepcopy(dict(below))
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), Mapping):
+            values[key] = merged(values[key], value)
+        else:
+            values[key] = deepcopy(value)
+    return values
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted keys, as `ptychostream.config.load_settings` takes them."""
+    pairs: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            pairs.update(dotted(value, f"{prefix}{key}."))
+        else:
+            pairs[f"{prefix}{key}"] = value
+    return pairs

@@ -1,0 +1,117 @@
+"""A PV Access channel read in a thread of its own: every update in order, connected again when it comes back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from p4p import Value
+from p4p.client.raw import Context, Disconnected, Finished, Subscription
+
+_log = logging.getLogger(__name__)
+_IDLE_S = 0.1  # how often a thread without updates looks whether it is to stop
+_SEARCH_S = 2.0  # how often a server that is away is asked for: the library's own searches grow rarer with time
+
+
+class ChannelReader:
+    """Subscribes to a channel and hands on what comes.
+
+    Parameters
+    ----------
+    channel
+        Its name.
+    fields
+        The fields wanted, as in a pvRequest: `field(value,timeStamp)`.
+    queue_size
+        Updates held on either side of the connection, so that a reader that is held up loses nothing until both are
+        full. No flow control (`pipeline`) is asked for: servers of pvAccessCPP, ADCore's and pvapy's, then send
+        updates twice.
+    take
+        Gets every update. What it raises costs that update alone.
+    on_connect
+        Told True and False as the channel comes and goes. Both are called in the reader's thread, of name `name`.
+    rest_s
+        Rest after an update before the next are taken: waking for each costs more than handling it at high rates.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        fields: str,
+        queue_size: int,
+        take: Callable[[Value], None],
+        on_connect: Callable[[bool], None],
+        *,
+        name: str,
+        rest_s: float = 0.0,
+    ) -> None:
+        self.connected = False
+        self._channel = channel
+        self._request = f"record[queueSize={queue_size}]{fields}"
+        self._take = take
+        self._on_connect = on_connect
+        self._rest_s = rest_s
+        self._context = Context("pva", useenv=True, nt=False)
+        self._arrived = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Subscribe. A channel that is not there yet is connected to when it comes."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Unsubscribe, and hand on what has come."""
+        if self._thread.ident is None:
+            self._context.close()
+            return
+        self._stopping = True
+        self._arrived.set()
+        self._thread.join()
+
+    def _subscribe(self) -> Subscription:
+        return self._context.monitor(self._channel, self._arrived.set, self._request)
+
+    def _run(self) -> None:
+        subscription: Subscription | None = self._subscribe()
+        look_again = time.monotonic() + _SEARCH_S
+        while not self._stopping:
+            if self._arrived.wait(_IDLE_S):
+                if self._rest_s:
+                    time.sleep(self._rest_s)
+                self._arrived.clear()
+            if subscription is not None and not self._drain(subscription):
+                subscription.close()
+                subscription = None
+            if not self.connected and time.monotonic() > look_again:
+                subscription = subscription or self._subscribe()
+                self._context.hurryUp()
+                look_again = time.monotonic() + _SEARCH_S
+        if subscription is not None:
+            self._drain(subscription)
+            subscription.close()
+        self._context.close()
+
+    def _drain(self, subscription: Subscription) -> bool:
+        """Hand on what has come; False when the server has ended the subscription, or refused it."""
+        goes_on = True
+        while (update := subscription.pop()) is not None:
+            try:
+                self._connection_changed(isinstance(update, Value))
+                if isinstance(update, Value):
+                    self._take(update)
+                elif isinstance(update, Finished) or not isinstance(update, Disconnected):
+                    _log.warning("%s ended the subscription: %r", self._channel, update)
+                    goes_on = False
+            except Exception:  # noqa: BLE001 - the thread's outermost: one update must not end the stream
+                _log.exception("an update of %s was lost", self._channel)
+        return goes_on
+
+    def _connection_changed(self, connected: bool) -> None:
+        if connected == self.connected:
+            return
+        self.connected = connected
+        _log.info("%s %s", self._channel, "connected" if connected else "disconnected")
+        self._on_connect(connected)

@@ -1,0 +1,186 @@
+"""The PVA wire's primitives and messages: bytes in, numbers, strings and whole messages out, and back.
+
+Sizes, strings, bit sets and the message header are those of the pvAccess Protocol Specification. A reader takes either
+byte order; all that is written is little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+MAX_MESSAGE_BYTES = 1 << 30
+"""A message that announces more is refused."""
+
+HEADER = struct.Struct("<BBBBI")
+_MAGIC = 0xCA
+_VERSION = 2
+_CONTROL, _FROM_SERVER, _BIG_ENDIAN = 0x01, 0x40, 0x80
+_FIRST, _LAST = 0x10, 0x20  # segments: first, last, both for the ones between
+
+BEACON = 0
+CONNECTION_VALIDATION = 1
+ECHO = 2
+SEARCH = 3
+SEARCH_RESPONSE = 4
+CREATE_CHANNEL = 7
+DESTROY_CHANNEL = 8
+CONNECTION_VALIDATED = 9
+GET = 10
+MONITOR = 13
+DESTROY_REQUEST = 15
+GET_FIELD = 17
+CANCEL_REQUEST = 21
+ORIGIN_TAG = 22
+SET_BYTE_ORDER = 2  # a control message's number
+
+INIT, DESTROY, START, STOP, PIPELINE = 0x08, 0x10, 0x44, 0x04, 0x80
+
+
+class WireError(ValueError):
+    """Bytes that are not what the protocol says."""
+
+
+class Reader:
+    """Takes values one after the other; raises WireError where the bytes end too early.
+
+    Parameters
+    ----------
+    data
+        What is read.
+    big_endian
+        Its byte order.
+    """
+
+    __slots__ = ("_unpack", "at", "big_endian", "data")
+
+    def __init__(self, data: bytes | memoryview, big_endian: bool = False) -> None:
+        self.data = memoryview(data)
+        self.at = 0
+        self.big_endian = big_endian
+        self._unpack = {code: struct.Struct((">" if big_endian else "<") + code) for code in "hHiIqQ"}
+
+    @property
+    def left(self) -> int:
+        return len(self.data) - self.at
+
+    def take(self, count: int) -> memoryview:
+        if not 0 <= count <= self.left:
+            raise WireError(f"{count} bytes needed at byte {self.at}, {self.left} there")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self, code: str) -> int:
+        """One integer, by its `struct` code: h H i I q Q."""
+        unpacker = self._unpack[code]
+        value: int = unpacker.unpack(self.take(unpacker.size))[0]
+        return value
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def size(self) -> int:
+        """A count; -1 for null."""
+        first = self.byte()
+        if first < 254:
+            return first
+        if first == 255:
+            return -1
+        return self.number("i")
+
+    def text(self) -> str:
+        return bytes(self.take(max(0, self.size()))).decode(errors="surrogateescape")
+
+    def bits(self) -> int:
+        """A bit set, as an integer."""
+        data = bytes(self.take(max(0, self.size())))
+        if self.big_endian:  # whole words of eight bytes are swapped, the rest is not
+            words = len(data) // 8 * 8
+            data = b"".join(data[at : at + 8][::-1] for at in range(0, words, 8)) + data[words:]
+        return int.from_bytes(data, "little")
+
+    def status(self) -> str:
+        """Empty when all is well, else what is wrong."""
+        kind = self.byte()
+        if kind == 0xFF:
+            return ""
+        message, _ = self.text(), self.text()
+        return "" if kind in (0, 1) else message or f"status {kind}"
+
+
+def pack_size(size: int) -> bytes:
+    if size < 0:
+        return b"\xff"
+    return bytes((size,)) if size < 254 else b"\xfe" + struct.pack("<i", size)
+
+
+def pack_text(text: str) -> bytes:
+    data = text.encode(errors="surrogateescape")
+    return pack_size(len(data)) + data
+
+
+def pack_bits(bits: int) -> bytes:
+    length = (bits.bit_length() + 7) // 8
+    return pack_size(length) + bits.to_bytes(length, "little")
+
+
+STATUS_OK = b"\xff"
+
+
+def pack_error(message: str) -> bytes:
+    return b"\x02" + pack_text(message) + pack_text("")
+
+
+def pack_message(command: int, *parts: bytes, server: bool = False, control: bool = False, value: int = 0) -> bytes:
+    """A whole message; a control message has a `value` in the length's place and no payload."""
+    flags = (_CONTROL if control else 0) | (_FROM_SERVER if server else 0)
+    size = value if control else sum(map(len, parts))
+    return b"".join((HEADER.pack(_MAGIC, _VERSION, flags, command, size), *parts))
+
+
+class Message(NamedTuple):
+    command: int
+    control: bool
+    payload: bytes
+    big_endian: bool
+
+    def reader(self) -> Reader:
+        return Reader(self.payload, self.big_endian)
+
+
+class MessageStream:
+    """Cuts a stream of bytes into messages, segments put together."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._segments = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """The messages that are whole now. Raises WireError on what is no PVA."""
+        self._buffer += data
+        while len(self._buffer) >= HEADER.size:
+            magic, _, flags, command, size = HEADER.unpack_from(self._buffer)
+            big_endian = bool(flags & _BIG_ENDIAN)
+            if big_endian:
+                (size,) = struct.unpack_from(">I", self._buffer, 4)
+            if magic != _MAGIC:
+                raise WireError(f"a message begins with {magic:#04x}, not with {_MAGIC:#04x}")
+            if flags & _CONTROL:
+                del self._buffer[: HEADER.size]
+                yield Message(command, True, b"", big_endian)
+                continue
+            if size + len(self._segments) > MAX_MESSAGE_BYTES:
+                raise WireError(f"a message of {size} bytes, beyond {MAX_MESSAGE_BYTES}")
+            if len(self._buffer) < HEADER.size + size:
+                return
+            payload = bytes(memoryview(self._buffer)[HEADER.size : HEADER.size + size])
+            del self._buffer[: HEADER.size + size]
+            segment = flags & (_FIRST | _LAST)
+            if segment:
+                self._segments += payload
+                if segment != _LAST:
+                    continue
+                payload = bytes(self._segments)
+                self._segments.clear()
+            yield Message(command, False, payload, big_endian)

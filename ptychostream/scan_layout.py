@@ -1,0 +1,124 @@
+"""areaDetector's NDFileHDF5 layout, as it is written: what a scan file has at its beginning, and how it grows.
+
+`/entry/data/data` is a hard link to `/entry/instrument/detector/data` [N, H, W]; `/entry/instrument/NDAttributes/`
+holds `NDArrayUniqueId`, `NDArrayEpicsTSSec` and `NDArrayEpicsTSnSec` (since 1990, as ADCore), `NDArrayTimeStamp` (since
+1970, as its `epoch` attribute says), `PositionX` and `PositionY` (metres, canvas axes);
+`/entry/instrument/beam/incident_energy` (eV), `/entry/instrument/detector/` `distance`, `x_pixel_size`, `y_pixel_size`
+(m) and `pixel_mask` (0 = good), `/entry/instrument/source/probe`; `/entry/ptychostream/` holds what is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+from numpy.typing import NDArray
+
+POSITION_NAMES = ("PositionX", "PositionY")
+EPICS_EPOCH = 631_152_000
+"""1990-01-01 in POSIX seconds: ADCore's time stamps count from there."""
+
+CODECS: dict[str, Callable[[], Mapping[str, Any]]] = {
+    "none": dict,
+    "lz4": hdf5plugin.LZ4,
+    "bslz4": lambda: hdf5plugin.Bitshuffle(cname="lz4"),
+    "blosc": lambda: hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE),
+    "zlib": lambda: {"compression": "gzip", "compression_opts": 1},
+}
+"""HDF5 filters that frames may be compressed by."""
+
+_COLUMNS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("NDArrayUniqueId", "i8", {"NDAttrDescription": "The unique ID of the NDArray"}),
+    ("NDArrayTimeStamp", "f8", {"units": "s", "epoch": "POSIX"}),
+    ("NDArrayEpicsTSSec", "u4", {"units": "s", "epoch": "EPICS"}),
+    ("NDArrayEpicsTSnSec", "u4", {"units": "ns"}),
+    (POSITION_NAMES[0], "f8", {"units": "m"}),
+    (POSITION_NAMES[1], "f8", {"units": "m"}),
+)
+_NEXUS_RADIATION = {"photon": "x-ray", "electron": "electron"}
+_OWN = "entry/ptychostream"
+
+
+def write_layout(file: h5py.File, scan_id: str, radiation: str = "photon") -> None:
+    """The groups of a scan file, still without data."""
+    file.attrs["default"] = "entry"
+    file.attrs["creator"] = "ptychostream"
+    entry = _group(file, "entry", "NXentry")
+    entry.attrs["default"] = "data"
+    entry.create_dataset("entry_identifier", data=scan_id)
+    entry.create_dataset("title", data=scan_id)
+    entry.create_dataset("definition", data="NXptycho")
+    _group(entry, "data", "NXdata").attrs["signal"] = "data"
+    instrument = _group(entry, "instrument", "NXinstrument")
+    _group(instrument, "detector", "NXdetector")
+    _group(instrument, "beam", "NXbeam")
+    _group(instrument, "source", "NXsource").create_dataset("probe", data=_NEXUS_RADIATION[radiation])
+    _group(entry, "ptychostream", "NXcollection")
+
+
+def write_geometry(
+    file: h5py.File, energy_ev: float | None, distance_m: float | None, detector_pixel_m: float | None
+) -> None:
+    """What is known of the geometry; what is None is left out."""
+    detector, beam = file["entry/instrument/detector"], file["entry/instrument/beam"]
+    for parent, name, value, unit in (
+        (detector, "distance", distance_m, "m"),
+        (detector, "x_pixel_size", detector_pixel_m, "m"),
+        (detector, "y_pixel_size", detector_pixel_m, "m"),
+        (beam, "incident_energy", energy_ev, "eV"),
+    ):
+        if value is not None:
+            parent.create_dataset(name, data=float(value)).attrs["units"] = unit
+
+
+def create_frames(file: h5py.File, shape: tuple[int, int], dtype: np.dtype[Any], codec: str) -> h5py.Dataset:
+    """The growing dataset of the frames, one chunk each."""
+    data = file["entry/instrument/detector"].create_dataset(
+        "data", shape=(0, *shape), maxshape=(None, *shape), chunks=(1, *shape), dtype=dtype, **CODECS[codec]()
+    )
+    data.attrs["signal"] = 1
+    data.attrs["interpretation"] = "image"
+    file["entry/data/data"] = data
+    return data
+
+
+def create_columns(file: h5py.File, further: tuple[str, ...] = ()) -> h5py.Group:
+    """The growing NDAttributes of every scan, and `further` ones (float64)."""
+    attributes = _group(file["entry/instrument"], "NDAttributes", "NXcollection")
+    own = tuple((name, "f8", dict[str, str]()) for name in further)
+    for name, dtype, marks in _COLUMNS + own:
+        column = attributes.create_dataset(name, shape=(0,), maxshape=(None,), chunks=(1024,), dtype=dtype)
+        column.attrs.update(marks)
+    return attributes
+
+
+def stamps(ids: NDArray[np.int64], times: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """The columns that follow from frame ids and POSIX times (s)."""
+    seconds = np.floor(times)
+    return {
+        "NDArrayUniqueId": ids,
+        "NDArrayTimeStamp": times,
+        "NDArrayEpicsTSSec": np.clip(seconds - EPICS_EPOCH, 0, 2**32 - 1),
+        "NDArrayEpicsTSnSec": np.clip((times - seconds) * 1e9, 0, 999_999_999),
+    }
+
+
+def extend(dataset: h5py.Dataset, values: NDArray[Any]) -> None:
+    """Append `values`."""
+    start = len(dataset)
+    dataset.resize(start + len(values), axis=0)
+    dataset[start:] = values
+
+
+def own_group(file: h5py.File) -> h5py.Group:
+    """Where a scan file keeps what no standard names."""
+    return file[_OWN]
+
+
+def _group(parent: h5py.Group, name: str, kind: str) -> h5py.Group:
+    group = parent.create_group(name)
+    group.attrs["NX_class"] = kind
+    return group

@@ -1,0 +1,177 @@
+"""A cluster on loopback for the tests: its TOML file, its processes, and what its canvas ought to be."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from epics_env import EpicsEnv, Process, wait_until
+from numpy.typing import NDArray
+
+from ptychostream.phase_image import PhaseImage
+from ptychostream.stitching import Canvas
+
+SIZE, PIXEL_M, COLUMNS, ROWS, STEP_PX = 16, 10e-9, 20, 20, 4.25
+
+
+class Cluster:
+    """`ptychostream cluster` with engine None on frames of 16 × 16, its collector on CA and PVA.
+
+    Parameters
+    ----------
+    folder
+        For its file and logs.
+    channel
+        The detector's.
+    consumers
+        How many.
+    mirror
+        Put pvaPy's mirror server in front.
+    """
+
+    def __init__(
+        self, env: EpicsEnv, folder: Path, prefix: str, channel: str, consumers: int, mirror: bool = False
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.env, self.prefix, self.consumers = env, prefix, consumers
+        self.logs = folder / "logs"
+        path = folder / "cluster.toml"
+        path.write_text(
+            f"""
+prefix = "{prefix}"
+log_dir = "{self.logs.as_posix()}"
+[source]
+channel = "{channel}"
+mirror = {str(mirror).lower()}
+[consumers]
+count = {consumers}
+group = "{prefix.strip(":")}"
+dead_after_s = 3
+[consumer]
+state_s = 0.3
+engine = {{ name = "None", frame_shape = [{SIZE}, {SIZE}], pixel_m = {PIXEL_M} }}
+[ioc]
+phase_rate_hz = 10
+"""
+        )
+        self.environment = {**env.server_env(), "EPICS_PVAS_SERVER_PORT": "0", "EPICS_PVA_SERVER_PORT": "0"}
+        command = (sys.executable, "-m", "ptychostream", "cluster", str(path))
+        self.process: Process = env.start(*command, env=self.environment)
+
+    def get(self, name: str) -> Any:
+        """A record, or None while the collector does not answer."""
+        try:
+            return self.env.caget(f"{self.prefix}{name}", timeout=1.0)
+        except (TimeoutError, OSError):
+            return None
+
+    def wait(self, name: str, value: Any, timeout: float = 40.0) -> None:
+        """Until the record has the value."""
+        wait_until(lambda: self._alive() and self.get(name) == value, timeout, lambda: f"{name} = {value}; {self}")
+
+    def wait_ready(self) -> None:
+        """Until every consumer is live, runs its engine and follows the collector."""
+        self.wait("ConsumersLive_RBV", self.consumers, 90)
+        self.wait("ModelState_RBV", 4)
+
+    def wait_image(self, name: str, wanted: NDArray[np.float32], timeout: float = 20.0) -> None:
+        """Until the image is that, bit for bit."""
+        pv = f"{self.prefix}{name}"
+        wait_until(lambda: image(self.env, pv).tobytes() == wanted.tobytes(), timeout, lambda: f"{pv}; {self}")
+
+    def pid(self, name: str) -> int:
+        """Of the newest process of that name, as the supervisor says."""
+        return int(re.findall(rf"{name}: started, process (\d+)", self.process.output)[-1])
+
+    def figures(self, *names: str) -> dict[str, Any]:
+        """Several records; they must answer."""
+        return {name: self.env.caget(f"{self.prefix}{name}_RBV", timeout=20.0) for name in names}
+
+    def stop(self) -> int:
+        return self.process.stop(timeout=60.0)
+
+    def _alive(self) -> bool:
+        assert self.process.popen.poll() is None, self.process.output
+        return True
+
+    def __str__(self) -> str:
+        logs = "\n".join(f"{path.name}: {path.read_text()[-800:]}" for path in sorted(self.logs.glob("*.log")))
+        return f"{self.get('Consumers_RBV')}\n{self.process.output[-2000:]}\n{logs}"
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        if self.process.popen.poll() is None:
+            self.process.popen.terminate()  # its children end with it
+            self.process.wait(60)
+        self.process.__exit__(*details)
+
+
+def image(env: EpicsEnv, pv: str) -> NDArray[np.float32]:
+    """An image as it is served, [H, W]."""
+    served = env.pvget(pv)
+    width, height = (dimension.size for dimension in served.dimension)
+    pixels: NDArray[np.float32] = np.asarray(served.value, np.float32).reshape(height, width)
+    return pixels
+
+
+def counts_of(number: int) -> NDArray[np.uint16]:
+    """The pattern of a frame: engine None makes a patch of it as it is."""
+    return np.random.default_rng(number).integers(0, 30, (SIZE, SIZE)).astype(np.uint16)
+
+
+def place_of(number: int) -> tuple[float, float]:
+    """Its position, metres: overlapping, between the pixels."""
+    return (number % COLUMNS) * STEP_PX * PIXEL_M, (number // COLUMNS % ROWS) * STEP_PX * PIXEL_M
+
+
+def canvas_of(numbers: Iterable[int]) -> PhaseImage:
+    """What these frames make."""
+    canvas = Canvas(PIXEL_M, np.ones((SIZE, SIZE), np.float32))
+    for number in numbers:
+        canvas.add(counts_of(number).astype(np.float32), *place_of(number))
+    return canvas.image()
+
+
+class Source:
+    """`cluster_source.py` as a child process."""
+
+    def __init__(self, env: EpicsEnv, channel: str) -> None:
+        self.channel = channel
+        self._popen = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("cluster_source.py")), channel],
+            env=env.server_env(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._expect("serving")
+
+    def send(self, scan: str, first: int, count: int, rate: float = 400, end: bool = False) -> None:
+        """Send frames `first` to `first + count - 1`; returns when all are out."""
+        order = {"scan": scan, "first": first, "count": count, "rate": rate, "end": end}
+        assert self._popen.stdin is not None
+        self._popen.stdin.write(json.dumps(order) + "\n")
+        self._popen.stdin.flush()
+        self._expect("sent")
+
+    def _expect(self, word: str) -> None:
+        assert self._popen.stdout is not None
+        assert self._popen.stdout.readline().strip() == word
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._popen.kill()
+        self._popen.wait()
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            if pipe is not None:
+                pipe.close()

@@ -1,0 +1,135 @@
+"""Clusters of real processes: exact whatever their size, and what is lost when one of them is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cluster_helpers import PIXEL_M, SIZE, Cluster, Source, canvas_of, image
+from epics_env import EpicsEnv, wait_until
+from tiny_model import write_tiny
+
+FRAMES = 300
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[EpicsEnv]:
+    with EpicsEnv(ca_servers=8) as env:
+        yield env
+
+
+@pytest.fixture(scope="module")
+def source(env: EpicsEnv) -> Iterator[Source]:
+    with Source(env, "cl:det:Image") as source:
+        yield source
+
+
+@pytest.fixture(scope="module")
+def pair(env: EpicsEnv, source: Source, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two consumers."""
+    with Cluster(env, tmp_path_factory.mktemp("pair"), "cl:pair:", source.channel, 2) as cluster:
+        cluster.wait_ready()
+        yield cluster
+
+
+def test_one_two_and_four_consumers_make_the_canvas_of_a_single_ioc_bit_for_bit(
+    env: EpicsEnv, source: Source, pair: Cluster, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        one = stack.enter_context(Cluster(env, tmp_path / "1", "cl:one:", source.channel, 1))
+        four = stack.enter_context(Cluster(env, tmp_path / "4", "cl:four:", source.channel, 4, mirror=True))
+        arguments = ("--engine", "none", "--frame-shape", f"{SIZE}x{SIZE}", "--pixel-size", str(PIXEL_M))
+        stack.enter_context(
+            env.start_ioc("--prefix", "cl:ioc:", "--input-pv", source.channel, *arguments, wait="ready")
+        )
+        for cluster in (one, four):
+            cluster.wait_ready()
+        source.send("exact", 1, FRAMES, end=True)
+        wait_until(lambda: env.caget("cl:ioc:FramesStitched_RBV") == FRAMES, 20, "the single IOC's last frame")
+        wait_until(lambda: env.caget("cl:ioc:ScanActive_RBV") == 0, 20, "the single IOC's end of the scan")
+        phase, weight = image(env, "cl:ioc:Phase"), image(env, "cl:ioc:Weight")
+        for cluster in (one, pair, four):
+            cluster.wait("FramesStitched_RBV", FRAMES)
+            cluster.wait("ScanActive_RBV", 0)
+            figures = cluster.figures("FramesReceived", "FramesPending", "FramesMissed", "FramesTwice", "Accounting")
+            assert list(figures.values()) == [FRAMES, 0, 0, 0, 0], f"{figures} {cluster}"
+            assert image(env, f"{cluster.prefix}Weight").tobytes() == weight.tobytes(), cluster.prefix
+            assert image(env, f"{cluster.prefix}Phase").tobytes() == phase.tobytes(), cluster.prefix
+        assert weight.tobytes() == canvas_of(range(1, FRAMES + 1)).weight.tobytes()
+        assert one.stop() == 0
+        assert four.stop() == 0
+
+
+def test_scans_back_to_back_are_a_canvas_each_and_the_last_ends_by_command(
+    env: EpicsEnv, source: Source, pair: Cluster
+) -> None:
+    frames = {"a": 90, "b": 50, "c": 70}
+    for scan, count in frames.items():
+        source.send(scan, 1, count)
+    pair.wait("ScanID_RBV", "c")
+    env.caput(f"{pair.prefix}EndScan", 1, wait=True)
+    assert list(pair.figures("ScanActive", "FramesPending", "FramesMissed").values()) == [0, 0, 0], str(pair)
+    for shown, scan in enumerate(reversed(frames)):
+        env.caput(f"{pair.prefix}ShowScan", shown, wait=True)
+        pair.wait_image("Weight", canvas_of(range(1, frames[scan] + 1)).weight)
+    env.caput(f"{pair.prefix}ShowScan", 0, wait=True)
+
+
+def test_a_model_loaded_at_the_collector_runs_in_every_consumer(env: EpicsEnv, pair: Cluster, tmp_path: Path) -> None:
+    sha256 = write_tiny(tmp_path / "tiny.onnx")
+    env.caput(f"{pair.prefix}ModelFile", f"{tmp_path}/tiny.onnx", wait=True)
+    env.caput(f"{pair.prefix}LoadModel", 1, wait=True, timeout=60)
+    figures = pair.figures("ModelSHA", "ModelState", "Consumers")
+    assert (figures["ModelSHA"], figures["ModelState"]) == (sha256, 4), str(pair)
+    assert figures["Consumers"].count("none tiny") == 2, str(pair)
+
+
+def test_a_collector_that_is_killed_in_mid_scan_recovers_the_whole_canvas(
+    env: EpicsEnv, source: Source, pair: Cluster
+) -> None:
+    before = pair.pid("collector")
+    source.send("recovered", 1, 40)
+    pair.wait("ScanID_RBV", "recovered")
+    os.kill(before, signal.SIGKILL)
+    source.send("recovered", 41, 40)
+    wait_until(lambda: pair.pid("collector") != before, 30, "the collector starts again")
+    pair.wait_ready()
+    source.send("recovered", 81, 1, end=True)
+    pair.wait("ScanActive_RBV", 0)
+    wanted = canvas_of(range(1, 82))
+    pair.wait_image("Weight", wanted.weight)
+    covered = wanted.weight > 0
+    assert np.array_equal(image(env, f"{pair.prefix}Phase")[covered], wanted.phase[covered])
+    assert list(pair.figures("FramesMissed", "FramesPending", "Accounting").values()) == [0, 0, 0]
+
+
+def test_a_consumer_that_is_killed_loses_what_it_held_counts_it_and_comes_back(
+    env: EpicsEnv, source: Source, pair: Cluster
+) -> None:
+    restarts, missed = pair.figures("ConsumerRestarts", "FramesMissed").values()
+    source.send("killed", 1, 100, rate=200)
+    pair.wait("ScanID_RBV", "killed")
+    os.kill(pair.pid("consumer 2"), signal.SIGKILL)
+    alarm = f"{pair.prefix}ConsumersMissing_RBV"
+    wait_until(lambda: env.pvget(alarm)["alarm.severity"] == 2, 20, "a MAJOR alarm", interval=0.02)
+    source.send("killed", 101, 100, rate=200)
+    pair.wait("ConsumerRestarts_RBV", restarts + 1)
+    pair.wait_ready()
+    source.send("killed", 201, 100, rate=200, end=True)
+    pair.wait("ScanActive_RBV", 0)
+    lost = pair.figures("FramesMissed")["FramesMissed"] - missed
+    assert lost < 100, f"{lost} frames lost; {pair}"
+    assert list(pair.figures("FramesPending", "FramesTwice", "Accounting").values()) == [0, 0, 0], str(pair)
+    patches = image(env, f"{pair.prefix}Weight").sum() / SIZE**2
+    assert patches == 300 - lost, str(pair)
+
+
+def test_a_cluster_ends_cleanly_with_all_its_processes(pair: Cluster) -> None:
+    pids = [pair.pid(name) for name in ("collector", "consumer 1", "consumer 2")]
+    assert pair.stop() == 0, str(pair)
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]

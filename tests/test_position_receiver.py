@@ -1,0 +1,225 @@
+"""The position receiver against real PVA servers: every layout, bad updates, a source that goes and comes back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from epics_env import EpicsEnv, Process, free_port, wait_until
+from p4p import Type, Value
+from p4p.nt import NTNDArray, NTScalar, NTTable
+from p4p.server import Server
+from p4p.server.thread import SharedPV
+
+from ptychostream.errors import StreamError
+from ptychostream.plugins.position_receiver import PositionReceiver, PositionReceiverSettings
+from ptychostream.pva.position_update import decode_positions
+
+CHANNEL = "panda:Positions"
+COLUMNS = [("time", "d"), ("x", "d"), ("y", "d")]
+ROWS = np.array([[1.0, 10.0, -1.0], [2.0, 20.0, -2.0], [3.0, 30.0, -3.0]])
+TIMES, X, Y = ROWS.T
+
+
+def table(names: tuple[str, str, str] = ("time", "x", "y")) -> Value:
+    nt = NTTable(columns=[(name, "d") for name in names])
+    return nt.wrap([dict(zip(names, row, strict=True)) for row in ROWS])
+
+
+SAMPLES = Type([("time", "ad"), ("x", "ad"), ("y", "ad")])
+
+
+def samples(time: Any, x: Any, y: Any) -> Value:
+    """A structure of three arrays."""
+    return Value(SAMPLES, {"time": time, "x": x, "y": y})
+
+
+def structure(kinds: str = "ad", **columns: Any) -> Value:
+    return Value(Type([(name, kinds) for name in columns]), columns)
+
+
+def group() -> Value:
+    """As QSRV serves a group of three waveform records."""
+    member = NTScalar.buildType("ad")
+    value = Value(Type([("time", member), ("x", member), ("y", member)]))
+    for name, column in zip(("time", "x", "y"), ROWS.T, strict=True):
+        value[name] = {"value": column}
+    return value
+
+
+def nd_array(values: np.ndarray) -> Value:
+    return NTNDArray().wrap(values)
+
+
+# ---------------------------------------------------------------- what an update holds
+
+
+@pytest.mark.parametrize(
+    ("update", "columns"),
+    [
+        (table(), ("time", "x", "y")),
+        (table(("TS", "ENC1", "ENC2")), ("TS", "ENC1", "ENC2")),
+        (structure(time=TIMES, x=X, y=Y), ("time", "x", "y")),
+        (structure("al", time=[1, 2, 3], x=[10, 20, 30], y=[-1, -2, -3]), ("time", "x", "y")),
+        (group(), ("time", "x", "y")),
+        (nd_array(ROWS), ("time", "x", "y")),
+        (NTScalar("ad").wrap(ROWS.ravel()), ("time", "x", "y")),
+    ],
+    ids=["table", "PandABox table", "structure", "integers", "group", "NTNDArray", "NTScalarArray"],
+)
+def test_every_layout_gives_the_same_samples(update: Value, columns: tuple[str, str, str]) -> None:
+    np.testing.assert_array_equal(decode_positions(update, columns), ROWS.T)
+
+
+def test_one_sample_at_a_time() -> None:
+    sample = decode_positions(structure("d", time=1.5, x=2.0, y=3.0))
+    np.testing.assert_array_equal(sample, [[1.5], [2.0], [3.0]])
+
+
+@pytest.mark.parametrize(
+    "update",
+    [structure(time=[], x=[], y=[]), NTNDArray.buildType()(), NTScalar("ad").wrap([]), NTTable(COLUMNS).wrap([])],
+)
+def test_an_empty_update_is_none(update: Value) -> None:
+    assert decode_positions(update) is None
+
+
+@pytest.mark.parametrize(
+    ("update", "why"),
+    [
+        (structure(time=TIMES, x=X, z=Y), "no column 'y'.*there are time, x, z"),
+        (structure(time=TIMES, x=X[:2], y=Y), "different length: 3 of time, 2 of x, 3 of y"),
+        (structure("as", time=["a"], x=["b"], y=["c"]), "not numbers"),
+        (nd_array(ROWS.T.copy().reshape(3, 3)[:, :2].copy()), "6 values as 3 × 2"),
+        (NTScalar("ad").wrap(np.arange(7.0)), "7 values as 2 × 3"),
+        (NTScalar("d").wrap(1.0), "no column 'time'"),
+    ],
+)
+def test_what_holds_no_positions_says_why(update: Value, why: str) -> None:
+    with pytest.raises(StreamError, match=why):
+        decode_positions(update)
+
+
+# ---------------------------------------------------------------- the subscription
+
+
+class Heard:
+    """What a receiver was told."""
+
+    def __init__(self) -> None:
+        self.samples: list[np.ndarray] = []
+        self.arrivals: list[float] = []
+        self.bad: list[str] = []
+        self.connected: list[bool] = []
+
+    def take(self, samples: np.ndarray, arrived: float) -> None:
+        self.samples.append(samples)
+        self.arrivals.append(arrived)
+
+    @property
+    def times(self) -> list[float]:
+        return np.concatenate([block[0] for block in self.samples]).tolist() if self.samples else []
+
+
+@pytest.fixture
+def env() -> Iterator[EpicsEnv]:
+    with EpicsEnv() as environment:
+        yield environment
+
+
+@contextmanager
+def receiving(env: EpicsEnv, **settings: Any) -> Iterator[tuple[PositionReceiver, Heard]]:
+    heard = Heard()
+    with env.active():
+        receiver = PositionReceiver(
+            PositionReceiverSettings(channel=CHANNEL, **settings),
+            heard.take,
+            lambda error: heard.bad.append(str(error)),
+            heard.connected.append,
+        )
+    receiver.start()
+    try:
+        yield receiver, heard
+    finally:
+        receiver.stop()
+
+
+@contextmanager
+def serving(env: EpicsEnv, first: Value) -> Iterator[Callable[[Value], None]]:
+    pv = SharedPV(initial=first)
+    ports = {name: str(free_port()) for name in ("EPICS_PVAS_SERVER_PORT", "EPICS_PVA_SERVER_PORT")}
+    with Server(providers=[{CHANNEL: pv}], conf={**env.epics, **ports}, useenv=False):
+        yield pv.post
+
+
+def test_samples_arrive_in_seconds_and_in_order_and_bad_updates_are_named(env: EpicsEnv) -> None:
+    with receiving(env, time_unit="ms") as (receiver, heard):
+        with serving(env, samples(time=[], x=[], y=[])) as post:
+            wait_until(lambda: receiver.connected, 20, "connected")
+            for number in range(200):
+                post(samples(time=[2.0 * number, 2.0 * number + 1], x=[0.0, 0.0], y=[1.0, 1.0]))
+            post(samples(time=[1.0], x=[0.0, 0.0], y=[0.0]))
+            post(samples(time=[400.0], x=[5.0], y=[6.0]))
+            wait_until(lambda: len(heard.times) == 401, 20, lambda: f"{len(heard.times)} samples")
+        np.testing.assert_allclose(heard.times, np.arange(401) * 1e-3)
+        np.testing.assert_array_equal(heard.samples[-1][1:], [[5.0], [6.0]])
+        assert len(heard.bad) == 1
+        assert "different length" in heard.bad[0]
+        assert heard.arrivals == sorted(heard.arrivals)
+
+
+def test_the_source_goes_and_comes_back(env: EpicsEnv) -> None:
+    with receiving(env) as (receiver, heard):
+        for number in range(2):
+            with serving(env, samples(time=[], x=[], y=[])) as post:
+                wait_until(lambda: receiver.connected, 30, "connected")
+                post(samples(time=[float(number)], x=[0.0], y=[0.0]))
+                wait_until(lambda number=number: number in heard.times, 20, "its sample")
+            wait_until(lambda: not receiver.connected, 20, "disconnected")
+        assert heard.connected == [True, False, True, False]
+
+
+def test_a_receiver_stops_with_and_without_a_source(env: EpicsEnv) -> None:
+    with env.active():
+        never = PositionReceiver(PositionReceiverSettings(channel=CHANNEL), lambda *_: None, lambda _: None)
+    never.stop()
+    with receiving(env) as (receiver, _):
+        pass
+    assert not receiver.connected
+
+
+SENDER = """
+import sys, numpy as np, pvaccess as pva
+from ptychostream.sim.position_stream import position_update
+layout = sys.argv[1]
+server = pva.PvaServer()
+server.addRecord("panda:Positions", position_update(layout, (), (), ()), None)
+print("up", flush=True)
+sys.stdin.readline()
+for number in range(500):
+    server.update("panda:Positions", position_update(layout, np.arange(20) + 20.0 * number, np.ones(20), np.zeros(20)))
+print("sent", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("layout", ["table", "structure", "array"])
+def test_a_pvapy_server_that_sends_faster_than_it_is_read_loses_nothing(env: EpicsEnv, layout: str) -> None:
+    command = (sys.executable, "-c", SENDER, layout)
+    with receiving(env) as (receiver, heard), env.start(*command, env=env.server_env()) as sender:
+        wait_until(lambda: receiver.connected, 30, lambda: "connected: " + sender.output)
+        say(sender)
+        wait_until(lambda: len(heard.times) == 10_000, 20, lambda: f"{len(heard.times)} samples, {heard.bad[:1]}")
+        say(sender)
+    assert heard.times == list(range(10_000))
+    assert not heard.bad
+
+
+def say(process: Process) -> None:
+    assert process.popen.stdin is not None
+    process.popen.stdin.write(b"\n")
+    process.popen.stdin.flush()

@@ -1,0 +1,322 @@
+"""Scans as they complete: edges, PVs that come late, IOCs that are killed, scans that nobody watched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+from epics_env import EpicsEnv, Process, wait_until
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptychostream.config import load_settings
+from ptychostream.errors import ConfigError
+from ptychostream.hpc_agent.collect import ScanEvent
+from ptychostream.hpc_agent.journal import Journal
+from ptychostream.hpc_agent.watch import ScanWatch, ScanWatchSettings
+from ptychostream.hpc_agent.watch_edges import Coherence, Edges, coherence, energy_ev, frame_count, to_tell
+from ptychostream.hpc_agent.watch_folder import FolderSettings, last_seen_s, name_pattern, scans_since
+
+DATABASE = """
+record(bo, "$(P)Complete") { field(ZNAM, "No") field(ONAM, "Yes") field(VAL, "$(COMPLETE=0)") field(PINI, "YES") }
+record(bo, "$(P)Busy") { field(ZNAM, "Done") field(ONAM, "Acquiring") field(VAL, "$(BUSY=0)") field(PINI, "YES") }
+record(longout, "$(P)Count") { field(VAL, "$(COUNT=0)") field(PINI, "YES") }
+record(stringout, "$(P)ID") { field(VAL, "$(ID=)") field(PINI, "YES") }
+record(lso, "$(P)File") { field(SIZV, "300") field(VAL, "$(FILE=)") field(PINI, "YES") }
+record(ao, "$(P)Energy") { field(VAL, "10.4") field(PINI, "YES") }
+record(longout, "$(P)Frames") { field(VAL, "963") field(PINI, "YES") }
+"""
+SETTINGS: dict[str, Any] = {
+    "complete_pv": "t:Complete",
+    "id_pv": "t:ID",
+    "file_pv": "t:File.VAL$",
+    "energy_pv": "t:Energy",
+    "frames_pv": "t:Frames",
+    "settle_s": 0.5,
+    "poll_s": 0.5,
+    "timeout_s": 1.0,
+}
+
+
+# Pure
+
+
+@given(st.lists(st.integers(0, 1), min_size=1))
+def test_rising_and_falling_edges_are_counted(values: list[int]) -> None:
+    rising, falling = Edges("rising"), Edges("falling")
+    seen = [(rising.take(value), falling.take(value)) for value in values]
+    steps = list(zip(values, values[1:], strict=False))
+    assert sum(up for up, _ in seen) == steps.count((0, 1))
+    assert sum(down for _, down in seen) == steps.count((1, 0))
+    assert rising.complete(None) == (values[-1] == 1)
+    assert falling.complete(None) == (values[-1] == 0)
+
+
+def test_a_counter_tells_of_missed_scans_and_starts_again_with_its_ioc() -> None:
+    edges = Edges("counter")
+    assert [edges.take(value) for value in (7, 7, 8, 11, 0, 1)] == [False, False, True, True, False, True]
+    assert edges.missed == 2
+    assert not edges.complete(None) and not edges.complete(1) and edges.complete(7)
+
+
+def test_words_are_edges_as_well() -> None:
+    edges = Edges("falling")
+    assert [edges.take(word) for word in ("Acquiring", "Done", "Acquiring", "Idle")] == [False, True, False, True]
+
+
+def test_what_belongs_together_and_what_is_left_over() -> None:
+    before = ScanEvent("1", "1.h5")
+    assert coherence(ScanEvent("2", "2.h5"), before) is Coherence.FRESH
+    assert coherence(ScanEvent("2"), before) is Coherence.FRESH
+    assert coherence(ScanEvent("", "2.h5"), before) is Coherence.FRESH
+    assert coherence(ScanEvent("2", "1.h5"), before) is Coherence.STALE_FILE
+    assert coherence(ScanEvent("1", "2.h5"), before) is Coherence.REPEATED
+    assert coherence(before, before) is Coherence.DUPLICATE
+    assert coherence(ScanEvent(""), before) is coherence(ScanEvent(""), None) is Coherence.NAMELESS
+    assert to_tell(ScanEvent("2", "1.h5"), before) == ScanEvent("2", "")
+    assert to_tell(ScanEvent("1", "2.h5"), before) == ScanEvent("1", "2.h5")
+    assert to_tell(before, before) is None
+
+
+def test_units_and_values_that_are_none() -> None:
+    assert energy_ev(10.4, "keV") == pytest.approx(10400) and energy_ev(8000, "eV") == 8000
+    assert energy_ev(0, "keV") is energy_ev(float("nan"), "eV") is energy_ev(None, "eV") is energy_ev("x", "eV") is None
+    assert (frame_count(963), frame_count(0), frame_count(None)) == (963, None, None)
+
+
+def test_one_pv_must_name_the_scan() -> None:
+    with pytest.raises(ConfigError, match="needs id_pv, file_pv or both"):
+        load_settings(ScanWatchSettings, None, {"complete_pv": "t:Complete"})
+
+
+# A folder
+
+
+def scan_file(path: Path, changed_s: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w"):
+        pass
+    os.utime(path, (changed_s, changed_s))
+
+
+def test_files_since_the_last_scan_are_found_in_order(tmp_path: Path) -> None:
+    for name, changed in (("a/s_1.h5", 100), ("a/s_3.h5", 300), ("b/s_2.h5", 200), ("b/s_4.h5", 995), ("b/x.h5", 250)):
+        scan_file(tmp_path / name, changed)
+    settings = FolderSettings(files=f"{tmp_path}/*/s_{{scan}}.h5")
+    assert scans_since(settings, 100, 1000) == [
+        ScanEvent("2", str(tmp_path / "b/s_2.h5")),
+        ScanEvent("3", str(tmp_path / "a/s_3.h5")),
+    ]
+    nameless = FolderSettings(files=f"{tmp_path}/b/s_[0-9].h5", quiet_s=0)
+    assert [event.scan_id for event in scans_since(nameless, 0, 1000)] == ["", ""]
+    assert scans_since(FolderSettings(), 0, 1000) == []
+
+
+def test_a_file_that_is_still_written_is_not_complete(tmp_path: Path) -> None:
+    settings = FolderSettings(files=f"{tmp_path}/{{scan}}.h5", quiet_s=0)
+    write = "import h5py, sys; file = h5py.File(sys.argv[1], 'w'); print(flush=True); sys.stdin.read(); file.close()"
+    command = [sys.executable, "-c", write, str(tmp_path / "1.h5")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None and writer.stdout.readline()
+        assert scans_since(settings, 0, time.time() + 10) == []
+    assert [event.scan_id for event in scans_since(settings, 0, time.time() + 10)] == ["1"]
+
+
+def test_the_journal_says_since_when(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    assert last_seen_s(journal, {}) is None
+    journal.enter("1", {"scan_id": "1", "file": ""}, 50.0)
+    assert last_seen_s(journal, {}) == 50.0
+    scan_file(tmp_path / "2.h5", 777.0)
+    journal.enter("2", {"scan_id": "2", "file": "Z:\\2.h5"}, 60.0)
+    assert last_seen_s(journal, {"Z:": str(tmp_path)}) == 777.0
+
+
+def test_templates_with_odd_characters() -> None:
+    assert name_pattern("/a+b/{scan}(1).h5").fullmatch("/a+b/7(1).h5")
+    assert not name_pattern("/a/{scan}.h5").fullmatch("/a/b/c.h5")
+    assert name_pattern("/a/[!x]{scan}.h5").fullmatch("/a/y1.h5")
+
+
+# A real IOC
+
+
+class Beamline:
+    """An IOC that can die, and what a watch heard of it."""
+
+    def __init__(self, folder: Path, env: EpicsEnv) -> None:
+        self.env = env
+        self.server = env.server_env()
+        self.database = folder / "scan.db"
+        self.database.write_text(DATABASE)
+        self.events: list[ScanEvent] = []
+        self.returns = 0
+        self.ioc: Process | None = None
+
+    def start(self, **macros: Any) -> None:
+        text = ",".join(["P=t:", *(f"{name}={value}" for name, value in macros.items())])
+        command = (sys.executable, "-m", "pvxslibs.ioc", "-m", text, "-d", str(self.database))
+        self.ioc = self.env.start(*command, env=self.server)
+        wait_until(self._up, 30, lambda: f"the IOC: {self.ioc.output}")
+
+    def _up(self) -> bool:
+        try:
+            self.env.caget("t:Frames", timeout=0.5)
+        except TimeoutError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        assert self.ioc is not None
+        self.ioc.stop(signal.SIGKILL)
+        self.ioc.__exit__()
+        self.ioc = None
+
+    def put(self, **values: Any) -> None:
+        for name, value in values.items():
+            self.env.caput(f"t:{name}.VAL$" if name == "File" else f"t:{name}", value)
+
+    def scan(self, name: str) -> None:
+        """One scan as a sequencer takes it."""
+        self.put(Complete=0, Busy=1, ID=name, File=f"/data/{name}.h5")
+        self.put(Count=self.env.caget("t:Count") + 1, Complete=1, Busy=0)
+
+    def returned(self) -> None:
+        self.returns += 1
+
+    @contextmanager
+    def watched(self, last: ScanEvent | None = None, **settings: Any) -> Iterator[ScanWatch]:
+        with self.env.active():
+            watch = ScanWatch(ScanWatchSettings(**{**SETTINGS, **settings}), self.events.append, last, self.returned)
+            watch.start()
+            try:
+                yield watch
+            finally:
+                watch.stop()
+
+    @property
+    def names(self) -> list[str]:
+        return [event.scan_id for event in self.events]
+
+    def heard(self, *names: str) -> None:
+        wait_until(lambda: self.names == list(names), 30, lambda: f"{names}: {self.events}")
+
+
+@pytest.fixture
+def beamline(tmp_path: Path) -> Iterator[Beamline]:
+    with EpicsEnv() as env:
+        beamline = Beamline(tmp_path, env)
+        yield beamline
+        if beamline.ioc is not None:
+            beamline.kill()
+
+
+def connected(watch: ScanWatch) -> Callable[[], bool]:
+    return lambda: watch.connected
+
+
+@pytest.mark.parametrize(("pv", "edge"), [("Complete", "rising"), ("Busy", "falling"), ("Count", "counter")])
+def test_every_scan_is_told_once_over_restarts_of_the_ioc(beamline: Beamline, pv: str, edge: str) -> None:
+    long = "x" * 60
+    beamline.start()
+    with beamline.watched(complete_pv=f"t:{pv}", edge=edge) as watch:
+        wait_until(connected(watch), 30, "the watch connects")
+        beamline.scan(long[:30])
+        beamline.heard(long[:30])
+        assert beamline.events[0] == ScanEvent(long[:30], f"/data/{long[:30]}.h5", pytest.approx(10400), 963)
+        beamline.scan("2")
+        beamline.heard(long[:30], "2")
+        beamline.kill()
+        wait_until(lambda: not watch.connected, 30, "the watch sees the death")
+        # scan 3 completed while the IOC could not be seen, then the IOC came back with its values
+        beamline.start(COMPLETE=1, BUSY=0, COUNT=3, ID="3", FILE="/data/3.h5")
+        beamline.heard(long[:30], "2", "3")
+        beamline.scan("4")
+        beamline.heard(long[:30], "2", "3", "4")
+        assert beamline.returns == 2
+
+
+def test_duplicates_are_not_told(beamline: Beamline) -> None:
+    beamline.start(COMPLETE=1, ID="7", FILE="/data/7.h5")
+    with beamline.watched(ScanEvent("7", "/data/7.h5")) as watch:
+        wait_until(connected(watch), 30, "the watch connects")
+        beamline.put(Complete=0)
+        beamline.put(Complete=1)
+        beamline.kill()
+        wait_until(lambda: not watch.connected, 30, "the watch sees the death")
+        beamline.start(COMPLETE=1, ID="7", FILE="/data/7.h5")
+        wait_until(connected(watch), 30, "the watch connects")
+        beamline.scan("8")
+        beamline.heard("8")
+
+
+def test_a_scan_that_completed_before_the_agent_came_is_caught_up_with(beamline: Beamline) -> None:
+    beamline.start(COMPLETE=1, ID="7", FILE="/data/7.h5")
+    with beamline.watched(ScanEvent("6", "/data/6.h5")):
+        beamline.heard("7")
+    with beamline.watched(ScanEvent("6", "/data/6.h5"), catch_up=False) as watch:
+        wait_until(connected(watch), 30, "the watch connects")
+        beamline.scan("8")
+        beamline.heard("7", "8")
+
+
+def test_a_scan_that_is_prepared_is_not_complete(beamline: Beamline) -> None:
+    beamline.start(BUSY=0, ID="8", FILE="/data/7.h5")  # the file's name comes with the first frame
+    with beamline.watched(ScanEvent("7", "/data/7.h5"), complete_pv="t:Busy", edge="falling") as watch:
+        wait_until(connected(watch), 30, "the watch connects")
+        beamline.put(Busy=1, File="/data/8.h5")
+        beamline.put(Busy=0)
+        beamline.heard("8")
+
+
+def test_names_that_come_after_the_edge_are_waited_for(beamline: Beamline) -> None:
+    beamline.start(ID="1", FILE="/data/1.h5")
+    with beamline.watched(ScanEvent("1", "/data/1.h5"), settle_s=20.0) as watch:
+        wait_until(connected(watch), 30, "the watch connects")
+        beamline.put(Complete=1)
+        beamline.put(ID="2")
+        beamline.put(File="/data/2.h5")
+        beamline.heard("2")
+        assert beamline.events[0].file == "/data/2.h5"
+
+
+def test_a_file_of_the_scan_before_is_never_taken_for_this_one(beamline: Beamline) -> None:
+    beamline.start(ID="1", FILE="/data/1.h5")
+    with beamline.watched(ScanEvent("1", "/data/1.h5")) as watch:
+        wait_until(connected(watch), 30, "the watch connects")
+        beamline.put(ID="2", Complete=1)
+        beamline.heard("2")
+        assert beamline.events[0].file == ""
+
+
+def test_an_ioc_that_freezes_in_an_edge(beamline: Beamline) -> None:
+    beamline.start()
+    with beamline.watched(settle_s=60.0, timeout_s=0.5) as watch:
+        wait_until(connected(watch), 30, "the watch connects")
+        beamline.scan("1")
+        beamline.heard("1")
+        beamline.put(Complete=0)
+        beamline.put(Complete=1)  # the watch waits for another id now, and reads it again and again
+        assert beamline.ioc is not None
+        beamline.ioc.popen.send_signal(signal.SIGSTOP)
+        wait_until(lambda: not watch.connected, 30, "the watch sees that nothing answers")
+        beamline.ioc.popen.send_signal(signal.SIGCONT)
+        beamline.put(ID="2", File="/data/2.h5")
+        beamline.heard("1", "2")
+
+
+def test_a_clean_stop_before_anything_is_there(beamline: Beamline) -> None:
+    start = time.monotonic()
+    with beamline.watched():
+        pass
+    assert time.monotonic() - start < 20
+    assert beamline.events == [] and beamline.returns == 0
