@@ -104,6 +104,19 @@ class CorpusStore:
             raise cannot_be_written(path, error) from error
         return len(corpus)
 
+    def validation(self, key: str) -> NDArray[np.bool_]:
+        """[measured] True at a scan's pairs that were set aside.
+
+        Raises
+        ------
+        ScanFileError
+            The scan is not here, or its file is damaged.
+        """
+        shard = read_shard(self._path(key))
+        with h5py.File(shard.path, "r") as file:
+            aside: NDArray[np.bool_] = file["validation"][: shard.measured].astype(np.bool_)
+        return aside
+
     def shards(self) -> list[Shard]:
         """Every readable file, in order of arrival. One that cannot be read is left out; `damaged` lists those."""
         return sorted((shard for _, shard in self._read() if isinstance(shard, Shard)), key=lambda shard: shard.number)
@@ -229,8 +242,8 @@ def _write(
     file.attrs["scans"] = json.dumps(corpus.scans)
     file.attrs["provenance"] = json.dumps(dict(provenance or {}))
     file.create_dataset("counts", data=corpus.counts)
-    file.create_dataset("phase", data=corpus.phase.astype(_LABEL_TYPE))
-    file.create_dataset("amplitude", data=corpus.amplitude.astype(_LABEL_TYPE))
+    file.create_dataset("phase", data=np.asarray(corpus.phase[:], _LABEL_TYPE))
+    file.create_dataset("amplitude", data=np.asarray(corpus.amplitude[:], _LABEL_TYPE))
     file.create_dataset("weight", data=corpus.weights[0])
     file.create_dataset("validation", data=validation)
 

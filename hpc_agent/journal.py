@@ -288,7 +288,10 @@ class Journal:
         with self._transaction() as db:
             columns = "key, number, entered, event, outcome, asked, asked_times"
             rows = db.execute(f"SELECT {columns} FROM scans {condition}").fetchall()
-        return [ScanEntry(*row[:3], json.loads(row[3]), *row[4:]) for row in rows]
+        return [
+            ScanEntry(key, number, entered, json.loads(event), outcome, asked, times)
+            for key, number, entered, event, outcome, asked, times in rows
+        ]
 
     def _set(self, scan: str, step: str, state: StepState, result: str, message: str, now_s: float) -> None:
         with self._transaction() as db:

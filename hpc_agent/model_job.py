@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptychostream.contract import ModelContract, PackedArray, Preprocessing, Training
 from ptychostream.hpc_agent.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
@@ -170,6 +171,20 @@ def judge(network: Network, contract: ModelContract, source: Source) -> Quality:
     trained = source.positions_m[source.selected]
     area = held_out_area(source.reconstruction, trained, max(contract.output_shape))
     return compare(canvas.image(), source.reconstruction.phase_image(), area)
+
+
+def judge_frames(network: Network, contract: ModelContract, source: Source, frames: NDArray[np.intp]) -> Quality:
+    """Stitch some frames of `source` and compare them with its reconstruction wherever they lie.
+
+    Raises
+    ------
+    GeometryError
+        They are too few to compare.
+    """
+    canvas = stitch_scan(
+        source.scan, contract, partial(predict, network), frames=frames, positions_m=source.positions_m
+    )
+    return compare(canvas.image(), source.reconstruction.phase_image())
 
 
 def describe(

@@ -133,7 +133,8 @@ def measure(
         good = np.ones(block.shape[1:], bool) if bad_pixels is None else ~bad_pixels
         limit = np.iinfo(block.dtype).max if settings.saturation is None else settings.saturation
         at_limit = (block >= limit) & good
-        always = at_limit.all(axis=0) if always is None else always & at_limit.all(axis=0)
+        in_block: NDArray[np.bool_] = np.logical_and.reduce(at_limit, axis=0)
+        always = in_block if always is None else always & in_block
         hot.append(at_limit.sum(axis=(1, 2)))
         totals.append(np.where(at_limit, 0, block).sum(axis=(1, 2), where=good, dtype=np.float64))
         good_pixels = int(good.sum())

@@ -68,7 +68,7 @@ class StoredArray:
             extent = self._extents[places[i]]
             raw = np.empty(extent.shape, extent.dtype)
             at = extent.offset + int(rows[i] - self._starts[places[i]]) * raw.nbytes
-            if os.preadv(self._files[places[i]], [memoryview(raw).cast("B")], at) != raw.nbytes:
+            if os.preadv(self._files[places[i]], [raw.data.cast("B")], at) != raw.nbytes:
                 remedy = "remove that file from the corpus; its scan is then left out"
                 raise TrainingError("ends before its data do", where=str(extent.path), remedy=remedy)
             out[i] = raw

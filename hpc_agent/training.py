@@ -281,8 +281,8 @@ class _Run:
             began = time.perf_counter()
             dosing = np.random.default_rng([options.seed, self.group.rank, number])
             parts = np.array_split(self.group.share(generator.permutation(training)), steps)
-            ahead = batches(self.corpus, parts, self.network.heads, options.dose, dosing, waits.append)
-            for step, batch in enumerate(ahead):
+            heads = self.network.heads
+            for step, batch in enumerate(batches(self.corpus, parts, heads, options.dose, dosing, waits.append)):
                 now = self.progress(number + step / steps)
                 if now >= options.epochs:
                     break

@@ -114,6 +114,7 @@ class ScanWatch:
         self._subscription: Subscription | None = None
         self._failures = 0
         self._lost = threading.Event()  # the connection, since it was last looked at
+        self._first: object = None  # update since the connection came
         self._owed = False  # an edge was seen, its scan is not told yet
 
     def start(self) -> None:
@@ -145,25 +146,33 @@ class ScanWatch:
         if self._context is None:
             self._connect()
         try:
-            value = self._updates.get(timeout=self._settings.poll_s)
+            value, waited = self._updates.get(timeout=self._settings.poll_s), False
         except queue.Empty:
-            value = None
+            value, waited = None, True
         if self._stop.is_set():
             return
-        there = all(pv.connected for pv in self._pvs.values())
         if self._lost.is_set():
             self._lost.clear()
+            self._first = None
             self._say_connected(False)
-        if there and not self.connected:
-            self._returned()
-            self._say_connected(True)
+        if not self.connected and value is not None:
+            self._first = value
+        if not all(pv.connected for pv in self._pvs.values()):
+            self._say_connected(False)
             return
-        self._say_connected(there)
-        if not there:
-            return
-        if value is None:
+        if waited:
             value = self._value("complete_pv")
-        self._failures = 0
+            self._failures = 0
+        if not self.connected:
+            # The first update, not the connection: edges between the two would be missed.
+            first = self._first if value is None else value
+            if first is not None:
+                self._returned(first)
+                self._say_connected(True)
+        elif value is not None:
+            self._take(value)
+
+    def _take(self, value: object) -> None:
         missed = self._edges.missed
         if self._edges.take(value):
             if self._edges.missed > missed:
@@ -176,12 +185,10 @@ class ScanWatch:
             self.connected = connected
             log.info("scan PVs of %s %s", self._settings.complete_pv, "connected" if connected else "disconnected")
 
-    def _returned(self) -> None:
+    def _returned(self, value: object) -> None:
         """The PVs are there again: the scan that they name may have completed meanwhile."""
         before = self._edges.value
-        while not self._updates.empty():  # of before; what comes from now on is seen after this
-            self._updates.get_nowait()
-        self._edges.take(self._value("complete_pv"))
+        self._edges.take(value)
         if self._owed:
             self._completed()
         elif self._settings.catch_up and self._edges.complete(before):

@@ -111,6 +111,8 @@ class Ioc:
         self._records = Records(prefix, infos)
         files = access.choose(settings.access)
         self._parts = assemble(settings, self._start, files, self.update, self._frame_ended)
+        scale = self._records.info("DoseScale").fields
+        self._parts.pipeline.scan_dose.limits = float(scale["DRVL"]), float(scale["DRVH"])
         self._dispatcher = devices.Dispatcher(self._put_done)
         self._scans = ScanControl(self._parts, settings.scan, self._dispatcher.run_slow, self.update)
         handlers = Handlers(self._parts, self.update, self._scans.end_scan, self._records.reset_command)
@@ -202,7 +204,7 @@ class Ioc:
         self._scans.tick()
         with self._updating:  # a value taken earlier must not be written later
             snapshot = parts.pipeline.snapshot()
-            self._automatic_dose(snapshot.mean_counts)
+            self._consumers_dose(snapshot)
             shown = {
                 **values.pipeline_values(snapshot, operating.scan_frames, operating.counter_offset),
                 **values.latency_values(parts.pipeline.times.latencies()),
@@ -259,15 +261,15 @@ class Ioc:
             return found.text
         return parts.positions.failure or found.text or snapshot.message or "running"
 
-    def _automatic_dose(self, mean_counts: float) -> None:
-        live, operating = self._parts.slot.live, self._parts.operating
-        if operating.dose_mode == 0 or live is None:
+    def _consumers_dose(self, snapshot: Snapshot) -> None:
+        """Choose the scan's dose scale for consumers, so that all have one; a pipeline of our own chooses itself."""
+        pipeline, live = self._parts.pipeline, self._parts.slot.live
+        if not isinstance(pipeline, Collector) or live is None or not snapshot.runs:
             return
-        fields = self._records.info("DoseScale").fields
-        limits = float(fields["DRVL"]), float(fields["DRVH"])
-        scale = values.automatic_dose(live.contract.mean_counts, mean_counts, limits)
-        if scale is not None:
-            self._parts.pipeline.dose_scale = scale
+        run, dose = snapshot.runs[0], pipeline.scan_dose
+        if run.stitched and dose.wants(run.number):
+            dose.note(run.number, [snapshot.mean_counts])
+        pipeline.dose_scale = dose.scale(run.number, live.contract.mean_counts, pipeline.dose_scale)
 
     def _put_done(self, failure: Exception | None) -> None:
         self._refusal = f"refused: {failure}" if failure is not None else ""

@@ -67,7 +67,7 @@ def assemble(
         model_file=start.texts["ModelFile"],
         max_latency_ms=start.number("MaxLatency"),
     )
-    pipeline.dose_scale = operating.dose_scale
+    pipeline.dose_scale, pipeline.scan_dose.automatic = operating.dose_scale, operating.dose_mode == 1
     slot = _make_slot(settings, start, pipeline, on_slot)
     # The word of the end in a frame is of an attribute's scan: PVs and pauses have ends of their own.
     ends = {} if scans.boundary == "attribute" else {"end_attribute": ""}

@@ -138,7 +138,7 @@ class Collector(Pipeline):
         return self._newest
 
     @property
-    def dose_scale(self) -> float:  # type: ignore[override]
+    def dose_scale(self) -> float:
         """Factor by which the consumers' models are told that their counts were scaled."""
         return self._orders.dose_scale
 

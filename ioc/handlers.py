@@ -167,15 +167,13 @@ class Handlers:
     def dose_scale(self, value: float) -> None:
         if not value > 0:
             raise ConfigError(f"dose scale {value}", where="DoseScale", remedy="give a positive number")
-        self._parts.operating.dose_scale = float(value)
-        if self._parts.operating.dose_mode == 0:
-            self._parts.pipeline.dose_scale = float(value)
+        self._parts.operating.dose_scale = self._parts.pipeline.dose_scale = float(value)
         self._refresh()
 
     def dose_mode(self, value: int) -> None:
         self._parts.operating.dose_mode = int(value)
-        if value == 0:
-            self._parts.pipeline.dose_scale = self._parts.operating.dose_scale
+        self._parts.pipeline.scan_dose.automatic = bool(value)
+        self._parts.pipeline.dose_scale = self._parts.operating.dose_scale
         self._refresh()
 
     # Scan and positions

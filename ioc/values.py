@@ -255,14 +255,6 @@ def consistency_values(latest: Consistency) -> dict[str, Value]:
     }
 
 
-def automatic_dose(trained: float | None, measured: float, limits: tuple[float, float]) -> float | None:
-    """Dose scale that brings the measured mean counts to those that the model was trained at; None when unknown."""
-    if trained is None or not trained > 0 or not measured > 0:
-        return None
-    low, high = limits
-    return min(max(trained / measured, low), high)
-
-
 def number(value: float) -> float:
     """A figure that is not known yet shows as 0: NaN sets records undefined."""
     return value if math.isfinite(value) else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +34,10 @@ class Patches(NamedTuple):
         Mean of the counts of a preprocessed frame, summed over the frame.
     prepared, inferred
         When preprocessing and inference were done, monotonic seconds.
+    counts
+        [n, H, W] what the engine was given, valid until the next batch.
+    dose_scale
+        The scale that they were given with.
     """
 
     placed: list[PlacedFrame]
@@ -42,6 +46,8 @@ class Patches(NamedTuple):
     mean_counts: float
     prepared: float
     inferred: float
+    counts: NDArray[np.float32]
+    dose_scale: float
 
 
 class Inference:
@@ -66,8 +72,10 @@ class Inference:
         self._buffer = np.zeros((engine.batch, *contract.input_shape), np.float32)
         self._preprocessors: dict[tuple[Any, ...], Preprocessor | FrameError] = {}
 
-    def run(self, batch: Sequence[PlacedFrame], dose_scale: float) -> Patches:
-        """Infer at most `engine.batch` frames.
+    def run(
+        self, batch: Sequence[PlacedFrame], choose_dose: Callable[[NDArray[np.float32]], float]
+    ) -> Patches:
+        """Infer at most `engine.batch` frames, at the dose scale that is chosen for their preprocessed counts.
 
         Raises
         ------
@@ -87,8 +95,10 @@ class Inference:
         shape = (len(placed), *self.contract.output_shape)
         if not placed:
             now = time.monotonic()
-            return Patches(placed, np.empty(shape, np.float32), misfits, float("nan"), now, now)
+            empty = np.empty(shape, np.float32)
+            return Patches(placed, empty, misfits, float("nan"), now, now, self._buffer[:0], 1.0)
         counts = self._buffer[: len(placed)]
+        dose_scale = choose_dose(counts)
         prepared = time.monotonic()
         phase = self.engine.infer(counts, dose_scale)
         inferred = time.monotonic()
@@ -98,7 +108,8 @@ class Inference:
                 where=f"engine {self.engine.name}",
                 remedy="check the model's output_shape",
             )
-        return Patches(placed, phase, misfits, float(counts.sum()) / len(placed), prepared, inferred)
+        mean_counts = float(counts.sum()) / len(placed)
+        return Patches(placed, phase, misfits, mean_counts, prepared, inferred, counts, dose_scale)
 
     def warm_up(self) -> None:
         """Infer a batch of nothing, so that the first frames find everything compiled, loaded and working.
@@ -111,7 +122,7 @@ class Inference:
         for dtype in _COMMON_TYPES:
             empty = np.zeros(_raw_shape(self.contract), dtype)
             self._preprocessor(empty)
-        self.run([PlacedFrame(Frame("", 0, 0.0, empty), 0.0, 0.0)] * self.engine.batch, 1.0)
+        self.run([PlacedFrame(Frame("", 0, 0.0, empty), 0.0, 0.0)] * self.engine.batch, lambda _: 1.0)
 
     def _preprocessor(self, counts: NDArray[np.integer]) -> Preprocessor | FrameError:
         key = (counts.shape, counts.dtype)

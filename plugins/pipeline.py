@@ -13,17 +13,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 
 from ptychostream.contract import ModelContract
 from ptychostream.errors import FrameError
 from ptychostream.frames import DropCause, Frame, PlacedFrame
 from ptychostream.plugins.batcher import Batcher, frames_at_once
 from ptychostream.plugins.frame_flow import FrameFlow
-from ptychostream.plugins.inference import Inference, describe
+from ptychostream.plugins.inference import Inference, Patches, describe
 from ptychostream.plugins.latency import RateMeter
 from ptychostream.plugins.mosaic import Mosaic, RunCanvas
 from ptychostream.plugins.pipeline_settings import PipelineSettings
 from ptychostream.plugins.scan_boundary import BoundarySettings
+from ptychostream.plugins.scan_dose import ScanDose
 from ptychostream.plugins.scan_ends import ScanEnds
 from ptychostream.plugins.snapshot import Snapshot, Stitched
 from ptychostream.plugins.stage_times import BatchTimes, StageTimes
@@ -54,7 +56,11 @@ class Pipeline:
         self, settings: PipelineSettings, positions: PositionSource, scans: BoundarySettings | None = None
     ) -> None:
         self.dose_scale = 1.0
-        """Factor by which the model is told that its counts were scaled."""
+        """Factor by which the model is told that its counts were scaled, where it is not chosen for each scan."""
+        self.scan_dose = ScanDose()
+        """Chooses it for each scan, once it is `automatic`."""
+        self.on_patches: Callable[[ModelContract, Patches], None] = lambda *_: None
+        """Shown every batch's patterns and patches in the inference thread; must not keep them, nor take long."""
         self._wake = threading.Condition(threading.Lock())
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._swaps = SwapQueue(self._notify)
@@ -262,7 +268,7 @@ class Pipeline:
                 engine=inference.engine.name if inference else "",
                 model=inference.contract.name if inference else "",
                 mean_counts=self._mean_counts,
-                dose_scale=self.dose_scale,
+                dose_scale=self.scan_dose.newest_scale(inference and inference.contract.mean_counts, self.dose_scale),
                 patch=latest,
                 message=self._message,
                 queue_full=now - flow.batcher.full_at < _FULL_SHOWS_S,
@@ -342,10 +348,12 @@ class Pipeline:
             if self._inference is None:
                 lost = [(DropCause.NO_MODEL, "frames come and no model is loaded")] * len(batch)
             else:
-                dose_scale = self.dose_scale
-                patches = self._inference.run(batch, dose_scale)
+                trained = self._inference.contract.mean_counts
+                choose = partial(self.scan_dose.choose, run, trained, self.dose_scale)
+                patches = self._inference.run(batch, choose)
                 mean_counts = patches.mean_counts
-                laid = self._mosaic.add(patches, run, dose_scale)
+                laid = self._mosaic.add(patches, run, patches.dose_scale)
+                self.on_patches(self._inference.contract, patches)
                 times = BatchTimes(self._taken, patches.prepared, patches.inferred, time.monotonic())
                 self.times.note(laid.stitched, times)
                 lost = patches.misfits + laid.refused

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 from p4p import Value
 
 from ptychostream.errors import FrameError, PtychostreamError, StreamError
+from ptychostream.file_names import FileNames
 from ptychostream.hdf5_chunks import as_chunk, file_codec
 from ptychostream.pva.channel_reader import ChannelReader
 from ptychostream.pva.reading import UPDATE_FIELDS, RawPayload, payload_of_value
 from ptychostream.scan_recording import ScanRecording, check_free
-from ptychostream.sim.record_scans import Counts, FileNames, RecordedFile, ScanRules, ScanSorter, recorded_file
+from ptychostream.sim.record_scans import Counts, RecordedFile, ScanRules, ScanSorter, recorded_file
 from ptychostream.sim.record_settings import PositionFeed, RecordSettings
 
 _IDLE_S = 0.05
@@ -119,7 +120,7 @@ class _Recording:
         self._channel, self._on_progress, self._on_scan = channel, on_progress, on_scan
         wanted = {settings.scan_attribute, settings.end_attribute, *settings.position_attributes, *settings.attributes}
         self._wanted = frozenset(wanted - {""})
-        self._codec = "" if settings.codec == "auto" else settings.codec
+        self._codec: str = "" if settings.codec == "auto" else settings.codec
         self._arrivals: queue.Queue[_Arrived | FrameError | None] = queue.Queue(settings.queue_size)
         self._reader = ChannelReader(
             channel,

@@ -124,8 +124,8 @@ class SampleFeed:
     def bring(self) -> None:
         """Hand what has come to the source."""
         while not self._arrived.empty():
-            samples, arrived = self._arrived.get()
-            self.source.update(*samples, arrived)
+            (times, x, y), arrived = self._arrived.get()
+            self.source.update(times, x, y, arrived)
 
     def _refuse(self, error: StreamError) -> None:
         self.bad += 1

@@ -21,7 +21,6 @@ from ptychostream.ioc.preflight import check_ports
 from ptychostream.ioc.records import clip
 from ptychostream.ioc.setpoints import SETPOINTS, Start
 from ptychostream.ioc.settings import IocSettings, PositionSettings
-from ptychostream.ioc.values import automatic_dose
 
 texts = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_size=60).map(str.strip)
 values = st.one_of(st.integers(-(2**31), 2**31), st.floats(allow_nan=False, allow_infinity=False), texts)
@@ -96,16 +95,6 @@ def test_texts_are_cut_at_a_character(text: str, most: int) -> None:
     assert len(cut) <= most
     cut.decode()
     assert cut == text.encode() or cut.endswith(b"...")
-
-
-@pytest.mark.parametrize(
-    ("trained", "measured", "expected"),
-    [(1000.0, 250.0, 4.0), (1000.0, 1e-9, 100.0), (None, 10.0, None), (10.0, math.nan, None), (10.0, 0.0, None)],
-)
-def test_the_automatic_dose_brings_counts_to_those_of_training(
-    trained: float | None, measured: float, expected: float | None
-) -> None:
-    assert automatic_dose(trained, measured, (0.01, 100.0)) == expected
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_refused() -> None:

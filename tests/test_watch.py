@@ -31,7 +31,7 @@ record(bo, "$(P)Complete") { field(ZNAM, "No") field(ONAM, "Yes") field(VAL, "$(
 record(bo, "$(P)Busy") { field(ZNAM, "Done") field(ONAM, "Acquiring") field(VAL, "$(BUSY=0)") field(PINI, "YES") }
 record(longout, "$(P)Count") { field(VAL, "$(COUNT=0)") field(PINI, "YES") }
 record(stringout, "$(P)ID") { field(VAL, "$(ID=)") field(PINI, "YES") }
-record(lso, "$(P)File") { field(SIZV, "300") field(VAL, "$(FILE=)") field(PINI, "YES") }
+record(lsi, "$(P)File") { field(SIZV, "300") field(INP, {const: "$(FILE=)"}) field(PINI, "YES") }
 record(ao, "$(P)Energy") { field(VAL, "10.4") field(PINI, "YES") }
 record(longout, "$(P)Frames") { field(VAL, "963") field(PINI, "YES") }
 """
