@@ -63,7 +63,7 @@ def cases(draw: st.DrawFn) -> tuple[NDArray[np.integer], Preprocessing]:
         flip_ud=draw(st.booleans()),
         fftshift=draw(st.booleans()),
         saturated_is_bad=draw(st.booleans()) or info.max > 2**40,
-        hot_threshold=draw(st.sampled_from([None, -5, 0, 2, 7, 10**6, 10**30])),
+        hot_threshold=draw(st.sampled_from([None, 0, 2, 7, 10**6, 10**30])),
         bad_pixels=mask,
     )
     return counts, spec
