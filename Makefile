@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: fuzz install demo test lint typecheck wheel bench soak clean
+.PHONY: fuzz install demo test test-slurm lint typecheck wheel bench soak clean
 
 install: $(READY)
 
@@ -21,6 +21,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# The agent's steps on a one-node Slurm that the test starts; as root it installs Debian's packages where they are missing.
+test-slurm: $(READY)
+	$(BIN)/python -m pytest -m slurm tests/test_slurm.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -133,7 +133,7 @@ def measure(engines: list[str], frames: int, size: int, iterations: int, modes: 
     reference = truth.phase_image()
     rows = {}
     for name, engine in running.items():
-        quality = compare(_phase(engine, ready.problem, options), reference)
+        quality = compare(phase_of(engine, ready.problem, options), reference)
         rows[name] = {
             "engine": engine.name,
             "batch": BATCHES.get(name, 1),
@@ -176,7 +176,8 @@ def _few(problem: Problem) -> Problem:
     return replace(problem, amplitudes=problem.amplitudes[some], grid=problem.grid.part(some))
 
 
-def _phase(engine: Engine, problem: Problem, options: ReconstructOptions) -> PhaseImage:
+def phase_of(engine: Engine, problem: Problem, options: ReconstructOptions) -> PhaseImage:
+    """What an engine's object is now, brought to the convention."""
     object_, modes = engine.result()
     grid = problem.grid
     seen = grid.accumulate((np.abs(modes) ** 2).sum(axis=0))

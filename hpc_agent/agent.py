@@ -112,8 +112,13 @@ class Agent:
         self._wake.set()
         self._more.set()
 
-    def run(self) -> None:
+    def run(self, on_started: Callable[[], None] = lambda: None) -> None:
         """Work until `stop`.
+
+        Parameters
+        ----------
+        on_started
+            Called once the lease is taken.
 
         Raises
         ------
@@ -126,6 +131,7 @@ class Agent:
         worker = threading.Thread(target=self._work_through, name="scans")
         worker.start()
         try:
+            on_started()
             while not self._stop.is_set():
                 self._journal.take_lease(self._holder, time.time(), _LEASE_S)
                 self._take_in()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -15,7 +16,7 @@ BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
 
 
 def choose_device(name: str) -> torch.device:
-    """A torch device by name; "auto" is CUDA where there is one.
+    """A torch device by name; "auto" is CUDA where there is one. Of several, "cuda" is this process's own.
 
     Raises
     ------
@@ -24,6 +25,8 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
+        name = f"cuda:{os.environ['LOCAL_RANK']}"  # torchrun's own variable
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

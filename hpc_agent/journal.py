@@ -257,6 +257,12 @@ class Journal:
                 )
             self._put(db, "lease", {"holder": holder, "until_s": now_s + lasts_s, "lasts_s": lasts_s})
 
+    @property
+    def lease_holder(self) -> str:
+        """Who took the lease last and did not give it back; empty: nobody."""
+        held = self._get("lease")
+        return str(held["holder"]) if held else ""
+
     def give_lease(self, holder: str) -> None:
         """Let the next agent have it at once."""
         held = self._get("lease")

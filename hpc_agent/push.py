@@ -91,7 +91,7 @@ def push(settings: PushSettings, model_path: str | Path, epics: Mapping[str, str
     conf = {"conf": dict(epics), "useenv": False} if epics is not None else {}
     with Context("pva", **conf) as context:
         edge = _Edge(context, settings)
-        asked = edge.call("", settings.connect_s, sha256=model.sha256, name=model.contract.name)
+        asked = edge.call(b"", settings.connect_s, sha256=model.sha256, name=model.contract.name)
         _check(asked, len(model.data), model.contract.version, key, edge.channel)
         arguments = {"sha256": model.sha256, "name": model.contract.name, "nonce": asked.nonce}
         if key is not None:
@@ -126,8 +126,8 @@ class _Edge:
         self._context = context
         self._settings = settings
 
-    def call(self, model: bytes | str, timeout_s: float, **arguments: str) -> Any:
-        data = np.frombuffer(model or b"", np.uint8)
+    def call(self, model: bytes, timeout_s: float, **arguments: str) -> Any:
+        data = np.frombuffer(model, np.uint8)
         request = _TYPE.wrap(self.channel, kws={"model": data, **arguments})
         try:
             return self._context.rpc(self.channel, request, timeout=timeout_s)

@@ -16,6 +16,7 @@ from ptychostream.config import Settings
 from ptychostream.errors import AgentError, PtychostreamError
 from ptychostream.hpc_agent.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.journal import Journal, ScanEntry, StepState
+from ptychostream.hpc_agent.live_canvas import find_canvas
 from ptychostream.hpc_agent.policy import (
     Event,
     Judged,
@@ -25,6 +26,7 @@ from ptychostream.hpc_agent.policy import (
     ScanCompleted,
 )
 from ptychostream.hpc_agent.policy_keeper import PolicyKeeper
+from ptychostream.phase_file import file_stem
 
 _log = logging.getLogger(__name__)
 _COMMANDS: dict[str, Event] = {
@@ -73,8 +75,10 @@ class WorkSettings:
         The work folder.
     attempts
         How often a step is tried that failed for a reason that may pass: a walltime, a lost node.
-    reconstruct, train, label
+    reconstruct, train, label, judge
         Options of the steps, as their modules take them.
+    canvases
+        The folder where the edge saves its canvases, from which reconstructions start; None: it is not seen from here.
     ceiling
         The SSIM that a perfect network would reach, below 1 where the references are noisy: mismatch = ceiling - SSIM.
     """
@@ -84,6 +88,8 @@ class WorkSettings:
     reconstruct: dict[str, Any] | None = None
     train: dict[str, Any] | None = None
     label: dict[str, Any] | None = None
+    judge: dict[str, Any] | None = None
+    canvases: Path | None = None
     ceiling: float = 1.0
 
 
@@ -104,6 +110,10 @@ class ScanWork:
         Told what happens, for people: `report(message)`.
     on_progress
         Told a training's epochs and losses as they come.
+    on_result
+        Told what each step gave: `on_result(step, result)`.
+    previous_model
+        sha256 of the model that the edge would go back to: it is judged beside the live one.
     """
 
     def __init__(
@@ -118,6 +128,8 @@ class ScanWork:
         policy: PolicyKeeper,
         report: Callable[[str], None],
         on_progress: Progress,
+        on_result: Callable[[str, dict[str, Any]], None] = lambda _step, _result: None,
+        previous_model: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._journal = journal
         self._runner = runner
@@ -128,6 +140,8 @@ class ScanWork:
         self._policy = policy
         self._report = report
         self._on_progress = on_progress
+        self._on_result = on_result
+        self._previous_model = previous_model
 
     def work(self, entry: ScanEntry, stop: threading.Event) -> str:
         """Do what the policy wants of a scan; returns its outcome, which is journalled too.
@@ -154,13 +168,17 @@ class ScanWork:
         if not plan.reconstruct:
             return f"passed over: {reason}"
         collected = self._collected(entry)
-        folder = self._settings.folder / "scans" / entry.key
         scan = {"scan": str(collected.path), "scan_options": _plain(vars(collected.options)), "key": entry.key}
-        arguments = {**scan, "folder": str(folder), "options": self._settings.reconstruct or {}}
+        arguments = {
+            **scan,
+            "folder": self._folder(entry.key),
+            "options": self._settings.reconstruct or {},
+            "initial": self._initial(entry, collected.scan_id),
+        }
         anew = again if entry.asked == "reconstruct" else ""
         made = self._step(entry.key, f"reconstruct{anew}", stop, arguments, of="reconstruct")
         if made.get("diverged"):
-            return f"the reconstruction diverged (R {made.get('r_factor', float('nan')):.3g}): no labels are made of it"
+            return f"the reconstruction diverged ({made.get('reason', '')}): no labels are made of it"
         scan["reconstruction"] = made["reconstruction"]
         outcome = "reconstructed"
         if plan.judge:
@@ -173,6 +191,23 @@ class ScanWork:
             outcome = f"trained on: model {trained[:12]} is to be pushed"
         return outcome
 
+    def _folder(self, key: str) -> str:
+        return str(self._settings.folder / "scans" / file_stem(key))
+
+    def _initial(self, entry: ScanEntry, scan_id: str) -> dict[str, str | None]:
+        """What the reconstruction may start from: the live canvas, and the last scan that was reconstructed."""
+        folder = self._settings.canvases
+        canvas = find_canvas(folder, scan_id) if folder else None
+        earlier = [scan for scan in self._journal.scans() if scan.number < entry.number]
+        last = next(filter(None, (self._reconstruction(scan.key) for scan in reversed(earlier))), None)
+        return {"canvas": str(canvas) if canvas else None, "reconstruction": last}
+
+    def _reconstruction(self, key: str) -> str | None:
+        """The file of a scan that was reconstructed, and not in vain."""
+        steps = reversed(self._journal.steps(key).items())
+        done = (step.result for name, step in steps if name.startswith("reconstruct") and step.state is StepState.DONE)
+        return next((str(result["reconstruction"]) for result in done if not result.get("diverged")), None)
+
     def _collected(self, entry: ScanEntry) -> Collected:
         return self._collect(ScanEvent(**entry.event))
 
@@ -183,19 +218,34 @@ class ScanWork:
         if model is None:
             self._report(f"scan {key}: the edge's model is not in the store, so it cannot be judged")
             return float("nan")
-        judged = self._step(key, name, stop, {**scan, "model": str(model), "sha256": live}, of="judge")
+        previous = self._previous_model()
+        arguments = {
+            **scan,
+            "folder": self._folder(key),
+            **self._files(live),
+            "previous": self._files(previous) if previous != live else None,
+            "options": self._settings.judge or {},
+        }
+        judged = self._step(key, name, stop, arguments, of="judge")
         return self._settings.ceiling - float(judged["ssim_1px"])
 
+    def _files(self, sha256: str | None) -> dict[str, str | None]:
+        """A model's files for the step that judges it."""
+        model = self._models.path_of(sha256) if sha256 else None
+        weights = self._models.checkpoint_of(sha256) if sha256 else None
+        return {"model": str(model) if model else None, "checkpoint": str(weights) if weights else None}
+
     def _train(self, key: str, again: str, stop: threading.Event, scan: dict[str, Any]) -> str:
-        corpus, store = self._settings.folder / "corpus.h5", self._settings.folder / "models"
+        corpus, store = self._settings.folder / "corpus", self._settings.folder / "models"
         labels = {**scan, "corpus": str(corpus), "options": self._settings.label or {}}
         self._step(key, "label", stop, labels)
         live = self._live_model()
         start = self._models.checkpoint_of(live) if live else None
         arguments = {
+            **scan,
+            "folder": self._folder(key),
             "corpus": str(corpus),
             "store": str(store),
-            "key": key,
             "name": f"{key}{again.replace('#', '-')}",
             "options": self._settings.train or {},
             "warm_start": str(start) if start else None,
@@ -241,6 +291,7 @@ class ScanWork:
                 raise
             else:
                 self._journal.finish(key, name, result, time.time())
+                self._on_result(of or name, result)
                 return result
 
     @staticmethod

@@ -16,7 +16,7 @@ from ptychostream.contract import ModelContract
 from ptychostream.errors import ModelError
 
 MODEL, CHECKPOINT, ENTRY, PIN = "model.onnx", "model.pt", "model.json", "pinned"
-_ARRAYS = {"golden": True, "patch_weight": True, "probe": True, "preprocessing": {"bad_pixels"}}
+_ARRAYS: dict[str, Any] = {"golden": True, "patch_weight": True, "probe": True, "preprocessing": {"bad_pixels"}}
 
 
 class Entry(BaseModel):

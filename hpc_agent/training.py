@@ -284,9 +284,9 @@ class _Run:
             heads = self.network.heads
             for step, batch in enumerate(batches(self.corpus, parts, heads, options.dose, dosing, waits.append)):
                 now = self.progress(number + step / steps)
-                if now >= options.epochs:
+                if now >= options.epochs and (number or losses):  # one step at least, however short the time
                     break
-                optimiser.param_groups[0]["lr"] = rate(now)
+                optimiser.param_groups[0]["lr"] = rate(min(now, options.epochs))
                 loss = self.loss(batch, model)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()

@@ -28,6 +28,7 @@ from ptychostream.hpc_agent.watch_edges import (
 log = logging.getLogger(__name__)
 
 _SETTLE_POLL_S = 0.05
+_SEARCH_S = 1.0
 _REST_S = 1.0  # after a failure of the thread's own
 _FAILED_READS = 3  # in a row on a connection that should be there: then it is made anew
 _CA_STRING = 39  # characters that a Channel Access string holds
@@ -146,7 +147,8 @@ class ScanWatch:
         if self._context is None:
             self._connect()
         try:
-            value, waited = self._updates.get(timeout=self._settings.poll_s), False
+            wait_s = self._settings.poll_s if self.connected else min(self._settings.poll_s, _SEARCH_S)
+            value, waited = self._updates.get(timeout=wait_s), False
         except queue.Empty:
             value, waited = None, True
         if self._stop.is_set():
@@ -159,6 +161,8 @@ class ScanWatch:
             self._first = value
         if not all(pv.connected for pv in self._pvs.values()):
             self._say_connected(False)
+            if waited and self._context is not None:
+                self._context.broadcaster.search_now()  # by itself it would search less and less often
             return
         if waited:
             value = self._value("complete_pv")
@@ -239,9 +243,11 @@ class ScanWatch:
         self._subscription.add_callback(self._updated)
 
     def _disconnect(self) -> None:
-        context, self._context, self._subscription, self._pvs = self._context, None, None, {}
+        context, names = self._context, [pv.name for pv in self._pvs.values()]
+        self._context, self._subscription, self._pvs = None, None, {}
         self.connected = False
         if context is not None:
+            context.broadcaster.cancel(*names)  # its search thread would send on the closed socket
             context.disconnect()
 
     def _failed(self, error: caproto.CaprotoError) -> None:

@@ -43,30 +43,42 @@ class FolderSettings(Settings):
         return files
 
 
-def scans_since(settings: FolderSettings, since_s: float, now_s: float) -> list[ScanEvent]:
-    """Scans whose files were written after `since_s`, oldest first; what is still written to is left out.
+class MissedScans:
+    """Finds each file once that was written since a time; who is told of a scan twice must know it again.
 
     Parameters
     ----------
-    since_s, now_s
-        POSIX time, by the file system's clock.
+    since_s
+        POSIX time, by the file system's clock: older files are history.
     """
-    if not settings.files:
-        return []
-    found = []
-    named = name_pattern(settings.files)
-    for name in glob.iglob(settings.files.replace(_SCAN, "*")):  # noqa: PTH207 - a pattern, not a folder
-        match = named.fullmatch(name)
-        path = Path(name)
-        try:
-            changed = path.stat().st_mtime
-        except OSError:
-            continue  # it has gone since
-        if match is None or not path.is_file() or not since_s < changed <= now_s - settings.quiet_s:
-            continue
-        if _closed(path):
-            found.append((changed, name, ScanEvent(match.groupdict().get("scan", ""), name)))
-    return [event for _, _, event in sorted(found, key=lambda each: each[:2])]
+
+    def __init__(self, settings: FolderSettings, since_s: float) -> None:
+        self._settings = settings
+        self._since_s = since_s
+
+    def look(self, now_s: float) -> list[ScanEvent]:
+        """Scans that are new, oldest first; what is still written to is left for later."""
+        settings = self._settings
+        if not settings.files:
+            return []
+        named = name_pattern(settings.files)
+        found, unfinished = [], []
+        for name in glob.iglob(settings.files.replace(_SCAN, "*")):  # noqa: PTH207 - a pattern, not a folder
+            match = named.fullmatch(name)
+            path = Path(name)
+            try:
+                changed = path.stat().st_mtime
+            except OSError:
+                continue  # it has gone since
+            if match is None or not path.is_file() or not self._since_s < changed <= now_s - settings.quiet_s:
+                continue
+            if _closed(path):
+                found.append((changed, name, ScanEvent(match.groupdict().get("scan", ""), name)))
+            else:
+                unfinished.append(changed)
+        if found and not unfinished:
+            self._since_s = max(changed for changed, _, _ in found)
+        return [event for _, _, event in sorted(found, key=lambda each: each[:2])]
 
 
 def last_seen_s(journal: Journal, path_map: dict[str, str]) -> float | None:
@@ -101,4 +113,3 @@ def _closed(path: Path) -> bool:
     except CollectError:
         return False
     return True
-

@@ -15,6 +15,7 @@ from softioc import softioc
 from ptychostream import __version__
 from ptychostream.errors import PtychostreamError
 from ptychostream.ioc import access, autosave, devices, gpu, preflight, values
+from ptychostream.ioc.agent_watch import AgentWatch
 from ptychostream.ioc.assembly import assemble
 from ptychostream.ioc.collector import Collector
 from ptychostream.ioc.collector_stream import cluster_values
@@ -115,7 +116,10 @@ class Ioc:
         self._parts.pipeline.scan_dose.limits = float(scale["DRVL"]), float(scale["DRVH"])
         self._dispatcher = devices.Dispatcher(self._put_done)
         self._scans = ScanControl(self._parts, settings.scan, self._dispatcher.run_slow, self.update)
-        handlers = Handlers(self._parts, self.update, self._scans.end_scan, self._records.reset_command)
+        handlers = Handlers(
+            self._parts, self.update, self._scans.end_scan, self._records.reset_command, self._records.get
+        )
+        self._agent = AgentWatch(self._parts.agent, self._records)
         devices.bind(infos, handlers, texts)
         self._gpu = gpu.GpuWatch(self._show_gpu) if gpu_here else None
         self._autosave: autosave.Autosave | None = None
@@ -171,6 +175,7 @@ class Ioc:
         """End it: what was received is stitched, setpoints are saved. False when the engine did not come back."""
         self._dispatcher.close()
         self._rpc.stop()
+        self._parts.agent.close()
         for part in (self._scans, self._gpu, self._parts.stream, self._parts.positions):
             if part is not None:
                 part.stop()
@@ -205,11 +210,15 @@ class Ioc:
         with self._updating:  # a value taken earlier must not be written later
             snapshot = parts.pipeline.snapshot()
             self._consumers_dose(snapshot)
+            self._agent.look()
+            parts.rollback.follow()
             shown = {
                 **values.pipeline_values(snapshot, operating.scan_frames, operating.counter_offset),
                 **values.latency_values(parts.pipeline.times.latencies()),
                 **values.look_values(parts.stream.look),
                 **values.slot_values(parts.slot, time.time()),
+                **values.canary_values(parts.slot, parts.rollback),
+                **values.agent_values(parts.agent),
                 **values.image_values(parts.images),
                 **values.position_values(parts.positions),
                 **values.stream_values(parts.positions),

@@ -10,6 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ptychostream.errors import ConfigError
+from ptychostream.ioc.agent_desk import AgentDesk
+from ptychostream.ioc.canary import Canary
+from ptychostream.ioc.canary_rollback import Rollback
 from ptychostream.ioc.canvas_saver import CanvasSaver
 from ptychostream.ioc.collector import Collector
 from ptychostream.ioc.collector_slot import ClusterSlot
@@ -69,6 +72,7 @@ def assemble(
     )
     pipeline.dose_scale, pipeline.scan_dose.automatic = operating.dose_scale, operating.dose_mode == 1
     slot = _make_slot(settings, start, pipeline, on_slot)
+    pipeline.on_patches = slot.canary.note
     # The word of the end in a frame is of an attribute's scan: PVs and pauses have ends of their own.
     ends = {} if scans.boundary == "attribute" else {"end_attribute": ""}
     stream: Stream | CollectorStream = Stream(pipeline, settings.input.model_copy(update=ends), on_end)
@@ -88,6 +92,8 @@ def assemble(
         operating=operating,
         shown=shown,
         saver=saver,
+        agent=AgentDesk(settings.agent.timeout_s, on_slot),
+        rollback=Rollback(slot, start.number("RollbackTolerance")),
     )
 
 
@@ -198,4 +204,5 @@ def _make_slot(
         directory=directory,
         max_bytes=max_bytes,
         on_change=on_slot,
+        canary=Canary(start.number("CanaryLimit"), lambda: pipeline.scan_dose.automatic),
     )

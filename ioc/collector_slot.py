@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ptychostream.contract import ModelContract
 from ptychostream.errors import ConfigError, ModelError
+from ptychostream.ioc.canary import Canary
 from ptychostream.ioc.model_slot import EngineWish, SlotState
 from ptychostream.model_file import ModelFile, load_model
 from ptychostream.plugins.consumer_report import EngineLook, Report
@@ -68,6 +69,7 @@ class ClusterSlot:
         self.message = "no consumer has reported"
         self.live: ClusterLive | None = None
         self.previous: ModelFile | None = None
+        self.canary = Canary()  # no pattern comes here
         self._now: ModelFile | None = None
         self._ordered = False
 
@@ -110,9 +112,11 @@ class ClusterSlot:
                 self.previous = self._now
             self._now = model
 
-    def rollback(self) -> None:
-        """Go back to the model that was loaded here before. Raises ModelError."""
+    def rollback(self, only_from: str | None = None) -> None:
+        """Go back to the model that was loaded here before, where `only_from` is live still. Raises ModelError."""
         with self._changing:
+            if only_from is not None and (self._now is None or self._now.sha256 != only_from):
+                raise ModelError("another model is live by now", where="rollback", remedy="judge that one")
             if self.previous is None:
                 raise ModelError("no previous model", where="RollbackModel", remedy="load a second model first")
             then = self.previous

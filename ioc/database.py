@@ -20,8 +20,8 @@ from ptychostream.errors import ConfigError
 
 DB_FOLDER = Path(ptychostream.db.__file__).parent
 GROUPS = (
-    "plugin", "accounting", "dropped", "timing", "stages", "decimation", "model", "quality", "scan", "positions",
-    "canvases", "images", "agent", "health",
+    "plugin", "accounting", "dropped", "timing", "stages", "decimation", "model", "canary", "quality", "scan",
+    "positions", "canvases", "images", "agent", "health",
 )  # fmt: skip
 """What every IOC serves; each a template or a substitutions file of db/."""
 GPU_GROUP = "gpu"

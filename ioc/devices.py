@@ -47,7 +47,7 @@ class Dispatcher:
     Puts wait until `open`: records process at iocInit, before everything they act on has started.
     """
 
-    def __init__(self, on_done: Callable[[Exception | None], None], slow_threads: int = 4) -> None:
+    def __init__(self, on_done: Callable[[Exception | None], None], slow_threads: int = 8) -> None:
         self._quick = ThreadPoolExecutor(1, thread_name_prefix="put")
         self._slow = ThreadPoolExecutor(slow_threads, thread_name_prefix="command")
         self._on_done = on_done

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ConfigError
+from ptychostream.ioc.agent_desk import AgentDesk
+from ptychostream.ioc.canary_rollback import Judgement, Rollback
 from ptychostream.ioc.canvas_saver import CanvasSaver
 from ptychostream.ioc.collector_slot import ClusterSlot
 from ptychostream.ioc.collector_stream import CollectorStream
@@ -54,6 +56,8 @@ class Parts:
     operating: Operating
     shown: Shown
     saver: CanvasSaver
+    agent: AgentDesk
+    rollback: Rollback
 
 
 class Handlers:
@@ -69,6 +73,8 @@ class Handlers:
         Ends a scan and waits for its last frame.
     reset_command
         Puts a command record back to 0, by name.
+    read
+        Gives a record's value, by name.
     """
 
     def __init__(
@@ -77,7 +83,9 @@ class Handlers:
         refresh: Callable[[], None],
         end_scan: Callable[[], None],
         reset_command: Callable[[str], None],
+        read: Callable[[str], Any],
     ) -> None:
+        self._read = read
         self._parts = parts
         self._refresh = refresh
         self._end_scan = end_scan
@@ -150,6 +158,38 @@ class Handlers:
     def precision(self, value: int) -> None:
         self._parts.slot.use_engine(precision=_choice(PRECISIONS, value, "Precision"))
         self._refresh()
+
+    # Canary, rollback and the agent
+
+    def canary_limit(self, value: float) -> None:
+        self._parts.slot.canary.limit = float(value)
+        self._refresh()
+
+    def rollback_tolerance(self, value: float) -> None:
+        self._parts.rollback.tolerance = float(value)
+        self._refresh()
+
+    def acknowledge_rollback(self, value: int) -> None:
+        self._command("AcknowledgeRollback", value, self._parts.rollback.acknowledge)
+
+    def agent_judged(self, value: str) -> None:
+        figures = (float(self._read(f"Agent:{name}")) for name in ("SSIM", "SSIMPrevious"))
+        self._parts.rollback.judged(Judgement(value.strip(), str(self._read("Agent:JudgedPreviousSHA")), *figures))
+
+    def agent_lease(self, value: str) -> None:
+        self._parts.agent.lease(value)
+
+    def agent_reconstruct(self, value: int) -> None:
+        self._command("Agent:Reconstruct", value, lambda: self._parts.agent.command("reconstruct"))
+
+    def agent_retrain(self, value: int) -> None:
+        self._command("Agent:Retrain", value, lambda: self._parts.agent.command("retrain"))
+
+    def agent_reconstruct_done(self, value: int) -> None:
+        self._parts.agent.finish("reconstruct", int(value))
+
+    def agent_retrain_done(self, value: int) -> None:
+        self._parts.agent.finish("retrain", int(value))
 
     # Quality and dose
 

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from ptychostream.contract import ModelContract
 from ptychostream.errors import EngineError, ModelError, PtychostreamError
+from ptychostream.ioc.canary import Canary
 from ptychostream.model_file import MAX_BYTES, ModelFile, load_model
 from ptychostream.plugins.batcher import frames_at_once
 from ptychostream.plugins.engines import Engine
@@ -104,6 +105,8 @@ class ModelSlot:
         Larger files are refused.
     on_change
         Called after every change of `state`, `message` or `live`.
+    canary
+        Tries a new model on recent patterns before it takes over.
     """
 
     def __init__(
@@ -116,7 +119,9 @@ class ModelSlot:
         directory: Path | None = None,
         max_bytes: int = MAX_BYTES,
         on_change: Callable[[], None] = lambda: None,
+        canary: Canary | None = None,
     ) -> None:
+        self.canary = canary or Canary()
         self._create = create
         self._swap = swap
         self._plain_contract = plain_contract
@@ -146,20 +151,27 @@ class ModelSlot:
                 staged = self._resolve(path)
                 self._tell(SlotState.CHECKING, f"checking {staged.name}")
                 model = load_model(staged, max_bytes=self._max_bytes)
-                self._install(model, self.wish)
+                self._install(model, self.wish, strict=True)
             if before is not None and before.model is not None and before.model.sha256 != model.sha256:
                 self.previous = before.model
                 self._on_change()
 
-    def rollback(self) -> None:
+    def rollback(self, only_from: str | None = None) -> None:
         """Go back to the model that ran before this one; a second rollback returns.
+
+        Parameters
+        ----------
+        only_from
+            sha256 that must be live still; None: whichever is.
 
         Raises
         ------
         ModelError, EngineError
-            There is none, or it cannot be built any more.
+            There is none, or it cannot be built any more, or another one is live.
         """
         with self._changing:
+            if only_from is not None and (self.live is None or self.live.sha256 != only_from):
+                raise ModelError("another model is live by now", where="rollback", remedy="judge that one")
             with self._reported("rolling back"):
                 if self.previous is None:
                     raise ModelError("no previous model", where="RollbackModel", remedy="load a second model first")
@@ -212,8 +224,8 @@ class ModelSlot:
             raise ModelError("lies outside the models folder", where=str(path), remedy=remedy)
         return staged
 
-    def _install(self, model: ModelFile | None, wish: EngineWish) -> None:
-        """Build aside and swap; sets `live` and `wish` once it runs."""
+    def _install(self, model: ModelFile | None, wish: EngineWish, strict: bool = False) -> None:
+        """Build aside and swap; sets `live` and `wish` once it runs. `strict`: the canary's limit counts."""
         contract = model.contract if model is not None else self._plain_contract
         built: list[Engine] = []
 
@@ -221,6 +233,8 @@ class ModelSlot:
             engine = self._create(wish, model, contract)
             try:
                 check_engine(engine, contract, golden=wish.name != "None")
+                if wish.name != "None":
+                    self.canary.try_out(engine, contract, self.live.contract if self.live else None, strict)
             except BaseException:
                 engine.close()
                 raise

@@ -16,6 +16,7 @@ TITLES = {
     "stages": "Time in each stage",
     "decimation": "Decimation",
     "model": "Model",
+    "canary": "Canary and rollback",
     "quality": "Quality and dose",
     "scan": "Scan and positions",
     "positions": "Positions as a stream, and what is left out",
@@ -45,6 +46,8 @@ second:
 | `Phase` | the stitched phase, rad; unmeasured pixels hold the mean of the others (attribute `FillValue`) |
 | `Weight` | what was added at each pixel of the `Phase` with the same uniqueId; 0 where nothing was measured |
 | `Patch` | the latest patch that the network gave, rad |
+
+`Model:Load` is a remote procedure call that takes a model; `docs/model-push.md` describes it.
 
 Their attributes: `ScanID`, `ModelVersion`, `ModelSHA`, `DoseScale`, `LastFrameId`; `Phase` and `Weight` also
 `PixelSize`, `OriginX`, `OriginY` (m, the centre of the first pixel), `FramesStitched` and `FillValue`; `Patch` also

@@ -61,6 +61,11 @@ class Records:
             self._write(self._infos[name], value)
             self._last[name] = value
 
+    def overwrite(self, name: str, value: Value) -> None:
+        """Write one record and process it, whatever was written last: clients write it too."""
+        with self._lock:
+            self._write(self._infos[name], value)
+
     def put_all(self, values: Mapping[str, Value]) -> None:
         """`put` for each."""
         for name, value in values.items():

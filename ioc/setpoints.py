@@ -37,6 +37,8 @@ SETPOINTS: dict[str, Setpoint] = {
     "Precision": Setpoint("engine.precision", lambda s: PRECISIONS.index(s.engine.precision)),
     "SSIMReference": Setpoint("ssim_reference", lambda s: s.ssim_reference or ""),
     "SSIMTolerance": Setpoint("ssim_tolerance", lambda s: s.ssim_tolerance),
+    "CanaryLimit": Setpoint("canary_limit", lambda s: s.canary_limit),
+    "RollbackTolerance": Setpoint("rollback_tolerance", lambda s: s.rollback_tolerance),
     "DoseScale": Setpoint("dose_scale", lambda s: s.dose_scale),
     "DoseMode": Setpoint("dose_mode", lambda s: DOSE_MODES.index(s.dose_mode)),
     "ScanFrames": Setpoint("scan.frames", lambda s: s.scan.frames),

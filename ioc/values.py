@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from ptychostream.ioc.agent_desk import AgentDesk
+from ptychostream.ioc.canary_rollback import Rollback
 from ptychostream.ioc.canvas_saver import CanvasSaver
 from ptychostream.consistency import Consistency
 from ptychostream.ioc.collector_slot import ClusterSlot
@@ -111,6 +113,29 @@ def slot_values(slot: ModelSlot | ClusterSlot, now: float) -> dict[str, Value]:
         "EngineReason_RBV": live.reason if live else "",
         "Precision_RBV": live.precision if live else "",
         "BatchSize_RBV": live.batch if live else slot.wish.batch,
+    }
+
+
+def canary_values(slot: ModelSlot | ClusterSlot, rollback: Rollback) -> dict[str, Value]:
+    """The canary of the model that came last, and the way back."""
+    difference = slot.canary.latest
+    return {
+        "CanaryLimit_RBV": slot.canary.limit,
+        "CanaryDifference_RBV": number(difference.rms),
+        "CanaryFrames_RBV": difference.frames,
+        "PreviousSHA_RBV": slot.previous.sha256 if slot.previous else "",
+        "RollbackTolerance_RBV": rollback.tolerance,
+        "ModelRolledBack_RBV": int(rollback.alarm),
+        "RollbackMessage_RBV": rollback.message,
+    }
+
+
+def agent_values(desk: AgentDesk) -> dict[str, Value]:
+    """The agent's lease, and what operators have asked of it."""
+    return {
+        "Agent:Lease_RBV": desk.holder,
+        "Agent:CommandStatus_RBV": int(desk.status),
+        **{f"Agent:{name.capitalize()}Asked_RBV": number for name, number in desk.asked.items()},
     }
 
 

@@ -240,6 +240,7 @@ class Pipeline:
         kept_bytes = sum(self._mosaic.sizes().values())
         with self._wake:
             flow, ledger, inference = self._flow, self._flow.ledger, self._inference
+            trained = inference.contract.mean_counts if inference else None
             now = time.monotonic()
             return Snapshot(
                 received=ledger.received,
@@ -268,7 +269,7 @@ class Pipeline:
                 engine=inference.engine.name if inference else "",
                 model=inference.contract.name if inference else "",
                 mean_counts=self._mean_counts,
-                dose_scale=self.scan_dose.newest_scale(inference and inference.contract.mean_counts, self.dose_scale),
+                dose_scale=self.scan_dose.newest_scale(trained, self.dose_scale),
                 patch=latest,
                 message=self._message,
                 queue_full=now - flow.batcher.full_at < _FULL_SHOWS_S,
@@ -352,8 +353,8 @@ class Pipeline:
                 choose = partial(self.scan_dose.choose, run, trained, self.dose_scale)
                 patches = self._inference.run(batch, choose)
                 mean_counts = patches.mean_counts
-                laid = self._mosaic.add(patches, run, patches.dose_scale)
                 self.on_patches(self._inference.contract, patches)
+                laid = self._mosaic.add(patches, run, patches.dose_scale)
                 times = BatchTimes(self._taken, patches.prepared, patches.inferred, time.monotonic())
                 self.times.note(laid.stitched, times)
                 lost = patches.misfits + laid.refused

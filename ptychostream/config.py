@@ -58,9 +58,9 @@ def load_settings(kind: type[S], path: Path | None, overrides: dict[str, Any]) -
         if first["type"] == "extra_forbidden":
             remedy = f"remove it; known keys are {', '.join(sorted(kind.model_fields))}"
             raise ConfigError(f"unknown key {key!r}", where=where, remedy=remedy) from error
-        raise ConfigError(
-            f"{key} = {first['input']!r}: {first['msg']}", where=where, remedy="correct that key"
-        ) from error
+        given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"  # a table: the text says which key
+        what = f"{key}{given}: ".lstrip(": ") + first["msg"].removeprefix("Value error, ")
+        raise ConfigError(what, where=where, remedy="correct that key") from error
 
 
 def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -55,7 +55,7 @@ def read_key(path: Path, where: str) -> bytes:
     try:
         key = path.read_bytes().strip()
     except OSError as error:
-        what, remedy = f"{path}: {error.strerror or error}", "name a file that holds the key and that this user can read"
+        what, remedy = f"{path}: {error.strerror or error}", "name a file with the key that this user can read"
         raise ConfigError(what, where=where, remedy=remedy) from error
     if len(key) < _SHORTEST_KEY:
         remedy = f"write at least {_SHORTEST_KEY} random characters to it, the same at the edge and at the agent"

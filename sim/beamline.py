@@ -27,12 +27,16 @@ from ptychostream.sim.diffraction import Simulation, simulate_scan
 from ptychostream.sim.gate import Gate
 from ptychostream.sim.position_stream import PositionStream, PositionStreamSettings, serve_positions
 from ptychostream.sim.replay import check_codec
+from ptychostream.sim.samples import SAMPLES, check_sample
 from ptychostream.sim.scan_records import ScanRecords
 
 MAX_SCAN_BYTES = 2 << 30
 """A scan is simulated in memory before it is streamed."""
 
 MAX_POINTS = 100_000
+
+KINDS = tuple(SAMPLES)
+"""Choices of `Sample`."""
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +75,7 @@ class BeamlineSettings(Settings):
     ca_port
         Channel Access port of the scan records; None: EPICS's own variables decide.
     simulation
-        What is measured. The records Frames, Step, Dose and Seed change it from scan to scan.
+        What is measured. The records Frames, Step, Dose, Sample and Seed change it from scan to scan.
     """
 
     prefix: str = "bl:"
@@ -117,6 +121,7 @@ class Beamline:
         on_step: Callable[[int, int], None] = lambda _done, _steps: None,
     ) -> None:
         check_codec(settings.codec)
+        check_sample(settings.simulation.sample)
         self.settings = settings
         self._on_stage, self._on_step = on_stage, on_step
         self._starts: queue.Queue[bool] = queue.Queue()
@@ -175,6 +180,7 @@ class Beamline:
         self._records.put("FrameRate", self.settings.rate_hz)
         self._records.put("Step", simulation.step_m * 1e9)
         self._records.put("Dose", simulation.dose)
+        self._records.put("Sample", KINDS.index(simulation.sample))
         self._records.put("Seed", simulation.sample_seed)
 
     def _take(self, number: int) -> bool:
@@ -243,6 +249,7 @@ class Beamline:
                 "frames": int(get("Frames")),
                 "step_m": float(get("Step")) * 1e-9,
                 "dose": float(get("Dose")),
+                "sample": KINDS[int(get("Sample"))],
                 "sample_seed": int(get("Seed")) + scan,
                 "seed": base.seed + scan,
             }

@@ -62,9 +62,14 @@ def etch_depth(name: str, x_m: NDArray[np.float64], y_m: NDArray[np.float64], se
     ConfigError
         When there is no such sample.
     """
+    check_sample(name)
+    return SAMPLES[name](x_m, y_m, seed)
+
+
+def check_sample(name: str) -> None:
+    """Raises ConfigError when there is no such sample."""
     if name not in SAMPLES:
         raise ConfigError(f"no sample {name!r}", where="sample", remedy=f"choose from {', '.join(SAMPLES)}")
-    return SAMPLES[name](x_m, y_m, seed)
 
 
 def _wall(distance_m: NDArray[np.float64]) -> NDArray[np.float64]:

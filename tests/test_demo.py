@@ -1,39 +1,118 @@
-"""`ptychostream demo --quick`, whole: every process real, the image the one that a PVA client received."""
+"""`ptychostream demo`, whole: every process real, the images those that a PVA client received."""
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from ptychostream.demo.loop_plan import LoopPlan, Stage
 from ptychostream.demo.processes import Child, DemoError
+from ptychostream.demo.run import Demo, Plan
+
+TINY_SCAN = Plan("simulated-64", 8, epochs=6, simulated=1, training_limit_s=15, held_out=0.15, rate_hz=200.0, size=64)
+TINY_LOOP = LoopPlan(
+    (Stage("letters", 2, 2, "judged"), Stage("shapes", 1, 1, "suspended")),
+    rest=0,
+    frames=150,
+    iterations=8,
+    epochs=4,
+    training_limit_s=4.0,
+    tolerance=0.01,
+)
 
 
-def test_quick_demo_stitches_every_frame_and_reports_it(tmp_path: Path) -> None:
-    words = ["demo", "--quick", "--json", "-o", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "ptychostream", *words], capture_output=True, text=True, timeout=480, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report == json.loads((tmp_path / "report.json").read_text())
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of processes that name `folder`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in line and int(path.parent.name) != os.getpid():
+            found.append(line)
+    return found
+
+
+def test_demo_of_one_scan_and_of_the_loop(tmp_path: Path) -> None:
+    told = io.StringIO()
+    console = Console(file=told, width=400, highlight=False)
+    demo = Demo(tmp_path, offline=True, console=console, simulated_plan=TINY_SCAN, loop_plan=TINY_LOOP)
+    demo.run()
+    report = json.loads((tmp_path / "report.json").read_text())
 
     frames = report["frames"]
     assert frames["sent"] == frames["received"] == frames["stitched"] == 963
     assert frames["pending"] == frames["missed"] == sum(frames["dropped"].values()) == 0
     assert report["heldout_frames"] + report["training_frames"] < 963
-    assert report["pearson_heldout"] > 0.5
+    assert report["pearson_heldout"] > 0.3
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p95"] <= report["latency_ms"]["p99"]
     assert report["engine"] and report["model_version"] and report["versions"]["ptychostream"]
 
-    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    loop = report["loop"]
+    names = ["letters_0001", "letters_0002", "shapes_0003"]
+    assert [scan["scan"] for scan in loop["scans"]] == names
+    assert [scan["stitched"] for scan in loop["scans"]] == [0, 150, 150], "the first scan found no model"
+    assert [scan["no_model"] for scan in loop["scans"]] == [150, 0, 0]
+    assert all(scan["lost"] == 0 for scan in loop["scans"])
+    assert loop["model_versions"] == names, "each scan was beyond so strict a tolerance, and trained a model"
+    assert [(entry["scan"], entry["version"]) for entry in loop["ssim"]] == [(names[1], names[0]), (names[2], names[1])]
+    assert [change["state"] for change in loop["policy"]] == ["Bootstrap", "Active"]
+    assert loop["corpus_pairs"] == 450
+    assert len(loop["push_seconds"]) == 3 and all(0 < seconds < 300 for seconds in loop["push_seconds"])
+
+    for name in ("figure.png", "loop.png", "loop_images.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "report.html").read_text()
-    assert "963 of 963" in page and "data:image/png;base64," in page
-    for line in ("caproto-monitor ptycho:NN1:FramesStitched_RBV", "p4p.client.cli monitor ptycho:NN1:ArrayRate_RBV"):
-        assert line in done.stderr, "the client lines were not printed"
+    assert "963 of 963" in page and page.count("data:image/png;base64,") == 3
+    lines = told.getvalue()
+    for line in (
+        "caproto-monitor ptycho:NN1:FramesStitched_RBV",
+        "p4p.client.cli monitor ptycho:NN1:ArrayRate_RBV",
+        "caput ptycho:NN1:Agent:Tolerance 0.01",
+        "caput bl:Sample shapes",
+        "policy: mismatch",
+    ):
+        assert line in lines
+    assert not processes_of(tmp_path)
+
+
+def test_the_loop_alone_ends_cleanly_when_it_is_stopped(tmp_path: Path) -> None:
+    words = ["demo", "--loop", "--json", "-o", str(tmp_path)]
+    with (
+        (tmp_path / "stderr").open("w+b") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-m", "ptychostream", *words],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+        ) as demo,
+    ):
+        deadline = time.monotonic() + 240
+        while "policy: no model is live" not in (tmp_path / "stderr").read_text():
+            assert demo.poll() is None and time.monotonic() < deadline, (tmp_path / "stderr").read_text()
+            time.sleep(0.2)
+        demo.send_signal(signal.SIGINT)
+        printed, _ = demo.communicate(timeout=120)
+    assert demo.returncode == 0, (tmp_path / "stderr").read_text()
+    report = json.loads(printed)
+    assert report == json.loads((tmp_path / "report.json").read_text())
+    assert report["ssim_heldout"] is None, "no scan was judged"
+    assert [scan["lost"] for scan in report["loop"]["scans"]] == [0]
+    assert report["frames"]["dropped"]["NoModel"] == report["frames"]["sent"] > 0
+    assert re.search("stopped; the report", (tmp_path / "stderr").read_text())
+    assert not processes_of(tmp_path)
 
 
 def test_a_child_that_fails_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
@@ -48,3 +127,22 @@ def test_leaving_ends_a_child(tmp_path: Path) -> None:
     with Child("http.server", ["0", "--bind", "127.0.0.1"], tmp_path / "server.log") as child:
         assert child.running()
     assert not child.running()
+
+
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from ptychostream.demo.processes import Child\n"
+        "folder = Path(sys.argv[1])\n"
+        "child = Child('http.server', ['0', '--bind', '127.0.0.1', '-d', str(folder)], folder / 'server.log')\n"
+        "while b'Serving' not in (folder / 'server.log').read_bytes(): time.sleep(0.05)\n"
+        "print('up', flush=True); time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == "up\n"
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while processes_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not processes_of(tmp_path)

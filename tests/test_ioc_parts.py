@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 from pathlib import Path
 

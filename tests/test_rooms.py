@@ -28,7 +28,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"pva", "plugins"},
     ),
     "ioc": (LIBRARY | {"pvaccess", "p4p", "softioc", "epicscorelibs", "pvxslibs"}, {"pva", "plugins", "ioc", "db"}),
-    "hpc_agent": (LIBRARY | {"torch", "caproto", "p4p", "parsl", "ptychi"}, {"hpc_agent"}),
+    "hpc_agent": (LIBRARY | {"torch", "onnxruntime", "caproto", "p4p", "parsl", "ptychi"}, {"hpc_agent"}),
     "sim": (LIBRARY | {"pvaccess", "p4p"}, {"pva", "sim"}),
     "db": (set(), set()),
     "opi": (set(), set()),

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ptychostream.hpc_agent.collect import ScanEvent
 from ptychostream.hpc_agent.journal import Journal
 from ptychostream.hpc_agent.watch import ScanWatch, ScanWatchSettings
 from ptychostream.hpc_agent.watch_edges import Coherence, Edges, coherence, energy_ev, frame_count, to_tell
-from ptychostream.hpc_agent.watch_folder import FolderSettings, last_seen_s, name_pattern, scans_since
+from ptychostream.hpc_agent.watch_folder import FolderSettings, MissedScans, last_seen_s, name_pattern
 
 DATABASE = """
 record(bo, "$(P)Complete") { field(ZNAM, "No") field(ONAM, "Yes") field(VAL, "$(COMPLETE=0)") field(PINI, "YES") }
@@ -54,7 +55,7 @@ SETTINGS: dict[str, Any] = {
 def test_rising_and_falling_edges_are_counted(values: list[int]) -> None:
     rising, falling = Edges("rising"), Edges("falling")
     seen = [(rising.take(value), falling.take(value)) for value in values]
-    steps = list(zip(values, values[1:], strict=False))
+    steps = list(pairwise(values))
     assert sum(up for up, _ in seen) == steps.count((0, 1))
     assert sum(down for _, down in seen) == steps.count((1, 0))
     assert rising.complete(None) == (values[-1] == 1)
@@ -112,23 +113,26 @@ def test_files_since_the_last_scan_are_found_in_order(tmp_path: Path) -> None:
     for name, changed in (("a/s_1.h5", 100), ("a/s_3.h5", 300), ("b/s_2.h5", 200), ("b/s_4.h5", 995), ("b/x.h5", 250)):
         scan_file(tmp_path / name, changed)
     settings = FolderSettings(files=f"{tmp_path}/*/s_{{scan}}.h5")
-    assert scans_since(settings, 100, 1000) == [
+    missed = MissedScans(settings, 100)
+    assert missed.look(1000) == [
         ScanEvent("2", str(tmp_path / "b/s_2.h5")),
         ScanEvent("3", str(tmp_path / "a/s_3.h5")),
     ]
+    assert [event.scan_id for event in missed.look(1100)] == ["4"] and missed.look(1200) == []
     nameless = FolderSettings(files=f"{tmp_path}/b/s_[0-9].h5", quiet_s=0)
-    assert [event.scan_id for event in scans_since(nameless, 0, 1000)] == ["", ""]
-    assert scans_since(FolderSettings(), 0, 1000) == []
+    assert [event.scan_id for event in MissedScans(nameless, 0).look(1000)] == ["", ""]
+    assert MissedScans(FolderSettings(), 0).look(1000) == []
 
 
 def test_a_file_that_is_still_written_is_not_complete(tmp_path: Path) -> None:
-    settings = FolderSettings(files=f"{tmp_path}/{{scan}}.h5", quiet_s=0)
+    missed = MissedScans(FolderSettings(files=f"{tmp_path}/{{scan}}.h5", quiet_s=0), 0)
     write = "import h5py, sys; file = h5py.File(sys.argv[1], 'w'); print(flush=True); sys.stdin.read(); file.close()"
     command = [sys.executable, "-c", write, str(tmp_path / "1.h5")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None and writer.stdout.readline()
-        assert scans_since(settings, 0, time.time() + 10) == []
-    assert [event.scan_id for event in scans_since(settings, 0, time.time() + 10)] == ["1"]
+        scan_file(tmp_path / "2.h5", time.time() + 5)
+        assert [event.scan_id for event in missed.look(time.time() + 10)] == ["2"]
+    assert [event.scan_id for event in missed.look(time.time() + 10)] == ["1", "2"]
 
 
 def test_the_journal_says_since_when(tmp_path: Path) -> None:

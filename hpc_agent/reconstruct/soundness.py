@@ -10,7 +10,7 @@ from scipy import special
 from ptychostream.config import Settings
 from ptychostream.scan import Reconstruction
 
-_LAST = 3
+_LAST = 3  # iterations, the best of which counts: one alone may be worse by chance
 _SMALL_RISE = 0.01
 
 
@@ -50,7 +50,7 @@ def unsound(reconstruction: Reconstruction, limits: SoundnessLimits) -> str:
     if not covered.any():
         return "it covers nothing"
     noise = float(reconstruction.provenance.get("noise_r_factor", 0.0))
-    last, least = float(np.median(errors[-_LAST:])), float(errors.min())
+    last, least = float(errors[-_LAST:].min()), float(errors.min())
     if last - noise > limits.r_factor:
         return f"R is {last:.3g}, {noise:.3g} of it photon noise: more than {limits.r_factor:g} is left"
     if last > limits.rise * least and last - least > _SMALL_RISE:

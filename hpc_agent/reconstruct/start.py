@@ -41,7 +41,6 @@ def object_from_phase(image: PhaseImage, grid: ObjectGrid) -> NDArray[np.complex
     rows, columns = np.indices(field.shape, dtype=np.float32)
     field = field * np.exp(-1j * (slope[0] * rows + slope[1] * columns))
     field = field * np.exp(-1j * np.angle((weight * field).sum(dtype=np.complex128)))
-    field[~known] = 1
     places = _places(image, grid)
     sampled = [ndimage.map_coordinates(part, places, order=3, mode="nearest") for part in (field.real, field.imag)]
     inside = ndimage.map_coordinates(known.astype(np.float32), places, order=1, mode="constant", cval=0) > 0.5

@@ -1,4 +1,4 @@
-"""`ptychostream bench stream|record|inference|reconstruction`."""
+"""`ptychostream bench stream|record|inference|soak|reconstruction|training`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-HELP = "measure the stream, the engines and the reconstruction"
+HELP = "measure the stream, the engines, the reconstruction and the training"
 
 BENCHMARKS = {
     "stream": "source → PVA → IOC → client, each a process of its own: what arrives, how late, at what cost",
@@ -15,6 +15,8 @@ BENCHMARKS = {
     "inference": "every engine that is here, side by side",
     "soak": "the stream under random faults, with clients: nothing lost uncounted, memory flat, all recovered",
     "reconstruction": "ePIE: seconds per iteration, and the error reached",
+    "warm-start": "ePIE from the live canvas and the last probe: iterations to the error of a flat start",
+    "training": "training from the corpus on disk against a plain loop in memory; the memory that a large corpus takes",
 }
 
 
@@ -37,4 +39,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"ptychostream.benchmarks.{name}")
+    return importlib.import_module(f"ptychostream.benchmarks.{name.replace('-', '_')}")

@@ -1,4 +1,4 @@
-"""`ptychostream demo`: the whole live path on a real scan, before your eyes."""
+"""`ptychostream demo`: the live path on a real scan, then the learning loop, before your eyes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import argparse
 import json
 from pathlib import Path
 
-HELP = "fetch, reconstruct, train and watch a real scan being stitched live"
+HELP = "watch a real scan being learnt and stitched live, then the learning loop at work"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("results/demo"), metavar="DIR", help="results (default %(default)s)"
     )
-    parser.add_argument("--quick", action="store_true", help="simulated 64×64 frames, under two minutes")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--quick", action="store_true", help="the simulated learning loop alone, under three minutes")
+    which.add_argument("--loop", action="store_true", help="the learning loop until stopped (Ctrl-C), then its report")
     parser.add_argument("--offline", action="store_true", help="do not fetch the real scan: simulate one")
     parser.add_argument("--json", action="store_true", help="print the report as JSON; the rest goes to stderr")
 
@@ -23,18 +25,32 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
+    from ptychostream.cli.stopping import stop_on_signals
     from ptychostream.demo.run import Demo
 
     console = Console(stderr=arguments.json, highlight=False)
-    report = Demo(arguments.output, arguments.quick, arguments.offline, console).run()
+    demo = Demo(arguments.output, arguments.quick, arguments.offline, arguments.loop, console, stopping=stop_on_signals)
+    report = demo.run()
     frames = report.frames
     console.print(
-        f"\n[bold]{frames['stitched']} of {frames['received']} frames stitched live[/bold] by {report.engine}; "
-        f"on the area the network never saw: r = {report.pearson_heldout:.3f}, SSIM = {report.ssim_heldout:.3f} "
-        f"({report.ssim_heldout_1px:.3f} at one pixel's resolution). {report.seconds:.0f} s in all."
+        f"\n[bold]{frames['stitched']} of {frames['received']} frames stitched live[/bold] by {report.engine}"
     )
-    for name in ("figure.png", "report.html", "report.json"):
-        console.print(f"  {arguments.output / name}")
+    if report.ssim_heldout is not None:
+        console.print(
+            f"on what the network never saw: r = {report.pearson_heldout:.3f}, SSIM = {report.ssim_heldout:.3f} "
+            f"({report.ssim_heldout_1px:.3f} at one pixel's resolution)"
+        )
+    loop = report.loop
+    lost = sum(scan["lost"] for scan in loop["scans"])
+    seconds = ", ".join(f"{value:.0f}" for value in loop["push_seconds"])
+    console.print(
+        f"the loop: {len(loop['scans'])} scans, {len(loop['model_versions'])} models, live {seconds or '-'} s after "
+        f"their scans; {loop['corpus_pairs']} pairs; {lost} frames lost. {report.seconds:.0f} s in all."
+    )
+    for path in sorted(arguments.output.glob("*.png")) + [
+        arguments.output / f"report.{kind}" for kind in ("html", "json")
+    ]:
+        console.print(f"  {path}")
     if arguments.json:
         print(json.dumps(asdict(report), indent=2))
     return 0

@@ -15,6 +15,7 @@ OPTIONS: tuple[tuple[str, str, str], ...] = (
     ("--end-attribute", "input.end_attribute", "NTNDArray attribute, not 0 in a scan's last frame (ScanComplete)"),
     ("--model", "model.file", "model file (.onnx) to start with"),
     ("--models-dir", "model.directory", "folder that every model must lie in"),
+    ("--model-key-file", "model.key_file", "file with the key that pushed models must be signed with"),
     ("--engine", "engine.name", "Auto, TensorRT, TorchCUDA, OpenVINO, ONNXRuntime, Torch or None"),
     ("--precision", "engine.precision", "auto, float32, tf32, bfloat16, float16 or int8"),
     ("--engine-cache", "engine.cache_dir", "folder that keeps built engines"),

@@ -16,15 +16,16 @@ COMMANDS = {
     "demo": "fetch, reconstruct, train and watch a real scan being stitched live",
     "ioc": "run the soft IOC beside the detector",
     "cluster": "run several consumers of one stream, and the IOC that adds them up",
+    "agent": "run the HPC agent: reconstruct, judge, train and push as scans complete",
     "beamline": "run the simulated beamline",
     "record": "record a PVA image stream to scan files",
     "replay": "stream a scan file as a detector would",
     "reconstruct": "reconstruct a scan file by ePIE",
     "train": "train PtychoNN on a reconstructed scan",
     "infer": "run a scan file through a model, offline",
-    "model": "inspect a model file",
+    "model": "list, inspect, push, roll back and collect models",
     "datasets": "list and fetch real scans",
-    "bench": "measure the stream, the engines and the reconstruction",
+    "bench": "measure the stream, the engines, the reconstruction and the training",
     "doctor": "say what this machine has and what is missing",
 }
 

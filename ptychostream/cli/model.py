@@ -1,29 +1,46 @@
-"""`ptychostream model`: what a model file says of itself, and whether it is true."""
+"""`ptychostream model`: the model store, the models at the edge, and what a model file says of itself."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-HELP = "inspect a model file"
+from ptychostream.cli import model_store
+
+HELP = "list, inspect, push, roll back and collect models"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
     inspect = actions.add_parser("inspect", help="print a model's contract, sha256 and sizes")
-    inspect.add_argument("model", type=Path, help="an ONNX file")
+    inspect.add_argument("model", help="an ONNX file, or the beginning of a sha256 of the store")
     inspect.add_argument("--check", action="store_true", help="run the golden pair through an engine")
     inspect.add_argument("--engine", default="Auto", metavar="NAME", help="for --check (default %(default)s)")
     inspect.add_argument("--precision", default="auto", metavar="P", help="for --check (default %(default)s)")
     inspect.add_argument("--json", action="store_true", help="print JSON")
+    model_store.add_store_arguments(inspect)
+    model_store.add_actions(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    actions = {
+        "inspect": _inspect,
+        "list": model_store.list_models,
+        "push": model_store.push_model,
+        "rollback": model_store.roll_back_model,
+        "pin": model_store.pin_model,
+        "unpin": model_store.pin_model,
+        "gc": model_store.collect_garbage,
+    }
+    return actions[arguments.action](arguments)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
     from ptychostream.model_file import load_model
 
-    model = load_model(arguments.model)
+    path, stored = model_store.find(arguments.model, arguments)
+    model = load_model(path)
     contract = model.contract
     found: dict[str, Any] = {
         "path": str(model.path),
@@ -39,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         "probe": list(contract.probe.shape) if contract.probe else None,
         "golden_frames": contract.golden.counts.shape[0] if contract.golden else 0,
     }
+    if stored is not None:
+        found["store"] = model_store.describe_lineage(stored, arguments)
     if arguments.check:
         found["check"] = _check(model, arguments)
     if arguments.json:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,25 @@ def _write(
         )
 
 
-def read_received(path: Path) -> tuple[PhaseImage, int]:
-    """The image that the client wrote, NaN where its weight is 0, and the frames stitched into it."""
+@dataclass(frozen=True)
+class Received:
+    """The image that the client wrote, NaN where its weight is 0; the frames stitched into it; and its scan."""
+
+    image: PhaseImage
+    frames: int
+    scan: str
+
+
+def read_received(path: Path) -> Received | None:
+    """What the client wrote last; None before the first."""
+    if not path.exists():
+        return None
     with np.load(path, allow_pickle=False) as file:
         weight = file["weight"]
         phase = np.where(weight > 0, file["phase"], np.nan).astype(np.float32)
         origin = file["origin_m"]
         image = PhaseImage(phase, weight, (float(origin[0]), float(origin[1])), float(file["pixel_m"]))
-        return image, int(file["frames"])
+        return Received(image, int(file["frames"]), str(file["scan"]))
 
 
 if __name__ == "__main__":

@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p4p.client.thread import Context
-
 from ptychostream.demo.client import read_received
-from ptychostream.demo.processes import Child, DemoError
+from ptychostream.demo.processes import Child
+from ptychostream.demo.pvs import POLL_S, Pvs, until
 from ptychostream.frames import DropCause
 from ptychostream.phase_image import PhaseImage
 
 CAUSES = tuple(cause.value for cause in DropCause)
 READY_TIMEOUT_S = 90.0
 SETTLE_TIMEOUT_S = 60.0
-POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,23 +42,6 @@ class Stage:
     channel: str
     environment: Mapping[str, str]
     folder: Path
-
-
-class Pvs:
-    """The IOC's records, read over PVA as any script would."""
-
-    def __init__(self, prefix: str, environment: Mapping[str, str]) -> None:
-        self._prefix = prefix
-        epics = {key: value for key, value in environment.items() if key.startswith("EPICS_PVA")}
-        self._context = Context("pva", conf=epics, useenv=False, nt=False)
-
-    def get(self, *names: str, timeout_s: float = 5.0) -> list[Any]:
-        """The values of records, in order; of an enumeration its index. Raises TimeoutError."""
-        found = self._context.get([self._prefix + name for name in names], timeout=timeout_s)
-        return [nt.value.index if nt.getID().startswith("epics:nt/NTEnum") else nt.value for nt in found]
-
-    def close(self) -> None:
-        self._context.close()
 
 
 @contextmanager
@@ -100,7 +81,7 @@ def stream(
     with ExitStack() as stack:
         ioc, pvs = stack.enter_context(_running_ioc(stage, model))
         began = time.monotonic()
-        _until(lambda: _value(pvs, "ModelState_RBV") is not None, ioc, READY_TIMEOUT_S, "the IOC's records")
+        until(lambda: pvs.value("ModelState_RBV") is not None, ioc, READY_TIMEOUT_S, "the IOC's records")
         client_words = [f"{stage.prefix}", str(received)]
         client = Child("ptychostream.demo.client", client_words, stage.folder / "client.log", stage.environment)
         stack.enter_context(client)
@@ -108,7 +89,7 @@ def stream(
         replay_words += ["--wait-for", f"{stage.prefix}Ready_RBV", "--wait-timeout", str(READY_TIMEOUT_S), "--json"]
         detector = Child("ptychostream", replay_words, stage.folder / "replay.log", stage.environment)
         stack.enter_context(detector)
-        _until(lambda: _value(pvs, "Ready_RBV"), ioc, READY_TIMEOUT_S, "Ready_RBV")
+        until(lambda: pvs.value("Ready_RBV"), ioc, READY_TIMEOUT_S, "Ready_RBV")
         ready_s = time.monotonic() - began
         on_ready(ready_s)
         peak = 0.0
@@ -119,17 +100,18 @@ def stream(
             time.sleep(POLL_S)
         detector.wait(SETTLE_TIMEOUT_S)
         sent = json.loads(detector.log_path.read_text(encoding="utf-8").splitlines()[-1])["sent"]
-        _until(lambda: _settled(pvs, sent), ioc, SETTLE_TIMEOUT_S, f"all {sent} frames accounted for")
+        until(lambda: _settled(pvs, sent), ioc, SETTLE_TIMEOUT_S, f"all {sent} frames accounted for")
         stitched = int(pvs.get("FramesStitched_RBV")[0])
-        _until(
-            lambda: received.exists() and read_received(received)[1] == stitched,
+        until(
+            lambda: (newest := read_received(received)) is not None and newest.frames == stitched,
             ioc,
             SETTLE_TIMEOUT_S,
             f"an image of all {stitched} frames at the client",
         )
         on_progress(stitched, peak, float(pvs.get("LatencyP50_RBV")[0]))
-        image, _ = read_received(received)
-        return _live(pvs, image, peak, ready_s, sent)
+        final = read_received(received)
+        assert final is not None
+        return _live(pvs, final.image, peak, ready_s, sent)
 
 
 def _live(pvs: Pvs, image: PhaseImage, rate_hz: float, ready_s: float, sent: int) -> Live:
@@ -161,20 +143,3 @@ def _live(pvs: Pvs, image: PhaseImage, rate_hz: float, ready_s: float, sent: int
 def _settled(pvs: Pvs, sent: int) -> bool:
     received, missed, pending = pvs.get("FramesReceived_RBV", "FramesMissed_RBV", "FramesPending_RBV")
     return int(received) + int(missed) >= sent and int(pending) == 0
-
-
-def _value(pvs: Pvs, name: str) -> Any:
-    try:
-        return pvs.get(name, timeout_s=1.0)[0]
-    except TimeoutError:
-        return None
-
-
-def _until(condition: Callable[[], Any], child: Child, timeout_s: float, what: str) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if not child.running():
-            raise child.failure()
-        if time.monotonic() > deadline:
-            raise DemoError(f"no {what} within {timeout_s:.0f} s", where=str(child.log_path), remedy="see that log")
-        time.sleep(POLL_S)

@@ -1,8 +1,9 @@
-"""Child processes of the demonstration: started with a log file each, always ended."""
+"""Child processes of the demonstration: started with a log file each, always ended, whatever ends the parent."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from ptychostream.errors import PtychostreamError
 
 log = logging.getLogger(__name__)
 STOP_TIMEOUT_S = 20.0
+CHILD = "ptychostream.cluster.child"
+"""Runs a module as a child that ends with its parent."""
 
 C = TypeVar("C", bound="Child")
 
@@ -36,11 +39,12 @@ class Child:
         self.log_path = log_path
         self._log = log_path.open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", CHILD, str(os.getpid()), module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             env=dict(environment) if environment is not None else None,
+            start_new_session=True,  # a Ctrl-C at the terminal is the parent's to hand on, in its order
         )
 
     def running(self) -> bool:

@@ -9,34 +9,41 @@ import json
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ptychostream import __version__
 from ptychostream.atomic import write_bytes_atomic
 
+FIGURE, TIME_LINE, IMAGES = "figure.png", "loop.png", "loop_images.png"
 PACKAGES = ("numpy", "torch", "onnxruntime", "openvino", "pvapy", "softioc", "p4p", "h5py", "scikit-image")
 
 
 @dataclass
 class Report:
-    """What one demonstration showed. Rates in Hz, latencies in ms, `seconds` by step and in total."""
+    """What one demonstration showed. Rates in Hz, latencies in ms, `seconds` by step and in total.
+
+    The figures at the top are of the real scan; where the loop alone ran, of its last scan that was judged, no frame
+    of which the live model had seen, and None where none was. `loop` is `LoopRecord.to_json`.
+    """
 
     dataset: str
-    r_factor: float
-    pearson_heldout: float
-    ssim_heldout: float
-    ssim_heldout_1px: float
     frames: dict[str, object]
     rate_hz: float
     latency_ms: dict[str, float]
     engine: str
     model_version: str
-    heldout_frames: int
     training_frames: int
     simulated_ratio: float
+    r_factor: float | None = None
+    pearson_heldout: float | None = None
+    ssim_heldout: float | None = None
+    ssim_heldout_1px: float | None = None
+    heldout_frames: int = 0
     seconds: float = 0.0
     steps_s: dict[str, float] = field(default_factory=dict)
     machine: dict[str, object] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    loop: dict[str, Any] = field(default_factory=dict)
 
 
 def versions() -> dict[str, str]:
@@ -55,16 +62,36 @@ def write_json(report: Report, path: Path) -> None:
     write_bytes_atomic(path, (json.dumps(asdict(report), indent=2) + "\n").encode())
 
 
-def write_html(report: Report, figure: Path, path: Path) -> None:
-    """Write `report.html`, one self-contained page with the figure in it, atomically."""
-    write_bytes_atomic(path, _page(report, figure.read_bytes()).encode())
+def write_html(report: Report, path: Path) -> None:
+    """Write `report.html`, one self-contained page with the figures beside it in it, atomically."""
+    write_bytes_atomic(path, _page(report, path.parent).encode())
 
 
-def _page(report: Report, picture: bytes) -> str:
+def _page(report: Report, folder: Path) -> str:
+    steps = [(name, f"{seconds:.1f} s") for name, seconds in report.steps_s.items()]
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>ptychostream: {html.escape(report.dataset)}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }}
+img {{ max-width: 100%; }} table {{ border-collapse: collapse; margin: 1rem 0; }}
+th, td {{ text-align: left; padding: .25rem 1.5rem .25rem 0; border-bottom: 1px solid #ddd; }}
+th {{ font-weight: 600; }}
+</style></head><body>
+{_live(report, folder / FIGURE) if report.ssim_heldout is not None else ""}
+{_loop(report.loop, folder) if report.loop else ""}
+<h2>Time</h2>{_table(steps)}
+<h2>Versions</h2>{_table(list(report.versions.items()))}
+</body></html>
+"""
+
+
+def _live(report: Report, figure: Path) -> str:
+    """The live image, and what it is worth."""
     latency = report.latency_ms
-    headline = [
+    ssim = f"{report.ssim_heldout:.3f} ({report.ssim_heldout_1px:.3f} at one pixel's resolution)"
+    rows = [
         ("Frames stitched of received", f"{report.frames['stitched']} of {report.frames['received']}"),
-        ("SSIM, unseen area", f"{report.ssim_heldout:.3f} ({report.ssim_heldout_1px:.3f} at one pixel's resolution)"),
+        ("SSIM, unseen area", ssim),
         ("Pearson r, unseen area", f"{report.pearson_heldout:.3f}"),
         ("ePIE R factor", f"{report.r_factor:.4f}"),
         ("Rate", f"{report.rate_hz:.0f} frames/s"),
@@ -75,25 +102,46 @@ def _page(report: Report, picture: bytes) -> str:
         ("Dropped", ", ".join(f"{k} {v}" for k, v in _dropped(report).items() if v) or "none"),
         ("Total time", f"{report.seconds:.0f} s"),
     ]
-    steps = [(name, f"{seconds:.1f} s") for name, seconds in report.steps_s.items()]
-    image = base64.b64encode(picture).decode()
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>ptychostream: {html.escape(report.dataset)}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }}
-img {{ max-width: 100%; }} table {{ border-collapse: collapse; margin: 1rem 0; }}
-th, td {{ text-align: left; padding: .25rem 1.5rem .25rem 0; border-bottom: 1px solid #ddd; }}
-th {{ font-weight: 600; }}
-</style></head><body>
-<h1>Live phase of {html.escape(report.dataset)}</h1>
+    return f"""<h1>Live phase of {html.escape(report.dataset)}</h1>
 <p>The stitched image is the one a PV Access client received while the scan was streaming. The network saw no pixel
-of the outlined area during training.</p>
-<img alt="ePIE beside the live stitched phase" src="data:image/png;base64,{image}">
-<h2>Figures</h2>{_table(headline)}
-<h2>Time</h2>{_table(steps)}
-<h2>Versions</h2>{_table(list(report.versions.items()))}
-</body></html>
-"""
+of the area that is compared during training: the outlined one, or where there is none, all of it.</p>
+{_image(figure, "ePIE beside the live stitched phase")}
+<h2>Figures</h2>{_table(rows)}"""
+
+
+def _loop(loop: dict[str, Any], folder: Path) -> str:
+    """The learning loop: its time line, and its figures scan by scan."""
+    judged = {entry["scan"]: entry for entry in loop["ssim"]}
+    trained = {entry["scan"]: entry for entry in loop["models"]}
+    rows = [("Scan", "live model", "frames stitched", "lost", "SSIM at 1 px (as it is)", "then", "live after")]
+    for scan in loop["scans"]:
+        of, new = judged.get(scan["scan"]), trained.get(scan["scan"])
+        rows.append(
+            (
+                scan["scan"],
+                scan["version"] or "none",
+                f"{scan['stitched']} of {scan['sent']}",
+                str(scan["lost"]),
+                f"{of['value']:.3f} ({of['ssim']:.3f})" if of else "",
+                f"retrained: {new['version']}" if new else "kept" if of else "passed over",
+                f"{new['seconds']:.0f} s" if new else "",
+            )
+        )
+    states = [(change["state"], change["reason"]) for change in loop["policy"]]
+    return f"""<h1>The learning loop</h1>
+<p>A simulated beamline, the edge and the agent as separate processes. Every figure is from their records and the
+agent's journal. Each scan looks at a place of its own; its live image was stitched by the model of the second column,
+which had not seen it.</p>
+{_image(folder / TIME_LINE, "SSIM, losses, model versions, corpus and policy over time")}
+{_image(folder / IMAGES, "the live image of each scan above its reconstruction")}
+<h2>Scan by scan</h2>{_grid(rows)}
+<h2>Policy</h2>{_table(states)}"""
+
+
+def _image(path: Path, text: str) -> str:
+    if not path.exists():
+        return ""
+    return f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
 
 
 def _dropped(report: Report) -> dict[str, int]:
@@ -105,3 +153,12 @@ def _dropped(report: Report) -> dict[str, int]:
 def _table(rows: list[tuple[str, str]]) -> str:
     cells = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
     return f"<table>{cells}</table>"
+
+
+def _grid(rows: list[tuple[str, ...]]) -> str:
+    """A table whose first row is its head."""
+    lines = [
+        "<tr>" + "".join(f"<{kind}>{html.escape(text)}</{kind}>" for text in row) + "</tr>"
+        for row, kind in zip(rows, ["th", *["td"] * len(rows)], strict=False)
+    ]
+    return f"<table>{''.join(lines)}</table>"

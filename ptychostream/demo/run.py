@@ -1,4 +1,4 @@
-"""The demonstration, step by step: data, reconstruction, training, live stream, report."""
+"""The demonstration, step by step: data, reconstruction, training, live stream; the learning loop; report."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ptychostream import datasets, figures
 from ptychostream.demo.live import Live, Stage, stream
-from ptychostream.demo.processes import Child, DemoError
-from ptychostream.demo.report import Report, versions, write_html, write_json
+from ptychostream.demo.loop_plan import LoopPlan
+from ptychostream.demo.loop_plan import Stage as LoopStage
+from ptychostream.demo.loop_show import loop_report, show_loop
+from ptychostream.demo.processes import CHILD, Child, DemoError
+from ptychostream.demo.report import FIGURE, Report, versions, write_html, write_json
+from ptychostream.demo.second_terminal import second_terminal
 from ptychostream.errors import DatasetError
 from ptychostream.loopback import free_ports, loopback_environment
 from ptychostream.quality import compare
@@ -36,7 +41,7 @@ SIMULATION_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything: the real scan within 8 minutes on two cores, the quick one within 2."""
+    """How much of everything for one scan: within 5 minutes on two cores, the loop after it within 3."""
 
     dataset: str
     iterations: int
@@ -47,28 +52,73 @@ class Plan:
     """The schedule is hurried through in this time on a slow machine."""
     held_out: float
     rate_hz: float
+    size: int = 128
+    """Of a simulated frame, pixels."""
+    frames: int = 963
+    """Of a simulated scan."""
 
 
 REAL_PLAN = Plan(REAL, 30, epochs=12, simulated=4, training_limit_s=300, held_out=0.15, rate_hz=60.0)
 SIMULATED_PLAN = Plan("simulated-128", 30, epochs=10, simulated=1, training_limit_s=300, held_out=0.15, rate_hz=60.0)
-QUICK_PLAN = Plan("simulated-64", 20, epochs=16, simulated=1, training_limit_s=60, held_out=0.15, rate_hz=200.0)
+LOOP_PLAN = LoopPlan((LoopStage("letters", 2, 5, "judged"), LoopStage("shapes", 3, 6, "suspended")))
+ENDLESS_PLAN = LoopPlan(
+    tuple(LoopStage(sample, 3, 12, "suspended") for sample in ("letters", "shapes")), endless=True, interval_s=20.0
+)
 
 
 @dataclass
 class Demo:
-    """One run of the demonstration; results and logs go to `folder`."""
+    """One run of the demonstration; results and logs go to `folder`.
+
+    Attributes
+    ----------
+    quick
+        The simulated loop alone.
+    endless
+        The same, until stopped.
+    offline
+        A simulated scan in the place of the real one.
+    stopping
+        While it is entered, an event that ends the loop early; its report is written then too.
+    loop_plan
+        Of the loop; None: as the other words say.
+    simulated_plan
+        Of the scan that takes the real one's place.
+    """
 
     folder: Path
     quick: bool = False
     offline: bool = False
+    endless: bool = False
     console: Console = field(default_factory=lambda: Console(highlight=False))
+    stopping: Callable[[], AbstractContextManager[threading.Event]] = lambda: nullcontext(threading.Event())
+    loop_plan: LoopPlan | None = None
+    simulated_plan: Plan = SIMULATED_PLAN
     steps_s: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> Report:
         """Run every step. Raises PtychostreamError when one fails."""
         began = time.monotonic()
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        plan = self.loop_plan or (ENDLESS_PLAN if self.endless else LOOP_PLAN)
+        report = None if self.quick or self.endless else self._one_scan()
+        with self._step("loop"), self.stopping() as stop:
+            outcome, seconds = show_loop(plan, PREFIX, self.folder, self.console, stop)
+            if outcome.stopped:
+                self.console.print("  stopped; the report is of what was seen so far")
+        if report is None:
+            report = loop_report(plan, outcome, self.folder, seconds)
+        else:
+            report.loop = outcome.record.to_json()
+        report.steps_s["loop"] = seconds
+        report.seconds = time.monotonic() - began
+        write_json(report, self.folder / "report.json")
+        write_html(report, self.folder / "report.html")
+        return report
+
+    def _one_scan(self) -> Report:
+        """A scan reconstructed, learnt, and stitched live."""
         logs = self.folder / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
         ports = free_ports(3)
         environment = loopback_environment(ports[:2], ports[2])
         with self._step("data"):
@@ -85,30 +135,27 @@ class Demo:
             stage = Stage(PREFIX, CHANNEL, environment, logs)
             live = self._stream(stage, plan, scan, model)
         with self._step("report"):
-            report = self._report(plan, reconstruction, np.load(area, allow_pickle=False), trained, live)
-        report.seconds = time.monotonic() - began
-        write_json(report, self.folder / "report.json")
-        write_html(report, self.folder / "figure.png", self.folder / "report.html")
-        return report
+            return self._report(plan, reconstruction, np.load(area, allow_pickle=False), trained, live)
 
     # The steps
 
     def _data(self, logs: Path, environment: dict[str, str]) -> tuple[Plan, Path]:
-        if self.quick:
-            return QUICK_PLAN, self._simulate(logs, environment, size=64)
         if not self.offline:
             try:
                 return REAL_PLAN, datasets.fetch(REAL)
             except DatasetError as error:
                 self.console.print(f"[yellow]The real scan cannot be had: {error}\nSimulating one instead.")
-        return SIMULATED_PLAN, self._simulate(logs, environment, size=128)
+        plan = self.simulated_plan
+        return plan, self._simulate(logs, environment, plan)
 
-    def _simulate(self, logs: Path, environment: dict[str, str], size: int) -> Path:
+    def _simulate(self, logs: Path, environment: dict[str, str], plan: Plan) -> Path:
         folder = self.folder / "scans"
         words = ["beamline", "--prefix", "demo:", "--autostart", "--scans", "1", "--save", str(folder)]
         words += [
             "--size",
-            str(size),
+            str(plan.size),
+            "--frames",
+            str(plan.frames),
             "--rate",
             "2000",
             "--ca-port",
@@ -149,7 +196,7 @@ class Demo:
         reference = result.phase_image()
         quality = compare(live.image, reference, area)
         figure = figures.comparison_figure(reference, live.image, area)
-        figures.save_figure(figure, self.folder / "figure.png")
+        figures.save_figure(figure, self.folder / FIGURE)
         return Report(
             dataset=plan.dataset,
             r_factor=result.r_factor,
@@ -183,7 +230,7 @@ class Demo:
         """Run a command whose progress goes to this terminal's stderr; returns what its --json printed."""
         texts = [str(word) for word in words]
         self.console.print(f"  $ ptychostream {' '.join(texts)}", style="dim", soft_wrap=True)
-        line = [sys.executable, "-m", "ptychostream", *texts, "--json"]
+        line = [sys.executable, "-m", CHILD, str(os.getpid()), "ptychostream", *texts, "--json"]
         done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
             raise DemoError(
@@ -194,16 +241,6 @@ class Demo:
 
 
 def client_lines(stage: Stage) -> str:
-    """What a second terminal types to watch: the environment, a CA and a PVA client."""
-    environment = stage.environment
-    names = ("EPICS_CA_ADDR_LIST", "EPICS_CA_AUTO_ADDR_LIST", "EPICS_PVA_ADDR_LIST", "EPICS_PVA_AUTO_ADDR_LIST")
-    exports = [f"{name}='{environment[name]}'" for name in (*names, "EPICS_PVA_BROADCAST_PORT")]
-    interpreter = Path(sys.executable)
-    caproto = interpreter.parent / "caproto-monitor"
-    return "\n".join(
-        [
-            f"    export {' '.join(exports)}",
-            f"    {caproto} {stage.prefix}FramesStitched_RBV {stage.prefix}LatencyP50_RBV",
-            f"    {interpreter} -m p4p.client.cli monitor {stage.prefix}ArrayRate_RBV {stage.prefix}Phase",
-        ]
-    )
+    """What a second terminal types to watch the stream."""
+    by_ca, by_pva = ("FramesStitched_RBV", "LatencyP50_RBV"), ("ArrayRate_RBV", "Phase")
+    return second_terminal(stage.environment, stage.prefix, by_ca, by_pva)

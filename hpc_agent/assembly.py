@@ -1,0 +1,302 @@
+"""The agent as a process: its parts put together, started in order, ended in order."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from importlib import import_module
+from typing import Any
+
+from ptychostream.errors import AgentError, ConfigError, ModelError
+from ptychostream.hpc_agent.agent import Agent, Switches
+from ptychostream.hpc_agent.agent_settings import AgentSettings
+from ptychostream.hpc_agent.collect import Collected, ScanEvent, collect
+from ptychostream.hpc_agent.edge_records import EdgeRecords
+from ptychostream.hpc_agent.journal import Journal, ScanEntry
+from ptychostream.hpc_agent.model_store import ModelStore
+from ptychostream.hpc_agent.policy_keeper import PolicyKeeper
+from ptychostream.hpc_agent.push import PushRefusedError, push
+from ptychostream.hpc_agent.runner import STEPS_MODULE, make_runner
+from ptychostream.hpc_agent.scan_checks import CollectError
+from ptychostream.hpc_agent.scan_keys import ScanKeys
+from ptychostream.hpc_agent.scan_work import ScanWork, StoppedError, WorkSettings
+from ptychostream.hpc_agent.step_parts import read_options
+from ptychostream.hpc_agent.stream_recorder import StreamRecorder, StreamRecorderSettings
+from ptychostream.hpc_agent.watch import ScanWatch
+from ptychostream.hpc_agent.watch_folder import MissedScans, last_seen_s
+from ptychostream.hpc_agent.work_folder import agent_name, locked
+
+log = logging.getLogger(__name__)
+
+_CHORES_S = 1.0
+_REFUSALS_S = 10.0  # of one row: an edge refuses every few seconds
+_STEP_OPTIONS = {
+    "reconstruct": "ReconstructStepOptions",
+    "label": "LabelOptions",
+    "train": "TrainStepOptions",
+    "judge": "JudgeOptions",
+}
+
+
+class AgentProcess:
+    """Everything that works together.
+
+    Parameters
+    ----------
+    settings
+        See `AgentSettings`.
+
+    Raises
+    ------
+    AgentError, ConfigError
+        The journal cannot be opened, Parsl is not there, a step's options are wrong.
+    """
+
+    def __init__(self, settings: AgentSettings) -> None:
+        check_options(settings)
+        self._settings = settings
+        self._stop = threading.Event()
+        self._refused_at: tuple[float, float] | None = None  # first and latest of a row
+        self._in_vain = ""  # the newest model that the edge, as it runs now, has refused
+        self._edge_there = False
+        self._failure: Exception | None = None
+        self._look = threading.Event()  # for files of scans that were missed
+        self._journal = Journal(settings.work / "journal.sqlite")
+        self._keys = ScanKeys(self._journal, settings.collect.path_map)
+        seen_s = last_seen_s(self._journal, settings.collect.path_map)
+        self._missed = MissedScans(settings.folder, time.time() if seen_s is None else seen_s)
+        self._entering = threading.Lock()
+        self._store = ModelStore(settings.work / "models")
+        self._runner = make_runner(settings.runner, settings.work)
+        self._edge = EdgeRecords(
+            settings.prefix,
+            Switches(settings.enabled, settings.policy),
+            on_command=self._command,
+            on_refused=self._refused,
+            holder=agent_name(settings.work),
+        )
+        policy = PolicyKeeper(self._journal, lambda: self._edge.switches().policy, self._say)
+        work = _Work(
+            self._journal,
+            self._runner,
+            self._store,
+            _work_settings(settings),
+            collect=self._collect,
+            live_model=self._edge.live_model,
+            previous_model=self._edge.previous_model,
+            policy=policy,
+            report=self._say,
+            on_progress=self._progress,
+            on_result=self._result,
+        )
+        work.edge = self._edge
+        self._agent = Agent(self._journal, policy, work, self._edge, self._push, self._keys)
+        self._chores = threading.Thread(target=self._do_chores, name="chores", daemon=True)
+        self._recorder: StreamRecorder | None = None
+
+    def run(self) -> None:
+        """Work until `stop`.
+
+        Raises
+        ------
+        AgentError
+            Another agent works in this folder, or for this edge; or the journal fails.
+        StreamError
+            The recording does not start.
+        """
+        with ExitStack() as ended:
+            ended.callback(self._journal.close)
+            ended.enter_context(locked(self._settings.work, self._journal))
+            ended.callback(self._edge.stop)
+            ended.callback(self._runner.close)
+            ended.callback(self._stop.set)
+            self._agent.run(lambda: self._start(ended))
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """End `run`. Any thread."""
+        self._stop.set()
+        self._look.set()
+        self._agent.stop()
+
+    def _start(self, ended: ExitStack) -> None:
+        """What brings scans, once no other agent works here."""
+        settings = self._settings
+        self._edge.start()
+        if settings.record.channel:
+            self._recorder = ended.enter_context(
+                StreamRecorder(
+                    StreamRecorderSettings(
+                        channel=settings.record.channel,
+                        template=settings.collect.recordings,
+                        arguments=settings.record.arguments,
+                        log=settings.work / "record.log",
+                    )
+                )
+            )
+        self._chores.start()
+        ended.callback(self._end_chores)
+        self._look.set()
+        if settings.watch.complete_pv:
+            scans = self._journal.scans()
+            last = ScanEvent(**scans[-1].event) if scans else None
+            watch = ScanWatch(settings.watch, self._completed, last, self._look.set)
+            watch.start()
+            ended.callback(watch.stop)
+
+    # Scans
+
+    def _completed(self, event: ScanEvent, how: str = "complete") -> None:
+        """In the journal when this returns: the watch may forget it then."""
+        with self._entering:
+            key = self._keys(event)
+            new = self._journal.enter(key, asdict(event), time.time())
+        if new:
+            log.info("scan %s is %s", key, how)
+        self._agent.scan_completed(event)
+
+    def _do_chores(self) -> None:
+        due = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                if self._recorder is not None:
+                    self._recorder.check()
+                self._push_again()
+                poll_s = self._settings.folder.poll_s
+                if self._look.is_set() or (poll_s and time.monotonic() >= due):
+                    self._look.clear()
+                    due = time.monotonic() + poll_s
+                    self._look_into_folder()
+            except Exception:  # the thread's outermost
+                log.exception("scans that were missed could not be looked for")
+            self._stop.wait(_CHORES_S)
+
+    def _end_chores(self) -> None:
+        self._stop.set()
+        self._chores.join()
+
+    def _look_into_folder(self) -> None:
+        for event in self._missed.look(time.time()):
+            self._completed(event, "found in its folder")
+
+    def _collect(self, event: ScanEvent) -> Collected:
+        try:
+            return collect(event, self._settings.collect, self._stop)
+        except CollectError:
+            if self._stop.is_set():  # it was not waited for to its end
+                raise StoppedError from None
+            raise
+
+    # The edge
+
+    def _say(self, message: str) -> None:
+        log.info("%s", message)
+        self._edge.report(Message=message)
+
+    def _progress(self, told: Mapping[str, Any]) -> None:
+        names = {"epoch": "Epoch", "epochs": "Epochs", "train_loss": "TrainLoss", "val_loss": "ValLoss"}
+        self._edge.report(**{record: told[name] for name, record in names.items() if told.get(name) is not None})
+
+    def _result(self, step: str, result: Mapping[str, Any]) -> None:
+        if step == "label" and "corpus_pairs" in result:
+            self._edge.report(CorpusFrames=result["corpus_pairs"])
+        if step == "judge" and "model" in result:
+            previous = result.get("previous") or {}
+            self._edge.judged(
+                str(result["model"]),
+                float(result["ssim_1px"]),
+                str(previous.get("model", "")),
+                float(previous.get("ssim_1px", float("nan"))),
+            )
+
+    def _command(self, name: str) -> None:
+        self._agent.command(name)
+        if not any(scan.outcome for scan in self._journal.scans()):
+            self._edge.command_done(name)  # there is nothing to do it with
+
+    def _refused(self, error: AgentError) -> None:
+        """Another agent has the edge; if it keeps it, this one ends."""
+        now = time.monotonic()
+        first, latest = self._refused_at or (now, now)
+        self._refused_at = (now if now - latest > _REFUSALS_S else first, now)
+        if now - self._refused_at[0] >= self._settings.refused_s and self._failure is None:
+            self._failure = error
+            self.stop()
+
+    def _push_again(self) -> None:
+        """An edge that has started anew may take what it has refused: its configuration may have been corrected."""
+        there, self._edge_there = self._edge_there, self._edge.connected
+        if self._edge_there and not there and self._in_vain:
+            if not self._journal.waiting_push:
+                self._journal.want_push(self._in_vain)
+            self._in_vain = ""
+
+    def _push(self, sha256: str) -> None:
+        if self._edge.connected and not self._edge.held:
+            remedy = "it is pushed when that agent has ended"
+            raise AgentError("the edge has another agent", where=self._settings.prefix, remedy=remedy)
+        try:
+            path = self._store.path_of(sha256)
+            if path is None:
+                raise ModelError("it is not in the store", where=sha256[:12])
+            push(self._settings.edge, path)
+        except (PushRefusedError, ModelError) as error:
+            self._journal.pushed(sha256)  # to push it again changes nothing, until the edge starts anew
+            self._in_vain = sha256
+            raise AgentError(f"in vain: {error.what}", where=error.where, remedy=error.remedy) from error
+        except ConfigError as error:
+            raise AgentError(error.what, where=error.where, remedy=error.remedy) from error
+        self._edge.pushed(sha256)
+
+
+class _Work(ScanWork):
+    """Tells the edge when an operator's command is carried out."""
+
+    edge: EdgeRecords
+
+    def work(self, entry: ScanEntry, stop: threading.Event) -> str:
+        outcome = super().work(entry, stop)
+        if entry.asked:
+            self.edge.command_done(entry.asked)
+        return outcome
+
+
+def check_options(settings: AgentSettings) -> None:
+    """See that the steps will understand their options, before a scan waits for them.
+
+    Raises
+    ------
+    ConfigError
+        Naming the step and the option.
+    """
+    if settings.runner.module != STEPS_MODULE:
+        return
+    for step, kind in _STEP_OPTIONS.items():
+        try:
+            module = import_module(f"ptychostream.hpc_agent.{step}_step")
+        except ImportError as error:  # on a cluster's login node
+            log.info("the options of the step %s are not checked here: %s", step, error)
+            continue
+        try:
+            read_options(getattr(module, kind), getattr(settings.steps, step), step)
+        except ConfigError as error:
+            raise ConfigError(error.what, where=f"steps.{step}", remedy=error.remedy) from error
+
+
+def _work_settings(settings: AgentSettings) -> WorkSettings:
+    steps = settings.steps
+    return WorkSettings(
+        settings.work.resolve(),
+        attempts=steps.attempts,
+        reconstruct=steps.reconstruct,
+        train=steps.train,
+        label=steps.label,
+        judge=steps.judge,
+        canvases=steps.canvases,
+        ceiling=steps.ceiling,
+    )

@@ -1,0 +1,85 @@
+"""The dose scale of each scan, from its first frames: chosen once, so that a scan is not stitched of several.
+
+The network was trained at some mean counts; a scan of another exposure is brought to it by one factor. Passive and
+pure: no thread, no clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+_RUNS_KEPT = 16
+
+
+class ScanDose:
+    """Median counts of each scan's first frames, and the dose scale that follows.
+
+    The median, not the mean: a shutter that opened late, or a frame of nothing but a Bragg peak, must not set the
+    scale of the whole scan. While fewer than `frames` have come, what there is decides: the scan's first patches are
+    shown at once, and only they can be at a scale that differs a little.
+
+    Parameters
+    ----------
+    frames
+        So many frames with counts decide; later ones change nothing.
+    limits
+        Of the scale.
+
+    Attributes
+    ----------
+    newest
+        The newest run of which a frame has come.
+    """
+
+    def __init__(self, frames: int = 16, limits: tuple[float, float] = (1e-4, 1e5)) -> None:
+        self.limits = limits
+        self.newest = 0
+        self._frames = frames
+        self._automatic = False
+        self._sums: OrderedDict[int, list[float]] = OrderedDict()
+
+    @property
+    def automatic(self) -> bool:
+        """Whether scales are chosen here; to switch it on forgets what was seen before."""
+        return self._automatic
+
+    @automatic.setter
+    def automatic(self, on: bool) -> None:
+        self._sums = OrderedDict()
+        self._automatic = on
+
+    def choose(self, run: int, trained: float | None, otherwise: float, counts: NDArray[np.float32]) -> float:
+        """Scale for frames of a run that are to be inferred now, [n, H, W]; `otherwise` where none can be chosen."""
+        if self.wants(run):
+            self.note(run, counts.sum(axis=(1, 2), dtype=np.float64))
+        return self.scale(run, trained, otherwise)
+
+    def newest_scale(self, trained: float | None, otherwise: float) -> float:
+        """That of the newest run."""
+        return self.scale(self.newest, trained, otherwise)
+
+    def wants(self, run: int) -> bool:
+        """Whether more frames of that run are needed."""
+        return self._automatic and len(self._sums.get(run, ())) < self._frames
+
+    def note(self, run: int, sums: Iterable[float]) -> None:
+        """Counts of frames of a run, each summed over the frame. Frames without any counts say nothing."""
+        seen = self._sums.setdefault(run, [])
+        good = [value for value in sums if math.isfinite(value) and value > 0]
+        seen.extend(good[: self._frames - len(seen)])
+        self.newest = max(self.newest, run)
+        while len(self._sums) > _RUNS_KEPT:
+            self._sums.popitem(last=False)
+
+    def scale(self, run: int, trained: float | None, otherwise: float) -> float:
+        """Dose scale of a run for a network that was trained at `trained` counts a frame."""
+        seen = self._sums.get(run)
+        if not self._automatic or not seen or trained is None or not trained > 0:
+            return otherwise
+        low, high = self.limits
+        return min(max(trained / float(np.median(seen)), low), high)
