@@ -164,18 +164,16 @@ def _share(value: float | None) -> str:
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73")
 _BAD, _FAULT = "#cc3311", "#bbbbbb"
-_HEIGHTS = (1.1, 2.5, 1.2, 1.5, 1.5)
-_MOST_NAMES = 80
-"""More faults than this are named once each, so that the names can be read."""
+_HEIGHTS = (2.0, 2.0, 1.0, 1.3, 1.3)
 
 
 def time_line(rounds: Sequence[Round], samples: Sequence[Sample]) -> Figure:
-    """Rates, pending frames, memory, descriptors and threads over time; faults as shaded spans under their names."""
+    """Faults as bars and as shades; rates, pending frames, memory, descriptors and threads over time."""
     start = samples[0].time_s
     minutes = np.array([(sample.time_s - start) / 60 for sample in samples])
     figure = Figure(figsize=(14, 10), layout="constrained")
     names, rates, backlog, memory, counts = figure.subplots(5, 1, sharex=True, height_ratios=_HEIGHTS)
-    _name_faults(names, rounds, start, float(minutes[-1]))
+    _name_faults(names, rounds, start)
     for field, colour in zip(("sent", "received", "stitched"), _COLOURS, strict=True):
         rates.plot(minutes, rate_hz(samples, field), color=colour, linewidth=1.1, label=field)
     # a backlog that is worked off after a stall is quicker than the stream by far
@@ -209,17 +207,18 @@ def time_line(rounds: Sequence[Round], samples: Sequence[Sample]) -> Figure:
     return figure
 
 
-def _name_faults(axes: Any, rounds: Sequence[Round], start: float, minutes: float) -> None:
-    """A strip with each fault's name over its span."""
+def _name_faults(axes: Any, rounds: Sequence[Round], start: float) -> None:
+    """A row for each kind of fault, a bar for each time it struck."""
     struck = [one for one in rounds if one.struck_s]
-    if len(struck) > _MOST_NAMES:
-        struck = list({one.fault: one for one in reversed(struck)}.values())
-    for one in struck:
-        middle = ((one.struck_s + one.healed_s) / 2 - start) / 60
-        if middle <= minutes:
-            colour = _BAD if one.violations else "black"
-            axes.text(middle, 0.0, one.fault, rotation=90, ha="center", va="bottom", fontsize=8, color=colour)
-    axes.set_axis_off()
+    kinds = list(dict.fromkeys(one.fault for one in struck))
+    for row, kind in enumerate(kinds):
+        for one in struck:
+            if one.fault == kind:
+                span = ((one.struck_s - start) / 60, max(one.healed_s - one.struck_s, 1.0) / 60)
+                axes.broken_barh([span], (row - 0.4, 0.8), color=_BAD if one.violations else "#555555")
+    axes.set_yticks(range(len(kinds)), kinds, fontsize=8)
+    axes.set_ylim(len(kinds) - 0.5, -0.5)
+    axes.grid(axis="x", alpha=0.25)
 
 
 def rate_hz(samples: Sequence[Sample], field: str) -> NDArray[np.float64]:

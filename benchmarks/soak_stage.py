@@ -22,7 +22,8 @@ from ptychostream.benchmarks.soak_journal import Journal
 from ptychostream.benchmarks.soak_model import write_mark_model
 from ptychostream.benchmarks.soak_proxy import PvaProxy
 from ptychostream.benchmarks.soak_source import SoakSource
-from ptychostream.demo.live import CAUSES, Pvs
+from ptychostream.demo.live import CAUSES
+from ptychostream.demo.pvs import Pvs
 from ptychostream.errors import StreamError
 from ptychostream.loopback import LOOPBACK, free_ports, loopback_environment
 

@@ -16,7 +16,8 @@ from ptychostream.benchmarks.measured import POLL_S, Measured
 from ptychostream.benchmarks.stream_overload import Sample
 from ptychostream.benchmarks.stream_source import Source
 from ptychostream.config import load_settings
-from ptychostream.demo.live import CAUSES, Pvs
+from ptychostream.demo.live import CAUSES
+from ptychostream.demo.pvs import Pvs
 from ptychostream.errors import StreamError
 from ptychostream.loopback import free_ports, loopback_environment
 from ptychostream.plugins.batcher import frames_at_once
