@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -95,6 +96,7 @@ class Agent:
         self._stop = threading.Event()
         self._failure: Exception | None = None
         self._push_at = 0.0
+        self._pushing: tuple[str, Future[None]] | None = None
 
     def scan_completed(self, event: ScanEvent) -> None:
         """A scan is complete; told twice, it is worked on once. Any thread."""
@@ -180,18 +182,40 @@ class Agent:
     def _push_waiting(self) -> None:
         """Bring the newest model that waits to the edge; tried again until the edge takes it."""
         sha256 = self._journal.waiting_push
-        if not sha256 or time.monotonic() < self._push_at:
+        if self._pushing is None and (not sha256 or time.monotonic() < self._push_at):
             return
-        try:
-            self._push(sha256)
-        except AgentError as error:
+        if self._pushing is None:
+            self._pushing = sha256, self._begin_push(sha256)
+        sha256, pushed = self._pushing
+        if not pushed.done():
+            return
+        self._pushing = None
+        error = pushed.exception()
+        if isinstance(error, AgentError):
             self._push_at = time.monotonic() + _PUSH_AGAIN_S
             self._tell(f"model {sha256[:12]} waits: {error}")
             return
+        pushed.result()
         self._journal.pushed(sha256)
         self._push_at = 0.0
         self._tell(f"model {sha256[:12]} is live at the edge")
         self._policy.tell(ModelPushed())
+
+    def _begin_push(self, sha256: str) -> Future[None]:
+        """In a thread of its own: an edge may take minutes to build an engine, and the lease has to be renewed."""
+        pushed: Future[None] = Future()
+
+        def push() -> None:
+            try:
+                self._push(sha256)
+            except Exception as error:  # noqa: BLE001 - handed to the loop
+                pushed.set_exception(error)
+            else:
+                pushed.set_result(None)
+            self._wake.set()
+
+        threading.Thread(target=push, name="push", daemon=True).start()
+        return pushed
 
     def _show(self) -> None:
         scans = self._journal.scans()

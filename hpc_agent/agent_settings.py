@@ -76,6 +76,8 @@ class AgentSettings(Settings):
         What is done with a scan, and where it is computed.
     push
         How models go to the edge; the edge is `prefix`.
+    keep_models
+        So many of the newest models stay in the store, besides the live one, the one before it, and the pinned.
     """
 
     prefix: str = "ptycho:NN1:"
@@ -90,6 +92,7 @@ class AgentSettings(Settings):
     steps: StepSettings = StepSettings()
     runner: RunnerSettings = RunnerSettings()
     push: PushSettings = PushSettings()
+    keep_models: int = Field(20, ge=1)
 
     @field_validator("push", mode="before")
     @classmethod

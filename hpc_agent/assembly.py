@@ -11,7 +11,7 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 
-from ptychostream.errors import AgentError, ConfigError, ModelError
+from ptychostream.errors import AgentError, ConfigError, ModelError, ScanFileError
 from ptychostream.hpc_agent.agent import Agent, Switches
 from ptychostream.hpc_agent.agent_settings import AgentSettings
 from ptychostream.hpc_agent.collect import Collected, ScanEvent, collect
@@ -252,6 +252,11 @@ class AgentProcess:
         except ConfigError as error:
             raise AgentError(error.what, where=error.where, remedy=error.remedy) from error
         self._edge.pushed(sha256)
+        previous, waiting = self._edge.previous_model(), self._journal.waiting_push
+        try:
+            self._store.gc(self._settings.keep_models, {sha256, previous or sha256, waiting or sha256})
+        except ScanFileError as error:  # the model is live all the same
+            log.warning("the model store was not tidied: %s", error)
 
 
 class _Work(ScanWork):

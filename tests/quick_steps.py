@@ -23,7 +23,9 @@ def main(name: str, arguments_path: str, result_path: str, _flag: str, progress_
         time.sleep(600)
     Path(progress_path).write_text(json.dumps({"epoch": 1, "epochs": 1, "train_loss": 0.2, "val_loss": 0.1}))
     result = step(name, key, arguments, options)
-    note(ledger, "ends", name, key)
+    # Killed between its end and the journal's word of it, a step is begun again, and finds what it has made.
+    if f"{name} {key} ends" not in (ledger / "lines").read_text().splitlines():
+        note(ledger, "ends", name, key)
     Path(result_path).write_text(json.dumps(result))
     return 0
 
