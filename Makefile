@@ -20,7 +20,7 @@ demo: $(READY)
 	$(BIN)/ptychostream demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # The agent's steps on a one-node Slurm that the test starts; as root it installs Debian's packages where they are missing.
 test-slurm: $(READY)

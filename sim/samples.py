@@ -174,6 +174,11 @@ def _letters(x_m: NDArray[np.float64], y_m: NDArray[np.float64], seed: int) -> N
     return depth
 
 
+def _raised_letters(x_m: NDArray[np.float64], y_m: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
+    """The letters of the opposite tone: they stand, and the film around them is etched away."""
+    return np.float32(1) - _letters(x_m, y_m, seed)
+
+
 def _siemens_star(x_m: NDArray[np.float64], y_m: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
     """36 spokes around (0, 0) with a blank centre and a ring each micrometre; `seed` turns it."""
     spokes, ring_m = 36, 1e-6
@@ -192,4 +197,5 @@ SAMPLES: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64], int], NDA
     "shapes": _shapes,
     "letters": _letters,
     "siemens": _siemens_star,
+    "raised": _raised_letters,
 }

@@ -19,6 +19,8 @@ def main(name: str, arguments_path: str, result_path: str, _flag: str, progress_
     script = arguments.get("script") or arguments.get("options", {}).get("script", {})
     print(f"{name} begins", flush=True)
     Path(progress_path).write_text(json.dumps({"epoch": 1}))
+    if script.get("deaf"):  # as what it starts will be
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "pids" in script:  # of this process and of one that it starts
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         Path(script["pids"]).write_text(json.dumps([os.getpid(), child.pid]))
@@ -26,8 +28,6 @@ def main(name: str, arguments_path: str, result_path: str, _flag: str, progress_
         script = {}
     elif "once" in script:
         Path(script["once"]).touch()
-    if script.get("deaf"):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(script.get("sleep", 0))
     if "error" in script:
         error = getattr(errors, script["error"])("it cannot be done", where="here", remedy="give up")

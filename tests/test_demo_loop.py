@@ -86,7 +86,7 @@ def record_of(journal: JournalView) -> LoopRecord:
         lives,
         began_s=BEGIN,
         ended_s=BEGIN + 120,
-        first_mode="Bootstrap",
+        first_mode=(BEGIN + 5, "Bootstrap"),
         losses=[(BEGIN + 18 + number, 0.5 / (1 + number)) for number in range(8)],
         tolerance=[(BEGIN, 0.1), (BEGIN + 2, 0.2)],
     )
@@ -128,7 +128,7 @@ def test_the_record_tells_what_happened(tmp_path: Path) -> None:
     assert told["model_versions"] == ["letters_0001", "shapes_0003"]
     assert told["push_seconds"] == [17.0, 24.0]
     assert [(change["state"], change["time"] - BEGIN) for change in told["policy"]] == [
-        ("Bootstrap", 0.0),
+        ("Bootstrap", 5.0),
         ("Active", 27.0),
         ("Suspended", 110.0),
     ]
@@ -193,12 +193,12 @@ def test_a_stage_ends_when_its_purpose_is_reached() -> None:
 
 def test_the_agents_settings_are_what_the_agent_takes(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
-    write_agent_settings(path, PLAN, 'b"l:', tmp_path / "canvases", cores=2)
+    write_agent_settings(path, PLAN, 'b"l:', cores=2)
     settings = load_settings(AgentSettings, path, {})
     check_options(settings)
     assert settings.watch.complete_pv == 'b"l:Complete_RBV'
     assert settings.steps.train["time_limit_s"] == PLAN.training_limit_s
-    assert settings.runner.nice == 19
+    assert settings.runner.nice == 10
 
 
 def test_only_a_folder_of_its_own_is_emptied(tmp_path: Path) -> None:

@@ -230,22 +230,22 @@ def connected(watch: ScanWatch) -> Callable[[], bool]:
 
 @pytest.mark.parametrize(("pv", "edge"), [("Complete", "rising"), ("Busy", "falling"), ("Count", "counter")])
 def test_every_scan_is_told_once_over_restarts_of_the_ioc(beamline: Beamline, pv: str, edge: str) -> None:
-    long = "x" * 60
+    long = "x" * 35  # and its file is longer than a string of Channel Access
     beamline.start()
     with beamline.watched(complete_pv=f"t:{pv}", edge=edge) as watch:
         wait_until(connected(watch), 30, "the watch connects")
-        beamline.scan(long[:30])
-        beamline.heard(long[:30])
-        assert beamline.events[0] == ScanEvent(long[:30], f"/data/{long[:30]}.h5", pytest.approx(10400), 963)
+        beamline.scan(long)
+        beamline.heard(long)
+        assert beamline.events[0] == ScanEvent(long, f"/data/{long}.h5", pytest.approx(10400), 963)
         beamline.scan("2")
-        beamline.heard(long[:30], "2")
+        beamline.heard(long, "2")
         beamline.kill()
         wait_until(lambda: not watch.connected, 30, "the watch sees the death")
         # scan 3 completed while the IOC could not be seen, then the IOC came back with its values
         beamline.start(COMPLETE=1, BUSY=0, COUNT=3, ID="3", FILE="/data/3.h5")
-        beamline.heard(long[:30], "2", "3")
+        beamline.heard(long, "2", "3")
         beamline.scan("4")
-        beamline.heard(long[:30], "2", "3", "4")
+        beamline.heard(long, "2", "3", "4")
         assert beamline.returns == 2
 
 
@@ -304,12 +304,12 @@ def test_a_file_of_the_scan_before_is_never_taken_for_this_one(beamline: Beamlin
 
 def test_an_ioc_that_freezes_in_an_edge(beamline: Beamline) -> None:
     beamline.start()
-    with beamline.watched(settle_s=60.0, timeout_s=0.5) as watch:
+    counted = {"complete_pv": "t:Count", "edge": "counter"}
+    with beamline.watched(settle_s=60.0, timeout_s=0.5, **counted) as watch:
         wait_until(connected(watch), 30, "the watch connects")
         beamline.scan("1")
         beamline.heard("1")
-        beamline.put(Complete=0)
-        beamline.put(Complete=1)  # the watch waits for another id now, and reads it again and again
+        beamline.put(Count=2)  # the watch waits for another id now, and reads it again and again
         assert beamline.ioc is not None
         beamline.ioc.popen.send_signal(signal.SIGSTOP)
         wait_until(lambda: not watch.connected, 30, "the watch sees that nothing answers")

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save", type=Path, metavar="DIR", help="write an HDF5 file per scan, and the truth beside it")
     parser.add_argument("--autostart", action="store_true", default=None, help="take scans without waiting for Start")
     parser.add_argument("--scans", type=int, metavar="N", help="end after N scans (default: when stopped)")
-    parser.add_argument("--sample", help="shapes, letters or siemens (default shapes)")
+    parser.add_argument("--sample", help="shapes, letters, siemens or raised (default shapes)")
     parser.add_argument("--sample-seed", type=int, metavar="N", help="which of these samples the first scan sees")
     parser.add_argument("--scan", dest="trajectory", help="spiral, fermat, raster or fly (default spiral)")
     parser.add_argument("--frames", type=int, metavar="N", help="frames in a scan (default 963)")

@@ -11,20 +11,18 @@ from ptychostream.demo.loop_plan import LoopPlan
 CONFIGURATION = "agent.toml"
 
 
-def write_agent_settings(path: Path, plan: LoopPlan, beamline: str, canvases: Path, cores: int) -> None:
+def write_agent_settings(path: Path, plan: LoopPlan, beamline: str, cores: int) -> None:
     """Write the configuration of an agent that watches the beamline with the records `beamline`.
 
     Parameters
     ----------
-    canvases
-        Where the edge saves its canvases, which reconstructions start from.
     cores
         What a step may use. It stands back behind the edge, which runs on the same ones.
     """
-    write_bytes_atomic(path, agent_settings(plan, beamline, canvases, cores).encode())
+    write_bytes_atomic(path, agent_settings(plan, beamline, cores).encode())
 
 
-def agent_settings(plan: LoopPlan, beamline: str, canvases: Path, cores: int) -> str:
+def agent_settings(plan: LoopPlan, beamline: str, cores: int) -> str:
     """The text of the file."""
     text = json.dumps  # of a string: TOML's basic strings are JSON's
     return f"""\
@@ -39,9 +37,6 @@ frames_pv = {text(f"{beamline}FramesSent_RBV")}
 [collect]
 quiet_s = 0.2  # the beamline writes Complete_RBV when the file is closed
 
-[steps]
-canvases = {text(str(canvases.resolve()))}
-
 [steps.reconstruct]
 iterations = {plan.iterations}
 
@@ -52,6 +47,6 @@ learning_rate = {plan.learning_rate}
 time_limit_s = {plan.training_limit_s}
 
 [runner]
-nice = 19
+nice = 10
 threads = {cores}
 """

@@ -30,8 +30,6 @@ from ptychostream.demo.second_terminal import second_terminal
 from ptychostream.frames import DropCause
 from ptychostream.phase_image import PhaseImage
 
-KINDS = ("shapes", "letters", "siemens")
-"""Choices of the beamline's record Sample."""
 READY_TIMEOUT_S = 120.0
 SCAN_TIMEOUT_S = 180.0
 SETTLE_TIMEOUT_S = 60.0
@@ -94,7 +92,7 @@ class Loop:
         """Run it to its end. Raises DemoError."""
         prepare_folder(self._place.folder)
         began_s = time.time()
-        first_mode, stopped = "Offline", False
+        first_mode, stopped = (began_s, "Offline"), False
         with ExitStack() as stack:
             self._start(stack)
             try:
@@ -123,7 +121,7 @@ class Loop:
         plan, place = self._plan, self._place
         logs = place.folder / "logs"
         logs.mkdir(parents=True)
-        write_agent_settings(place.configuration, plan, BEAMLINE, place.canvases, os.cpu_count() or 1)
+        write_agent_settings(place.configuration, plan, BEAMLINE, os.cpu_count() or 1)
         for name, (module, arguments) in commands(plan, place).items():
             self._console.print(f"  $ {module} {' '.join(arguments)}", style="dim", soft_wrap=True)
             child = Child(module, arguments, logs / f"{name}.log", place.environment)
@@ -137,8 +135,8 @@ class Loop:
         stack.callback(self._at_bench.close)
         self._status = stack.enter_context(self._console.status("starting four processes"))
 
-    def _ready(self) -> str:
-        """Wait until all are there, and set the policy as an operator would; returns the policy's first mode."""
+    def _ready(self) -> tuple[float, str]:
+        """Wait until all are there, and set the policy as an operator would; returns its first mode and since when."""
         plan, prefix = self._plan, self._place.prefix
         self._wait(lambda: self._edge.value("ModelState_RBV") is not None, READY_TIMEOUT_S, "the IOC's records")
         self._wait(lambda: self._bench.value("Busy_RBV") is not None, READY_TIMEOUT_S, "the beamline's records")
@@ -149,7 +147,7 @@ class Loop:
         self._wait(lambda: self._edge.value("Connected_RBV"), READY_TIMEOUT_S, "the detector's channel at the IOC")
         mode = self._edge.choice("Agent:State")
         self._console.print(f"  all are there; the agent is in {mode}, the edge has no model")
-        return mode
+        return self._at_edge.seen("Agent:State")[-1].time_s, mode
 
     # The session
 
@@ -158,7 +156,7 @@ class Loop:
             if number:
                 self._console.print(f"\n[bold]The sample is changed: {stage.sample}[/bold], never seen so far")
                 self._console.print(f"  caput {BEAMLINE}Sample {stage.sample}", style="cyan")
-            self._bench.put("Sample", KINDS.index(stage.sample))
+            self._bench.choose("Sample", stage.sample)
             self._stage(stage)
         for _ in range(self._plan.rest):
             self._scan(self._plan.stages[-1].sample)

@@ -89,6 +89,8 @@ def _ssim(record: LoopRecord, axes: Axes) -> None:
         label = "1 \N{MINUS SIGN} tolerance: retrain below" if number + 1 == len(record.tolerance) else None
         end_s = record.tolerance[number + 1][0] if number + 1 < len(record.tolerance) else record.ended_s
         span = [max(0.0, _minutes(record, time_s)), _minutes(record, end_s)]
+        if span[1] - span[0] < 0.02 * _minutes(record, record.ended_s):  # what stood there before it was set
+            continue
         axes.plot(span, [1 - value] * 2, color="black", linewidth=1.1, linestyle="--", label=label)
     complete = {scan.scan: scan.complete_s for scan in record.scans}
     times = [_minutes(record, complete.get(judged.scan, judged.time_s)) for judged in record.judged]
@@ -108,7 +110,14 @@ def _ssim(record: LoopRecord, axes: Axes) -> None:
     for time, value, judged in zip(times, values, record.judged, strict=True):
         text = f"{value:.2f}\n{judged.version}"
         axes.annotate(
-            text, (time, value), xytext=(0, 7), textcoords="offset points", ha="center", va="bottom", fontsize=7.5
+            text,
+            (time, value),
+            xytext=(0, 8),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=7.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
         )
     for scan in record.scans:
         if not scan.version:

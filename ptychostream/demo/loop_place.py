@@ -44,11 +44,6 @@ class Place:
         return self.work / "journal.sqlite"
 
     @property
-    def canvases(self) -> Path:
-        """Where the edge saves the live image of each scan."""
-        return self.folder / "canvases"
-
-    @property
     def received(self) -> Path:
         """The newest live image that the client has."""
         return self.folder / "received.npz"
@@ -62,6 +57,7 @@ def commands(plan: LoopPlan, place: Place) -> dict[str, tuple[str, list[str]]]:
         "--ca-port": place.beamline_ca_port,
         "--save": place.folder / "scans",
         "--sample": plan.stages[0].sample,
+        "--sample-seed": plan.seed,
         "--frames": plan.frames,
         "--size": plan.size,
         "--step": plan.step_nm,
@@ -72,8 +68,6 @@ def commands(plan: LoopPlan, place: Place) -> dict[str, tuple[str, list[str]]]:
         "--prefix": place.prefix,
         "--input-pv": place.channel,
         "--models-dir": place.folder / "models",  # of what is pushed
-        "--save-directory": place.canvases,
-        "--save-automatic": "yes",
     }
     agent: dict[str, object] = {"--config": place.configuration, "--prefix": place.prefix, "--work": place.work}
     return {

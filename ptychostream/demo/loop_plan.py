@@ -35,6 +35,8 @@ class LoopPlan:
         Scans that are taken once the policy is suspended, to show that they are passed over.
     frames, step_nm, rate_hz, size
         Of a scan.
+    seed
+        Of the first scan's place on the sample; each scan has the next.
     tolerance, scans, interval_s
         The policy's, as an operator writes them to the edge's records.
     iterations
@@ -48,13 +50,14 @@ class LoopPlan:
     rest: int = 1
     frames: int = 400
     step_nm: float = 80.0
-    rate_hz: float = 100.0
+    rate_hz: float = 200.0
     size: int = 64
-    tolerance: float = 0.2
+    seed: int = 20
+    tolerance: float = 0.22
     scans: int = 2
     interval_s: float = 60.0
     iterations: int = 20
-    epochs: int = 12
+    epochs: int = 8
     learning_rate: float = 2e-3
     training_limit_s: float = 10.0
 

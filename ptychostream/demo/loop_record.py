@@ -137,7 +137,7 @@ def assemble(
     *,
     began_s: float,
     ended_s: float,
-    first_mode: str,
+    first_mode: tuple[float, str],
     losses: Sequence[tuple[float, float]] = (),
     tolerance: Sequence[tuple[float, float]] = (),
 ) -> LoopRecord:
@@ -152,7 +152,7 @@ def assemble(
     lives
         (time, sha256, version) of each model that the edge said to be live.
     first_mode
-        The record Agent:State when the agent was there; its journal has the changes from then on.
+        (time, value) of the record Agent:State when the agent was there; its journal has the changes from then on.
     """
     trained = {
         result["sha256"]: (scan.key, result)
@@ -167,7 +167,7 @@ def assemble(
         if sha256 in trained:
             key, result = trained[sha256]
             models.append(_model(version, sha256, time_s, key, complete, result))
-    modes = [PolicyChange(began_s, first_mode, "the agent begins")]
+    modes = [PolicyChange(*first_mode, "the agent begins")]
     modes += [PolicyChange(*change) for change in journal.transitions]
     return LoopRecord(
         began_s=began_s,

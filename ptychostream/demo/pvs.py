@@ -43,6 +43,11 @@ class Pvs:
             return ""
         return str(value.choices[value.index])
 
+    def choose(self, name: str, text: str) -> None:
+        """Write a choice by its text. Raises TimeoutError, RemoteError, ValueError."""
+        choices = list(self._context.get(self.prefix + name, timeout=5.0).value.choices)
+        self.put(name, choices.index(text))
+
     def put(self, name: str, value: float | int | str, timeout_s: float = 5.0) -> None:
         """Write a record, a choice by its number. Raises TimeoutError, RemoteError."""
         self._context.put(self.prefix + name, value, timeout=timeout_s)
