@@ -92,8 +92,7 @@ def measure(source: Source, words: list[str], folder: Path) -> dict[str, Any]:
         sent = sender.hear("sent", START_TIMEOUT_S)
         told = _summary(recorder)
         cpu = {
-            name: child.cores(sent["first"], sent["last"])
-            for name, child in (("source", sender), ("record", recorder))
+            name: child.cores(sent["first"], sent["last"]) for name, child in (("source", sender), ("record", recorder))
         }
     written = _read_back(file, source)
     size = sum(one["bytes"] for one in told["files"])

@@ -84,9 +84,7 @@ def assemble(
         pipeline=pipeline,
         stream=stream,
         slot=slot,
-        images=ImageServer(
-            settings.prefix, shown, slot.sha_of, access, start.number("PhaseRate"), pipeline.times
-        ),
+        images=ImageServer(settings.prefix, shown, slot.sha_of, access, start.number("PhaseRate"), pipeline.times),
         positions=positions,
         comparison=Comparison(pipeline.stitched, start.texts["SSIMReference"], start.number("SSIMTolerance")),
         operating=operating,
@@ -191,9 +189,7 @@ def _make_slot(
     )
     directory, max_bytes = settings.model.directory, settings.model.max_bytes
     if isinstance(pipeline, Collector):
-        slot = ClusterSlot(
-            pipeline.run_model, wish=wish, directory=directory, max_bytes=max_bytes, on_change=on_slot
-        )
+        slot = ClusterSlot(pipeline.run_model, wish=wish, directory=directory, max_bytes=max_bytes, on_change=on_slot)
         pipeline.on_reports = slot.hear
         return slot
     return ModelSlot(

@@ -72,9 +72,7 @@ class Inference:
         self._buffer = np.zeros((engine.batch, *contract.input_shape), np.float32)
         self._preprocessors: dict[tuple[Any, ...], Preprocessor | FrameError] = {}
 
-    def run(
-        self, batch: Sequence[PlacedFrame], choose_dose: Callable[[NDArray[np.float32]], float]
-    ) -> Patches:
+    def run(self, batch: Sequence[PlacedFrame], choose_dose: Callable[[NDArray[np.float32]], float]) -> Patches:
         """Infer at most `engine.batch` frames, at the dose scale that is chosen for their preprocessed counts.
 
         Raises

@@ -87,9 +87,7 @@ class RunCanvas:
             makers = tuple(Maker(m.contract, m.engine, (m.low, m.high), m.frames) for m in self._made)
         frames = canvas.patches
         number = last.frame_id if last else -1
-        return Stitched(
-            canvas.image(), self.scan, frames, number, contract.name, self.dose_scale, self.run, makers
-        )
+        return Stitched(canvas.image(), self.scan, frames, number, contract.name, self.dose_scale, self.run, makers)
 
 
 class Mosaic:

@@ -179,9 +179,7 @@ class PositionStream:
             self._blocks.task_done()
 
 
-def serve_positions(
-    detector: Detector, channel: str, settings: PositionStreamSettings, unit: str
-) -> PositionStream:
+def serve_positions(detector: Detector, channel: str, settings: PositionStreamSettings, unit: str) -> PositionStream:
     """A position channel beside the detector's frames."""
     detector.serve(channel, position_update(settings.layout, (), (), ()))
     return PositionStream(settings, POSITION_UNITS_M[unit], lambda update: detector.serve(channel, update))

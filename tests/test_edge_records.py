@@ -118,8 +118,7 @@ class Rig:
     def caput_and_wait(self, name: str) -> None:
         """`caput -c`, by a process of its own."""
         code = (
-            "import sys, caproto.sync.client as ca\n"
-            "ca.write(sys.argv[1], 1, notify=True, timeout=60, repeater=False)\n"
+            "import sys, caproto.sync.client as ca\nca.write(sys.argv[1], 1, notify=True, timeout=60, repeater=False)\n"
         )
         run_python(self.env, code, P + name, timeout=90)
 

@@ -141,9 +141,7 @@ class Supervisor:
         except OSError as error:
             what = f"cannot be made: {error.strerror or error}"
             raise ConfigError(what, where=str(log_dir), remedy="give log_dir a folder that can be written") from error
-        self.processes = [
-            Managed(command, log_dir / f"{command.name.replace(' ', '-')}.log") for command in commands
-        ]
+        self.processes = [Managed(command, log_dir / f"{command.name.replace(' ', '-')}.log") for command in commands]
 
     def run(self, stop: threading.Event, show: Callable[[Sequence[Managed]], None]) -> int:
         """Keep them alive until `stop`; `show` is called after every look. 0 when all ended cleanly."""

@@ -53,7 +53,7 @@ class LoopPlan:
     rate_hz: float = 200.0
     size: int = 64
     seed: int = 20
-    tolerance: float = 0.22
+    tolerance: float = 0.25
     scans: int = 2
     interval_s: float = 60.0
     iterations: int = 20
