@@ -197,8 +197,8 @@ def _policy(record: LoopRecord, axes: Axes) -> None:
     axes.set_ylabel("policy", rotation=0, ha="right", va="center")
     seen = dict.fromkeys(change.state for change in record.policy)
     handles = [Patch(color=MODES.get(state, "#ffffff"), label=state) for state in seen]
-    place = {"loc": "upper left", "bbox_to_anchor": (0, -1.1), "ncols": len(handles)}
-    axes.legend(handles=handles, fontsize=8, frameon=False, **place)
+    place = (0.0, -1.1)
+    axes.legend(handles=handles, fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=place, ncols=len(handles))
 
 
 def images_figure(rows: Sequence[tuple[str, PhaseImage, PhaseImage | None]]) -> Figure:

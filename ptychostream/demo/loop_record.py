@@ -206,8 +206,8 @@ def _judged(scan: JournalScan, versions: Mapping[str, str]) -> list[JudgedScan]:
         result = scan.result(step.name)
         if _is(step, "judge") and result is not None:
             version = versions.get(result["model"], result["model"][:12])
-            figures = (float(result[name]) for name in ("ssim_1px", "ssim", "pearson"))
-            found.append(JudgedScan(scan.key, version, *figures, step.changed_s))
+            ssim_1px, ssim, pearson = (float(result[name]) for name in ("ssim_1px", "ssim", "pearson"))
+            found.append(JudgedScan(scan.key, version, ssim_1px, ssim, pearson, step.changed_s))
     return found
 
 

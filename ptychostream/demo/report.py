@@ -7,6 +7,7 @@ import html
 import importlib.metadata
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def _table(rows: list[tuple[str, str]]) -> str:
     return f"<table>{cells}</table>"
 
 
-def _grid(rows: list[tuple[str, ...]]) -> str:
+def _grid(rows: Sequence[tuple[str, ...]]) -> str:
     """A table whose first row is its head."""
     lines = [
         "<tr>" + "".join(f"<{kind}>{html.escape(text)}</{kind}>" for text in row) + "</tr>"
