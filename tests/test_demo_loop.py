@@ -73,13 +73,15 @@ def taken(scan: str, at_s: float, version: str) -> ScanTaken:
     return ScanTaken(scan, scan[:-5], complete_s - 5, complete_s, version, 400, stitched, 400 - stitched, 0)
 
 
-def record_of(journal: JournalView) -> LoopRecord:
+LIVES = [(BEGIN + 27, FIRST, "letters_0001"), (BEGIN + 84, SECOND, "shapes_0003")]
+
+
+def record_of(journal: JournalView, lives: list[tuple[float, str, str]] = LIVES) -> LoopRecord:
     scans = [
         taken("letters_0001", 10, ""),
         taken("letters_0002", 35, "letters_0001"),
         taken("shapes_0003", 60, "letters_0001"),
     ]
-    lives = [(BEGIN + 27, FIRST, "letters_0001"), (BEGIN + 84, SECOND, "shapes_0003")]
     return assemble(
         journal,
         scans,
@@ -138,6 +140,16 @@ def test_the_record_tells_what_happened(tmp_path: Path) -> None:
     ]
     assert told["corpus_pairs"] == 800
     assert [entry["reason"] for entry in told["decisions"]] == ["no model is live", "mismatch 0.550: retrain"]
+
+
+def test_a_model_that_the_edge_went_back_to_is_no_push(tmp_path: Path) -> None:
+    agent_at_work(tmp_path / "journal.sqlite")
+    record = record_of(read_journal(tmp_path / "journal.sqlite"), [*LIVES, (BEGIN + 100, FIRST, "letters_0001")])
+    told = record.to_json()
+    assert told["model_versions"] == ["letters_0001", "shapes_0003", "letters_0001"]
+    assert told["push_seconds"] == [17.0, 24.0]
+    json.dumps(told, allow_nan=False)
+    assert "back" in {text.get_text() for axes in loop_figure(record).axes for text in axes.texts}
 
 
 def test_figure_and_report_show_it(tmp_path: Path) -> None:

@@ -271,8 +271,12 @@ class Loop:
     def _tell_learned(self, taken: ScanTaken) -> None:
         lives = self._lives()
         if lives and lives[-1][0] > taken.complete_s:
+            _, sha256, version = lives[-1]
+            if any(sha256 == earlier for _, earlier, _ in lives[:-1]):
+                self._console.print(f"  [yellow]the edge went back to model {version}[/yellow]")
+                return
             seconds = lives[-1][0] - taken.complete_s
-            text = f"model {lives[-1][2]} is live at the edge, {seconds:.0f} s after the scan was complete"
+            text = f"model {version} is live at the edge, {seconds:.0f} s after the scan was complete"
             self._console.print(f"  [green]{text}[/green]")
 
     # What was seen

@@ -134,6 +134,8 @@ def _ssim(record: LoopRecord, axes: Axes) -> None:
 def _losses(record: LoopRecord, axes: Axes) -> None:
     """Broken where one training ends and the next begins."""
     for model in record.models:
+        if model.seconds is None:
+            continue
         span = [loss for loss in record.losses if model.time_s - model.seconds <= loss[0] <= model.time_s]
         if span:
             axes.plot(
@@ -158,17 +160,16 @@ def _versions(record: LoopRecord, axes: Axes) -> None:
     axes.step(times, [*places, places[-1]], where="post", color=VERSION, linewidth=1.8)
     for model, place in zip(record.models, places[1:], strict=True):
         axes.plot(_minutes(record, model.time_s), place, "o", color=VERSION, markersize=4)
-        if math.isfinite(model.seconds):
-            axes.annotate(
-                f"{model.seconds:.0f} s",
-                (_minutes(record, model.time_s), place),
-                xytext=(-5, 2),
-                textcoords="offset points",
-                ha="right",
-                va="bottom",
-                fontsize=8,
-                color="#5c5c5c",
-            )
+        axes.annotate(
+            "back" if model.seconds is None else f"{model.seconds:.0f} s",
+            (_minutes(record, model.time_s), place),
+            xytext=(-5, 2),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color="#5c5c5c",
+        )
     every = math.ceil(len(names) / MOST_NAMES)
     axes.set_yticks(range(0, len(names), every), names[::every], fontsize=8)
     axes.set_ylim(-0.5, len(names) - 0.2)

@@ -49,7 +49,7 @@ class ModelLive:
     scan
         The one that it was trained on last.
     seconds
-        From that scan's completion to `time_s`.
+        From that scan's completion to `time_s`; None where the edge went back to it from a later one.
     validation_loss, training_s
         As the journal has them.
     """
@@ -58,7 +58,7 @@ class ModelLive:
     sha256: str
     time_s: float
     scan: str
-    seconds: float
+    seconds: float | None
     validation_loss: float
     training_s: float
 
@@ -123,7 +123,7 @@ class LoopRecord:
             "policy": [asdict(change) for change in self.policy],
             "ssim": [asdict(judged) for judged in self.judged],
             "corpus_pairs": self.corpus_pairs,
-            "push_seconds": [model.seconds for model in self.models],
+            "push_seconds": [model.seconds for model in self.models if model.seconds is not None],
             "models": [asdict(model) for model in self.models],
             "scans": [asdict(scan) for scan in self.scans],
             "decisions": [{"time": time, "scan": scan, "reason": reason} for time, scan, reason in self.decisions],
@@ -162,11 +162,14 @@ def assemble(
     }
     versions = {sha256: version for _, sha256, version in lives}
     complete = {scan.scan: scan.complete_s for scan in scans}
-    models = []
+    models: list[ModelLive] = []
     for time_s, sha256, version in lives:
         if sha256 in trained:
             key, result = trained[sha256]
-            models.append(_model(version, sha256, time_s, key, complete, result))
+            again = any(model.sha256 == sha256 for model in models)
+            seconds = None if again or key not in complete else time_s - complete[key]
+            figures = float(result["validation_loss"]), float(result["seconds"])
+            models.append(ModelLive(version, sha256, time_s, key, seconds, *figures))
     modes = [PolicyChange(*first_mode, "the agent begins")]
     modes += [PolicyChange(*change) for change in journal.transitions]
     return LoopRecord(
@@ -191,13 +194,6 @@ def assemble(
         ],
         tolerance=list(tolerance),
     )
-
-
-def _model(
-    version: str, sha256: str, time_s: float, scan: str, complete: Mapping[str, float], result: Mapping[str, Any]
-) -> ModelLive:
-    seconds = time_s - complete[scan] if scan in complete else float("nan")
-    return ModelLive(version, sha256, time_s, scan, seconds, float(result["validation_loss"]), float(result["seconds"]))
 
 
 def _judged(scan: JournalScan, versions: Mapping[str, str]) -> list[JudgedScan]:

@@ -113,7 +113,7 @@ of the area that is compared during training: the outlined one, or where there i
 def _loop(loop: dict[str, Any], folder: Path) -> str:
     """The learning loop: its time line, and its figures scan by scan."""
     judged = {entry["scan"]: entry for entry in loop["ssim"]}
-    trained = {entry["scan"]: entry for entry in loop["models"]}
+    trained = {entry["scan"]: entry for entry in loop["models"] if entry["seconds"] is not None}
     rows = [("Scan", "live model", "frames stitched", "lost", "SSIM at 1 px (as it is)", "then", "live after")]
     for scan in loop["scans"]:
         of, new = judged.get(scan["scan"]), trained.get(scan["scan"])
