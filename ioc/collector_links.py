@@ -16,7 +16,7 @@ from ptychostream.plugins.consumer_wire import read_report
 
 log = logging.getLogger(__name__)
 
-_REQUEST = "record[queueSize=4]field()"
+_REQUEST = "record[queueSize=16]field()"  # several short scans may end between two looks
 
 
 class Links:

@@ -23,7 +23,7 @@ from ptychostream.plugins.consumer_report import FINAL, MOST_PIXELS, STATUS, Eng
 from ptychostream.plugins.consumer_settings import ConsumerSettings
 from ptychostream.plugins.engines.plain import PLAIN
 from ptychostream.plugins.scan_boundary import BoundarySettings
-from ptychostream.plugins.snapshot import Snapshot
+from ptychostream.plugins.snapshot import RunFigures, Snapshot
 from ptychostream.pva.reading import decode
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Worker:
         self._wake = threading.Event()
         self._stopping = False
         self._reported: object = None
-        self._final_reported: object = None
+        self._finals_reported: dict[int, RunFigures] = {}
         self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
 
     def start(self) -> None:
@@ -255,12 +255,13 @@ class Worker:
         self._report_states(asked=True)
 
     def _report_states(self, asked: bool) -> None:
-        """The last finished run's canvas first, then the current one's, where they changed."""
+        """The finished runs' canvases first, oldest first, then the current one's, where they changed."""
         snapshot = self.pipeline.snapshot()
-        finished = next((run for run in snapshot.runs[1:] if run.stitched), None)
-        if finished is not None and finished != self._final_reported:
-            self._report_state(FINAL, finished.number)
-            self._final_reported = finished
+        finished = [run for run in reversed(snapshot.runs[1:]) if run.stitched]
+        for run in finished:
+            if self._finals_reported.get(run.number) != run:
+                self._report_state(FINAL, run.number)
+        self._finals_reported = {run.number: run for run in finished}
         seen = (snapshot.received, snapshot.stitched, snapshot.runs[:1], self._orders, self._drained)
         if asked or seen != self._reported:
             self._report_state(STATE, None)

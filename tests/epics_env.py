@@ -173,7 +173,7 @@ class EpicsEnv:
 
     # ------------------------------------------------------------ clients
 
-    def caget(self, pv: str, timeout: float = 5.0, **options: Any) -> Any:
+    def caget(self, pv: str, timeout: float = 15.0, **options: Any) -> Any:
         """Over CA by caproto: number, text or list; enumerations as numbers. TimeoutError when nothing answers."""
         with self.active():
             try:
@@ -206,7 +206,7 @@ class EpicsEnv:
             self._pva = Context("pva", conf=self.epics, useenv=False, nt=False)
         return self._pva
 
-    def pvget(self, pv: str, timeout: float = 5.0) -> Any:
+    def pvget(self, pv: str, timeout: float = 15.0) -> Any:
         """The whole structure over PVA by p4p (`.value`, `["alarm.severity"]`)."""
         return self.pva.get(pv, timeout=timeout)
 

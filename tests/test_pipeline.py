@@ -112,7 +112,7 @@ def running(source: Any = None, engine: FakeEngine | None = None, **options: Any
     pipeline.start()
     try:
         if engine is not None:
-            pipeline.swap_engine(lambda: engine, make_contract()).result(10)
+            pipeline.swap_engine(lambda: engine, make_contract()).result(60)
         yield pipeline
     finally:
         if engine is not None:
@@ -121,7 +121,7 @@ def running(source: Any = None, engine: FakeEngine | None = None, **options: Any
 
 
 def drained(pipeline: Pipeline, scan: str = "s") -> Snapshot:
-    pipeline.end_scan(scan).result(10)
+    pipeline.end_scan(scan).result(60)
     snapshot = pipeline.snapshot()
     assert snapshot.law_holds
     return snapshot
@@ -143,8 +143,8 @@ def test_frames_wait_for_the_first_engine_while_it_is_being_built() -> None:
         ended = pipeline.end_scan("s")
         assert not wait([ended], 0.2).done
         assert pipeline.snapshot().pending == 5
-        pipeline.swap_engine(FakeEngine, make_contract()).result(10)
-        assert ended.result(10) == 5
+        pipeline.swap_engine(FakeEngine, make_contract()).result(60)
+        assert ended.result(60) == 5
         assert_same_image(pipeline, reference([make_frame(number) for number in range(5)]))
 
 
@@ -452,7 +452,7 @@ def test_an_engine_is_swapped_between_two_batches_and_the_canvas_goes_on() -> No
             pipeline.submit(make_frame(number))
         assert not swap.done()
         old.gate.set()
-        assert swap.result(10) == "new"
+        assert swap.result(60) == "new"
         assert old.closed
         snapshot = drained(pipeline)
         assert (snapshot.engine, snapshot.model, snapshot.stitched) == ("new", "m2", 8)
@@ -467,7 +467,7 @@ def test_a_model_of_another_pixel_begins_a_new_canvas_and_says_so() -> None:
     with running(engine=FakeEngine()) as pipeline:
         pipeline.submit(make_frame(0))
         drained(pipeline)
-        pipeline.swap_engine(FakeEngine, make_contract(pixel_m=2e-8)).result(10)
+        pipeline.swap_engine(FakeEngine, make_contract(pixel_m=2e-8)).result(60)
         snapshot = pipeline.snapshot()
         assert snapshot.scan_stitched == 0
         assert "anew" in snapshot.message
@@ -481,7 +481,7 @@ def test_an_engine_that_cannot_be_built_leaves_the_running_one(thread_bound: boo
     engine = FakeEngine()
     with running(engine=engine) as pipeline:
         with pytest.raises(EngineError, match="no device"):
-            pipeline.swap_engine(broken, make_contract(), thread_bound).result(10)
+            pipeline.swap_engine(broken, make_contract(), thread_bound).result(60)
 
         class Failing(FakeEngine):
             def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
@@ -489,12 +489,12 @@ def test_an_engine_that_cannot_be_built_leaves_the_running_one(thread_bound: boo
 
         failing = Failing()
         with pytest.raises(RuntimeError, match="no device memory"):
-            pipeline.swap_engine(lambda: failing, make_contract(), thread_bound).result(10)
+            pipeline.swap_engine(lambda: failing, make_contract(), thread_bound).result(60)
         assert failing.closed
         misfit = FakeEngine("misfit")
         misfit.output_shape = (8, 8)
         with pytest.raises(EngineError, match="contract"):
-            pipeline.swap_engine(lambda: misfit, make_contract(), thread_bound).result(10)
+            pipeline.swap_engine(lambda: misfit, make_contract(), thread_bound).result(60)
         assert misfit.closed
         pipeline.submit(make_frame(0))
         snapshot = drained(pipeline)
@@ -511,12 +511,12 @@ def test_the_running_engine_serves_while_the_next_is_built() -> None:
 
     with running(engine=FakeEngine()) as pipeline:
         swap = pipeline.swap_engine(slow, make_contract())
-        assert thread.result(10) != "inference"
+        assert thread.result(60) != "inference"
         pipeline.submit(make_frame(0))
         snapshot = drained(pipeline)
         assert (snapshot.stitched, snapshot.engine) == (1, "fake")
         go_on.set()
-        assert swap.result(10) == "slow"
+        assert swap.result(60) == "slow"
 
 
 def test_a_thread_bound_engine_is_built_where_it_runs() -> None:
@@ -536,7 +536,7 @@ def test_a_thread_bound_engine_is_built_where_it_runs() -> None:
             super().close()
 
     with running() as pipeline:
-        pipeline.swap_engine(Bound, make_contract(), thread_bound=True).result(10)
+        pipeline.swap_engine(Bound, make_contract(), thread_bound=True).result(60)
         pipeline.submit(make_frame(0))
         drained(pipeline)
     assert len(threads) > 3
@@ -558,7 +558,7 @@ def test_a_swap_gets_through_a_queue_that_never_empties() -> None:
         feeder.start()
         try:
             wait_for(lambda: pipeline.snapshot().queue_used > 20)
-            pipeline.swap_engine(lambda: FakeEngine("new"), make_contract()).result(10)
+            pipeline.swap_engine(lambda: FakeEngine("new"), make_contract()).result(60)
         finally:
             stop.set()
             feeder.join()
@@ -574,7 +574,7 @@ def test_stop_infers_what_waits_and_refuses_what_comes() -> None:
         assert engine.closed
         pipeline.submit(make_frame(5))
         with pytest.raises(EngineError, match="stopped"):
-            pipeline.swap_engine(FakeEngine, make_contract()).result(10)
+            pipeline.swap_engine(FakeEngine, make_contract()).result(60)
         snapshot = drained(pipeline)
         assert (snapshot.received, snapshot.stitched, snapshot.pending) == (6, 5, 0)
         assert snapshot.dropped[DropCause.LATE] == 1
@@ -725,7 +725,7 @@ def test_the_law_holds_through_threads_swaps_and_failures(steps: list[tuple[str,
         failing.clear()
         pipeline.update_positions(lambda: source.update(x, y))
         for swap in swaps:
-            swap.result(10)
+            swap.result(60)
         snapshot = drained(pipeline)
         assert snapshot.pending == 0
         submitted = [value for what, value in steps if what == "submit"]
