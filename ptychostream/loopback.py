@@ -6,13 +6,19 @@ on one host need a port each; PVA servers share one broadcast port and choose th
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import tempfile
+from collections import deque
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from random import SystemRandom
 
 LOOPBACK = "127.0.0.1"
+_MOST_RESERVED = 200
+_reserved: deque[int] = deque()  # locks on the ports handed out lately; the system drops them with the process
 
 
 def free_ports(count: int) -> list[int]:
@@ -33,8 +39,28 @@ def free_ports(count: int) -> list[int]:
                 udp.bind((LOOPBACK, port))
             except OSError:
                 continue
-            ports.append(port)
+            if _reserve(port):
+                ports.append(port)
     return ports
+
+
+def _reserve(port: int) -> bool:
+    """Keep other processes that look for free ports from taking this one before it is used; False: one has it.
+
+    Two servers of Channel Access may have one UDP port, and only one of them is then asked.
+    """
+    folder = Path(tempfile.gettempdir()) / f"ptychostream-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    lock = os.open(folder / str(port), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    if len(_reserved) == _MOST_RESERVED:
+        os.close(_reserved.popleft())
+    _reserved.append(lock)
+    return True
 
 
 def loopback_environment(
