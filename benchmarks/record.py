@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from ptychostream.benchmarks.measured import POLL_S, Measured
-from ptychostream.benchmarks.stream_source import Source, patterns, ring_lengths
+from ptychostream.benchmarks.stream_source import Source, checked_shape, patterns, ring_lengths
 from ptychostream.config import load_settings
-from ptychostream.errors import ConfigError, StreamError
+from ptychostream.errors import StreamError
 from ptychostream.loopback import free_ports, loopback_environment
 from ptychostream.plugins.engines.hardware import cores, cpu_name
 from ptychostream.scan_files import ScanOptions, open_scan
@@ -142,21 +142,12 @@ def _read_back(file: Path, source: Source) -> int:
 
 
 def _source(arguments: argparse.Namespace) -> Source:
-    try:
-        height, width = (int(side) for side in arguments.shape.lower().split("x"))
-        if np.dtype(arguments.dtype).kind not in "iu" or min(height, width) < 8 or arguments.seconds <= 0:
-            raise ValueError
-    except (ValueError, TypeError) as error:
-        raise ConfigError(
-            f"--shape {arguments.shape} --dtype {arguments.dtype} --seconds {arguments.seconds:g}",
-            where="bench record",
-            remedy="give a shape such as 128x128, an integer type and a positive duration",
-        ) from error
+    shape = checked_shape(arguments.shape, arguments.dtype, arguments.seconds, "bench record")
     values: dict[str, Any] = {
         "channel": CHANNEL,
         "rate_hz": arguments.fps,
         "frames": max(1, round(arguments.fps * arguments.seconds)),
-        "shape": (height, width),
+        "shape": shape,
         "dtype": arguments.dtype,
         "codec": "" if arguments.codec == "none" else arguments.codec,
         "wait_for_client": True,

@@ -27,9 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ptychostream.benchmarks.stream_overload import overload_figures
+from ptychostream.benchmarks.stream_source import checked_shape
 from ptychostream.benchmarks.stream_stage import Options, engine_alone, stream
 from ptychostream.errors import ConfigError
 from ptychostream.plugins.engines.hardware import cores, cpu_name
@@ -134,20 +133,11 @@ def _random_model(shape: tuple[int, int], folder: Path) -> Path:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    try:
-        height, width = (int(side) for side in arguments.shape.lower().split("x"))
-        if np.dtype(arguments.dtype).kind not in "iu" or min(height, width) < 8 or arguments.seconds <= 0:
-            raise ValueError
-    except (ValueError, TypeError) as error:
-        raise ConfigError(
-            f"--shape {arguments.shape} --dtype {arguments.dtype} --seconds {arguments.seconds:g}",
-            where="bench stream",
-            remedy="give a shape such as 128x128, an integer type and a positive duration",
-        ) from error
+    shape = checked_shape(arguments.shape, arguments.dtype, arguments.seconds, "bench stream")
     return Options(
         fps=arguments.fps,
         seconds=arguments.seconds,
-        shape=(height, width),
+        shape=shape,
         dtype=arguments.dtype,
         codec="" if arguments.codec == "none" else arguments.codec,
         engine=arguments.engine,

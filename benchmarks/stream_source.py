@@ -18,6 +18,7 @@ from pydantic import Field
 
 from ptychostream.cli.stopping import stop_on_signals
 from ptychostream.config import Settings
+from ptychostream.errors import ConfigError
 from ptychostream.pva.ntndarray import build, encode
 from ptychostream.sim.connections import drain
 from ptychostream.sim.detector import Detector
@@ -60,6 +61,21 @@ class Source(Settings):
     wait_for: str = ""
     wait_for_client: bool = False
     timeout_s: float = 60.0
+
+
+def checked_shape(shape: str, dtype: str, seconds: float, where: str) -> tuple[int, int]:
+    """(H, W) as a command line gives it, "128x128"; ConfigError where it, the type or the duration makes no stream."""
+    try:
+        height, width = (int(side) for side in shape.lower().split("x"))
+        if np.dtype(dtype).kind not in "iu" or min(height, width) < 8 or seconds <= 0:
+            raise ValueError
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"--shape {shape} --dtype {dtype} --seconds {seconds:g}",
+            where=where,
+            remedy="give a shape such as 128x128, an integer type and a positive duration",
+        ) from error
+    return height, width
 
 
 def patterns(shape: tuple[int, int], dtype: str, count: int) -> NDArray[np.integer]:

@@ -27,6 +27,7 @@ Heard = list[dict[str, Any]]
 
 
 def seen(counts: NDArray[Any], number: int, time_s: float, attributes: dict[str, Any]) -> dict[str, Any]:
+    """The manifest's words for a frame."""
     little = np.ascontiguousarray(counts, counts.dtype.newbyteorder("<"))
     return {
         "is": "frame",

@@ -7,7 +7,6 @@ make of every update. Recorded files change from time to time only in their time
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import subprocess
 import sys
@@ -22,6 +21,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import numpy as np
 from cases import Case, written
+from emitter_probe import seen
 from emitters import EMITTERS, Emitter, hdf5_counts
 from epics_env import EpicsEnv
 from layouts import Sent
@@ -75,20 +75,6 @@ def expected(sent: Sent) -> Entry:
     if sent.counts is None:
         return {"is": "refused", "cause": sent.cause}
     return seen(sent.counts, sent.members["uniqueId"], sent.time, sent.attributes)
-
-
-def seen(counts: np.ndarray[Any, Any], number: int, time_s: float, attributes: dict[str, Any]) -> Entry:
-    """The manifest's words for a frame."""
-    little = np.ascontiguousarray(counts, counts.dtype.newbyteorder("<"))
-    return {
-        "is": "frame",
-        "dtype": counts.dtype.name,
-        "shape": list(counts.shape),
-        "sha256": hashlib.sha256(little.tobytes()).hexdigest(),
-        "id": number,
-        "time": time_s,
-        "attributes": attributes,
-    }
 
 
 def record_emitter(name: str, emitter: Emitter) -> Entry:
