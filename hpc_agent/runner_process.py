@@ -137,8 +137,18 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        _await_end(process.pid)
     if process.stdin is not None:
         process.stdin.close()
+
+
+def _await_end(group: int) -> None:
+    """Until no process of a killed group is left: the system takes its moment, and they are nobody's children here."""
+    deadline = time.monotonic() + STOP_S
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(_LOOK_S)
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
