@@ -15,13 +15,24 @@ from pydantic import Field
 
 from ptychostream.config import Settings
 from ptychostream.errors import AgentError, PtychostreamError
+from ptychostream.hpc_agent.nursery import Nursery
 from ptychostream.hpc_agent.parsl_settings import ParslSettings
-from ptychostream.hpc_agent.runner_process import Progress, ProgressFile, StepJob, prepare, run_job
+from ptychostream.hpc_agent.runner_process import (
+    Progress,
+    ProgressFile,
+    StepJob,
+    StepProcess,
+    environment,
+    prepare,
+    run_job,
+    start_plain,
+)
 from ptychostream.phase_file import file_stem
 
 log = logging.getLogger(__name__)
 
 STEPS_MODULE = "ptychostream.hpc_agent.steps"
+_LOADED = tuple(f"ptychostream.hpc_agent.{step}_step" for step in ("reconstruct", "label", "judge", "train"))
 
 
 class RunnerSettings(Settings):
@@ -39,6 +50,9 @@ class RunnerSettings(Settings):
         Of their numerical libraries; None: all cores but one on the agent's machine, all on a cluster's node.
     timeout_s, timeouts_s
         A step is killed that takes longer: every step, and steps by their names.
+    preload
+        Modules that are loaded once, beforehand, by a process from which local steps are forked; none: each step starts
+        an interpreter of its own, and loads what it needs.
     parsl
         See there.
     """
@@ -49,6 +63,7 @@ class RunnerSettings(Settings):
     threads: int | None = Field(None, ge=1)
     timeout_s: float = Field(4 * 3600.0, gt=0)
     timeouts_s: dict[str, float] = {}
+    preload: tuple[str, ...] = _LOADED
     parsl: ParslSettings = ParslSettings()
 
     @property
@@ -155,10 +170,47 @@ class StepRunner(ABC):
 
 
 class LocalRunner(StepRunner):
-    """Steps as children of this process."""
+    """Steps as children of this process, or of one that has loaded what they need."""
+
+    def __init__(self, settings: RunnerSettings, folder: Path) -> None:
+        super().__init__(settings, folder)
+        self._nursery: Nursery | None = None
+        self._loading = threading.Lock()
+        if settings.preload:
+            self._renew()
+
+    def close(self) -> None:
+        """As every runner's, and end the process from which steps are forked."""
+        super().close()
+        if self._nursery is not None:
+            self._nursery.close()
 
     def _run(self, future: StepFuture, job: StepJob, progress: ProgressFile) -> dict[str, Any]:
-        return run_job(job, lambda: "was given up" if future.stopped.is_set() else "", progress.look)
+        return run_job(job, lambda: "was given up" if future.stopped.is_set() else "", progress.look, self._start)
+
+    def _start(self, job: StepJob) -> StepProcess:
+        """Fork it, or where that cannot be done start it as if there were no nursery. Raises OSError."""
+        with self._loading:
+            nursery = self._nursery
+        if nursery is None:
+            return start_plain(job)
+        try:
+            return nursery.start(job.words, job.log)
+        except OSError as error:
+            log.warning("the step %s is not forked: %s", job.step, error)
+        with self._loading:
+            if not nursery.alive and self._nursery is nursery:
+                nursery.close()
+                self._renew()
+        return start_plain(job)
+
+    def _renew(self) -> None:
+        told = self._settings.arguments()
+        try:
+            self._nursery = Nursery(self._settings.preload, told["nice"], environment(told.get("threads")))
+        except OSError as error:
+            log.warning("every step starts an interpreter of its own: %s", error)
+            self._nursery = None
 
 
 def make_runner(settings: RunnerSettings, folder: Path) -> StepRunner:

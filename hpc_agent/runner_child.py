@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import os
 import runpy
+import select
 import signal
 import sys
 import threading
 import time
+from collections.abc import Collection
 
 STOP_S = 5.0
 """Between the request to end and the kill."""
 
 
-def end_with_parent() -> None:
-    """Wait for the end of stdin, then end the process group."""
-    while os.read(0, 4096):
-        pass
+def end_when_closed(descriptors: Collection[int]) -> None:
+    """End the process group when the other end of one of these pipes is closed; a thread waits for it."""
+    threading.Thread(target=_end_when_closed, args=(descriptors,), name="parent", daemon=True).start()
+
+
+def _end_when_closed(descriptors: Collection[int]) -> None:
+    closed = select.poll()
+    for descriptor in descriptors:
+        closed.register(descriptor, 0)  # the hang-up is always told; what can be read is not read here
+    closed.poll()
     group = os.getpgid(0)
     os.killpg(group, signal.SIGTERM)
     time.sleep(STOP_S)
@@ -29,7 +37,7 @@ def end_with_parent() -> None:
 
 def main() -> None:
     module, *arguments = sys.argv[1:]
-    threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
+    end_when_closed([0])
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

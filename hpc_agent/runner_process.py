@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ptychostream.atomic import write_bytes_atomic
 from ptychostream.errors import AgentError, PtychostreamError
@@ -52,6 +52,11 @@ class StepJob:
     threads: int | None = None
 
     @property
+    def words(self) -> list[str]:
+        """Module and arguments."""
+        return [self.module, self.step, str(self.arguments), str(self.result), "--progress", str(self.progress)]
+
+    @property
     def arguments(self) -> Path:
         return Path(self.folder) / "arguments.json"
 
@@ -78,7 +83,54 @@ def prepare(job: StepJob, arguments: dict[str, Any]) -> None:
         raise AgentError(what, where=job.folder, remedy="check the work folder's permissions and free space") from error
 
 
-def run_job(job: StepJob, why_stop: Callable[[], str], look: Callable[[], None] = lambda: None) -> dict[str, Any]:
+class StepProcess(Protocol):
+    """A step that runs, and leads a process group; Popen's words mean what they do there."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def release(self) -> None:
+        """It has ended: let go of what was held for it."""
+        ...
+
+
+class PlainProcess(subprocess.Popen[bytes]):
+    """A step in an interpreter of its own."""
+
+    def release(self) -> None:
+        if self.stdin is not None:
+            self.stdin.close()
+
+
+def environment(threads: int | None) -> dict[str, str]:
+    """Of a step whose numerical libraries start so many threads."""
+    limits = {} if threads is None else dict.fromkeys(_THREADS, str(threads))
+    return {**os.environ, **limits, "PYTHONUNBUFFERED": "1"}
+
+
+def start_plain(job: StepJob) -> StepProcess:
+    """Start a step in an interpreter of its own. Raises OSError."""
+    with job.log.open("ab") as log:
+        return PlainProcess(
+            [sys.executable, "-m", _CHILD, *job.words],
+            stdin=subprocess.PIPE,  # held open: see runner_child
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment(job.threads),
+            start_new_session=True,  # with all that it starts, one group to end
+        )
+
+
+def run_job(
+    job: StepJob,
+    why_stop: Callable[[], str],
+    look: Callable[[], None] = lambda: None,
+    start: Callable[[StepJob], StepProcess] = start_plain,
+) -> dict[str, Any]:
     """Run a job that is prepared, to its end.
 
     Parameters
@@ -87,6 +139,8 @@ def run_job(job: StepJob, why_stop: Callable[[], str], look: Callable[[], None] 
         Asked now and then; what is not empty ends the step, and says why.
     look
         Called as often.
+    start
+        Starts it.
 
     Raises
     ------
@@ -95,19 +149,9 @@ def run_job(job: StepJob, why_stop: Callable[[], str], look: Callable[[], None] 
     AgentError
         It was stopped, took too long, crashed, or was killed.
     """
-    command = [sys.executable, "-m", _CHILD, job.module, job.step, str(job.arguments), str(job.result)]
-    limits = {} if job.threads is None else dict.fromkeys(_THREADS, str(job.threads))
     deadline = time.monotonic() + job.timeout_s
     try:
-        with job.log.open("ab") as log:
-            process = subprocess.Popen(
-                [*command, "--progress", str(job.progress)],
-                stdin=subprocess.PIPE,  # held open: see runner_child
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **limits, "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,  # with all that it starts, one group to end
-            )
+        process = start(job)
     except OSError as error:
         raise _failure(job, f"does not start: {error.strerror or error}") from error
     why = ""
@@ -123,10 +167,10 @@ def run_job(job: StepJob, why_stop: Callable[[], str], look: Callable[[], None] 
             raise _failure(job, why)
     finally:
         end_group(process)
-    return _result(job, process.returncode)
+    return _result(job, process.wait())
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
+def end_group(process: StepProcess) -> None:
     """End a process that leads a group, and the group, in any case."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
@@ -138,8 +182,7 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         _await_end(process.pid)
-    if process.stdin is not None:
-        process.stdin.close()
+    process.release()
 
 
 def _await_end(group: int) -> None:

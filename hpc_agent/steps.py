@@ -97,10 +97,10 @@ def _run(name: str, arguments: dict[str, Any], progress: Path | None) -> dict[st
 def _stand_back(nice: int, threads: int | None) -> None:
     """Give way to what is more urgent; the edge may run on the same machine.
 
-    torch and numba read how many threads they may start when they are loaded, which they are not yet; processes that
-    train together take it over.
+    torch and numba read how many threads they may start when they are loaded, which they are not yet where the step was
+    not forked from a process that knew of it; processes that train together take it over.
     """
-    os.nice(nice)
+    os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
     if threads is not None:
         for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
             os.environ[name] = str(max(1, threads))

@@ -26,15 +26,17 @@ HERE = Path(__file__).parent
 Start = Callable[..., StepRunner]
 
 
-@pytest.fixture(params=["local", "threads", "htex"])
+@pytest.fixture(params=["local", "forked", "threads", "htex"])
 def start(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Runners of every kind that needs no cluster."""
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     running: list[StepRunner] = []
 
     def make(**settings: Any) -> StepRunner:
-        values: dict[str, Any] = {"module": "scripted_steps", "kind": "local", **settings}
-        if request.param != "local":
+        values: dict[str, Any] = {"module": "scripted_steps", "kind": "local", "preload": (), **settings}
+        if request.param == "forked":
+            values["preload"] = ("ptychostream.errors",)
+        elif request.param != "local":
             values |= {"kind": "parsl", "parsl": {"executor": request.param}}
         running.append(make_runner(RunnerSettings.model_validate(values), tmp_path / "work"))
         return running[-1]
@@ -112,12 +114,15 @@ from pathlib import Path
 from ptychostream.hpc_agent.runner import RunnerSettings, make_runner
 kind, work, pids = sys.argv[1:]
 parsl = {"executor": "htex", "heartbeat_s": 4} if kind == "parsl" else {}
-runner = make_runner(RunnerSettings(module="scripted_steps", kind=kind, parsl=parsl), Path(work))
+preload = ("ptychostream.errors",) if kind == "forked" else ()
+kind = "local" if kind == "forked" else kind
+settings = RunnerSettings(module="scripted_steps", kind=kind, parsl=parsl, preload=preload)
+runner = make_runner(settings, Path(work))
 runner.submit("train", {"key": "1", "script": {"sleep": 600, "pids": pids}}).result()
 """
 
 
-@pytest.mark.parametrize("kind", ["local", "parsl"])
+@pytest.mark.parametrize("kind", ["local", "forked", "parsl"])
 def test_no_step_outlives_its_agent(kind: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", AGENT, kind, str(tmp_path / "work"), str(tmp_path / "pids")]
     agent = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(HERE)}, start_new_session=True)
@@ -157,6 +162,48 @@ def test_a_step_on_a_node_ends_when_its_agent_is_gone(tmp_path: Path) -> None:
     assert "another agent" in why()
     (tmp_path / "stop").touch()
     assert why() == "was given up"
+
+
+def test_steps_are_forked_from_one_process_that_is_replaced_when_it_dies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    settings = RunnerSettings(module="scripted_steps", preload=("ptychostream.errors",), nice=4)
+    runner = LocalRunner(settings, tmp_path / "work")
+    try:
+        future = submit(runner, sleep=600, pids=str(tmp_path / "pids"))
+        step, its = pids_of(tmp_path / "pids")
+        nursery = parent_of(step)
+        assert os.getpriority(os.PRIO_PROCESS, nursery) == max(4, os.getpriority(os.PRIO_PROCESS, 0))
+        os.kill(nursery, signal.SIGKILL)
+        with pytest.raises(AgentError, match="was killed"):
+            future.result(60)
+        assert not alive(step) and not alive(its)
+        assert submit(runner).result(60)["step"] == "train"  # by an interpreter of its own, while a new one loads
+        submit(runner, sleep=600, pids=str(tmp_path / "again"))
+        step, _ = pids_of(tmp_path / "again")
+        assert alive(another := parent_of(step)) and another not in (nursery, os.getpid())
+    finally:
+        runner.close()
+    assert not alive(step) and not alive(another)
+
+
+def test_modules_that_cannot_be_loaded_stop_no_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    settings = RunnerSettings(module="scripted_steps", preload=("no_such_module",))
+    runner = LocalRunner(settings, tmp_path / "work")
+    try:
+        assert submit(runner).result(60)["step"] == submit(runner).result(60)["step"] == "train"
+    finally:
+        runner.close()
+
+
+def parent_of(pid: int) -> int:
+    """0: it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 # Settings
