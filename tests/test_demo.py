@@ -20,7 +20,7 @@ from ptychostream.demo.processes import Child, DemoError
 from ptychostream.demo.run import Demo, Plan
 
 TINY_SCAN = Plan(
-    "simulated-64", 8, epochs=20, simulated=1, training_limit_s=60, held_out=0.15, rate_hz=200.0, size=64, frames=400
+    "simulated-64", 8, epochs=20, simulated=0, training_limit_s=150, held_out=0.15, rate_hz=200.0, size=64, frames=400
 )
 TINY_LOOP = LoopPlan(
     (Stage("letters", 1, 1, "judged"), Stage("raised", 1, 1, "suspended")),

@@ -82,10 +82,14 @@ def test_damaged_cache_is_built_again(
 def test_cache_keys_differ_by_what_matters(model: ModelFile, tmp_path: Path) -> None:
     other = make_model(tmp_path, make_proto(width=24), name="other")
     folder = tmp_path / "cache"
-    options: list[dict[str, Any]] = [{}, {"precision": "float32"}, {"precision": "int8"}, {"threads": 1}]
-    for which, some in [*((model, each) for each in options), (other, {})]:
+    plain = {"precision": "float32"}
+    options: list[dict[str, Any]] = [plain, {"precision": "int8"}, {**plain, "threads": 1}]
+    for which, some in [*((model, each) for each in options), (other, plain)]:
         create_engine("OpenVINO", which, cache_dir=folder, **some).close()
-    assert len(list(folder.iterdir())) == 5
+    assert len(list(folder.iterdir())) == 4
+    automatic = create_engine("OpenVINO", model, cache_dir=folder)
+    automatic.close()
+    assert len(list(folder.iterdir())) == 4 + (automatic.precision != "float32")
 
 
 def test_a_cache_that_cannot_be_written_costs_a_warning(
