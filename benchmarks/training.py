@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, default=20.0, metavar="S", help="of its training (default %(default)g)"
     )
+    parser.add_argument("--epochs", type=int, default=1, metavar="N", help="of it (default %(default)s)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where corpora are written (default: temporary)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -157,7 +158,7 @@ def _measure_memory(arguments: argparse.Namespace, folder: Path, progress: Progr
     options = TrainingOptions(
         network=arguments.network,
         batch=arguments.batch,
-        epochs=1,
+        epochs=arguments.epochs,
         time_limit_s=arguments.seconds,
         device=arguments.device,
     )

@@ -115,6 +115,7 @@ def main(folder: str, options: str) -> int:
     epoch = result.history[-1]
     found = {
         "pairs": pairs,
+        "epochs": len(result.history),
         "peak_bytes": peak_bytes(),
         "before_training_bytes": before,
         "seconds": time.perf_counter() - started,

@@ -1,4 +1,4 @@
-"""`ptychostream bench stream|record|inference|soak|reconstruction|training`."""
+"""`ptychostream bench stream|record|inference|soak|reconstruction|warm-start|gpu|training`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "soak": "the stream under random faults, with clients: nothing lost uncounted, memory flat, all recovered",
     "reconstruction": "ePIE: seconds per iteration, and the error reached",
     "warm-start": "ePIE from the live canvas and the last probe: iterations to the error of a flat start",
+    "gpu": "everything that wants a GPU, by one command on a machine that has one: engines, ePIE, training, TensorRT",
     "training": "training from the corpus on disk against a plain loop in memory; the memory that a large corpus takes",
 }
 
