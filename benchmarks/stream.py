@@ -8,6 +8,7 @@ What is reported
 - `served_ms`: from a frame's time stamp to a published image that shows it. `stages_ms`: the median of every stage.
 - `overload`, with --overload: see `ptychostream.benchmarks.stream_overload`.
 - `cpu_cores`: processor time of each process over wall time, from the first frame sent to the last.
+- `training_pairs_per_s`, with --training: what the agent's training beside the stream came to.
 - `engine_only_fps`: frames per second of the engine alone in a process, in the same batches, while the same source
   streams at the same rate to nobody: what the engine does on the cores that the source leaves. Taken before and after
   the stream, since the speed of a shared machine drifts; the mean of both.
@@ -58,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overload", type=float, metavar="F", help="send F times what the engine does alone; say what becomes of it"
     )
+    parser.add_argument(
+        "--training", action="store_true", help="train beside the stream, standing back as the agent's steps do"
+    )
     parser.add_argument("--alone-seconds", type=float, default=5.0, metavar="S", help="each time the engine runs alone")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -70,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         report = measure(options, Path(folder), _say)
     report["command"] = "ptychostream bench stream " + " ".join(
         f"--{name.replace('_', '-')} {value}" for name, value in _given(arguments).items()
-    )
+    ) + " --training" * arguments.training  # fmt: skip
     if arguments.json:
         print(json.dumps(report, indent=2))
     else:
@@ -147,6 +151,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         alone_seconds=arguments.alone_seconds,
         queue_size=arguments.queue_size,
         overload=arguments.overload,
+        training=arguments.training,
     )
 
 

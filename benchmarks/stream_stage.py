@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ class Options:
     alone_seconds: float
     queue_size: int = 2000
     overload: float | None = None
+    training: bool = False
+    """Whether the agent's training goes on beside the stream."""
 
     @property
     def infers(self) -> bool:
@@ -100,9 +103,15 @@ def stream(options: Options, model: Path | None, fps: float, folder: Path) -> tu
         stack.callback(pvs.close)
         client = stack.enter_context(_child("stream_client", [f"{PREFIX}Phase"], folder, environment))
         client.hear("ready", START_TIMEOUT_S, ioc)
+        training = None
+        if options.training:
+            words = [str(options.shape[0] // 16 * 16)]
+            training = stack.enter_context(_child("training_beside", words, folder, environment))
+            training.hear("pairs_per_s", START_TIMEOUT_S, ioc)
         source_settings = options.source(fps, options.seconds, f"{PREFIX}Ready_RBV")
         source = stack.enter_context(_child("stream_source", [source_settings.model_dump_json()], folder, environment))
         children = {"source": source, "ioc": ioc, "client": client}
+        children |= {} if training is None else {"training": training}
         timing, samples = _follow(children, pvs, options.seconds + 2 * START_TIMEOUT_S)
         sent = source.hear("sent", SETTLE_TIMEOUT_S, ioc)
         settled = _settle(pvs, sent["sent"], ioc)
@@ -135,6 +144,8 @@ def stream(options: Options, model: Path | None, fps: float, folder: Path) -> tu
         "at_once": frames_at_once(options.batch, PipelineSettings().backlog_batches),
         "drained_s": settled - sent["last"],
     }
+    if training is not None:
+        report["training_pairs_per_s"] = median(line["pairs_per_s"] for line in training.said())
     return report, samples
 
 

@@ -1,0 +1,41 @@
+"""A training as the agent's, which goes on while something else is measured: a process of its own.
+
+`python -m ptychostream.benchmarks.training_beside SIZE`. It stands back as the agent's steps do on its own machine, by
+niceness and number of threads. Prints one line of JSON for every epoch, the first of which says that it trains.
+SIGTERM ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from ptychostream.cli.stopping import stop_on_signals
+from ptychostream.hpc_agent.runner import RunnerSettings
+
+PAIRS = 512
+EPOCH_S = 2.0
+
+
+def main(size: int) -> None:
+    told = RunnerSettings().arguments()
+    os.setpriority(os.PRIO_PROCESS, 0, told["nice"])
+    os.environ["OMP_NUM_THREADS"] = str(told["threads"])  # read when torch is loaded, as in a step
+
+    from ptychostream.benchmarks.training_memory import synthetic_corpus
+    from ptychostream.hpc_agent.training import Epoch, TrainingOptions, train
+
+    corpus = synthetic_corpus(PAIRS, (size, size))
+    options = TrainingOptions(epochs=1, time_limit_s=EPOCH_S)
+
+    def said(epoch: Epoch) -> None:
+        print(json.dumps({"pairs_per_s": epoch.rate}), flush=True)
+
+    with stop_on_signals() as stop:
+        while not stop.is_set():
+            train(corpus, options, on_epoch=said)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
