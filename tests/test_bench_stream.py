@@ -17,7 +17,7 @@ TIMEOUT_S = 240.0
 
 def test_every_frame_of_a_short_stream_is_accounted_for() -> None:
     words = [sys.executable, "-m", "ptychostream", "bench", "stream", "--json", "--engine", "none"]
-    words += ["--fps", "100", "--seconds", "1", "--shape", "64x64", "--codec", "bslz4"]
+    words += ["--fps", "100", "--seconds", "1", "--shape", "64x64", "--codec", "bslz4", "--training"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
@@ -27,8 +27,8 @@ def test_every_frame_of_a_short_stream_is_accounted_for() -> None:
     assert report["engine_only_fps"] is None
     assert 0 < report["rate_hz"] < 101
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99"]
-    assert set(report["cpu_cores"]) == {"source", "ioc", "client"}
-    assert report["cpu_cores"]["ioc"] > 0
+    assert set(report["cpu_cores"]) == {"source", "ioc", "client", "training"}
+    assert report["cpu_cores"]["ioc"] > 0 and report["training_pairs_per_s"] > 0
     # a client saw the canvas with every frame in it: a spiral of 100 steps of 50 nm, and a frame around it
     assert report["client"]["frames"] == 100
     assert min(report["client"]["shape"]) > 64
