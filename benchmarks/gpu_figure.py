@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 PAPER_BATCHES = (1, 2, 4, 8, 16)
 PAPER_US = {"RTX A6000 (paper)": (370, 220, 130, 90, 70), "AGX Xavier (paper)": (2300, 1360, 960, 850, 680)}
@@ -41,6 +42,7 @@ def _inference(axes: Axes, gave: dict[str, Any] | None) -> None:
     for (name, times), style in zip(PAPER_US.items(), ("k-", "k--"), strict=True):
         axes.plot(PAPER_BATCHES, times, style, linewidth=1, label=name)
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_yscale("log")
     axes.grid(alpha=0.25, which="both")
     axes.legend(fontsize=7, ncols=2)
@@ -49,17 +51,17 @@ def _inference(axes: Axes, gave: dict[str, Any] | None) -> None:
 def _epie(axes: Axes, gave: dict[str, dict[str, Any] | None]) -> None:
     axes.set_title("ePIE", fontsize=11)
     axes.set_xlabel("time (s)")
-    axes.set_ylabel("R factor at the end")
+    axes.set_ylabel("R factor")
     done = {name: found for name, found in gave.items() if found is not None}
     if not done:
         _nothing(axes)
         return
     for name, found in done.items():
-        seconds = found["seconds_per_iteration"] * found["iterations"]
-        label = f"{name} ({found['engine']}): {1e3 * found['seconds_per_iteration']:.3g} ms an iteration"
-        axes.plot(seconds, found["r_factor"], "o", markersize=9, label=label)
+        seconds = found["seconds_per_iteration"] * np.arange(1, len(found["errors"]) + 1)
+        label = f"{name}, {found['engine']}: {1e3 * found['seconds_per_iteration']:.3g} ms an iteration"
+        axes.plot(seconds, found["errors"], ".-", linewidth=1, label=label)
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")
     axes.grid(alpha=0.25, which="both")
     axes.legend(fontsize=8)
 

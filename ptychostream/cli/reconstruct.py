@@ -103,6 +103,7 @@ def _summary(reconstruction: Reconstruction, output: Path, complete: bool) -> di
         "iterations": len(reconstruction.errors),
         "complete": complete,
         "r_factor": reconstruction.r_factor,
+        "errors": [float(error) for error in reconstruction.errors],
         "absolute_r_factor": reconstruction.provenance["absolute_r_factor"],
         "seconds_per_iteration": reconstruction.provenance["seconds_per_iteration"],
         "object_shape": list(reconstruction.object.shape),
