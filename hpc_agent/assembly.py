@@ -86,14 +86,12 @@ class AgentProcess:
             self._store,
             _work_settings(settings),
             collect=self._collect,
-            live_model=self._edge.live_model,
-            previous_model=self._edge.previous_model,
+            edge=self._edge,
             policy=policy,
             report=self._say,
             on_progress=self._progress,
             on_result=self._result,
         )
-        work.edge = self._edge
         self._agent = Agent(self._journal, policy, work, self._edge, self._push, self._keys)
         self._chores = threading.Thread(target=self._do_chores, name="chores", daemon=True)
         self._recorder: StreamRecorder | None = None
@@ -262,12 +260,14 @@ class AgentProcess:
 class _Work(ScanWork):
     """Tells the edge when an operator's command is carried out."""
 
-    edge: EdgeRecords
+    def __init__(self, *parts: Any, edge: EdgeRecords, **more: Any) -> None:
+        super().__init__(*parts, edge=edge, **more)
+        self._records = edge
 
     def work(self, entry: ScanEntry, stop: threading.Event) -> str:
         outcome = super().work(entry, stop)
         if entry.asked:
-            self.edge.command_done(entry.asked)
+            self._records.command_done(entry.asked)
         return outcome
 
 
@@ -303,5 +303,6 @@ def _work_settings(settings: AgentSettings) -> WorkSettings:
         label=steps.label,
         judge=steps.judge,
         canvases=steps.canvases,
+        canvas_wait_s=steps.canvas_wait_s,
         ceiling=steps.ceiling,
     )

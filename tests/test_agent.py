@@ -16,6 +16,7 @@ from ptychostream.errors import AgentError, PtychostreamError, TrainingError
 from ptychostream.hpc_agent.agent import Agent, Switches
 from ptychostream.hpc_agent.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.journal import Journal
+from ptychostream.hpc_agent.judge_dose import EdgeDose
 from ptychostream.hpc_agent.policy import Mode, PolicySettings
 from ptychostream.hpc_agent.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.scan_checks import CollectError, FrameStatistics, ScanFault
@@ -92,6 +93,15 @@ class World:
     def live_model(self) -> str | None:
         return self.live
 
+    def previous_model(self) -> str | None:
+        return None
+
+    def saves_canvases(self) -> bool:
+        return False
+
+    def dose(self) -> EdgeDose:
+        return EdgeDose()
+
     def report(self, **values: Any) -> None:
         self.state = values.get("State", self.state)
         if "Message" in values:
@@ -123,7 +133,7 @@ class Running:
             world,
             WorkSettings(folder),
             collect=world.collect,
-            live_model=world.live_model,
+            edge=world,
             policy=keeper,
             report=world.said.append,
             on_progress=lambda _: None,

@@ -205,12 +205,13 @@ def test_a_stage_ends_when_its_purpose_is_reached() -> None:
 
 def test_the_agents_settings_are_what_the_agent_takes(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
-    write_agent_settings(path, PLAN, 'b"l:', cores=2)
+    write_agent_settings(path, PLAN, 'b"l:', tmp_path / "canvases", cores=2)
     settings = load_settings(AgentSettings, path, {})
     check_options(settings)
     assert settings.watch.complete_pv == 'b"l:Complete_RBV'
     assert settings.steps.train["time_limit_s"] == PLAN.training_limit_s
     assert settings.runner.nice == 10
+    assert settings.steps.canvases == tmp_path / "canvases"
 
 
 def test_only_a_folder_of_its_own_is_emptied(tmp_path: Path) -> None:
