@@ -20,6 +20,7 @@ from ptychostream.hpc_agent.journal import Journal, ScanEntry
 from ptychostream.hpc_agent.model_store import ModelStore
 from ptychostream.hpc_agent.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.push import PushRefusedError, push
+from ptychostream.hpc_agent.rollback_notes import RollbackNotes
 from ptychostream.hpc_agent.runner import STEPS_MODULE, make_runner
 from ptychostream.hpc_agent.scan_checks import CollectError
 from ptychostream.hpc_agent.scan_keys import ScanKeys
@@ -71,6 +72,7 @@ class AgentProcess:
         self._missed = MissedScans(settings.folder, time.time() if seen_s is None else seen_s)
         self._entering = threading.Lock()
         self._store = ModelStore(settings.work / "models")
+        self._rollbacks = RollbackNotes(self._store, self._say)
         self._runner = make_runner(settings.runner, settings.work)
         self._edge = EdgeRecords(
             settings.prefix,
@@ -165,6 +167,7 @@ class AgentProcess:
                 if self._recorder is not None:
                     self._recorder.check()
                 self._push_again()
+                self._rollbacks.look(self._edge.rollback_message())
                 poll_s = self._settings.folder.poll_s
                 if self._look.is_set() or (poll_s and time.monotonic() >= due):
                     self._look.clear()

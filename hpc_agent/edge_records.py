@@ -125,6 +125,10 @@ class EdgeRecords:
         """sha256 of the model that the edge would go back to; "" for none, None where the edge is not reached."""
         return self._text("PreviousSHA_RBV")
 
+    def rollback_message(self) -> str | None:
+        """What the edge says of going back to the previous model; None where it is not reached."""
+        return self._text("RollbackMessage_RBV")
+
     def saves_canvases(self) -> bool:
         """Whether the edge saves the canvas of every scan by itself."""
         with self._lock:

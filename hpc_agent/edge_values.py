@@ -18,7 +18,7 @@ DOSE_AUTO = 1
 READ = (
     "Agent:Enable", "Agent:Policy", "Agent:Interval", "Agent:Tolerance", "Agent:Scans", "Agent:Lease_RBV",
     "Agent:ReconstructAsked_RBV", "Agent:RetrainAsked_RBV", "Agent:ReconstructDone", "Agent:RetrainDone",
-    "ModelSHA_RBV", "PreviousSHA_RBV", "AutoSaveCanvas_RBV", "DoseMode_RBV", "DoseScale_RBV",
+    "ModelSHA_RBV", "PreviousSHA_RBV", "RollbackMessage_RBV", "AutoSaveCanvas_RBV", "DoseMode_RBV", "DoseScale_RBV",
 )  # fmt: skip
 WRITTEN = (
     "Agent:State", "Agent:LastScan", "Agent:Message", "Agent:Epoch", "Agent:Epochs", "Agent:TrainLoss",

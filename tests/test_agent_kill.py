@@ -219,6 +219,29 @@ def test_killed_at_every_step(world: World) -> None:
     assert not any("Traceback" in output for output in world.outputs)
 
 
+def test_what_the_edge_went_back_from_is_marked_though_the_agent_was_dead(world: World) -> None:
+    world.start()
+    world.until(lambda: world.env.caget(f"{P}Agent:State") == 1, "the agent is there")
+    for name in ("1", "2"):
+        world.complete(name)
+        world.done(name)
+    store = ModelStore(world.work / "models")
+    first, second = (model.sha256 for model in store.models())
+    assert world.live == second
+    world.end()
+    world.env.caput(f"{P}RollbackModel", 1)
+    assert world.live == first and not store.get(second).shunned
+    for _ in range(2):  # the second life sees the same message
+        world.start()
+        world.until(lambda: store.get(second).shunned, "the mark")
+        world.until(lambda: world.env.caget(f"{P}Agent:Lease_RBV"), "the agent is there")
+        world.end()
+    mark = store.get(second).rolled_back
+    assert mark is not None and mark.reason == "by an operator"
+    assert sum("is marked as rolled back: by an operator" in output for output in world.outputs) == 1
+    assert not store.get(first).shunned
+
+
 def test_a_second_agent_refuses(world: World) -> None:
     world.start()
     world.until(lambda: world.env.caget(f"{P}Agent:State") == 1, "the agent is there")

@@ -27,6 +27,7 @@ from tiny_model import write_tiny
 from ptychostream.errors import AgentError
 from ptychostream.hpc_agent.edge_values import STATES, WRITTEN, encoded
 from ptychostream.ioc.agent_desk import AgentDesk, CommandStatus, Lease, Pulse
+from ptychostream.rollback_text import BY_OPERATOR, went_back
 
 P = "ag:"
 PROBE = Path(__file__).parent / "edge_probe.py"
@@ -275,6 +276,28 @@ def test_a_model_that_is_worse_than_the_one_before_is_taken_back(rig: Rig) -> No
         rig.wait("ModelRolledBack_RBV", 1)
         rig.load("second")  # the next good model ends the alarm as well
         assert rig.get("ModelRolledBack_RBV") == 0
+
+
+def test_the_agent_sees_what_an_operator_goes_back_from_and_how_the_dose_is_chosen(rig: Rig) -> None:
+    rig.load("second")
+    rig.load("first")
+    second, first = rig.shas["second"], rig.shas["first"]
+    with Probe(rig.env) as agent:
+        agent.wait_held()
+        wait_until(lambda: agent.ask()["dose"] == {"automatic": False, "scale": 1.0, "canvas": None}, 20, "dose")
+        assert agent.ask()["saves"] is False
+        rig.put("RollbackModel", 1)
+        assert (rig.get("ModelSHA_RBV"), rig.get("ModelRolledBack_RBV")) == (second, 0)
+        told = went_back(first, second, BY_OPERATOR)
+        wait_until(lambda: agent.ask()["rollback"] == told, 20, lambda: f"the rollback: {agent.ask()}")
+        for name, value in (("DoseMode", 1), ("DoseScale", 3.5), ("AutoSaveCanvas", 1)):
+            rig.put(name, value)
+        try:
+            wanted = {"automatic": True, "scale": 3.5, "canvas": None}
+            wait_until(lambda: agent.ask()["dose"] == wanted and agent.ask()["saves"], 20, "the new setpoints")
+        finally:
+            for name, value in (("DoseMode", 0), ("DoseScale", 1), ("AutoSaveCanvas", 0)):
+                rig.put(name, value)
 
 
 def test_the_edge_starts_again_and_is_told_everything(rig: Rig) -> None:
