@@ -162,6 +162,7 @@ class ScanWork:
         self._report = report
         self._on_progress = on_progress
         self._on_result = on_result
+        self._why = ""  # what the policy decided last of the scan at hand: shown while that is done
 
     def work(self, entry: ScanEntry, stop: threading.Event) -> str:
         """Do what the policy wants of a scan; returns its outcome, which is journalled too.
@@ -184,9 +185,9 @@ class ScanWork:
         # An operator may bring a scan up again: its steps get names of their own then, so that they are done anew.
         again = f"#{entry.asked_times}" if entry.asked_times else ""
         event = _COMMANDS[entry.asked]
-        plan, reason = self._policy.decide(entry.key, f"plan{again}", event)
+        plan, self._why = self._policy.decide(entry.key, f"plan{again}", event)
         if not plan.reconstruct:
-            return f"passed over: {reason}"
+            return f"passed over: {self._why}"
         collected = self._collected(entry)
         scan = {"scan": str(collected.path), "scan_options": _plain(vars(collected.options)), "key": entry.key}
         arguments = {
@@ -203,8 +204,8 @@ class ScanWork:
         outcome = "reconstructed"
         if plan.judge:
             mismatch = self._judge(entry.key, f"judge{again}", stop, scan, collected.scan_id)
-            outcome = f"judged: mismatch {mismatch:.3f}"
-            wanted, _ = self._policy.decide(entry.key, f"verdict{again}", Judged(mismatch))
+            wanted, self._why = self._policy.decide(entry.key, f"verdict{again}", Judged(mismatch))
+            outcome = f"judged: {self._why}"
             plan = Plan(plan.reconstruct, plan.judge, plan.train or wanted.train)
         if plan.train:
             trained = self._train(entry.key, again, stop, scan)
@@ -307,7 +308,7 @@ class ScanWork:
                 return dict(entry.result)
             if stop.is_set():
                 raise StoppedError
-            self._report(f"scan {key}: {name}")
+            self._report(f"scan {key}: {name} ({self._why})")
             try:
                 result = self._wait(
                     self._runner.submit(of or name, arguments, self._on_progress if progress else None), stop
