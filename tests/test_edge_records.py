@@ -335,6 +335,32 @@ def test_an_agent_that_may_not_write_is_told_what_to_do(tmp_path: Path) -> None:
             assert ioc.stop() == 0
 
 
+OLD_EDGE = """
+record(stringout, "old:Agent:Lease") {}
+record(stringin, "old:Agent:Lease_RBV") { field(INP, "old:Agent:Lease CP") }
+record(longout, "old:Agent:Heartbeat") {}
+record(stringin, "old:ModelSHA_RBV") { field(VAL, "abc") field(PINI, "YES") }
+record(ao, "old:Agent:ValLoss") {}
+record(ao, "old:Agent:Tolerance") { field(VAL, "0.25") }
+"""
+
+
+def test_an_edge_that_is_older_lacks_records_and_is_served_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "old.db").write_text(OLD_EDGE)
+    with EpicsEnv() as env:
+        command = (sys.executable, "-m", "pvxslibs.ioc", "-d", str(tmp_path / "old.db"))
+        with env.start(*command, env=env.server_env()), Probe(env, prefix="old:") as agent:
+            agent.wait_held()
+            agent.tell(report={"State": "Active", "ValLoss": 0.5, "Message": "there is no such record"})
+            agent.tell(judged=["abc", 0.5, "def", 0.9])
+            wait_for(env, "old:Agent:ValLoss", 0.5)
+            wait_until(lambda: agent.ask()["tolerance"] == 0.25, 20, "what it has is read")
+            asked = agent.ask()
+            assert (asked["live"], asked["previous"], asked["rollback"], asked["saves"]) == ("abc", None, None, False)
+            assert asked["dose"] == {"automatic": None, "scale": None, "canvas": None}
+            agent.end()
+
+
 # The pure parts
 
 

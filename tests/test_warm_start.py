@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -322,11 +323,17 @@ def test_the_agent_waits_for_no_canvas_that_cannot_come(tmp_path: Path, edge: St
     runner, journal = _Runner(), Journal(tmp_path / "journal.sqlite")
     work, stop = work_of(tmp_path, runner, journal, edge, canvas_wait_s=1e6), threading.Event()
     journal.enter("a", vars(ScanEvent("a", "a.nxs")), time.time() - ago_s)
-    thread = threading.Thread(target=lambda: work.work(journal.open_scans()[0], stop), daemon=True)
+
+    def begin() -> None:
+        with suppress(StoppedError):
+            work.work(journal.open_scans()[0], stop)
+
+    thread = threading.Thread(target=begin)
     thread.start()
     thread.join(30)
     waits = thread.is_alive()
     stop.set()
+    thread.join(30)
     assert not waits and runner.asked[0][1]["initial"]["canvas"] is None
 
 
