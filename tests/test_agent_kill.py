@@ -262,6 +262,10 @@ def test_operators_rule_the_policy_by_records_that_tell_why(world: World) -> Non
         for _, _, reason in transitions:
             assert any(reason in message for message in messages), (reason, messages)
             assert reason in world.outputs[-1]
+        # and it stands there for as long as what follows of it takes, or until the next scan
+        (*_, suspended), (*_, active) = transitions[-2:]
+        assert any(message.startswith(f"scan 5: judged: {suspended}") for message in messages), messages
+        assert any(message.startswith(f"scan {number}: train ({active})") for message in messages), messages
 
 
 def test_a_model_that_the_edge_refuses_is_pushed_again_when_that_has_started_anew(world: World) -> None:

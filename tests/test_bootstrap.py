@@ -170,7 +170,7 @@ def test_pairs_set_aside_are_what_it_is_judged_by(store: ModelStore, tmp_path: P
     """The corpus from the disk, its own validation pairs, and a part of it alone."""
     name = add(store, tmp_path, trained(), "trained")
     stored = CorpusStore(tmp_path / "corpus")
-    stored.append("scan 5", pairs((5,)))
+    stored.append("scan 0", pairs((0,)))  # which the model knows: it is ahead whatever the processor rounds
     with stored.opened() as (opened, aside, _):
         corpus = dataclasses.replace(opened, validation=aside)
         start = choose_start(corpus, store, OPTIONS, BootstrapOptions(epochs=1, margin=0))
