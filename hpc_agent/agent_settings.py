@@ -44,6 +44,9 @@ class StepSettings(Settings):
         The SSIM that a perfect network would reach, below 1 where the reconstructions are noisy.
     canvases
         The folder where the edge saves its canvases; reconstructions start from them.
+    canvas_wait_s
+        How long after a scan's completion its canvas is waited for, where the edge has a model and saves canvases by
+        itself: longer than the edge's `save.delay_s`. 0: what is there is taken.
     """
 
     reconstruct: dict[str, Any] = {}
@@ -53,6 +56,7 @@ class StepSettings(Settings):
     attempts: int = Field(3, ge=1)
     ceiling: float = Field(1.0, gt=0, le=1)
     canvases: Path | None = None
+    canvas_wait_s: float = Field(5.0, ge=0)
 
 
 class AgentSettings(Settings):

@@ -20,6 +20,7 @@ from ptychostream.hpc_agent.journal import Journal, ScanEntry
 from ptychostream.hpc_agent.model_store import ModelStore
 from ptychostream.hpc_agent.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.push import PushRefusedError, push
+from ptychostream.hpc_agent.rollback_notes import RollbackNotes
 from ptychostream.hpc_agent.runner import STEPS_MODULE, make_runner
 from ptychostream.hpc_agent.scan_checks import CollectError
 from ptychostream.hpc_agent.scan_keys import ScanKeys
@@ -71,6 +72,7 @@ class AgentProcess:
         self._missed = MissedScans(settings.folder, time.time() if seen_s is None else seen_s)
         self._entering = threading.Lock()
         self._store = ModelStore(settings.work / "models")
+        self._rollbacks = RollbackNotes(self._store, self._say)
         self._runner = make_runner(settings.runner, settings.work)
         self._edge = EdgeRecords(
             settings.prefix,
@@ -86,14 +88,12 @@ class AgentProcess:
             self._store,
             _work_settings(settings),
             collect=self._collect,
-            live_model=self._edge.live_model,
-            previous_model=self._edge.previous_model,
+            edge=self._edge,
             policy=policy,
             report=self._say,
             on_progress=self._progress,
             on_result=self._result,
         )
-        work.edge = self._edge
         self._agent = Agent(self._journal, policy, work, self._edge, self._push, self._keys)
         self._chores = threading.Thread(target=self._do_chores, name="chores", daemon=True)
         self._recorder: StreamRecorder | None = None
@@ -167,6 +167,7 @@ class AgentProcess:
                 if self._recorder is not None:
                     self._recorder.check()
                 self._push_again()
+                self._rollbacks.look(self._edge.rollback_message())
                 poll_s = self._settings.folder.poll_s
                 if self._look.is_set() or (poll_s and time.monotonic() >= due):
                     self._look.clear()
@@ -262,12 +263,14 @@ class AgentProcess:
 class _Work(ScanWork):
     """Tells the edge when an operator's command is carried out."""
 
-    edge: EdgeRecords
+    def __init__(self, *parts: Any, edge: EdgeRecords, **more: Any) -> None:
+        super().__init__(*parts, edge=edge, **more)
+        self._records = edge
 
     def work(self, entry: ScanEntry, stop: threading.Event) -> str:
         outcome = super().work(entry, stop)
         if entry.asked:
-            self.edge.command_done(entry.asked)
+            self._records.command_done(entry.asked)
         return outcome
 
 
@@ -303,5 +306,6 @@ def _work_settings(settings: AgentSettings) -> WorkSettings:
         label=steps.label,
         judge=steps.judge,
         canvases=steps.canvases,
+        canvas_wait_s=steps.canvas_wait_s,
         ceiling=steps.ceiling,
     )

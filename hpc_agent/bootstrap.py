@@ -154,7 +154,7 @@ def choose_start(
     corpus
         What is to be trained on.
     store
-        Models that are damaged, or came without their weights, are passed over.
+        Models that are damaged, came without their weights, or were rolled back and are not pinned, are passed over.
     options
         Of the training to come.
     trial
@@ -174,7 +174,9 @@ def choose_start(
     suitable = [
         model
         for model in store.models()
-        if model.checkpoint is not None and fits(model.contract, corpus, options.network, energy_ev, trial)
+        if model.checkpoint is not None
+        and not model.shunned
+        and fits(model.contract, corpus, options.network, energy_ev, trial)
     ]
     candidates = suitable[len(suitable) - min(len(suitable), trial.candidates) :]
     if not candidates:

@@ -21,7 +21,8 @@ from pydantic import ValidationError
 
 from ptychostream.errors import AgentError
 from ptychostream.hpc_agent.agent import Switches
-from ptychostream.hpc_agent.edge_values import COMMANDS, POLICIES, READ, WRITTEN, encoded
+from ptychostream.hpc_agent.edge_values import COMMANDS, DOSE_AUTO, POLICIES, READ, WRITTEN, encoded
+from ptychostream.hpc_agent.judge_dose import EdgeDose
 from ptychostream.hpc_agent.policy import PolicySettings
 from ptychostream.hpc_agent.watch import plain
 
@@ -123,6 +124,22 @@ class EdgeRecords:
     def previous_model(self) -> str | None:
         """sha256 of the model that the edge would go back to; "" for none, None where the edge is not reached."""
         return self._text("PreviousSHA_RBV")
+
+    def rollback_message(self) -> str | None:
+        """What the edge says of going back to the previous model; None where it is not reached."""
+        return self._text("RollbackMessage_RBV")
+
+    def saves_canvases(self) -> bool:
+        """Whether the edge saves the canvas of every scan by itself."""
+        with self._lock:
+            return bool(self._seen.get("AutoSaveCanvas_RBV"))
+
+    def dose(self) -> EdgeDose:
+        """What the records say of the dose, now."""
+        with self._lock:
+            mode, scale = self._seen.get("DoseMode_RBV"), self._seen.get("DoseScale_RBV")
+        known = isinstance(scale, float) and math.isfinite(scale) and scale > 0
+        return EdgeDose(None if mode is None else mode == DOSE_AUTO, scale if known else None)
 
     def pushed(self, sha256: str) -> None:
         """A push has just ended well: what `live_model` says until the record's own update comes."""

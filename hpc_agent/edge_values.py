@@ -12,10 +12,13 @@ STATES = ("Offline", "Bootstrap", "Active", "Suspended", "Paused", "Fault")
 POLICIES = ("automatic", "always", "never")
 """Of Agent:Policy, in order, as `PolicySettings.training` has them."""
 
+DOSE_AUTO = 1
+"""Of DoseMode_RBV."""
+
 READ = (
     "Agent:Enable", "Agent:Policy", "Agent:Interval", "Agent:Tolerance", "Agent:Scans", "Agent:Lease_RBV",
     "Agent:ReconstructAsked_RBV", "Agent:RetrainAsked_RBV", "Agent:ReconstructDone", "Agent:RetrainDone",
-    "ModelSHA_RBV", "PreviousSHA_RBV",
+    "ModelSHA_RBV", "PreviousSHA_RBV", "RollbackMessage_RBV", "AutoSaveCanvas_RBV", "DoseMode_RBV", "DoseScale_RBV",
 )  # fmt: skip
 WRITTEN = (
     "Agent:State", "Agent:LastScan", "Agent:Message", "Agent:Epoch", "Agent:Epochs", "Agent:TrainLoss",

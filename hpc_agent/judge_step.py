@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from pydantic import Field
 from ptychostream.config import Settings
 from ptychostream.errors import PtychostreamError
 from ptychostream.figures import comparison_figure, save_figure
+from ptychostream.hpc_agent.judge_dose import EdgeDose, judged_dose
 from ptychostream.hpc_agent.offline_network import load_network
 from ptychostream.hpc_agent.step_parts import Progress, opened, read_options, silent, write_json
 from ptychostream.hpc_agent.training_data import Source
 from ptychostream.model_file import load_model
-from ptychostream.offline_inference import stitch_scan
+from ptychostream.offline_inference import first_counts, stitch_scan
 from ptychostream.phase_image import PhaseImage
 from ptychostream.quality import compare
 from ptychostream.reconstruction_file import read_reconstruction
@@ -38,13 +40,13 @@ class JudgeOptions(Settings):
     frames
         Most frames to stitch, evenly over the scan; None: all.
     dose_scale
-        What the counts are multiplied by before inference, as the edge does.
+        What the counts are multiplied by before inference; None: what the edge multiplied them by, see `judge_dose`.
     device
         A torch device, or "auto".
     """
 
     frames: int | None = Field(None, ge=8)
-    dose_scale: float = Field(1.0, gt=0)
+    dose_scale: float | None = Field(None, gt=0)
     device: str = "auto"
 
 
@@ -58,6 +60,7 @@ def judge_step(
     model: str,
     checkpoint: str | None = None,
     previous: Mapping[str, str | None] | None = None,
+    dose: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -71,14 +74,16 @@ def judge_step(
         The ONNX file, and its weights where there are any.
     previous
         The same two of a model to compare it with, on the same frames: a canary. One that cannot be judged is left out.
+    dose
+        What the edge tells of the dose: the fields of `EdgeDose`.
     options
         See `JudgeOptions`.
 
     Returns
     -------
     dict
-        `model` (sha256), `frames`, `ssim`, `ssim_1px`, `pearson`, `pearson_1px`, `covered`, `figure` (a path), and
-        `previous`: the same of the previous model, or None.
+        `model` (sha256), `frames`, `dose_scale` and `dose_from` (see `JudgedDose`), `ssim`, `ssim_1px`, `pearson`,
+        `pearson_1px`, `covered`, `figure` (a path), and `previous`: the same of the previous model, or None.
 
     Raises
     ------
@@ -93,6 +98,7 @@ def judge_step(
     asked = {
         "scan": scan,
         "reconstruction": reconstruction,
+        "dose": dict(dose or {}),
         "models": [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path, _ in models if Path(path).exists()],
         "options": chosen.model_dump(mode="json"),
     }
@@ -101,7 +107,7 @@ def judge_step(
         return done
     made = read_reconstruction(reconstruction)
     with opened(scan, scan_options) as file:
-        judgement = _Judgement(Source(file, made), made.phase_image(), chosen)
+        judgement = _Judgement(Source(file, made), made.phase_image(), chosen, EdgeDose(**(dose or {})))
         progress({"models": 0, "of": len(models)})
         result, image = judgement.of(*models[0])
         progress({"models": 1, "of": len(models)})
@@ -121,24 +127,28 @@ class _Judgement:
     source: Source
     reference: PhaseImage
     options: JudgeOptions
+    edge: EdgeDose
 
     def of(self, path: str, checkpoint: str | None) -> tuple[dict[str, Any], PhaseImage]:
         """The figures of a model, and what it makes of the scan."""
         model = load_model(path)
         frames = _evenly(self.source, self.options.frames)
+        first = partial(first_counts, self.source.scan, model.contract, self.source.selected)
+        dose = judged_dose(model.sha256, model.contract.mean_counts, self.edge, first, self.options.dose_scale)
         canvas = stitch_scan(
             self.source.scan,
             model.contract,
             load_network(model, checkpoint, self.options.device),
             frames=frames,
             positions_m=self.source.positions_m,
-            dose_scale=self.options.dose_scale,
+            dose_scale=dose.scale,
             batch=model.fixed_batch or BATCH,
         )
         image = canvas.image()
         quality = dataclasses.asdict(compare(image, self.reference))
         figures = {name: quality[name] for name in ("ssim", "ssim_1px", "pearson", "pearson_1px", "covered")}
-        return {"model": model.sha256, "frames": len(frames), **figures}, image
+        told = {"frames": len(frames), "dose_scale": dose.scale, "dose_from": dose.source}
+        return {"model": model.sha256, **told, **figures}, image
 
 
 def _beside(judgement: _Judgement, path: str, checkpoint: str | None) -> dict[str, Any] | None:

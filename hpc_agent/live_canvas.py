@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import glob
+import threading
+import time
 from pathlib import Path
 
 from ptychostream.errors import ScanFileError
 from ptychostream.phase_file import file_stem, read_provenance
+
+_LOOK_S = 0.1
 
 
 def find_canvas(folder: Path, scan_id: str) -> Path | None:
@@ -24,3 +28,14 @@ def find_canvas(folder: Path, scan_id: str) -> Path | None:
         except ScanFileError:
             continue
     return None
+
+
+def await_canvas(folder: Path, scan_id: str, wait_s: float, stop: threading.Event) -> Path | None:
+    """`find_canvas`, as soon as there is one, within `wait_s` and until `stop`: the edge saves it a while after the
+    scan, when its last frames have come."""
+    deadline = time.monotonic() + wait_s
+    while (found := find_canvas(folder, scan_id)) is None:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0 or stop.wait(min(_LOOK_S, left_s)):
+            return None
+    return found

@@ -22,11 +22,14 @@ from ptychostream.errors import ModelError
 from ptychostream.hpc_agent.stored_model import (
     CHECKPOINT,
     ENTRY,
+    MARK,
     MODEL,
     PIN,
     Entry,
+    RolledBack,
     StoredModel,
     folder_size,
+    read_mark,
     read_number,
     read_stored,
 )
@@ -196,11 +199,46 @@ class ModelStore:
         except OSError as error:
             raise cannot_be_written(path, error) from error
 
+    def mark_rolled_back(self, sha256: str, reason: str) -> bool:
+        """Note that the edge went back from a model, in one file that is there whole or not at all.
+
+        Returns
+        -------
+        bool
+            False where it is marked so already: the time stays the first.
+
+        Raises
+        ------
+        ModelError
+            There is no such model.
+        ScanFileError
+            The store cannot be written.
+        """
+        folder = self.get(sha256).path.parent
+        known = read_mark(folder)
+        if known is not None and known.reason == reason:
+            return False
+        mark = RolledBack(at=datetime.now(timezone.utc).replace(microsecond=0), reason=reason)
+        try:
+            write_bytes_atomic(folder / MARK, mark.model_dump_json(indent=1).encode())
+        except OSError as error:
+            raise cannot_be_written(folder / MARK, error) from error
+        return True
+
+    def lift_mark(self, sha256: str) -> None:
+        """The edge went back to that model: it is as good as any. Raises as `mark_rolled_back`."""
+        path = self.get(sha256).path.with_name(MARK)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_be_written(path, error) from error
+
     def gc(self, keep: int, protect: Collection[str] = (), dry_run: bool = False) -> Sweep:
         """Remove all but the newest models, and what processes that died left behind.
 
         Kept are the newest `keep`, those of `protect` and their parents (what a rollback goes back to), and the
-        pinned ones. Damaged ones stay for somebody to look at.
+        pinned ones. Models that the edge went back from are the first to go, whatever their age. Damaged ones stay for
+        somebody to look at.
 
         Raises
         ------
@@ -213,7 +251,8 @@ class ModelStore:
             raise ModelError(f"keep {keep}", where="model store", remedy="keep none or more")
         models = self.models()
         by_name = {model.sha256: model for model in models}
-        wanted = {model.sha256 for model in models[len(models) - min(keep, len(models)) :]}
+        by_worth = sorted(models, key=lambda model: not model.shunned)  # stable: newest last among their like
+        wanted = {model.sha256 for model in by_worth[len(models) - min(keep, len(models)) :]}
         wanted |= {model.sha256 for model in models if model.pinned}
         wanted |= set(protect)
         wanted |= {parent for name in protect if name in by_name for parent in by_name[name].parents}

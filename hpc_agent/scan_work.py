@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,8 @@ from ptychostream.config import Settings
 from ptychostream.errors import AgentError, PtychostreamError
 from ptychostream.hpc_agent.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.journal import Journal, ScanEntry, StepState
-from ptychostream.hpc_agent.live_canvas import find_canvas
+from ptychostream.hpc_agent.judge_dose import EdgeDose
+from ptychostream.hpc_agent.live_canvas import await_canvas, find_canvas
 from ptychostream.hpc_agent.policy import (
     Event,
     Judged,
@@ -61,6 +62,26 @@ class Models(Protocol):
         ...
 
 
+class LiveEdge(Protocol):
+    """The edge, as far as a scan's work asks it; nothing here blocks."""
+
+    def live_model(self) -> str | None:
+        """sha256 of the model that runs; "" for none, None where the edge is not reached."""
+        ...
+
+    def previous_model(self) -> str | None:
+        """sha256 of the model that it would go back to: that is judged beside the live one."""
+        ...
+
+    def saves_canvases(self) -> bool:
+        """Whether it saves every scan's canvas by itself."""
+        ...
+
+    def dose(self) -> EdgeDose:
+        """What its records say of the dose."""
+        ...
+
+
 class StoppedError(Exception):
     """The agent is to end; what was begun goes on at its next start."""
 
@@ -79,6 +100,8 @@ class WorkSettings:
         Options of the steps, as their modules take them.
     canvases
         The folder where the edge saves its canvases, from which reconstructions start; None: it is not seen from here.
+    canvas_wait_s
+        How long after a scan's completion its canvas is waited for, where the edge is about to save one.
     ceiling
         The SSIM that a perfect network would reach, below 1 where the references are noisy: mismatch = ceiling - SSIM.
     """
@@ -90,6 +113,7 @@ class WorkSettings:
     label: dict[str, Any] | None = None
     judge: dict[str, Any] | None = None
     canvases: Path | None = None
+    canvas_wait_s: float = 5.0
     ceiling: float = 1.0
 
 
@@ -102,8 +126,8 @@ class ScanWork:
         See there.
     collect
         Finds the scan's file; raises what `ptychostream.hpc_agent.collect.collect` raises.
-    live_model
-        sha256 of the model at the edge; None: the edge is not reached.
+    edge
+        See `LiveEdge`.
     policy
         Decides what is done.
     report
@@ -112,8 +136,6 @@ class ScanWork:
         Told a training's epochs and losses as they come.
     on_result
         Told what each step gave: `on_result(step, result)`.
-    previous_model
-        sha256 of the model that the edge would go back to: it is judged beside the live one.
     """
 
     def __init__(
@@ -124,24 +146,23 @@ class ScanWork:
         settings: WorkSettings,
         *,
         collect: Callable[[ScanEvent], Collected],
-        live_model: Callable[[], str | None],
+        edge: LiveEdge,
         policy: PolicyKeeper,
         report: Callable[[str], None],
         on_progress: Progress,
         on_result: Callable[[str, dict[str, Any]], None] = lambda _step, _result: None,
-        previous_model: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._journal = journal
         self._runner = runner
         self._models = models
         self._settings = settings
         self._collect = collect
-        self._live_model = live_model
+        self._edge = edge
         self._policy = policy
         self._report = report
         self._on_progress = on_progress
         self._on_result = on_result
-        self._previous_model = previous_model
+        self._why = ""  # what the policy decided last of the scan at hand: shown while that is done
 
     def work(self, entry: ScanEntry, stop: threading.Event) -> str:
         """Do what the policy wants of a scan; returns its outcome, which is journalled too.
@@ -164,16 +185,16 @@ class ScanWork:
         # An operator may bring a scan up again: its steps get names of their own then, so that they are done anew.
         again = f"#{entry.asked_times}" if entry.asked_times else ""
         event = _COMMANDS[entry.asked]
-        plan, reason = self._policy.decide(entry.key, f"plan{again}", event)
+        plan, self._why = self._policy.decide(entry.key, f"plan{again}", event)
         if not plan.reconstruct:
-            return f"passed over: {reason}"
+            return f"passed over: {self._why}"
         collected = self._collected(entry)
         scan = {"scan": str(collected.path), "scan_options": _plain(vars(collected.options)), "key": entry.key}
         arguments = {
             **scan,
             "folder": self._folder(entry.key),
             "options": self._settings.reconstruct or {},
-            "initial": self._initial(entry, collected.scan_id),
+            "initial": self._initial(entry, collected.scan_id, stop),
         }
         anew = again if entry.asked == "reconstruct" else ""
         made = self._step(entry.key, f"reconstruct{anew}", stop, arguments, of="reconstruct")
@@ -182,9 +203,9 @@ class ScanWork:
         scan["reconstruction"] = made["reconstruction"]
         outcome = "reconstructed"
         if plan.judge:
-            mismatch = self._judge(entry.key, f"judge{again}", stop, scan)
-            outcome = f"judged: mismatch {mismatch:.3f}"
-            wanted, _ = self._policy.decide(entry.key, f"verdict{again}", Judged(mismatch))
+            mismatch = self._judge(entry.key, f"judge{again}", stop, scan, collected.scan_id)
+            wanted, self._why = self._policy.decide(entry.key, f"verdict{again}", Judged(mismatch))
+            outcome = f"judged: {self._why}"
             plan = Plan(plan.reconstruct, plan.judge, plan.train or wanted.train)
         if plan.train:
             trained = self._train(entry.key, again, stop, scan)
@@ -194,13 +215,22 @@ class ScanWork:
     def _folder(self, key: str) -> str:
         return str(self._settings.folder / "scans" / file_stem(key))
 
-    def _initial(self, entry: ScanEntry, scan_id: str) -> dict[str, str | None]:
+    def _initial(self, entry: ScanEntry, scan_id: str, stop: threading.Event) -> dict[str, str | None]:
         """What the reconstruction may start from: the live canvas, and the last scan that was reconstructed."""
         folder = self._settings.canvases
-        canvas = find_canvas(folder, scan_id) if folder else None
+        canvas = await_canvas(folder, scan_id, self._canvas_wait_s(entry), stop) if folder else None
+        if stop.is_set():
+            raise StoppedError
         earlier = [scan for scan in self._journal.scans() if scan.number < entry.number]
         last = next(filter(None, (self._reconstruction(scan.key) for scan in reversed(earlier))), None)
         return {"canvas": str(canvas) if canvas else None, "reconstruction": last}
+
+    def _canvas_wait_s(self, entry: ScanEntry) -> float:
+        """For how long a canvas may still come: since the scan's completion, whatever the clock has done since."""
+        if not (self._edge.live_model() and self._edge.saves_canvases()):
+            return 0.0
+        longest = self._settings.canvas_wait_s
+        return min(max(0.0, entry.entered_s + longest - time.time()), longest)
 
     def _reconstruction(self, key: str) -> str | None:
         """The file of a scan that was reconstructed, and not in vain."""
@@ -211,19 +241,22 @@ class ScanWork:
     def _collected(self, entry: ScanEntry) -> Collected:
         return self._collect(ScanEvent(**entry.event))
 
-    def _judge(self, key: str, name: str, stop: threading.Event, scan: dict[str, Any]) -> float:
+    def _judge(self, key: str, name: str, stop: threading.Event, scan: dict[str, Any], scan_id: str) -> float:
         """Mismatch of the live network on this scan; NaN where there is no such network to judge."""
-        live = self._live_model()
+        live = self._edge.live_model()
         model = self._models.path_of(live) if live else None
         if model is None:
             self._report(f"scan {key}: the edge's model is not in the store, so it cannot be judged")
             return float("nan")
-        previous = self._previous_model()
+        previous, folder = self._edge.previous_model(), self._settings.canvases
+        canvas = find_canvas(folder, scan_id) if folder else None
+        dose = replace(self._edge.dose(), canvas=str(canvas) if canvas else None)
         arguments = {
             **scan,
             "folder": self._folder(key),
             **self._files(live),
             "previous": self._files(previous) if previous != live else None,
+            "dose": asdict(dose),
             "options": self._settings.judge or {},
         }
         judged = self._step(key, name, stop, arguments, of="judge")
@@ -239,7 +272,7 @@ class ScanWork:
         corpus, store = self._settings.folder / "corpus", self._settings.folder / "models"
         labels = {**scan, "corpus": str(corpus), "options": self._settings.label or {}}
         self._step(key, "label", stop, labels)
-        live = self._live_model()
+        live = self._edge.live_model()
         start = self._models.checkpoint_of(live) if live else None
         arguments = {
             **scan,
@@ -275,7 +308,7 @@ class ScanWork:
                 return dict(entry.result)
             if stop.is_set():
                 raise StoppedError
-            self._report(f"scan {key}: {name}")
+            self._report(f"scan {key}: {name} ({self._why})")
             try:
                 result = self._wait(
                     self._runner.submit(of or name, arguments, self._on_progress if progress else None), stop

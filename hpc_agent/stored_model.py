@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ptychostream.contract import ModelContract
 from ptychostream.errors import ModelError
 
-MODEL, CHECKPOINT, ENTRY, PIN = "model.onnx", "model.pt", "model.json", "pinned"
+MODEL, CHECKPOINT, ENTRY, PIN, MARK = "model.onnx", "model.pt", "model.json", "pinned", "rolled_back.json"
 _ARRAYS: dict[str, Any] = {"golden": True, "patch_weight": True, "probe": True, "preprocessing": {"bad_pixels"}}
 
 
@@ -35,6 +35,15 @@ class Entry(BaseModel):
     def to_json(self) -> str:
         """Without the contract's arrays, which are in the ONNX file."""
         return self.model_dump_json(exclude={"contract": _ARRAYS}, exclude_none=True, indent=1)
+
+
+class RolledBack(BaseModel):
+    """What `rolled_back.json` holds: the edge went back from this model, when (by the agent's clock), and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,8 @@ class StoredModel:
         In order of arrival, whatever the clock did; and when, by the clock.
     pinned
         Never collected.
+    rolled_back
+        The edge went back from it; None: it did not.
     """
 
     sha256: str
@@ -68,11 +79,17 @@ class StoredModel:
     number: int
     added: datetime
     pinned: bool
+    rolled_back: RolledBack | None = None
 
     @property
     def size(self) -> int:
         """Bytes on the disk."""
         return folder_size(self.path.parent)
+
+    @property
+    def shunned(self) -> bool:
+        """Nothing new is to start from it: the edge went back from it, and nobody has pinned it."""
+        return self.rolled_back is not None and not self.pinned
 
 
 def read_stored(folder: Path) -> StoredModel:
@@ -107,7 +124,19 @@ def read_stored(folder: Path) -> StoredModel:
         number=entry.number,
         added=entry.added,
         pinned=(folder / PIN).exists(),
+        rolled_back=read_mark(folder),
     )
+
+
+def read_mark(folder: Path) -> RolledBack | None:
+    """That of a model that the edge went back from. A mark that cannot be read is one all the same."""
+    path = folder / MARK
+    try:
+        return RolledBack.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError):
+        return RolledBack(at=datetime.fromtimestamp(0, timezone.utc), reason=f"{MARK} cannot be read")
 
 
 def read_number(folder: Path) -> int:

@@ -1,4 +1,5 @@
-"""Back to the previous model by itself, when the agent has judged both on a scan and the live one is worse."""
+"""Back to the previous model: by itself, when the agent has judged both on a scan and the live one is worse, and by
+an operator."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ptychostream.errors import PtychostreamError
+from ptychostream.rollback_text import BY_OPERATOR, went_back
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +87,9 @@ class Rollback:
     tolerance
         See `decide`.
     alarm
-        A model was gone back from, and nobody has done anything about it yet.
+        A model was gone back from by itself, and nobody has done anything about it yet.
     message
-        Both models and their SSIMs, or why nothing was done.
+        Both models and their SSIMs, or why nothing was done; after an operator's rollback both models.
     """
 
     def __init__(self, slot: Slot, tolerance: float) -> None:
@@ -122,8 +124,26 @@ class Rollback:
                 raise
             with self._lock:
                 self.alarm, self._left, self._back_on = True, live, previous
-                self.message = f"went back from {live} to {previous}: {verdict.reason}"
+                self.message = went_back(live, previous, verdict.reason)
             log.warning("%s", self.message)
+
+    def by_operator(self) -> None:
+        """Go back because an operator wants it; what he leaves does not come back by itself.
+
+        Raises
+        ------
+        ModelError, EngineError
+            There is no previous model, it cannot be brought back, or another one has become live.
+        """
+        with self._judging:
+            live, previous = self._shas()
+            self._slot.rollback(only_from=live or None)
+            if not (live and previous):
+                return
+            with self._lock:
+                self.alarm, self._left = False, live
+                self.message = went_back(live, previous, BY_OPERATOR)
+            log.info("%s", self.message)
 
     def follow(self) -> None:
         """Another model than the one that was gone back to is live: the alarm is over."""

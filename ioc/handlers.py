@@ -149,7 +149,7 @@ class Handlers:
         self._command("LoadModel", value, lambda: self._parts.slot.load(self._parts.operating.model_file))
 
     def rollback_model(self, value: int) -> None:
-        self._command("RollbackModel", value, self._parts.slot.rollback)
+        self._command("RollbackModel", value, self._parts.rollback.by_operator)
 
     def engine(self, value: int) -> None:
         self._parts.slot.use_engine(name=_choice(ENGINES, value, "Engine"))

@@ -1,27 +1,27 @@
 """The dose scale of each scan, from its first frames: chosen once, so that a scan is not stitched of several.
 
-The network was trained at some mean counts; a scan of another exposure is brought to it by one factor. Passive and
-pure: no thread, no clock.
+The network was trained at some mean counts; a scan of another exposure is brought to it by one factor, as
+`ptychostream.dose` chooses it. Passive and pure: no thread, no clock.
 """
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.dose import FRAMES, LIMITS, choose_scale, telling
+
 _RUNS_KEPT = 16
 
 
 class ScanDose:
-    """Median counts of each scan's first frames, and the dose scale that follows.
+    """Counts of each scan's first frames, and the dose scale that follows.
 
-    The median, not the mean: a shutter that opened late, or a frame of nothing but a Bragg peak, must not set the
-    scale of the whole scan. While fewer than `frames` have come, what there is decides: the scan's first patches are
-    shown at once, and only they can be at a scale that differs a little.
+    While fewer than `frames` have come, what there is decides: the scan's first patches are shown at once, and only
+    they can be at a scale that differs a little.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class ScanDose:
         The newest run of which a frame has come.
     """
 
-    def __init__(self, frames: int = 16, limits: tuple[float, float] = (1e-4, 1e5)) -> None:
+    def __init__(self, frames: int = FRAMES, limits: tuple[float, float] = LIMITS) -> None:
         self.limits = limits
         self.newest = 0
         self._frames = frames
@@ -70,16 +70,12 @@ class ScanDose:
     def note(self, run: int, sums: Iterable[float]) -> None:
         """Counts of frames of a run, each summed over the frame. Frames without any counts say nothing."""
         seen = self._sums.setdefault(run, [])
-        good = [value for value in sums if math.isfinite(value) and value > 0]
-        seen.extend(good[: self._frames - len(seen)])
+        seen.extend(telling(sums)[: self._frames - len(seen)])
         self.newest = max(self.newest, run)
         while len(self._sums) > _RUNS_KEPT:
             self._sums.popitem(last=False)
 
     def scale(self, run: int, trained: float | None, otherwise: float) -> float:
         """Dose scale of a run for a network that was trained at `trained` counts a frame."""
-        seen = self._sums.get(run)
-        if not self._automatic or not seen or trained is None or not trained > 0:
-            return otherwise
-        low, high = self.limits
-        return min(max(trained / float(np.median(seen)), low), high)
+        chosen = choose_scale(self._sums.get(run, ()), trained, self.limits) if self._automatic else None
+        return otherwise if chosen is None else chosen

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.contract import ModelContract
+from ptychostream.dose import FRAMES, telling
 from ptychostream.errors import EngineError
 from ptychostream.model_file import Infer
 from ptychostream.preprocessing import Preprocessor
@@ -73,3 +74,30 @@ def stitch_scan(
         if on_frames is not None:
             on_frames(start + len(indices))
     return canvas
+
+
+def first_counts(scan: Scan, contract: ModelContract, frames: NDArray[np.intp], most: int = FRAMES) -> list[float]:
+    """Preprocessed counts of a scan's first frames, each summed over the frame, as the edge takes them for its dose.
+
+    Parameters
+    ----------
+    frames
+        Indices of the frames that were inferred, in order.
+    most
+        So many frames with counts are looked for.
+
+    Raises
+    ------
+    GeometryError, FrameError
+        As preprocessing raises them.
+    """
+    first = np.asarray(scan.counts[0])
+    preprocessor = Preprocessor(contract.preprocessing, first.shape, first.dtype)
+    counts = np.empty(preprocessor.output_shape, np.float32)
+    sums: list[float] = []
+    for frame in frames:
+        preprocessor.apply(np.ascontiguousarray(scan.counts[int(frame)]), counts)
+        sums += telling([float(counts.sum(dtype=np.float64))])
+        if len(sums) == most:
+            break
+    return sums

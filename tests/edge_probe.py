@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from ptychostream.hpc_agent.edge_records import EdgeRecords
@@ -44,6 +45,9 @@ def main() -> None:
                     **switches.policy.model_dump(),
                     "live": edge.live_model(),
                     "previous": edge.previous_model(),
+                    "rollback": edge.rollback_message(),
+                    "saves": edge.saves_canvases(),
+                    "dose": asdict(edge.dose()),
                     "held": edge.held,
                     "connected": edge.connected,
                 }

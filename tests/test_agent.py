@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from ptychostream.errors import AgentError, PtychostreamError, TrainingError
+from ptychostream.errors import AgentError, PtychostreamError, ScanFileError, TrainingError
 from ptychostream.hpc_agent.agent import Agent, Switches
 from ptychostream.hpc_agent.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.journal import Journal
+from ptychostream.hpc_agent.judge_dose import EdgeDose
 from ptychostream.hpc_agent.policy import Mode, PolicySettings
 from ptychostream.hpc_agent.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.scan_checks import CollectError, FrameStatistics, ScanFault
@@ -92,6 +93,15 @@ class World:
     def live_model(self) -> str | None:
         return self.live
 
+    def previous_model(self) -> str | None:
+        return None
+
+    def saves_canvases(self) -> bool:
+        return False
+
+    def dose(self) -> EdgeDose:
+        return EdgeDose()
+
     def report(self, **values: Any) -> None:
         self.state = values.get("State", self.state)
         if "Message" in values:
@@ -123,7 +133,7 @@ class Running:
             world,
             WorkSettings(folder),
             collect=world.collect,
-            live_model=world.live_model,
+            edge=world,
             policy=keeper,
             report=world.said.append,
             on_progress=lambda _: None,
@@ -273,6 +283,22 @@ def test_a_loss_that_is_not_finite_ends_the_scan_at_once(world: World, start: St
     agent.scan("2")
     agent.ended("2")
     assert world.pushes == ["model1"]
+
+
+def test_a_full_disk_in_mid_corpus_costs_no_model_and_the_operator_can_have_it_done(world: World, start: Start) -> None:
+    agent = start()
+    agent.scan("1")
+    agent.ended("1")
+    agent.until(lambda: agent.journal.policy().mode is Mode.ACTIVE)
+    world.ssim = 0.1
+    world.failures = {"label": [ScanFileError("cannot be written: No space left on device", where="corpus/2.h5")]}
+    agent.scan("2")
+    agent.ended("2")
+    assert "No space left" in agent.outcomes()["2"] and ("train", "2") not in world.calls
+    assert (world.pushes, world.live) == (["model1"], "model1"), "the edge runs on its old model"
+    agent.agent.command("retrain")  # once there is room
+    agent.until(lambda: world.pushes == ["model1", "model2"])
+    assert world.calls.count(("reconstruct", "2")) == 1 and world.calls.count(("label", "2")) == 2
 
 
 def test_a_diverged_reconstruction_makes_no_labels(world: World, start: Start) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -217,6 +218,97 @@ def test_killed_at_every_step(world: World) -> None:
     assert len(models) == len(names) and store.damaged() == []
     assert first == models[0] and world.live == models[-1]
     assert not any("Traceback" in output for output in world.outputs)
+
+
+def test_operators_rule_the_policy_by_records_that_tell_why(world: World) -> None:
+    """Switch, tolerance, number of scans and interval; every change of state, with its reason, in Agent:Message."""
+    messages: list[str] = []
+    with contextlib.closing(world.env.pva.monitor(f"{P}Agent:Message", lambda said: messages.append(str(said.value)))):
+        for name, value in (("Tolerance", 0.5), ("Scans", 2), ("Interval", 3600.0), ("Enable", 0)):
+            world.env.caput(f"{P}Agent:{name}", value)
+        world.start()
+        world.until(lambda: world.env.caget(f"{P}Agent:State") == 4, "paused")
+        world.complete("1")
+        world.done("1")
+        assert world.outcomes()["1"].startswith("passed over: paused") and world.lines == []
+        world.env.caput(f"{P}Agent:Enable", 1)
+        world.until(lambda: world.env.caget(f"{P}Agent:State") == 1, "bootstrap")
+        for number in range(2, 6):  # SSIM is 0.1: beyond the tolerance; then within it, twice; then it rests
+            world.complete(str(number))
+            world.done(str(number))
+            if number == 3:
+                world.env.caput(f"{P}Agent:Tolerance", 0.95)
+        assert world.env.caget(f"{P}Agent:State") == 3
+        world.complete("6")
+        world.done("6")
+        world.env.caput(f"{P}Agent:Interval", 1.0)
+        world.env.caput(f"{P}Agent:Tolerance", 0.5)
+        number = 6
+        while list(world.outcomes().values())[-1].startswith("passed over"):  # until the interval is over
+            number += 1
+            assert number < 60
+            world.complete(str(number))
+            world.done(str(number))
+        outcomes = list(world.outcomes().values())
+        wanted = ["passed over: paused", "trained on", "trained on", "judged: mismatch 0.900, tolerance 0.950: 1 of 2",
+                  "judged: mismatch 0.900, tolerance 0.950, 2 scans in a row: suspend",
+                  *["passed over: suspended"] * (number - 6), "trained on"]  # fmt: skip
+        for outcome, words in zip(outcomes, wanted, strict=True):
+            assert outcome.startswith(words), outcomes
+        transitions = world.journal(Journal.transitions)
+        states = ["Paused", "Bootstrap", "Active", "Suspended", "Active"]
+        assert [state for _, state, _ in transitions] == states
+        world.end(signal.SIGTERM)
+        for _, _, reason in transitions:
+            assert any(reason in message for message in messages), (reason, messages)
+            assert reason in world.outputs[-1]
+        # and it stands there for as long as what follows of it takes, or until the next scan
+        (*_, suspended), (*_, active) = transitions[-2:]
+        assert any(message.startswith(f"scan 5: judged: {suspended}") for message in messages), messages
+        assert any(message.startswith(f"scan {number}: train ({active})") for message in messages), messages
+
+
+def test_a_model_that_the_edge_refuses_is_pushed_again_when_that_has_started_anew(world: World) -> None:
+    assert world.edge is not None
+    world.edge.stop()
+    world.edge.__exit__()
+    with world.edge_ioc() as world.edge:  # without a folder for models
+        world.start()
+        world.complete("1")
+        world.until(lambda: "in vain" in str(world.env.caget(f"{P}Agent:Message")), "refused")
+        world.complete("2")  # the newest wins
+        world.done("1", "2")
+        world.until(lambda: world.env.caget(f"{P}Agent:Message").startswith("model"), "refused again")
+        assert world.live == ""
+        world.edge.stop()
+    newest = ModelStore(world.work / "models").models()[-1].sha256
+    with world.edge_ioc("--models-dir", str(world.folder / "models")) as world.edge:
+        world.until(lambda: world.live == newest, "the model is live")
+        world.end(signal.SIGTERM)
+    assert "Traceback" not in world.outputs[-1]
+
+
+def test_what_the_edge_went_back_from_is_marked_though_the_agent_was_dead(world: World) -> None:
+    world.start()
+    world.until(lambda: world.env.caget(f"{P}Agent:State") == 1, "the agent is there")
+    for name in ("1", "2"):
+        world.complete(name)
+        world.done(name)
+    store = ModelStore(world.work / "models")
+    first, second = (model.sha256 for model in store.models())
+    assert world.live == second
+    world.end()
+    world.env.caput(f"{P}RollbackModel", 1)
+    assert world.live == first and not store.get(second).shunned
+    for _ in range(2):  # the second life sees the same message
+        world.start()
+        world.until(lambda: store.get(second).shunned, "the mark")
+        world.until(lambda: world.env.caget(f"{P}Agent:Lease_RBV"), "the agent is there")
+        world.end()
+    mark = store.get(second).rolled_back
+    assert mark is not None and mark.reason == "by an operator"
+    assert sum("is marked as rolled back: by an operator" in output for output in world.outputs) == 1
+    assert not store.get(first).shunned
 
 
 def test_a_second_agent_refuses(world: World) -> None:

@@ -136,6 +136,16 @@ def test_what_cannot_be_read_is_passed_over(store: ModelStore, tmp_path: Path) -
     assert start.metrics()["as_stored"] == {foreign: None}
 
 
+def test_a_model_that_was_rolled_back_is_passed_over_unless_it_is_pinned(store: ModelStore, tmp_path: Path) -> None:
+    name = add(store, tmp_path, trained(), "trained")
+    few = TRIAL.model_copy(update={"pairs": 20})
+    assert set(choose_start(pairs((5,)), store, OPTIONS, few).as_stored) == {name}
+    store.mark_rolled_back(name, "worse")
+    assert choose_start(pairs((5,)), store, OPTIONS, few).as_stored == {}
+    store.pin(name)
+    assert set(choose_start(pairs((5,)), store, OPTIONS, few).as_stored) == {name}
+
+
 def test_the_newest_are_tried_where_there_are_many(store: ModelStore, tmp_path: Path) -> None:
     names = [add(store, tmp_path, trained(), f"net{number}") for number in range(3)]
     few = TRIAL.model_copy(update={"candidates": 2, "pairs": 20})
@@ -160,7 +170,7 @@ def test_pairs_set_aside_are_what_it_is_judged_by(store: ModelStore, tmp_path: P
     """The corpus from the disk, its own validation pairs, and a part of it alone."""
     name = add(store, tmp_path, trained(), "trained")
     stored = CorpusStore(tmp_path / "corpus")
-    stored.append("scan 5", pairs((5,)))
+    stored.append("scan 0", pairs((0,)))  # which the model knows: it is ahead whatever the processor rounds
     with stored.opened() as (opened, aside, _):
         corpus = dataclasses.replace(opened, validation=aside)
         slow = OPTIONS.model_copy(update={"learning_rate": 1e-5})  # scratch learns nothing

@@ -27,6 +27,7 @@ from ptychostream.plugins.engines.plain import PlainEngine, plain_contract
 from ptychostream.plugins.inference import Patches
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.positions import AttributePositions
+from ptychostream.rollback_text import BY_OPERATOR, read_went_back, went_back
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 SIZE = 16
@@ -107,6 +108,38 @@ def test_two_models_do_not_take_turns() -> None:
     back.judged(Judgement(A, B, 0.5, 0.9))
     back.judged(Judgement(B, A, 0.5, 0.9))  # on the next scan it is the other way round
     assert slot.live.sha256 == B
+
+
+def test_an_operator_s_way_back_is_told_in_the_same_words_and_holds() -> None:
+    slot = FakeSlot()
+    back = Rollback(slot, 0.05)
+    slot.on_change = back.follow
+    back.by_operator()
+    assert slot.live.sha256 == B and not back.alarm
+    assert read_went_back(back.message) == (A, B, BY_OPERATOR)
+    back.judged(Judgement(B, A, 0.5, 0.9))  # the one that he left seems better: he has decided
+    assert slot.live.sha256 == B
+    back.by_operator()
+    assert read_went_back(back.message) == (B, A, BY_OPERATOR)
+    slot.live = FakeSlot.Model(C)
+    back.judged(Judgement(C, B, 0.5, 0.9))
+    assert slot.live.sha256 == C, "nor does the one that he left last"
+
+
+def test_an_operator_s_way_back_ends_the_alarm() -> None:
+    back = Rollback(FakeSlot(), 0.05)
+    back.judged(Judgement(A, B, 0.5, 0.9))
+    told = read_went_back(back.message)
+    assert told is not None and (told.left, told.back_to) == (A, B) and told.reason.startswith("SSIM 0.500")
+    back.by_operator()
+    assert not back.alarm
+
+
+@given(st.text())
+def test_what_is_no_way_back_is_not_read_as_one(reason: str) -> None:
+    assert read_went_back(went_back(A, B, reason)) == (A, B, reason)
+    assert read_went_back(reason) is None
+    assert read_went_back(f"went back from {A[:12]} to {B[:12]}: {reason}") is None
 
 
 # The comparison

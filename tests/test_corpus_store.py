@@ -23,7 +23,7 @@ from ptychostream.errors import ScanFileError, TrainingError
 from ptychostream.hpc_agent.batches import Batch, Dose, batches, make_batch, thin
 from ptychostream.hpc_agent.corpus_store import CorpusStore, read_shard
 from ptychostream.hpc_agent.simulated_pairs import add_simulated
-from ptychostream.hpc_agent.training import TrainingOptions, split_validation, train
+from ptychostream.hpc_agent.training import TrainingOptions, TrainingState, split_validation, train
 from ptychostream.hpc_agent.training_data import Corpus, Source, build_corpus
 
 TESTS = Path(__file__).parent
@@ -176,6 +176,33 @@ def test_training_from_the_store_is_training_from_memory(store: CorpusStore) -> 
     assert set(aside) == set(np.flatnonzero(validation)) and len(training) == 144
 
 
+def test_what_is_set_aside_is_never_learned_from_over_scans_and_restarts(store: CorpusStore) -> None:
+    """The pairs set aside get labels that no network could miss: the training's own loss would be beyond measure."""
+    options = TrainingOptions(epochs=3, batch=20, precision="float32")
+    stopped: list[TrainingState] = []
+
+    def trap(corpus: Corpus, aside: NDArray[np.bool_]) -> Corpus:
+        rows = np.arange(len(corpus))
+        phase = np.array(corpus.phase[rows], np.float32)
+        phase[aside] = 1e6
+        amplitude = corpus.amplitude[rows]
+        return dataclasses.replace(
+            corpus, counts=corpus.counts[rows], phase=phase, amplitude=amplitude, validation=aside
+        )
+
+    with store.opened() as (corpus, aside, _):
+        train(trap(corpus, aside), options.model_copy(update={"epochs": 1}), on_state=stopped.append)
+    with CorpusStore(store.folder).opened() as (corpus, aside, _):  # another process, after a kill
+        result = train(trap(corpus, aside), options, state=stopped[-1])
+    assert [epoch.number for epoch in result.history] == [1, 2, 3]
+    assert all(epoch.training_loss < 10 for epoch in result.history)
+    assert all(epoch.validation_loss > 1e5 for epoch in result.history)
+    store.append("scan 2", pairs(2))
+    with store.opened() as (corpus, aside, _):  # the next training, from where the last one ended
+        again = train(trap(corpus, aside), options, initial=result.network)
+    assert all(epoch.training_loss < 10 for epoch in again.history)
+
+
 def _indices(corpus: Corpus, size: int) -> list[NDArray[np.intp]]:
     return np.array_split(np.random.default_rng(0).permutation(len(corpus)), size)
 
@@ -212,6 +239,10 @@ def test_thinned_counts_are_poisson_counts_of_the_lower_dose() -> None:
     assert thinned.dtype == np.float32
     assert thinned.mean() == pytest.approx(10, rel=0.01)
     assert thinned.var() == pytest.approx(10, rel=0.03)  # a Poisson variable's variance is its mean
+    assert (thinned == np.rint(thinned)).all() and (thinned <= counts).all()
+    few = thin(random.poisson(4.0, (400, 16, 16)).astype(np.uint16), Dose(factor=0.25), random)
+    for number, share in enumerate(np.exp(-1.0) / np.array([1, 1, 2, 6, 24])):  # Poisson at a mean of 1
+        assert np.mean(few == number) == pytest.approx(share, abs=0.005)
     floored = thin(counts, Dose(factor=0.25, method="floor"), random)
     np.testing.assert_array_equal(floored, counts // 4)
     np.testing.assert_array_equal(thin(counts, Dose(), random), counts)

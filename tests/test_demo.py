@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ptychostream.demo.journal_view import read_journal
 from ptychostream.demo.loop_plan import LoopPlan, Stage
 from ptychostream.demo.processes import Child, DemoError
 from ptychostream.demo.run import Demo, Plan
@@ -71,6 +72,9 @@ def test_demo_of_one_scan_and_of_the_loop(tmp_path: Path) -> None:
     assert [(entry["scan"], entry["version"]) for entry in loop["ssim"]] == [(names[1], names[0])]
     assert [change["state"] for change in loop["policy"]] == ["Bootstrap", "Active"]
     assert loop["corpus_pairs"] == 300
+    journal = read_journal(next(tmp_path.rglob("journal.sqlite")))
+    begun = [scan.result("reconstruct") for scan in journal.scans]
+    assert [made and made["warm_start"] for made in begun] == [[], ["canvas", "probe"]]
     assert len(loop["push_seconds"]) == 2 and all(0 < seconds < 300 for seconds in loop["push_seconds"])
 
     for name in ("figure.png", "loop.png", "loop_images.png"):

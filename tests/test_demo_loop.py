@@ -13,12 +13,14 @@ from PIL import Image
 from ptychostream.config import load_settings
 from ptychostream.demo.agent_settings import write_agent_settings
 from ptychostream.demo.journal_view import JournalView, read_journal
+from ptychostream.demo.loop import LoopOutcome
 from ptychostream.demo.loop_figure import images_figure, loop_figure
 from ptychostream.demo.loop_place import prepare_folder
 from ptychostream.demo.loop_plan import LoopPlan, Stage, stage_over
 from ptychostream.demo.loop_record import LoopRecord, ScanTaken, assemble
 from ptychostream.demo.processes import DemoError
 from ptychostream.demo.report import Report, write_html
+from ptychostream.demo.run import LOOP_PLAN, Demo
 from ptychostream.figures import save_figure
 from ptychostream.frames import DropCause
 from ptychostream.hpc_agent.agent_settings import AgentSettings
@@ -205,12 +207,13 @@ def test_a_stage_ends_when_its_purpose_is_reached() -> None:
 
 def test_the_agents_settings_are_what_the_agent_takes(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
-    write_agent_settings(path, PLAN, 'b"l:', cores=2)
+    write_agent_settings(path, PLAN, 'b"l:', tmp_path / "canvases", cores=2)
     settings = load_settings(AgentSettings, path, {})
     check_options(settings)
     assert settings.watch.complete_pv == 'b"l:Complete_RBV'
     assert settings.steps.train["time_limit_s"] == PLAN.training_limit_s
     assert settings.runner.nice == 10
+    assert settings.steps.canvases == tmp_path / "canvases"
 
 
 def test_only_a_folder_of_its_own_is_emptied(tmp_path: Path) -> None:
@@ -223,3 +226,26 @@ def test_only_a_folder_of_its_own_is_emptied(tmp_path: Path) -> None:
     with pytest.raises(DemoError, match="not the demonstration's"):
         prepare_folder(tmp_path / "new")
     assert (tmp_path / "new" / "thesis.txt").exists()
+
+
+def test_quick_is_the_loop_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent_at_work(tmp_path / "journal.sqlite")
+    journal = read_journal(tmp_path / "journal.sqlite")
+    counts = {f"Dropped{cause.value}_RBV": 0 for cause in DropCause}
+    counts |= {f"Frames{name}_RBV": 0 for name in ("Received", "Stitched", "Pending", "Missed")}
+    figures = {"engine": "none", "model_version": "", "latency_ms": {}, "rate_hz": 0.0, "counts": counts}
+    outcome = LoopOutcome(record_of(journal), journal, {}, figures, stopped=False)
+    plans: list[LoopPlan] = []
+
+    def show(plan: LoopPlan, *_: object) -> tuple[LoopOutcome, float]:
+        plans.append(plan)
+        return outcome, 1.0
+
+    monkeypatch.setattr("ptychostream.demo.run.show_loop", show)
+    monkeypatch.setattr(Demo, "_one_scan", lambda _: pytest.fail("the real scan is not part of it"))
+    Demo(tmp_path / "out", quick=True).run()
+    assert plans == [LOOP_PLAN] and not plans[0].endless
+    told = json.loads((tmp_path / "out" / "report.json").read_text())["loop"]
+    assert {"model_versions", "policy", "ssim", "corpus_pairs"} <= told.keys()
+    assert {"time", "state", "reason"} <= told["policy"][0].keys()
+    assert {"scan", "version", "value"} <= told["ssim"][0].keys()

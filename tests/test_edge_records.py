@@ -27,6 +27,7 @@ from tiny_model import write_tiny
 from ptychostream.errors import AgentError
 from ptychostream.hpc_agent.edge_values import STATES, WRITTEN, encoded
 from ptychostream.ioc.agent_desk import AgentDesk, CommandStatus, Lease, Pulse
+from ptychostream.rollback_text import BY_OPERATOR, went_back
 
 P = "ag:"
 PROBE = Path(__file__).parent / "edge_probe.py"
@@ -277,6 +278,28 @@ def test_a_model_that_is_worse_than_the_one_before_is_taken_back(rig: Rig) -> No
         assert rig.get("ModelRolledBack_RBV") == 0
 
 
+def test_the_agent_sees_what_an_operator_goes_back_from_and_how_the_dose_is_chosen(rig: Rig) -> None:
+    rig.load("second")
+    rig.load("first")
+    second, first = rig.shas["second"], rig.shas["first"]
+    with Probe(rig.env) as agent:
+        agent.wait_held()
+        wait_until(lambda: agent.ask()["dose"] == {"automatic": False, "scale": 1.0, "canvas": None}, 20, "dose")
+        assert agent.ask()["saves"] is False
+        rig.put("RollbackModel", 1)
+        assert (rig.get("ModelSHA_RBV"), rig.get("ModelRolledBack_RBV")) == (second, 0)
+        told = went_back(first, second, BY_OPERATOR)
+        wait_until(lambda: agent.ask()["rollback"] == told, 20, lambda: f"the rollback: {agent.ask()}")
+        for name, value in (("DoseMode", 1), ("DoseScale", 3.5), ("AutoSaveCanvas", 1)):
+            rig.put(name, value)
+        try:
+            wanted = {"automatic": True, "scale": 3.5, "canvas": None}
+            wait_until(lambda: agent.ask()["dose"] == wanted and agent.ask()["saves"], 20, "the new setpoints")
+        finally:
+            for name, value in (("DoseMode", 0), ("DoseScale", 1), ("AutoSaveCanvas", 0)):
+                rig.put(name, value)
+
+
 def test_the_edge_starts_again_and_is_told_everything(rig: Rig) -> None:
     with Probe(rig.env) as agent:
         agent.wait_held()
@@ -310,6 +333,32 @@ def test_an_agent_that_may_not_write_is_told_what_to_do(tmp_path: Path) -> None:
             assert env.caget("no:Agent:Lease_RBV") == ""
             agent.end()
             assert ioc.stop() == 0
+
+
+OLD_EDGE = """
+record(stringout, "old:Agent:Lease") {}
+record(stringin, "old:Agent:Lease_RBV") { field(INP, "old:Agent:Lease CP") }
+record(longout, "old:Agent:Heartbeat") {}
+record(stringin, "old:ModelSHA_RBV") { field(VAL, "abc") field(PINI, "YES") }
+record(ao, "old:Agent:ValLoss") {}
+record(ao, "old:Agent:Tolerance") { field(VAL, "0.25") }
+"""
+
+
+def test_an_edge_that_is_older_lacks_records_and_is_served_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "old.db").write_text(OLD_EDGE)
+    with EpicsEnv() as env:
+        command = (sys.executable, "-m", "pvxslibs.ioc", "-d", str(tmp_path / "old.db"))
+        with env.start(*command, env=env.server_env()), Probe(env, prefix="old:") as agent:
+            agent.wait_held()
+            agent.tell(report={"State": "Active", "ValLoss": 0.5, "Message": "there is no such record"})
+            agent.tell(judged=["abc", 0.5, "def", 0.9])
+            wait_for(env, "old:Agent:ValLoss", 0.5)
+            wait_until(lambda: agent.ask()["tolerance"] == 0.25, 20, "what it has is read")
+            asked = agent.ask()
+            assert (asked["live"], asked["previous"], asked["rollback"], asked["saves"]) == ("abc", None, None, False)
+            assert asked["dose"] == {"automatic": None, "scale": None, "canvas": None}
+            agent.end()
 
 
 # The pure parts

@@ -11,11 +11,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from p4p import Type, Value
+from p4p.server import Server
+from p4p.server.thread import SharedPV
+from tiny_model import write_tiny
 
+from ptychostream.contract import CONTRACT_VERSION
 from ptychostream.errors import ConfigError, ModelError
+from ptychostream.hpc_agent.push import PushRefusedError, PushSettings, push
 from ptychostream.ioc.model_rpc_checks import Nonces, PushRequest, check_push
 from ptychostream.ioc.model_rpc_folder import PushedModels
-from ptychostream.model_push import push_channel, read_key, signature
+from ptychostream.model_push import REPLY, push_channel, read_key, signature
 
 KEY = b"k" * 32
 CHANNEL = push_channel("p:")
@@ -157,3 +163,40 @@ def test_without_a_folder_nothing_is_taken() -> None:
     with pytest.raises(ModelError, match=r"set model\.directory"):
         PushedModels(None, 2).stage(b"data", "0" * 64)
     PushedModels(None, 2).tidy(set())
+
+
+class Edge:
+    """An edge of another version, or with another configuration: says what it takes, and counts what it is sent."""
+
+    def __init__(self, **says: Any) -> None:
+        self.says = {"contractVersion": CONTRACT_VERSION, "maxBytes": 10**9, "keyNeeded": False, **says}
+        self.models = 0
+
+    def rpc(self, _pv: SharedPV, op: Any) -> None:
+        query = op.value().query
+        self.models += bool(len(query.model))
+        op.done(Value(Type(list(REPLY)), {**self.says, "nonce": "n", "sha256": query.sha256}))
+
+
+@pytest.mark.parametrize(
+    ("says", "remedy"),
+    [
+        ({"contractVersion": CONTRACT_VERSION - 1}, "update ptychostream at the edge"),
+        ({"maxBytes": 100}, "raise model.max_bytes"),
+        ({"keyNeeded": True}, "give the agent the key"),
+        ({"contractVersion": CONTRACT_VERSION + 1}, ""),  # an edge that is newer reads what was
+    ],
+)
+def test_what_the_edge_says_beforehand_spares_a_push_in_vain(tmp_path: Path, says: dict[str, Any], remedy: str) -> None:
+    write_tiny(tmp_path / "m.onnx")
+    edge = Edge(**says)
+    channel = SharedPV(handler=edge, initial=Value(Type(list(REPLY)), {}))
+    with Server([{push_channel("v:"): channel}], isolate=True) as server:
+        settings = PushSettings(prefix="v:")
+        if remedy:
+            with pytest.raises(PushRefusedError, match=remedy):
+                push(settings, tmp_path / "m.onnx", epics=server.conf())
+            assert edge.models == 0
+        else:
+            assert push(settings, tmp_path / "m.onnx", epics=server.conf()).name == "tiny"
+            assert edge.models == 1

@@ -21,8 +21,10 @@ from ptychostream import atomic
 from ptychostream.cli.main import main
 from ptychostream.errors import ModelError, ScanFileError
 from ptychostream.hpc_agent.model_store import ABANDONED_S, ModelStore
-from ptychostream.hpc_agent.stored_model import CHECKPOINT, ENTRY, MODEL
+from ptychostream.hpc_agent.rollback_notes import RollbackNotes
+from ptychostream.hpc_agent.stored_model import CHECKPOINT, ENTRY, MARK, MODEL
 from ptychostream.model_file import load_model
+from ptychostream.rollback_text import BY_OPERATOR, went_back
 
 TESTS = Path(__file__).parent
 MODELS = 5
@@ -199,6 +201,97 @@ def test_what_is_collected(
     assert len(store.models()) == MODELS
 
 
+def test_models_that_were_rolled_back_are_the_first_to_go(filled: tuple[ModelStore, list[str]]) -> None:
+    store, names = filled
+    for name in (names[2], names[4]):
+        assert store.mark_rolled_back(name, "worse")
+    store.pin(names[4])
+
+    def kept(keep: int, protect: tuple[str, ...] = ()) -> list[int]:
+        return [names.index(model.sha256) for model in store.gc(keep, protect, dry_run=True).kept]
+
+    assert kept(4) == [0, 1, 3, 4]
+    assert kept(3) == [1, 3, 4]
+    assert kept(5) == [0, 1, 2, 3, 4]
+    assert kept(0, (names[2],)) == [1, 2, 4], "the edge needs it still, and its parent"
+
+
+def test_a_mark_is_set_once_and_can_be_lifted(filled: tuple[ModelStore, list[str]]) -> None:
+    store, names = filled
+    assert store.get(names[0]).rolled_back is None
+    assert store.mark_rolled_back(names[0], "SSIM 0.5") is True
+    first = store.get(names[0]).rolled_back
+    assert first is not None and first.reason == "SSIM 0.5" and store.get(names[0]).shunned
+    path = store.root / names[0] / MARK
+    inode = path.stat().st_ino
+    assert store.mark_rolled_back(names[0], "SSIM 0.5") is False
+    assert path.stat().st_ino == inode and store.get(names[0]).rolled_back == first
+    assert store.mark_rolled_back(names[0], "by an operator") is True
+    store.pin(names[0])
+    assert not store.get(names[0]).shunned
+    for _ in range(2):
+        store.lift_mark(names[0])
+        assert store.get(names[0]).rolled_back is None
+    with pytest.raises(ModelError, match="no model"):
+        store.mark_rolled_back("f" * 64, "worse")
+    path.write_bytes(b'{"at": "2026-01-01T00:00:00Z", "rea')
+    damaged = store.get(names[0]).rolled_back
+    assert damaged is not None and "cannot be read" in damaged.reason
+    assert store.mark_rolled_back(names[0], "SSIM 0.5") is True and store.damaged() == []
+
+
+def test_killed_while_it_marks_a_model_is_marked_or_not(filled: tuple[ModelStore, list[str]]) -> None:
+    """A process that dies in the middle of writing the mark leaves the model as it was."""
+    store, names = filled
+    code = (
+        "import os, sys; from pathlib import Path; from ptychostream import atomic\n"
+        "from ptychostream.hpc_agent.model_store import ModelStore\n"
+        "def dies(temporary, final): os.kill(os.getpid(), 9)\n"
+        "atomic.publish = dies\n"
+        "ModelStore(sys.argv[1]).mark_rolled_back(sys.argv[2], 'worse')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(store.root), names[1]], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert store.get(names[1]).rolled_back is None and store.damaged() == []
+    assert store.mark_rolled_back(names[1], "worse")
+
+
+def test_the_agent_marks_what_the_edge_went_back_from(filled: tuple[ModelStore, list[str]]) -> None:
+    store, names = filled
+    said: list[str] = []
+    message = went_back(names[4], names[3], "SSIM 0.500 of it, 0.900 before it")
+    notes = RollbackNotes(store, said.append)
+    for seen in (None, "", "SSIM 0.9 of it, 0.8 before it, tolerance 0.050", message, message):
+        notes.look(seen)
+    RollbackNotes(store, said.append).look(message)  # in another life
+    mark = store.get(names[4]).rolled_back
+    assert mark is not None and mark.reason == "SSIM 0.500 of it, 0.900 before it"
+    assert said == [f"model {names[4][:12]} is marked as rolled back: {mark.reason}"]
+    notes.look(went_back(names[3], names[4], BY_OPERATOR))  # he wants it after all
+    assert store.get(names[4]).rolled_back is None and store.get(names[3]).shunned
+    notes.look(went_back("e" * 64, "f" * 64, BY_OPERATOR))  # models that are not of this store
+
+
+def test_a_mark_that_could_not_be_written_is_written_later(
+    filled: tuple[ModelStore, list[str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, names = filled
+    notes = RollbackNotes(store, lambda _: None)
+    message = went_back(names[4], names[3], "worse")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("ptychostream.hpc_agent.model_store.write_bytes_atomic", full)
+        notes.look(message)
+        notes.look(message)
+    assert store.get(names[4]).rolled_back is None
+    assert len([record for record in caplog.records if "not marked yet" in record.message]) == 1
+    notes.look(message)
+    assert store.get(names[4]).shunned
+
+
 def test_collection_removes_models_and_what_the_dead_left_but_not_what_is_being_written(
     filled: tuple[ModelStore, list[str]],
 ) -> None:
@@ -341,6 +434,14 @@ def test_the_list(filled: tuple[ModelStore, list[str]], capsys: pytest.CaptureFi
     printed = capsys.readouterr()
     assert all(name[:12] in printed.out for name in names[1:]) and "pinned" in printed.out
     assert names[0] in printed.err
+    assert row["rolled_back"] is None and "rolled back" not in printed.out
+    store.mark_rolled_back(names[2], "SSIM 0.5, 0.9 before it")
+    mark = json.loads(said(capsys, "list", "--json", *where))["models"][1]["rolled_back"]
+    assert mark["reason"] == "SSIM 0.5, 0.9 before it" and mark["at"].endswith("+00:00")
+    printed_again = said(capsys, "list", *where)
+    assert f"{names[2][:12]} was rolled back, {mark['at'][:16].replace('T', ' ')}: SSIM 0.5" in printed_again
+    found = json.loads(said(capsys, "inspect", names[2][:8], "--store", str(store.root), "--json"))
+    assert found["store"]["rolled_back"] == mark
 
 
 def test_a_model_of_the_store_is_inspected(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from epics_env import wait_until
 from slurm_node import SlurmNode, slurm_node
+from still_edge import StillEdge
 
 from ptychostream.errors import AgentError, TrainingError
 from ptychostream.hpc_agent.collect import Collected
@@ -101,7 +102,7 @@ def test_a_walltime_kill_is_tried_again_in_another_job(node: SlurmNode, start: S
         NoModels(),
         settings,
         collect=lambda event: Collected(Path("s.h5"), ScanOptions(), event.scan_id, FrameStatistics(1, 0, 0, 0, 1.0)),
-        live_model=lambda: "",
+        edge=StillEdge(),
         policy=PolicyKeeper(journal, PolicySettings, said.append),
         report=said.append,
         on_progress=lambda _: None,

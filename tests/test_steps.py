@@ -22,6 +22,7 @@ from step_helpers import (
     training,
     with_scan,
 )
+from still_edge import StillEdge
 from training_scans import small_scan
 
 from ptychostream.errors import (
@@ -210,6 +211,7 @@ def test_the_agent_s_arguments_are_those_of_the_steps(work: Path) -> None:
     write_scan(work / "1.h5", small_scan(seed=1)[0])
     runner, journal, models = _Inline(), Journal(work / "journal.sqlite"), ModelStore(work / "models")
     live: list[str] = []
+    edge = StillEdge()
     told: list[Arguments] = []
     keeper = PolicyKeeper(journal, PolicySettings, lambda _: None)
     scan_work = ScanWork(
@@ -218,7 +220,7 @@ def test_the_agent_s_arguments_are_those_of_the_steps(work: Path) -> None:
         models,
         WorkSettings(work, reconstruct={"iterations": 5}, train={**RECIPE, "epochs": 1}, judge={"device": "cpu"}),
         collect=lambda event: collect(event, CollectSettings(quiet_s=0)),
-        live_model=lambda: live[-1] if live else "",
+        edge=edge,
         policy=keeper,
         report=lambda _: None,
         on_progress=told.append,
@@ -229,6 +231,7 @@ def test_the_agent_s_arguments_are_those_of_the_steps(work: Path) -> None:
         assert "model" in outcome, outcome
         live.append(journal.waiting_push)
         journal.pushed(live[-1])
+        edge.live = live[-1]
         keeper.tell(ModelPushed())
     assert runner.done == [
         *(("0", step) for step in ("reconstruct", "label", "train")),

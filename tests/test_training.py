@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from functools import cache
 from pathlib import Path
 
@@ -181,6 +182,16 @@ def test_schedules() -> None:
         schedule = make_schedule(name, peak, epochs=50)
         found = [schedule(epoch / 10) for epoch in range(500)]
         assert 0 < min(found) < max(found) <= peak
+
+
+def test_training_follows_its_cyclic_rate() -> None:
+    options = TrainingOptions(epochs=3, batch=20, precision="float32", learning_rate=1e-4)
+    assert options.schedule == "cyclic"
+    steps = math.ceil(len(split_validation(corpus(), options.validation, options.seed)[0]) / options.batch)
+    rates = [epoch.learning_rate for epoch in train(corpus(), options).history]
+    rate = make_schedule("cyclic", 1e-4, 3)
+    assert rates == pytest.approx([rate(number + (steps - 1) / steps) for number in range(3)])
+    assert rates[0] < rates[1] < rates[2]
 
 
 def test_a_time_limit_hurries_through_the_whole_schedule(monkeypatch: pytest.MonkeyPatch) -> None:

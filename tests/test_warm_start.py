@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -14,20 +16,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from still_edge import StillEdge
 from training_scans import small_scan
 
 from ptychostream.benchmarks.warm_start import to_the_same
 from ptychostream.errors import ReconstructionError
 from ptychostream.hpc_agent.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.journal import Journal
-from ptychostream.hpc_agent.live_canvas import find_canvas
+from ptychostream.hpc_agent.live_canvas import await_canvas, find_canvas
 from ptychostream.hpc_agent.policy_keeper import PolicyKeeper, PolicySettings
 from ptychostream.hpc_agent.reconstruct import ReconstructOptions, reconstruct
 from ptychostream.hpc_agent.reconstruct.grid import ObjectGrid
 from ptychostream.hpc_agent.reconstruct.soundness import SoundnessLimits, noise_r_factor, unsound
 from ptychostream.hpc_agent.reconstruct.start import object_from_phase
 from ptychostream.hpc_agent.scan_checks import FrameStatistics
-from ptychostream.hpc_agent.scan_work import ScanWork, WorkSettings
+from ptychostream.hpc_agent.scan_work import ScanWork, StoppedError, WorkSettings
 from ptychostream.phase_file import save_phase_image
 from ptychostream.phase_image import PhaseImage
 from ptychostream.scan import Reconstruction
@@ -245,22 +248,99 @@ class _Runner:
     checkpoint_of = path_of
 
 
-def test_the_agent_starts_a_reconstruction_from_canvas_and_last_probe(tmp_path: Path) -> None:
-    runner, journal = _Runner(), Journal(tmp_path / "journal.sqlite")
-    canvas = save_phase_image(tmp_path / "canvases", "b", smooth_image(), {"scan": "b"})
-    work = ScanWork(
+def test_a_canvas_that_is_about_to_come_is_waited_for(tmp_path: Path) -> None:
+    stop, came = threading.Event(), threading.Event()
+
+    def save_late() -> None:
+        assert came.wait(20)
+        save_phase_image(tmp_path, "a", smooth_image(), {"scan": "a"})
+
+    class Looked(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            came.set()
+            return super().wait(timeout)
+
+    thread = threading.Thread(target=save_late)
+    thread.start()
+    assert await_canvas(tmp_path, "a", 30.0, Looked()) == tmp_path / "a.h5"
+    thread.join()
+    assert await_canvas(tmp_path, "b", 0.0, stop) is None
+    assert await_canvas(tmp_path, "b", 0.2, stop) is None
+    stop.set()
+    assert await_canvas(tmp_path, "b", 1e6, stop) is None
+
+
+def work_of(folder: Path, runner: _Runner, journal: Journal, edge: StillEdge, **settings: Any) -> ScanWork:
+    return ScanWork(
         journal,
         runner,
         runner,
-        WorkSettings(tmp_path, canvases=tmp_path / "canvases"),
+        WorkSettings(folder, canvases=folder / "canvases", **settings),
         collect=lambda event: Collected(
             Path(event.file), ScanOptions(), event.scan_id, FrameStatistics.__new__(FrameStatistics)
         ),
-        live_model=lambda: "",
+        edge=edge,
         policy=PolicyKeeper(journal, PolicySettings, lambda _: None),
         report=lambda _: None,
         on_progress=lambda _: None,
     )
+
+
+@pytest.mark.parametrize("clock_jump_s", [0.0, 1e6])
+def test_the_agent_waits_for_the_canvas_of_a_scan_that_has_just_completed(tmp_path: Path, clock_jump_s: float) -> None:
+    """Of an edge that has a model and saves; and it stops when it is asked to, though the wait has hardly begun."""
+    runner, journal, edge = _Runner(), Journal(tmp_path / "journal.sqlite"), StillEdge("m", saves=True)
+    work = work_of(tmp_path, runner, journal, edge, canvas_wait_s=60.0)
+    journal.enter("now", vars(ScanEvent("now", "now.nxs")), time.time() + clock_jump_s)
+    stop, ended = threading.Event(), threading.Event()
+
+    def begin() -> None:
+        with pytest.raises(StoppedError):
+            work.work(journal.open_scans()[0], stop)
+        ended.set()
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    assert not ended.wait(1.0) and runner.asked == []
+    stop.set()
+    thread.join(20)
+    assert ended.is_set() and runner.asked == []
+    canvas = save_phase_image(tmp_path / "canvases", "now", smooth_image(), {"scan": "now"})
+    work.work(journal.open_scans()[0], threading.Event())
+    assert runner.asked[0][1]["initial"]["canvas"] == str(canvas)
+
+
+@pytest.mark.parametrize(
+    ("edge", "ago_s"),
+    [
+        (StillEdge("m", saves=True), 1e6 + 1),  # taken up later: what has not come does not come
+        (StillEdge("m"), 0.0),
+        (StillEdge("", saves=True), 0.0),  # no model, no canvas
+        (StillEdge(None, saves=True), 0.0),
+    ],
+)
+def test_the_agent_waits_for_no_canvas_that_cannot_come(tmp_path: Path, edge: StillEdge, ago_s: float) -> None:
+    runner, journal = _Runner(), Journal(tmp_path / "journal.sqlite")
+    work, stop = work_of(tmp_path, runner, journal, edge, canvas_wait_s=1e6), threading.Event()
+    journal.enter("a", vars(ScanEvent("a", "a.nxs")), time.time() - ago_s)
+
+    def begin() -> None:
+        with suppress(StoppedError):
+            work.work(journal.open_scans()[0], stop)
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    thread.join(30)
+    waits = thread.is_alive()
+    stop.set()
+    thread.join(30)
+    assert not waits and runner.asked[0][1]["initial"]["canvas"] is None
+
+
+def test_the_agent_starts_a_reconstruction_from_canvas_and_last_probe(tmp_path: Path) -> None:
+    runner, journal = _Runner(), Journal(tmp_path / "journal.sqlite")
+    canvas = save_phase_image(tmp_path / "canvases", "b", smooth_image(), {"scan": "b"})
+    work = work_of(tmp_path, runner, journal, StillEdge())
     initial, outcomes = [], []
     for number, name in enumerate("abcd"):
         runner.diverged = name == "c"

@@ -12,11 +12,13 @@ OPTICS = ZonePlate(outermost_zone_m=50e-9)
 
 
 @cache
-def small_scan(frames: int = 80, step_m: float = 200e-9, seed: int = 0) -> tuple[Scan, Reconstruction]:
+def small_scan(
+    frames: int = 80, step_m: float = 200e-9, seed: int = 0, dose: float = 1e7
+) -> tuple[Scan, Reconstruction]:
     """32 × 32 pixel patterns and the truth; do not change them."""
     return simulate_scan(
         Simulation(
-            size=32, frames=frames, step_m=step_m, optics=OPTICS, dead_pixels=2, seed=seed, sample_seed=seed, dose=1e7
+            size=32, frames=frames, step_m=step_m, optics=OPTICS, dead_pixels=2, seed=seed, sample_seed=seed, dose=dose
         ),
         scan_id=f"small-{seed}",
     )

@@ -72,6 +72,9 @@ def list_models(arguments: argparse.Namespace) -> int:
         print(json.dumps({"models": rows, "damaged": [[str(path), why] for path, why in damaged]}, indent=2))
         return 0
     _table(rows)
+    for row in rows:
+        if mark := row["rolled_back"]:
+            print(f"{row['sha256'][:SHORT]} was rolled back, {mark['at'][:16].replace('T', ' ')}: {mark['reason']}")
     for _, why in damaged:
         print(why, file=sys.stderr)
     return 0
@@ -171,6 +174,7 @@ def describe_lineage(model: StoredModel, arguments: argparse.Namespace) -> dict[
     return {
         "added": model.added.isoformat(),
         "pinned": model.pinned,
+        "rolled_back": _mark(model),
         "checkpoint": model.checkpoint is not None,
         "metrics": dict(model.metrics),
         "lineage": [f"{name[:SHORT]} {ancestor.contract.name if ancestor else '(gone)'}" for name, ancestor in lineage],
@@ -190,9 +194,15 @@ def describe(model: StoredModel) -> dict[str, Any]:
         "ssim": training.ssim if training.ssim is not None else model.metrics.get("ssim"),
         "parents": list(model.parents),
         "pinned": model.pinned,
+        "rolled_back": _mark(model),
         "path": str(model.path),
         "metrics": dict(model.metrics),
     }
+
+
+def _mark(model: StoredModel) -> dict[str, str] | None:
+    mark = model.rolled_back
+    return None if mark is None else {"at": mark.at.isoformat(), "reason": mark.reason}
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
@@ -202,7 +212,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
     heads = ("sha256", "name", "added, UTC", "pairs", "loss", "SSIM", "from", "")
     table = Table(*(Column(head, no_wrap=head not in ("name", "from")) for head in heads), box=None, pad_edge=False)
     for row in rows:
-        marks = " ".join(mark for mark in ("live", "pinned") if row[mark])
+        marks = " ".join(mark.replace("_", " ") for mark in ("live", "pinned", "rolled_back") if row[mark])
         figures = [f"{row['pairs']:,}", _figure(row["validation_loss"], ".4f"), _figure(row["ssim"], ".3f")]
         parents = " ".join(parent[:SHORT] for parent in row["parents"])
         when = row["added"][:16].replace("T", " ")

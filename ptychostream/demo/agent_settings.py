@@ -11,18 +11,20 @@ from ptychostream.demo.loop_plan import LoopPlan
 CONFIGURATION = "agent.toml"
 
 
-def write_agent_settings(path: Path, plan: LoopPlan, beamline: str, cores: int) -> None:
+def write_agent_settings(path: Path, plan: LoopPlan, beamline: str, canvases: Path, cores: int) -> None:
     """Write the configuration of an agent that watches the beamline with the records `beamline`.
 
     Parameters
     ----------
+    canvases
+        Where the edge saves them.
     cores
         What a step may use. It stands back behind the edge, which runs on the same ones.
     """
-    write_bytes_atomic(path, agent_settings(plan, beamline, cores).encode())
+    write_bytes_atomic(path, agent_settings(plan, beamline, canvases, cores).encode())
 
 
-def agent_settings(plan: LoopPlan, beamline: str, cores: int) -> str:
+def agent_settings(plan: LoopPlan, beamline: str, canvases: Path, cores: int) -> str:
     """The text of the file."""
     text = json.dumps  # of a string: TOML's basic strings are JSON's
     return f"""\
@@ -36,6 +38,9 @@ frames_pv = {text(f"{beamline}FramesSent_RBV")}
 
 [collect]
 quiet_s = 0.2  # the beamline writes Complete_RBV when the file is closed
+
+[steps]
+canvases = {text(str(canvases))}
 
 [steps.reconstruct]
 iterations = {plan.iterations}

@@ -121,7 +121,7 @@ class Loop:
         plan, place = self._plan, self._place
         logs = place.folder / "logs"
         logs.mkdir(parents=True)
-        write_agent_settings(place.configuration, plan, BEAMLINE, os.cpu_count() or 1)
+        write_agent_settings(place.configuration, plan, BEAMLINE, place.canvases, os.cpu_count() or 1)
         for name, (module, arguments) in commands(plan, place).items():
             self._console.print(f"  $ {module} {' '.join(arguments)}", style="dim", soft_wrap=True)
             child = Child(module, arguments, logs / f"{name}.log", place.environment)

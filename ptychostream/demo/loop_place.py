@@ -44,6 +44,11 @@ class Place:
         return self.work / "journal.sqlite"
 
     @property
+    def canvases(self) -> Path:
+        """Where the edge saves what it has drawn of each scan."""
+        return self.folder / "canvases"
+
+    @property
     def received(self) -> Path:
         """The newest live image that the client has."""
         return self.folder / "received.npz"
@@ -68,6 +73,8 @@ def commands(plan: LoopPlan, place: Place) -> dict[str, tuple[str, list[str]]]:
         "--prefix": place.prefix,
         "--input-pv": place.channel,
         "--models-dir": place.folder / "models",  # of what is pushed
+        "--save-directory": place.canvases,
+        "--save-automatic": "yes",
     }
     agent: dict[str, object] = {"--config": place.configuration, "--prefix": place.prefix, "--work": place.work}
     return {

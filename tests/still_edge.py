@@ -1,0 +1,29 @@
+"""An edge that says what it is told to say, for the tests of a scan's work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ptychostream.hpc_agent.judge_dose import EdgeDose
+
+
+@dataclass
+class StillEdge:
+    """Implements `ptychostream.hpc_agent.scan_work.LiveEdge`."""
+
+    live: str | None = ""
+    previous: str | None = ""
+    saves: bool = False
+    doses: EdgeDose = field(default_factory=EdgeDose)
+
+    def live_model(self) -> str | None:
+        return self.live
+
+    def previous_model(self) -> str | None:
+        return self.previous
+
+    def saves_canvases(self) -> bool:
+        return self.saves
+
+    def dose(self) -> EdgeDose:
+        return self.doses
