@@ -226,9 +226,10 @@ def _start(corpus: Corpus, options: TrainingOptions, initial: Network | None) ->
 
 
 def _normalisation(corpus: Corpus, options: TrainingOptions) -> Normalisation:
-    """Of the counts as the network will see them."""
+    """Of the counts as the network will see them, of the pairs that it is trained on alone."""
     random = np.random.default_rng(options.seed)
-    return measure_normalisation(thin(corpus.sample(NORMALISATION_FRAMES), options.dose, random))
+    learnt, _ = split_validation(corpus, options.validation, options.seed)
+    return measure_normalisation(thin(corpus.sample(NORMALISATION_FRAMES, learnt), options.dose, random))
 
 
 def split_validation(corpus: Corpus, fraction: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -94,10 +94,11 @@ class Corpus:
     measured: int
     validation: NDArray[np.bool_] | None = None
 
-    def sample(self, most: int) -> Counts:
-        """Counts of at most `most` measured pairs, evenly over all of them."""
-        rows = np.unique(np.linspace(0, self.measured - 1, min(most, self.measured)).astype(np.intp))
-        return cast(Counts, self.counts[rows])
+    def sample(self, most: int, among: NDArray[np.intp] | None = None) -> Counts:
+        """Counts of at most `most` measured pairs, evenly over all of them, or over those that are named."""
+        rows = np.arange(self.measured) if among is None else among[among < self.measured]
+        chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.intp))
+        return cast(Counts, self.counts[rows[chosen]])
 
     def __len__(self) -> int:
         return len(self.counts)

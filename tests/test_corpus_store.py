@@ -185,9 +185,10 @@ def test_what_is_set_aside_is_never_learned_from_over_scans_and_restarts(store: 
         rows = np.arange(len(corpus))
         phase = np.array(corpus.phase[rows], np.float32)
         phase[aside] = 1e6
-        amplitude = corpus.amplitude[rows]
+        counts = np.array(corpus.counts[rows])
+        counts[aside] = 60_000
         return dataclasses.replace(
-            corpus, counts=corpus.counts[rows], phase=phase, amplitude=amplitude, validation=aside
+            corpus, counts=counts, phase=phase, amplitude=corpus.amplitude[rows], validation=aside
         )
 
     with store.opened() as (corpus, aside, _):
@@ -197,6 +198,8 @@ def test_what_is_set_aside_is_never_learned_from_over_scans_and_restarts(store: 
     assert [epoch.number for epoch in result.history] == [1, 2, 3]
     assert all(epoch.training_loss < 10 for epoch in result.history)
     assert all(epoch.validation_loss > 1e5 for epoch in result.history)
+    scale = float(result.network.normalisation[0])
+    assert 1 / scale == pytest.approx(float(np.mean(pairs().counts[:])), rel=0.2)
     store.append("scan 2", pairs(2))
     with store.opened() as (corpus, aside, _):  # the next training, from where the last one ended
         again = train(trap(corpus, aside), options, initial=result.network)
