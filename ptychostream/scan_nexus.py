@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import NoPositionsError, ScanFileError
-from ptychostream.scan_hdf5 import MAX_PART_BYTES, checked_dataset, group, in_unit, text, unit_of, whole
+from ptychostream.hdf5_extent import MAX_PART_BYTES
+from ptychostream.scan_hdf5 import checked_dataset, group, in_unit, text, unit_of, whole
 from ptychostream.scan_layout import EPICS_EPOCH
 from ptychostream.scan_parts import ScanOptions, ScanParts
 
