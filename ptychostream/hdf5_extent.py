@@ -57,5 +57,5 @@ def object_blocks(dataset: h5py.Dataset, where: str) -> Iterator[NDArray[Any]]:
 def _length(value: Any) -> int:
     """Bytes or characters of a value of variable length."""
     if isinstance(value, np.void):  # a record
-        return sum(map(_length, value.item())) if value.dtype.names else len(value)
+        return sum(map(_length, value.item())) if value.dtype.names else value.nbytes
     return value.nbytes if isinstance(value, np.ndarray) else len(value) if isinstance(value, (bytes, str)) else 0

@@ -174,9 +174,9 @@ class _Look:
     def _members(self, part: Any) -> None:
         if not isinstance(part, h5py.Group):
             return
-        for name in part:
+        for name in part.id:  # as bytes: not every name is text
             with suppress(*_UNREADABLE):
-                kind = part.id.links.get_info(name.encode(errors="surrogateescape")).type
+                kind = part.id.links.get_info(name).type
                 if kind == h5py.h5l.TYPE_HARD:
                     self._add(part[name])
                 elif kind == h5py.h5l.TYPE_EXTERNAL:

@@ -127,6 +127,18 @@ def test_a_sound_heap_is_read(tmp_path: Path) -> None:
         assert scan.scan_id == "scan 7"
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    path = scan_with_texts(tmp_path / "scan.h5")
+    with h5py.File(path, "r+") as file:
+        odd = h5py.Group(h5py.h5g.create(file.id, b"\xff\xfe"))
+        odd.attrs["odd"] = "text"
+        for group in ("entry/instrument/NDAttributes", "entry/ptychostream"):
+            file[f"{group}/odd"] = np.arange(3.0)
+            file[group].id.move(b"odd", b"\xff")
+    with open_scan(path) as scan:
+        assert {str, *map(type, scan.metadata), *map(type, scan.metadata["attributes"])} == {str}
+
+
 @pytest.mark.parametrize("command", ["reconstruct", "train", "infer", "replay"])
 def test_the_commands_end(tmp_path: Path, command: str) -> None:
     path = damage(scan_with_texts(tmp_path / "scan.h5"), free_space_of(0))

@@ -137,12 +137,14 @@ def _record_raw(arguments: argparse.Namespace, say: Console) -> int:
         recorded = record_raw(arguments.channel, Path(arguments.file), settings, stop)
     say.print(f"{arguments.file}: {recorded.updates} updates in {recorded.seconds:.2f} s")
     if recorded.overruns:
-        say.print(f"{recorded.overruns} of them stand for more than one: a queue was full")
+        say.print(
+            f"{recorded.overruns} of them stand for more than one: a queue was full; {recorded.missed} are missing"
+        )
     if recorded.connections > 1:
         say.print(f"the channel was away {recorded.connections - 1} times")
     if arguments.json:
         print(json.dumps({"channel": arguments.channel, "file": arguments.file, **asdict(recorded)}))
-    return 0
+    return 1 if recorded.missed else 0
 
 
 def _values(arguments: argparse.Namespace) -> dict[str, object]:
