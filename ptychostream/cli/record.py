@@ -45,6 +45,7 @@ def _add_stream(group: Any) -> None:
     group.add_argument("--codec", help="auto, none, lz4, bslz4, blosc or zlib (default auto: as sent, else bslz4)")
     group.add_argument("--threads", type=int, metavar="N", help="that compress (default 2)")
     group.add_argument("--queue-size", type=int, metavar="N", help="frames held on either side (default 2000)")
+    group.add_argument("--queue-mb", type=int, metavar="MIB", help="of them that may wait here (default 256)")
     group.add_argument("--no-check", dest="check", action="store_false", default=None, help="trust compressed frames")
     group.add_argument("--scan-id", metavar="ID", help="of a stream that names none")
     group.add_argument("--scan-attribute", metavar="NAME", help="NTAttribute that names the scan (default ScanID)")
@@ -158,6 +159,7 @@ def _values(arguments: argparse.Namespace) -> dict[str, object]:
     of_attributes = arguments.positions == "attributes"
     return {
         "queue_size": arguments.queue_size,
+        "queue_mb": arguments.queue_mb,
         "scan_attribute": arguments.scan_attribute,
         "scan_id": arguments.scan_id,
         "end_attribute": arguments.end_attribute,
