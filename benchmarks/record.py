@@ -11,8 +11,10 @@ What is reported
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
+import shutil
 import signal
 import sys
 import tempfile
@@ -21,11 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptychostream.benchmarks.measured import POLL_S, Measured
 from ptychostream.benchmarks.stream_source import Source, checked_shape, patterns, ring_lengths
+from ptychostream.codecs import compress
 from ptychostream.config import load_settings
-from ptychostream.errors import StreamError
+from ptychostream.errors import ConfigError, StreamError
+from ptychostream.file_names import partial_of
+from ptychostream.hdf5_chunks import file_codec
 from ptychostream.loopback import free_ports, loopback_environment
 from ptychostream.plugins.engines.hardware import cores, cpu_name
 from ptychostream.scan_files import ScanOptions, open_scan
@@ -33,6 +39,8 @@ from ptychostream.scan_files import ScanOptions, open_scan
 CHANNEL = "bench:det:Image"
 SCAN = "bench"
 START_TIMEOUT_S = 120.0
+_QUIET_S = 10.0
+_SPARE = 1.25
 GEOMETRY = ScanOptions(energy_ev=1.0, distance_m=1.0, detector_pixel_m=1.0)
 """Any: the counts and positions are looked at."""
 
@@ -53,10 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 when a frame was lost."""
     source = _source(arguments)
+    sent = patterns(source.shape, source.dtype, ring_lengths(source)[1])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended
     with tempfile.TemporaryDirectory(prefix="ptychostream-bench-", dir=arguments.folder) as folder:
         words = ["--threads", str(arguments.threads), *(["--no-check"] if arguments.no_check else [])]
-        report = measure(source, words, Path(folder))
+        _check_space(Path(folder), source, sent)
+        report = measure(source, sent, words, Path(folder))
     if arguments.json:
         print(json.dumps(report, indent=2))
     else:
@@ -64,7 +74,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if report["lost"] == 0 else 1
 
 
-def measure(source: Source, words: list[str], folder: Path) -> dict[str, Any]:
+def _check_space(folder: Path, source: Source, sent: NDArray[np.integer]) -> None:
+    """Raise ConfigError where the file would fill the disk: a recording of minutes has gigabytes."""
+    codec = source.codec or file_codec("")
+    needed = int(_SPARE * source.frames * np.mean([len(compress(frame, codec)) for frame in sent]))
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ConfigError(
+            f"{source.frames} frames need about {needed >> 20} MiB, {free >> 20} MiB are free",
+            where=str(folder.parent),
+            remedy="name a folder on a larger disk with --folder, or give fewer --seconds",
+        )
+
+
+def measure(source: Source, patterns_sent: NDArray[np.integer], words: list[str], folder: Path) -> dict[str, Any]:
     """Stream, record, read the file back."""
     ports = free_ports(2)
     environment = loopback_environment([ports[0]], ports[1])
@@ -90,11 +113,13 @@ def measure(source: Source, words: list[str], folder: Path) -> dict[str, Any]:
         sender.sample()
         recorder.sample()
         sent = sender.hear("sent", START_TIMEOUT_S)
-        told = _summary(recorder)
+        told = _summary(recorder, folder)
         cpu = {
             name: child.cores(sent["first"], sent["last"]) for name, child in (("source", sender), ("record", recorder))
         }
-    written = _read_back(file, source)
+    if not file.exists():
+        raise recorder.failure()
+    written = _read_back(file, source, patterns_sent)
     size = sum(one["bytes"] for one in told["files"])
     elapsed = sent["last"] - sent["first"]
     return {
@@ -118,19 +143,21 @@ def measure(source: Source, words: list[str], folder: Path) -> dict[str, Any]:
     }
 
 
-def _summary(recorder: Measured) -> dict[str, Any]:
-    """What the recording says at its end, for which it is stopped where frames are missing."""
-    deadline = time.monotonic() + 10
-    while recorder.running() and time.monotonic() < deadline:
+def _summary(recorder: Measured, folder: Path) -> dict[str, Any]:
+    """What the recording says at its end, for which it is stopped where frames are missing: nothing comes any more."""
+    size, grown = -1, time.monotonic()
+    while recorder.running() and time.monotonic() - grown < _QUIET_S:
+        with contextlib.suppress(FileNotFoundError):  # it has just got its name
+            now = partial_of(folder / f"{SCAN}.h5").stat().st_size
+            size, grown = (now, time.monotonic()) if now != size else (size, grown)
         time.sleep(POLL_S)
     recorder.stop()
     return recorder.hear("written", START_TIMEOUT_S)
 
 
-def _read_back(file: Path, source: Source) -> int:
+def _read_back(file: Path, source: Source, sent: NDArray[np.integer]) -> int:
     """Frames in the file that are as they were sent."""
     length, distinct = ring_lengths(source)
-    sent = patterns(source.shape, source.dtype, distinct)
     good = 0
     with open_scan(file, GEOMETRY) as scan:
         assert scan.frame_ids is not None

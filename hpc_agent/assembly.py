@@ -14,7 +14,8 @@ from typing import Any
 from ptychostream.errors import AgentError, ConfigError, ModelError, ScanFileError
 from ptychostream.hpc_agent.agent import Agent, Switches
 from ptychostream.hpc_agent.agent_settings import AgentSettings
-from ptychostream.hpc_agent.collect import Collected, ScanEvent, collect
+from ptychostream.hpc_agent.collect import Collected, ScanEvent
+from ptychostream.hpc_agent.collect_apart import collect_apart
 from ptychostream.hpc_agent.edge_records import EdgeRecords
 from ptychostream.hpc_agent.journal import Journal, ScanEntry
 from ptychostream.hpc_agent.model_store import ModelStore
@@ -187,7 +188,7 @@ class AgentProcess:
 
     def _collect(self, event: ScanEvent) -> Collected:
         try:
-            return collect(event, self._settings.collect, self._stop)
+            return collect_apart(event, self._settings.collect, self._stop)
         except CollectError:
             if self._stop.is_set():  # it was not waited for to its end
                 raise StoppedError from None

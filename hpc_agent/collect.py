@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from ptychostream.config import Settings
@@ -64,6 +67,8 @@ class CollectSettings(Settings):
         For how long it must not have changed: file systems without locks do not tell that it is open.
     poll_s
         Time between looks.
+    silence_s
+        For how long reading some megabytes of it may take before it is given up.
     path_map
         Beginnings of file names as the detector's computer gives them, and what they are here.
     recordings
@@ -77,6 +82,7 @@ class CollectSettings(Settings):
     timeout_s: float = Field(60.0, gt=0)
     quiet_s: float = Field(1.0, ge=0)
     poll_s: float = Field(0.2, gt=0)
+    silence_s: float = Field(120.0, gt=0)
     path_map: dict[str, str] = {}
     recordings: str = ""
     scan: ScanOptions = ScanOptions()
@@ -93,13 +99,20 @@ class Collected:
     statistics: FrameStatistics
 
 
-def collect(event: ScanEvent, settings: CollectSettings, stop: threading.Event | None = None) -> Collected:
+def collect(
+    event: ScanEvent,
+    settings: CollectSettings,
+    stop: threading.Event | None = None,
+    on_frames: Callable[[int], None] = lambda _: None,
+) -> Collected:
     """Wait for the scan's file, open it, look at every frame.
 
     Parameters
     ----------
     stop
         Ends the wait early, with the fault that it would have had at its deadline.
+    on_frames
+        Told how many frames have been looked at, every some megabytes.
 
     Raises
     ------
@@ -109,20 +122,33 @@ def collect(event: ScanEvent, settings: CollectSettings, stop: threading.Event |
     path = file_of(event, settings)
     wait_until_closed(path, settings, stop or threading.Event())
     where = str(path)
-    options = settings.scan
-    if event.energy_ev is not None:
-        options = ScanOptions(**{**vars(options), "energy_ev": event.energy_ev})
+    options = options_of(event, settings)
     try:
         check_name(_name_in(path), event.scan_id, where)
         with open_scan(path, options) as scan:
             check_length(len(scan), event.frames, where)
-            statistics = measure(blocks_of(scan.counts), settings.checks, scan.bad_pixels)
+            statistics = measure(_told(blocks_of(scan.counts), on_frames), settings.checks, scan.bad_pixels)
             judge(statistics, settings.checks, where)
             return Collected(path, options, event.scan_id or scan.scan_id, statistics)
     except CollectError:
         raise
     except ScanFileError as error:
         raise CollectError(fault_of(error), error.what, where=error.where, remedy=error.remedy) from error
+
+
+def options_of(event: ScanEvent, settings: CollectSettings) -> ScanOptions:
+    """How the event's scan is to be opened."""
+    if event.energy_ev is None:
+        return settings.scan
+    return ScanOptions(**{**vars(settings.scan), "energy_ev": event.energy_ev})
+
+
+def _told(blocks: Iterable[NDArray[np.integer]], on_frames: Callable[[int], None]) -> Iterator[NDArray[np.integer]]:
+    frames = 0
+    for block in blocks:
+        yield block
+        frames += len(block)
+        on_frames(frames)
 
 
 def file_of(event: ScanEvent, settings: CollectSettings) -> Path:

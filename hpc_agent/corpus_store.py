@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ptychostream.atomic import atomic_path, cannot_be_written
 from ptychostream.contract import Preprocessing
 from ptychostream.errors import ScanFileError, TrainingError
+from ptychostream.hdf5_heaps import open_checked
 from ptychostream.hdf5_output import hdf5_output
 from ptychostream.hpc_agent.stored_array import Extent, StoredArray
 from ptychostream.hpc_agent.training_data import Corpus
@@ -191,7 +192,7 @@ def read_shard(path: Path) -> Shard:
     """
     remedy = "remove that file; its scan can be labelled again"
     try:
-        with h5py.File(path, "r") as file:
+        with open_checked(path) as file:
             if file.attrs.get("kind") != _KIND:
                 raise ScanFileError("no corpus file", where=str(path), remedy=remedy)
             attributes = dict(file.attrs)

@@ -28,7 +28,7 @@ from ptychostream.errors import ConfigError, PtychostreamError
 from ptychostream.hpc_agent.step_errors import pack_error
 from ptychostream.hpc_agent.step_parts import write_json
 
-STEPS = ("reconstruct", "label", "judge", "train")
+STEPS = ("collect", "reconstruct", "label", "judge", "train")
 FAILED = 3
 """Exit status of a step that says why it cannot be done."""
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ptychostream.atomic import atomic_new_file, atomic_path, cannot_be_written
 from ptychostream.errors import ScanFileError
+from ptychostream.hdf5_heaps import open_checked
 from ptychostream.hdf5_output import hdf5_output
 from ptychostream.phase_image import PhaseImage
 
@@ -123,7 +124,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     if not Path(path).is_file():
         raise ScanFileError("there is no such file", where=str(path), remedy="give a file that exists")
     try:
-        with h5py.File(path, "r") as file:
+        with open_checked(path) as file:
             if file.attrs.get("file_kind") != KIND:
                 raise ScanFileError("HDF5, but not a phase image", where=str(path), remedy="give what `infer` wrote")
             yield file

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ptychostream.atomic import atomic_path, cannot_be_written
 from ptychostream.errors import ScanFileError
+from ptychostream.hdf5_heaps import open_checked
 from ptychostream.hdf5_output import hdf5_output
 from ptychostream.scan import Reconstruction
 
@@ -77,7 +78,7 @@ def read_reconstruction(path: str | os.PathLike[str]) -> Reconstruction:
     if not Path(path).is_file():
         raise ScanFileError("there is no such file", where=where, remedy="reconstruct the scan first")
     try:
-        with h5py.File(path, "r") as file:
+        with open_checked(path) as file:
             _check_kind(file, where)
             entry = file["entry"]
             arrays = {name: _array(entry, name, where) for name in _ARRAYS}

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
+from ptychostream.hdf5_heaps import open_checked
 
 _REMEDY = "give a CSV with columns [id,] x, y, or an HDF5 file with data sets x and y"
 MAX_POSITIONS = 1 << 25
@@ -84,7 +85,7 @@ def _read_csv(path: Path) -> dict[str, NDArray[np.float64]]:
 
 def _read_hdf5(path: Path) -> dict[str, NDArray[np.float64]]:
     columns = {}
-    with h5py.File(path, "r") as file:
+    with open_checked(path) as file:
         for name in ("x", "y", "id"):
             data = file.get(name)
             if data is None and name == "id":

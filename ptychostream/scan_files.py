@@ -53,7 +53,7 @@ def open_scan(path: str | os.PathLike[str], options: ScanOptions | None = None) 
 def _read_hdf5(file: h5py.File, options: ScanOptions, where: str) -> Scan:
     try:
         layout = next((layout for layout in _LAYOUTS if layout.matches(file)), None)
-        top = ", ".join(file)
+        top = ", ".join(map(str, file))  # bytes where a name is no text
         parts = layout.read_parts(file, options, where) if layout else None
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
         raise ScanFileError(

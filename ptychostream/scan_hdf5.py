@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -14,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import FileBusyError, FileCutError, ScanFileError
+from ptychostream.hdf5_extent import MAX_CHUNKS, check_extent, object_blocks
+from ptychostream.hdf5_heaps import open_checked
 
 JOULE_PER_EV = 1.602176634e-19
 
-MAX_PART_BYTES = 1 << 28
-"""One frame, or a part that is read whole: more is a mistake or malice, and would be allocated for."""
-_MAX_CHUNKS, _MAX_FRAME_CHUNKS = 1 << 20, 1 << 14
-_MAX_CHUNK_BYTES = 1 << 30
+_MAX_FRAME_CHUNKS = 1 << 14
 
 _UNITS: dict[str, float] = {
     "m": 1.0, "meter": 1.0, "metre": 1.0, "meters": 1.0, "metres": 1.0,
@@ -41,9 +38,9 @@ _CAUSES: tuple[tuple[str, str, str, type[ScanFileError]], ...] = (
 
 
 def open_hdf5(path: str | os.PathLike[str], *, swmr: bool = False) -> h5py.File:
-    """Open for reading. Raises ScanFileError: cut short, locked, still being written, not HDF5."""
+    """Open for reading. Raises ScanFileError: cut short, locked, still being written, not HDF5, of damaged heaps."""
     try:
-        return h5py.File(Path(path), "r", swmr=swmr)
+        return open_checked(path, swmr=swmr)
     except (OSError, RuntimeError) as error:
         message = str(error)
         for fragment, what, remedy, kind in _CAUSES:
@@ -70,7 +67,7 @@ def checked_dataset(dataset: h5py.Dataset, where: str) -> h5py.Dataset:
             )
     if dataset.shape is None:
         raise ScanFileError(f"{dataset.name} is empty", where=where, remedy="record the scan again")
-    _check_extent(dataset, dataset.shape[1:], _MAX_FRAME_CHUNKS, where)
+    check_extent(dataset, dataset.shape[1:], _MAX_FRAME_CHUNKS, where)
     return dataset
 
 
@@ -85,21 +82,11 @@ def whole(part: Any, where: str, kinds: str = "") -> NDArray[Any]:
     if kinds and part.dtype.kind not in kinds:
         what = f"{part.name} is of type {part.dtype}"
         raise ScanFileError(what, where=where, remedy="store numbers there; the file is damaged or foreign")
-    _check_extent(part, part.shape, _MAX_CHUNKS, where)
+    if part.dtype.hasobject and part.ndim:
+        blocks = list(object_blocks(part, where))
+        return np.concatenate(blocks) if blocks else np.empty(part.shape, object)
+    check_extent(part, part.shape, MAX_CHUNKS, where)
     return np.asarray(part[()])
-
-
-def _check_extent(dataset: h5py.Dataset, shape: tuple[int, ...], chunks: int, where: str) -> None:
-    """A few bytes of file can announce an array of any size."""
-    sides = (dataset.chunks or ())[-len(shape) :] if shape else ()
-    pieces = math.prod(-(-size // side) for size, side in zip(shape, sides, strict=False))
-    chunk_bytes = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
-    if math.prod(shape) * dataset.dtype.itemsize > MAX_PART_BYTES or pieces > chunks or chunk_bytes > _MAX_CHUNK_BYTES:
-        raise ScanFileError(
-            f"{dataset.name} announces {shape} {dataset.dtype} in {pieces} pieces, more than anything real has",
-            where=where,
-            remedy="the file is damaged; copy it again, or repack it with one frame a chunk",
-        )
 
 
 def group(file: h5py.File, path: str) -> Mapping[str, Any]:

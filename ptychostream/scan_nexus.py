@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import NoPositionsError, ScanFileError
-from ptychostream.scan_hdf5 import MAX_PART_BYTES, checked_dataset, group, in_unit, text, unit_of, whole
+from ptychostream.hdf5_extent import MAX_PART_BYTES
+from ptychostream.scan_hdf5 import checked_dataset, group, in_unit, text, unit_of, whole
 from ptychostream.scan_layout import EPICS_EPOCH
 from ptychostream.scan_parts import ScanOptions, ScanParts
 
@@ -58,7 +59,8 @@ def _columns(file: h5py.File, where: str) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {}
     held = 0
     for path in ATTRIBUTES:
-        for name, dataset in group(file, path).items():
+        for key, dataset in group(file, path).items():
+            name = str(key)  # which comes as bytes where it is no text
             if isinstance(dataset, h5py.Dataset) and dataset.ndim == 1 and name not in columns:
                 held += dataset.nbytes
                 if held > _MAX_COLUMNS_BYTES:
@@ -116,7 +118,7 @@ def _metadata(own: Any, columns: dict[str, NDArray[Any]], options: ScanOptions, 
             raise ScanFileError(
                 f"/entry/ptychostream/metadata: {error}", where=where, remedy="copy the file again"
             ) from error
-    metadata.update({name: whole(own[name], where) for name in own if name not in ("metadata", "probe")})
+    metadata.update({str(name): whole(own[name], where) for name in own if name not in ("metadata", "probe")})
     told = {options.x_name, options.y_name, *_STAMPS}
     attributes = {name: values for name, values in columns.items() if name not in told}
     if attributes:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
-from ptychostream.scan_hdf5 import MAX_PART_BYTES
+from ptychostream.hdf5_extent import MAX_PART_BYTES
 from ptychostream.scan_parts import GEOMETRY, ScanOptions, ScanParts
 
 REQUIRED = ("counts", "positions_m")

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import FewerPositionsError, MorePositionsError, ScanFileError
+from ptychostream.hdf5_extent import MAX_PART_BYTES
 from ptychostream.positions import AxisConfig
 from ptychostream.route_file import read_route
 from ptychostream.scan import Scan
 from ptychostream.scan_counts import LazyCounts
-from ptychostream.scan_hdf5 import MAX_PART_BYTES
 
 GEOMETRY = ("energy_ev", "distance_m", "detector_pixel_m")
 

@@ -11,7 +11,9 @@ from pydantic import Field
 
 from ptychostream.config import Settings
 from ptychostream.pva.raw_client import RawChannel
+from ptychostream.pva.raw_gaps import missed_between
 from ptychostream.pva.raw_updates import RawWriter
+from ptychostream.pva.raw_values import WireUpdate
 
 
 class RawRecordSettings(Settings):
@@ -45,16 +47,19 @@ class RawRecorded:
         How many.
     overruns
         How many of them stand for more than one, because a queue was full.
+    missed
+        How many those swallowed: by the uniqueIds of NTNDArrays, else at least one each.
     connections
         How often the channel was there.
     seconds
         From the first update to the last.
     bytes
-        Of the values.
+        Of the updates, as they came.
     """
 
     updates: int
     overruns: int
+    missed: int
     connections: int
     seconds: float
     bytes: int
@@ -65,7 +70,7 @@ def record_raw(
     path: str | Path,
     settings: RawRecordSettings,
     stop: threading.Event,
-    on_update: Callable[[int, float], None] | None = None,
+    on_updates: Callable[[int, float], None] | None = None,
 ) -> RawRecorded:
     """Append the updates of `channel` to `path` until `stop` is set or the settings say enough.
 
@@ -73,8 +78,8 @@ def record_raw(
 
     Parameters
     ----------
-    on_update
-        Called with (number of the update from 0, POSIX time).
+    on_updates
+        Called with (updates so far, POSIX time) as some came.
 
     Raises
     ------
@@ -83,19 +88,24 @@ def record_raw(
     ScanFileError
         When the file is another's or cannot be written.
     """
-    updates = overruns = size = 0
+    updates = overruns = missed = size = 0
     first = last = 0
+    before: WireUpdate | None = None
     source = RawChannel(channel, settings.queue_size, stop, settings.seconds)
     with RawWriter(path, channel, sync_s=settings.sync_s) as writer:
-        for update in source:
-            writer.write(update)
-            last = update.time_ns
-            first = first or last
-            overruns += bool(update.overrun)
-            size += len(update.value)
-            if on_update is not None:
-                on_update(updates, last * 1e-9)
-            updates += 1
+        for came in source:
+            wanted = came.updates if settings.frames is None else came.updates[: settings.frames - updates]
+            writer.write_as_came(came._replace(updates=wanted))
+            first, last = first or wanted[0].time_ns, wanted[-1].time_ns
+            for update in wanted:
+                size += len(update.body)
+                if update.overrun:
+                    overruns += 1
+                    missed += missed_between(came.type, before, update)
+                before = update
+            updates += len(wanted)
+            if on_updates is not None:
+                on_updates(updates, last * 1e-9)
             if updates == settings.frames:
                 break
-    return RawRecorded(updates, overruns, source.connections, (last - first) * 1e-9, size)
+    return RawRecorded(updates, overruns, missed, source.connections, (last - first) * 1e-9, size)

@@ -13,7 +13,8 @@ from pydantic import Field
 from ptychostream.config import Settings
 from ptychostream.errors import ScanFileError
 from ptychostream.pva.raw_server import RawServer
-from ptychostream.pva.raw_updates import RawFile, RawUpdate
+from ptychostream.pva.raw_updates import RawFile
+from ptychostream.pva.raw_values import RawUpdate
 from ptychostream.sim.connections import drain
 from ptychostream.sim.detector import Streamed
 from ptychostream.sim.gate import Gate

@@ -7,7 +7,6 @@ fails, and then it is counted.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import deque
@@ -25,13 +24,14 @@ from ptychostream.hdf5_chunks import as_chunk, file_codec
 from ptychostream.pva.channel_reader import ChannelReader
 from ptychostream.pva.reading import UPDATE_FIELDS, RawPayload, payload_of_value
 from ptychostream.scan_recording import ScanRecording, check_free
+from ptychostream.sim.record_queue import BoundedQueue
 from ptychostream.sim.record_scans import Counts, RecordedFile, ScanRules, ScanSorter, recorded_file
 from ptychostream.sim.record_settings import PositionFeed, RecordSettings
 
 _IDLE_S = 0.05
 _REST_S = 0.004
-_BATCH = 32
-"""Frames that one thread compresses at a time."""
+_BATCH, _BATCH_BYTES = 32, 8 << 20
+"""Frames that one thread compresses at a time, and their bytes: one frame where it is larger."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,9 @@ class _Recording:
         wanted = {settings.scan_attribute, settings.end_attribute, *settings.position_attributes, *settings.attributes}
         self._wanted = frozenset(wanted - {""})
         self._codec: str = "" if settings.codec == "auto" else settings.codec
-        self._arrivals: queue.Queue[_Arrived | FrameError | None] = queue.Queue(settings.queue_size)
+        self._arrivals: BoundedQueue[_Arrived | FrameError | None] = BoundedQueue(
+            settings.queue_size, settings.queue_mb << 20
+        )
         self._reader = ChannelReader(
             channel,
             UPDATE_FIELDS,
@@ -186,7 +188,7 @@ class _Recording:
             self._codec = self._codec or file_codec(frame.codec)
             named = frame.attributes.get(self._settings.scan_attribute)
             scan = self._settings.scan_id if named is None else str(named)
-            self._arrivals.put(_Arrived(scan, frame, self._codec, now))
+            self._arrivals.put(_Arrived(scan, frame, self._codec, now), frame.payload.nbytes)
 
     # ------------------------------------------------------------ the workers
 
@@ -253,16 +255,8 @@ class _Recording:
         return goes_on
 
     def _next_batch(self, *, wait: bool) -> tuple[list[_Arrived | FrameError], bool]:
-        batch: list[_Arrived | FrameError] = []
-        try:
-            while len(batch) < _BATCH:
-                one = self._arrivals.get(timeout=_IDLE_S) if wait and not batch else self._arrivals.get_nowait()
-                if one is None:
-                    return batch, False
-                batch.append(one)
-        except queue.Empty:
-            pass
-        return batch, True
+        taken = self._arrivals.take(_BATCH, _BATCH_BYTES, _IDLE_S if wait else 0.0)
+        return [one for one in taken if one is not None], None not in taken
 
     def _drain(self) -> None:
         """Unsubscribe, and take what has come."""

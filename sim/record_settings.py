@@ -17,8 +17,9 @@ class RecordSettings(Settings):
 
     Attributes
     ----------
-    queue_size
-        Frames held on the server's side, and as many on this.
+    queue_size, queue_mb
+        Frames held on the server's side, and as many on this; MiB of them, as they came, that may wait for the
+        threads here.
     scan_attribute, scan_id
         NTAttribute that names the scan; the id of frames that name none.
     end_attribute
@@ -44,6 +45,7 @@ class RecordSettings(Settings):
     """
 
     queue_size: int = Field(2000, ge=1)
+    queue_mb: int = Field(256, ge=1)
     scan_attribute: str = "ScanID"
     scan_id: str = ""
     end_attribute: str = "ScanComplete"

@@ -15,7 +15,7 @@ from pydantic import Field
 from ptychostream.codecs import CODECS
 from ptychostream.config import Settings
 from ptychostream.errors import ConfigError
-from ptychostream.scan_files import open_scan
+from ptychostream.scan_probe import open_probed
 from ptychostream.sim.connections import drain
 from ptychostream.sim.detector import POSITION_UNITS_M, Detector, Streamed, scan_arrays
 from ptychostream.sim.gate import Gate
@@ -92,7 +92,7 @@ def replay(
     """
     check_codec(settings.codec)
     passes: list[tuple[str, Streamed]] = []
-    with open_scan(path) as scan, Detector(settings.channel) as detector, ExitStack() as ended:
+    with open_probed(path) as scan, Detector(settings.channel) as detector, ExitStack() as ended:
         height, width = scan.counts.shape[1:]
         dtype = np.dtype(settings.dtype or scan.counts.dtype)
         positions: PositionStream | None = None

@@ -22,7 +22,8 @@ from make import expected
 
 from ptychostream.frame_ids import FrameIds
 from ptychostream.pva.raw_server import RawServer
-from ptychostream.pva.raw_updates import RawFile, RawUpdate
+from ptychostream.pva.raw_updates import RawFile
+from ptychostream.pva.raw_values import RawUpdate
 
 MANIFEST: dict[str, Any] = json.loads((CORPUS / "manifest.json").read_text(encoding="utf-8"))
 # A channel with none of an NTNDArray's fields cannot be subscribed to: kept for the round trip (test_raw_updates).

@@ -32,7 +32,8 @@ from ptychostream.errors import ScanFileError
 from ptychostream.pva.fields import FIXED_ARRAY, Field, Layout, copy_value, default_value, read_field, select
 from ptychostream.pva.raw_client import RawChannel
 from ptychostream.pva.raw_server import RawServer
-from ptychostream.pva.raw_updates import MAGIC, RawFile, RawUpdate, RawWriter
+from ptychostream.pva.raw_updates import MAGIC, RawFile, RawWriter
+from ptychostream.pva.raw_values import Decoder, RawUpdate, WireUpdates
 from ptychostream.pva.wire import MessageStream, Reader, WireError, pack_bits, pack_message, pack_size, pack_text
 from ptychostream.sim.gate import Gate
 from ptychostream.sim.raw_record import RawRecordSettings, record_raw
@@ -413,7 +414,7 @@ def test_a_slow_client_gets_the_newest_and_is_told(env: EpicsEnv) -> None:
     with env.active(), RawServer(["t:slow"], env.server_env()) as server:
         server.announce("t:slow", small(1))
         channel = iter(RawChannel("t:slow", 2, stop, TIMEOUT_S))
-        got: list[RawUpdate] = []
+        got: list[WireUpdates] = []
         first = threading.Thread(target=lambda: got.append(next(channel)))
         first.start()
         wait_until(lambda: server.monitors("t:slow") == 1, TIMEOUT_S, "a subscription")
@@ -424,7 +425,9 @@ def test_a_slow_client_gets_the_newest_and_is_told(env: EpicsEnv) -> None:
         while server.overruns("t:slow") < 5:
             count += 1
             server.publish("t:slow", _large(count))
-        last: RawUpdate = next(update for update in channel if update.value == _large(count).value)
+        decoder = Decoder(got[0].type)
+        updates = (decoder.update(update) for came in channel for update in came.updates)
+        last = next(update for update in updates if update.value == _large(count).value)
         assert last.overrun
         stop.set()
         channel.close()

@@ -40,12 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.phase_file import write_phase_image
     from ptychostream.plugins.engines import create_engine
     from ptychostream.reconstruction_file import read_reconstruction
-    from ptychostream.scan_files import open_scan
+    from ptychostream.scan_probe import open_probed
 
     console = Console(stderr=arguments.json)
     model = load_model(arguments.model)
     reference = read_reconstruction(arguments.reference).phase_image() if arguments.reference else None
-    with open_scan(arguments.scan, scan_options(arguments)) as scan:
+    with open_probed(arguments.scan, scan_options(arguments)) as scan:
         engine = create_engine(arguments.engine, model, batch=arguments.batch, precision=arguments.precision)
         try:
             check_golden(model.contract, engine.infer)

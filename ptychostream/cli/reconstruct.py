@@ -45,14 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.config import load_settings
     from ptychostream.hpc_agent.reconstruct import ReconstructOptions
     from ptychostream.reconstruction_file import read_reconstruction, write_reconstruction
-    from ptychostream.scan_files import open_scan
+    from ptychostream.scan_probe import open_probed
 
     console = Console(stderr=arguments.json, highlight=False)
     names = ("iterations", "engine", "device", "batch", "object_step", "probe_step", "probe_start", "defocus_m", "seed")
     values = {name: getattr(arguments, name) for name in names} | {"probe_modes": arguments.modes}
     options = load_settings(ReconstructOptions, None, values)
     initial = read_reconstruction(arguments.initial) if arguments.initial else None
-    with open_scan(arguments.scan, scan_options(arguments)) as scan:
+    with open_probed(arguments.scan, scan_options(arguments)) as scan:
         reconstruction, complete = _reconstruct(scan, options, initial, console)
     write_reconstruction(arguments.output, reconstruction)
     if arguments.figure:

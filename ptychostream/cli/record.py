@@ -45,6 +45,7 @@ def _add_stream(group: Any) -> None:
     group.add_argument("--codec", help="auto, none, lz4, bslz4, blosc or zlib (default auto: as sent, else bslz4)")
     group.add_argument("--threads", type=int, metavar="N", help="that compress (default 2)")
     group.add_argument("--queue-size", type=int, metavar="N", help="frames held on either side (default 2000)")
+    group.add_argument("--queue-mb", type=int, metavar="MIB", help="of them that may wait here (default 256)")
     group.add_argument("--no-check", dest="check", action="store_false", default=None, help="trust compressed frames")
     group.add_argument("--scan-id", metavar="ID", help="of a stream that names none")
     group.add_argument("--scan-attribute", metavar="NAME", help="NTAttribute that names the scan (default ScanID)")
@@ -137,12 +138,14 @@ def _record_raw(arguments: argparse.Namespace, say: Console) -> int:
         recorded = record_raw(arguments.channel, Path(arguments.file), settings, stop)
     say.print(f"{arguments.file}: {recorded.updates} updates in {recorded.seconds:.2f} s")
     if recorded.overruns:
-        say.print(f"{recorded.overruns} of them stand for more than one: a queue was full")
+        say.print(
+            f"{recorded.overruns} of them stand for more than one: a queue was full; {recorded.missed} are missing"
+        )
     if recorded.connections > 1:
         say.print(f"the channel was away {recorded.connections - 1} times")
     if arguments.json:
         print(json.dumps({"channel": arguments.channel, "file": arguments.file, **asdict(recorded)}))
-    return 0
+    return 1 if recorded.missed else 0
 
 
 def _values(arguments: argparse.Namespace) -> dict[str, object]:
@@ -156,6 +159,7 @@ def _values(arguments: argparse.Namespace) -> dict[str, object]:
     of_attributes = arguments.positions == "attributes"
     return {
         "queue_size": arguments.queue_size,
+        "queue_mb": arguments.queue_mb,
         "scan_attribute": arguments.scan_attribute,
         "scan_id": arguments.scan_id,
         "end_attribute": arguments.end_attribute,

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.cli.scan_arguments import scan_options
     from ptychostream.errors import TrainingError
     from ptychostream.reconstruction_file import read_reconstruction
-    from ptychostream.scan_files import open_scan
+    from ptychostream.scan_probe import open_probed
 
     console = Console(stderr=arguments.json, highlight=False)
     if len(arguments.scans) != len(arguments.reconstruction):
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise TrainingError(what, where="command line", remedy="give one for each scan, in the same order")
     reconstructions = [read_reconstruction(path) for path in arguments.reconstruction]
     with ExitStack() as stack:
-        scans = [stack.enter_context(open_scan(path, scan_options(arguments))) for path in arguments.scans]
+        scans = [stack.enter_context(open_probed(path, scan_options(arguments))) for path in arguments.scans]
         trained, sources, splits = _train(list(zip(scans, reconstructions, strict=True)), arguments, console)
     if arguments.save_area:
         _save_area(arguments.save_area, sources[0], trained)

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 
 from ptychostream.errors import StreamError
 from ptychostream.pva import wire
-from ptychostream.pva.fields import STRING, STRUCTURE, Field, Layout, copy_value, read_field
-from ptychostream.pva.raw_updates import RawUpdate
+from ptychostream.pva.fields import STRING, STRUCTURE, Field
+from ptychostream.pva.raw_values import Decoder, WireType, WireUpdate, WireUpdates
 from ptychostream.pva.search import Address, asking, broadcast_addresses, name_servers, read_answer
 from ptychostream.pva.wire import Message, MessageStream, WireError, pack_message, pack_text
 
@@ -27,7 +27,8 @@ _SEARCH_S = 1.0  # from one search to the next
 _CONNECT_S = 5.0
 _SILENCE_S = 15.0  # then the server is asked whether it is there; after twice that it is not
 _CHANNEL_ID, _REQUEST_ID = 1, 2
-_RECEIVE_BYTES = 1 << 18
+_RECEIVE_BYTES = 1 << 18  # of which the server is told
+_READ_BYTES = 1 << 20  # taken at a time: what waits, where we are behind
 
 
 class ChannelLostError(Exception):
@@ -61,8 +62,11 @@ class RawChannel:
     def _over(self) -> bool:
         return self._stop.is_set() or (self._deadline is not None and time.monotonic() >= self._deadline)
 
-    def __iter__(self) -> Iterator[RawUpdate]:
-        """Raises StreamError when the server refuses the channel or does not speak PVA."""
+    def __iter__(self) -> Iterator[WireUpdates]:
+        """As many updates at a time as came together.
+
+        Raises StreamError when the server refuses the channel or does not speak PVA.
+        """
         while not self._over():
             address = _search(self.name, self._over)
             if address is None:
@@ -82,51 +86,33 @@ class RawChannel:
             finally:
                 self.connected = False
 
-    def _updates(self, connection: socket.socket) -> Iterator[RawUpdate]:
+    def _updates(self, connection: socket.socket) -> Iterator[WireUpdates]:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(_POLL_S)
-        cache: dict[int, Field] = {}
-        state: _State | None = None
-        server_id = 0
-        for message in self._messages(connection):
-            reader = message.reader()
-            if message.control:
-                continue
-            if message.command == wire.CONNECTION_VALIDATION:
-                connection.sendall(_validation())
-            elif message.command == wire.CONNECTION_VALIDATED:
-                self._check(reader.status())
-                connection.sendall(
-                    pack_message(wire.CREATE_CHANNEL, struct.pack("<HI", 1, _CHANNEL_ID), pack_text(self.name))
-                )
-            elif message.command == wire.CREATE_CHANNEL:
-                _, server_id = reader.number("I"), reader.number("I")
-                self._check(reader.status())
-                connection.sendall(_monitor(server_id, wire.INIT, _request(self._queue_size)))
-            elif message.command == wire.DESTROY_CHANNEL:
-                raise ChannelLostError("the server closed the channel")
-            elif message.command == wire.MONITOR and reader.number("I") == _REQUEST_ID:
-                subcommand = reader.byte()
-                if subcommand & wire.INIT:
-                    self._check(reader.status())
-                    structure = read_field(reader, cache)
-                    if structure is None:
-                        raise WireError("a monitor without a type")
-                    state = _State(Layout(structure), cache)
-                    connection.sendall(_monitor(server_id, wire.START))
-                    self.connected = True
-                    self.connections += 1
-                    _log.info("%s connected", self.name)
-                elif subcommand & wire.DESTROY:
-                    raise ChannelLostError("the server ended the subscription")
-                elif state is not None:
-                    yield state.update(reader)
+        subscription = _Subscription(self.name, self._queue_size, connection.sendall)
+        for messages in self._messages(connection):
+            failure: ChannelLostError | WireError | None = None
+            try:
+                for message in messages:
+                    subscription.handle(message)
+            except (ChannelLostError, WireError) as error:
+                failure = error  # what came before it is kept
+            if subscription.type is not None and not self.connected:
+                self.connected = True
+                self.connections += 1
+                _log.info("%s connected", self.name)
+            if subscription.type is not None and subscription.updates:
+                yield WireUpdates(subscription.type, subscription.updates)
+                subscription.updates = []
+            if failure is not None:
+                raise failure
 
-    def _messages(self, connection: socket.socket) -> Iterator[Message]:
+    def _messages(self, connection: socket.socket) -> Iterator[Iterator[Message]]:
+        """What came together, each time; all of it must be taken."""
         stream, heard, asked = MessageStream(), time.monotonic(), False
         while not self._over():
             try:
-                data = connection.recv(_RECEIVE_BYTES)
+                data = connection.recv(_READ_BYTES)
             except TimeoutError:
                 silent = time.monotonic() - heard
                 if silent > 2 * _SILENCE_S:
@@ -138,34 +124,72 @@ class RawChannel:
             if not data:
                 raise ChannelLostError("the server closed the connection")
             heard, asked = time.monotonic(), False
-            yield from stream.feed(data)
+            yield stream.feed(data)
+
+
+class _Subscription:
+    """What is said on one connection: as far as the monitor, then its updates.
+
+    Attributes
+    ----------
+    type
+        None until the channel is subscribed to.
+    updates
+        Those that came; whoever takes them empties it.
+    """
+
+    def __init__(self, channel: str, queue_size: int, say: Callable[[bytes], None]) -> None:
+        self.type: WireType | None = None
+        self.updates: list[WireUpdate] = []
+        self._channel = channel
+        self._queue_size = queue_size
+        self._say = say
+        self._server_id = 0
+        self._first: Decoder | None = None
+
+    def handle(self, message: Message) -> None:
+        """Raises WireError where it makes no sense, StreamError where it refuses, ChannelLostError at the end."""
+        if message.control:
+            return
+        reader = message.reader()
+        if message.command == wire.MONITOR:
+            if reader.number("I") == _REQUEST_ID:
+                self._monitor(reader.byte(), reader)
+        elif message.command == wire.CONNECTION_VALIDATION:
+            self._say(_validation())
+        elif message.command == wire.CONNECTION_VALIDATED:
+            self._check(reader.status())
+            channel = struct.pack("<HI", 1, _CHANNEL_ID), pack_text(self._channel)
+            self._say(pack_message(wire.CREATE_CHANNEL, *channel))
+        elif message.command == wire.CREATE_CHANNEL:
+            _, self._server_id = reader.number("I"), reader.number("I")
+            self._check(reader.status())
+            self._say(_monitor(self._server_id, wire.INIT, _request(self._queue_size)))
+        elif message.command == wire.DESTROY_CHANNEL:
+            raise ChannelLostError("the server closed the channel")
+
+    def _monitor(self, subcommand: int, reader: wire.Reader) -> None:
+        if subcommand & wire.INIT:
+            self._check(reader.status())
+            self.type = WireType(reader.big_endian, bytes(reader.take(reader.left)))
+            self._first = Decoder(self.type)
+            self._say(_monitor(self._server_id, wire.START))
+        elif subcommand & wire.DESTROY:
+            raise ChannelLostError("the server ended the subscription")
+        elif self.type is not None:
+            update = WireUpdate(time.time_ns(), reader.take(reader.left))
+            if self._first is not None:  # one that is not understood would make a recording that is worth nothing
+                self._first.update(update)
+                self._first = None
+            elif not update.body:
+                raise WireError("an update of no bytes")
+            self.updates.append(update)
 
     def _check(self, status: str) -> None:
         if status:
-            raise StreamError(f"refused by its server: {status}", where=self.name, remedy="check the channel's name")
-
-
-class _State:
-    """The channel's values, leaf by leaf: an update brings those that changed."""
-
-    def __init__(self, layout: Layout, cache: dict[int, Field]) -> None:
-        self._layout = layout
-        self._cache = cache
-        self._leaves = list(layout.defaults)
-
-    def update(self, reader: wire.Reader) -> RawUpdate:
-        now = time.time_ns()
-        changed = self._layout.changed(reader.bits())
-        for leaf in changed:
-            out: list[bytes] = []
-            copy_value(reader, self._layout.leaves[leaf], self._cache, out)
-            self._leaves[leaf] = out[0] if len(out) == 1 else b"".join(out)
-        overrun = self._layout.changed(reader.bits()) if reader.left else []
-        return RawUpdate(now, self._layout.structure, _set(changed), _set(overrun), b"".join(self._leaves))
-
-
-def _set(leaves: list[int]) -> int:
-    return sum(1 << leaf for leaf in leaves)
+            raise StreamError(
+                f"refused by its server: {status}", where=self._channel, remedy="check the channel's name"
+            )
 
 
 def _validation() -> bytes:

@@ -20,7 +20,7 @@ from typing import Any
 from ptychostream.errors import StreamError
 from ptychostream.pva import search, wire
 from ptychostream.pva.raw_session import ServedChannel, Session
-from ptychostream.pva.raw_updates import RawUpdate
+from ptychostream.pva.raw_values import RawUpdate
 from ptychostream.pva.wire import Message, MessageStream, WireError
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ptychostream.pva import search, wire
 from ptychostream.pva.fields import STRING, STRUCTURE, Field, Layout, copy_value, read_field, select
-from ptychostream.pva.raw_updates import RawUpdate
+from ptychostream.pva.raw_values import RawUpdate
 from ptychostream.pva.wire import STATUS_OK, Message, Reader, pack_bits, pack_error, pack_message, pack_size, pack_text
 
 QUEUE_SIZE = 4

@@ -2,61 +2,44 @@
 
 The file is a row of blocks, each with its length and checksum, that is only ever added to:
 
-    8 bytes "PVARAW1\\n", then blocks
+    8 bytes "PVARAW2\\n", then blocks
     block   = kind (u8), 3 zeros, length (u32), CRC-32 of the payload (u32), payload; little-endian
     kind 1  = channel: JSON with its name and the time the recording began
     kind 2  = type: a PVA field description; written whenever the channel (re)connects
     kind 3  = update: time in ns since the POSIX epoch (i64), the fields that changed and those overrun
               (two bit sets over the leaves of the type), then all of the structure's values
+    kind 4  = a connection: 1 where its bytes are big-endian, else 0 (u8), then the type as the server described it
+    kind 5  = update of that connection: time as in kind 3, then the monitor's bytes as they came: change bits, the
+              values that changed, overrun bits
 
-Types and values are serialised as the pvAccess Protocol Specification says. A file that ends within a block, as a
-crash leaves it, is readable up to there.
+Kinds 2 and 3 are what a program writes that makes updates, 4 and 5 what a recording writes. "PVARAW1" files have no 4
+and 5. Types and values are serialised as the pvAccess Protocol Specification says. A file that ends within a block, as
+a crash leaves it, is readable up to there.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import struct
 import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, NoReturn
+from typing import NoReturn
 
 from ptychostream.atomic import cannot_be_written
 from ptychostream.errors import ScanFileError
 from ptychostream.pva.fields import Field, Layout, read_field
+from ptychostream.pva.raw_output import AddedFile
+from ptychostream.pva.raw_values import Decoder, RawUpdate, WireType, WireUpdate, WireUpdates
 from ptychostream.pva.wire import Reader, WireError, pack_bits
 
-MAGIC = b"PVARAW1\n"
+MAGIC = b"PVARAW2\n"
+_EARLIER = b"PVARAW1\n"
 _BLOCK = struct.Struct("<B3xII")
 _TIME = struct.Struct("<q")
-_CHANNEL, _TYPE, _UPDATE = 1, 2, 3
-
-
-class RawUpdate(NamedTuple):
-    """One update of a channel.
-
-    Attributes
-    ----------
-    time_ns
-        When it came, ns since the POSIX epoch.
-    type
-        The channel's; the same object while the channel stays connected.
-    changed, overrun
-        Bit sets over the leaves of `type`: what changed, and what changed more than once since the last update.
-    value
-        All of the structure's values, serialised.
-    """
-
-    time_ns: int
-    type: Field
-    changed: int
-    overrun: int
-    value: bytes
+_CHANNEL, _TYPE, _UPDATE, _WIRE_TYPE, _WIRE_UPDATE = range(1, 6)
 
 
 class RawWriter:
@@ -82,70 +65,63 @@ class RawWriter:
 
     def __init__(self, path: str | Path, channel: str, *, sync_s: float = 1.0, began_ns: int | None = None) -> None:
         self._path = Path(path)
-        self._sync_s = sync_s
-        self._began_ns = time.time_ns() if began_ns is None else began_ns
-        self._synced = time.monotonic()
         self._type: Field | None = None
+        self._wire_type: WireType | None = None
         try:
-            self._file = self._open(channel)
+            end = self._end(channel)
+            self._file = AddedFile(self._path, end, sync_s)
+            if not end:
+                began_ns = time.time_ns() if began_ns is None else began_ns
+                named = json.dumps({"channel": channel, "began_ns": began_ns}).encode()
+                self._file.add([MAGIC, *_block(_CHANNEL, named)])
         except OSError as error:
             raise cannot_be_written(path, error) from error
 
-    def _open(self, channel: str) -> BinaryIO:
+    def _end(self, channel: str) -> int:
+        """Where the file is added to: behind the last whole update, as a crash may have cut one short."""
         if not self._path.exists() or self._path.stat().st_size == 0:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            file: BinaryIO = self._path.open("wb")
-            file.write(MAGIC)
-            self._file = file
-            self._block(_CHANNEL, json.dumps({"channel": channel, "began_ns": self._began_ns}).encode())
-            return file
+            return 0
         with RawFile(self._path) as before:
             if before.channel != channel:
-                raise ScanFileError(
-                    f"holds updates of {before.channel}, not of {channel}",
-                    where=str(self._path),
-                    remedy="name another file",
-                )
-            end = before.size
-        file = self._path.open("r+b")
-        file.truncate(end)  # an update that a crash cut short
-        file.seek(end)
-        return file
+                what, remedy = f"holds updates of {before.channel}, not of {channel}", "name another file"
+            elif before.version != MAGIC:
+                what, remedy = "was written by an earlier version", "name a new file"
+            else:
+                return before.size
+        raise ScanFileError(what, where=str(self._path), remedy=remedy)
 
     def write(self, update: RawUpdate) -> None:
-        """Append. Raises ScanFileError when the disk is full."""
+        """Append an update that was made. Raises ScanFileError when the disk is full."""
+        parts: list[bytes | memoryview] = []
+        if update.type is not self._type:
+            parts += _block(_TYPE, update.type.pack())
+            self._type = update.type
+        bits = pack_bits(update.changed) + pack_bits(update.overrun)
+        self._add([*parts, *_block(_UPDATE, _TIME.pack(update.time_ns), bits, update.value)])
+
+    def write_as_came(self, came: WireUpdates) -> None:
+        """Append updates as they came on the wire, all at once. Raises ScanFileError when the disk is full."""
+        parts: list[bytes | memoryview] = []
+        if came.type is not self._wire_type:
+            parts += _block(_WIRE_TYPE, bytes((came.type.big_endian,)), came.type.description)
+            self._wire_type = came.type
+        for update in came.updates:
+            parts += _block(_WIRE_UPDATE, _TIME.pack(update.time_ns), update.body)
+        self._add(parts)
+
+    def _add(self, parts: list[bytes | memoryview]) -> None:
         try:
-            if update.type is not self._type:
-                self._block(_TYPE, update.type.pack())
-                self._type = update.type
-            bits = pack_bits(update.changed) + pack_bits(update.overrun)
-            self._block(_UPDATE, _TIME.pack(update.time_ns), bits, update.value)
-            if time.monotonic() - self._synced >= self._sync_s:
-                self.sync()
+            self._file.add(parts)
         except OSError as error:
             raise cannot_be_written(self._path, error) from error
-
-    def _block(self, kind: int, *parts: bytes) -> None:
-        checksum = 0
-        for part in parts:
-            checksum = zlib.crc32(part, checksum)
-        self._file.write(b"".join((_BLOCK.pack(kind, sum(map(len, parts)), checksum), *parts)))
-        self._file.flush()  # to the system: what was written outlives this process
-
-    def sync(self) -> None:
-        """Bring everything to the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._synced = time.monotonic()
 
     def close(self) -> None:
+        """Bring everything to the disk. Raises ScanFileError."""
         try:
-            self.sync()
+            self._file.close()
         except OSError as error:
             raise cannot_be_written(self._path, error) from error
-        finally:
-            with contextlib.suppress(OSError):  # of what the flush has told already
-                self._file.close()
 
     def __enter__(self) -> RawWriter:
         return self
@@ -156,11 +132,21 @@ class RawWriter:
         self.close()
 
 
+def _block(kind: int, *parts: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
+    checksum = length = 0
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+        length += len(part)
+    return _BLOCK.pack(kind, length, checksum), *parts
+
+
 class RawFile:
     """Reads what `RawWriter` wrote, one update at a time.
 
     Attributes
     ----------
+    version
+        What the file begins with.
     channel
         Whose updates they are.
     updates
@@ -192,7 +178,8 @@ class RawFile:
             raise
 
     def _scan(self, total: int) -> None:
-        if self._file.read(len(MAGIC)) != MAGIC:
+        self.version = self._file.read(len(MAGIC))
+        if self.version not in (MAGIC, _EARLIER):
             self._refuse("no recording of PVA updates", "give a file that `record --raw` wrote")
         kinds: set[int] = set()
         self.updates, self.size = 0, len(MAGIC)
@@ -201,7 +188,7 @@ class RawFile:
             if len(head) < _BLOCK.size:
                 break
             kind, length, _ = _BLOCK.unpack(head)
-            if kind not in (_CHANNEL, _TYPE, _UPDATE):
+            if not _CHANNEL <= kind <= _WIRE_UPDATE:
                 self._refuse(f"a block of kind {kind} at byte {self.size}", "it is damaged: record again")
             end = self.size + _BLOCK.size + length
             if end > total:
@@ -209,7 +196,7 @@ class RawFile:
             if not kinds and kind != _CHANNEL:
                 self._refuse("does not begin with its channel's name", "it is damaged: record again")
             kinds.add(kind)
-            self.updates += kind == _UPDATE
+            self.updates += kind in (_UPDATE, _WIRE_UPDATE)
             self.size = end
             self._file.seek(end)
         self.torn = total - self.size
@@ -239,6 +226,7 @@ class RawFile:
         """The updates, in the order they came. Raises ScanFileError at one that is damaged."""
         self._file.seek(len(MAGIC))
         layout: Layout | None = None
+        decoder: Decoder | None = None
         while self._file.tell() < self.size:
             at = self._file.tell()
             kind, payload = self._next()
@@ -249,6 +237,12 @@ class RawFile:
                     if layout is None:
                         raise WireError("an update before its type")
                     yield _update(payload, layout)
+                elif kind == _WIRE_TYPE:
+                    decoder = Decoder(_wire_type(payload))
+                elif kind == _WIRE_UPDATE:
+                    if decoder is None:
+                        raise WireError("an update before its connection")
+                    yield decoder.update(_wire_update(payload))
             except (WireError, struct.error) as error:
                 self._refuse(f"the block at byte {at}: {error}", "it is damaged: record again")
 
@@ -273,6 +267,17 @@ def _whole(payload: memoryview) -> Field:
     if field is None or reader.left:
         raise WireError("a type with bytes left over" if field else "no type")
     return field
+
+
+def _wire_type(payload: memoryview) -> WireType:
+    reader = Reader(payload)
+    return WireType(bool(reader.byte()), bytes(reader.take(reader.left)))
+
+
+def _wire_update(payload: memoryview) -> WireUpdate:
+    reader = Reader(payload)
+    (time_ns,) = _TIME.unpack(reader.take(_TIME.size))
+    return WireUpdate(time_ns, reader.take(reader.left))
 
 
 def _update(payload: memoryview, layout: Layout) -> RawUpdate:

@@ -38,6 +38,9 @@ SET_BYTE_ORDER = 2  # a control message's number
 INIT, DESTROY, START, STOP, PIPELINE = 0x08, 0x10, 0x44, 0x04, 0x80
 
 
+_LITTLE, _BIG = ({code: struct.Struct(order + code) for code in "hHiIqQ"} for order in "<>")
+
+
 class WireError(ValueError):
     """Bytes that are not what the protocol says."""
 
@@ -59,7 +62,7 @@ class Reader:
         self.data = memoryview(data)
         self.at = 0
         self.big_endian = big_endian
-        self._unpack = {code: struct.Struct((">" if big_endian else "<") + code) for code in "hHiIqQ"}
+        self._unpack = _BIG if big_endian else _LITTLE
 
     @property
     def left(self) -> int:
@@ -142,7 +145,7 @@ def pack_message(command: int, *parts: bytes, server: bool = False, control: boo
 class Message(NamedTuple):
     command: int
     control: bool
-    payload: bytes
+    payload: bytes | memoryview
     big_endian: bool
 
     def reader(self) -> Reader:
@@ -150,37 +153,48 @@ class Message(NamedTuple):
 
 
 class MessageStream:
-    """Cuts a stream of bytes into messages, segments put together."""
+    """Cuts a stream of bytes into messages, segments put together; what came whole is not copied."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._begun = bytearray()
+        self._needed = 0  # bytes of it, before anything can be done
         self._segments = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that are whole now. Raises WireError on what is no PVA."""
-        self._buffer += data
-        while len(self._buffer) >= HEADER.size:
-            magic, _, flags, command, size = HEADER.unpack_from(self._buffer)
+        """The messages that are whole now: take all. Raises WireError on what is no PVA."""
+        came: bytes | bytearray = data
+        if self._begun:
+            self._begun += data
+            if len(self._begun) < self._needed:
+                return
+            came, self._begun = self._begun, bytearray()
+        view, at = memoryview(came), 0
+        while True:
+            self._needed = HEADER.size
+            if len(view) - at < self._needed:
+                break
+            magic, _, flags, command, size = HEADER.unpack_from(view, at)
             big_endian = bool(flags & _BIG_ENDIAN)
             if big_endian:
-                (size,) = struct.unpack_from(">I", self._buffer, 4)
+                (size,) = struct.unpack_from(">I", view, at + 4)
             if magic != _MAGIC:
                 raise WireError(f"a message begins with {magic:#04x}, not with {_MAGIC:#04x}")
             if flags & _CONTROL:
-                del self._buffer[: HEADER.size]
+                at += HEADER.size
                 yield Message(command, True, b"", big_endian)
                 continue
             if size + len(self._segments) > MAX_MESSAGE_BYTES:
                 raise WireError(f"a message of {size} bytes, beyond {MAX_MESSAGE_BYTES}")
-            if len(self._buffer) < HEADER.size + size:
-                return
-            payload = bytes(memoryview(self._buffer)[HEADER.size : HEADER.size + size])
-            del self._buffer[: HEADER.size + size]
+            self._needed += size
+            if len(view) - at < self._needed:
+                break
+            payload: bytes | memoryview = view[at + HEADER.size : at + self._needed]
+            at += self._needed
             segment = flags & (_FIRST | _LAST)
             if segment:
                 self._segments += payload
                 if segment != _LAST:
                     continue
-                payload = bytes(self._segments)
-                self._segments.clear()
+                payload, self._segments = bytes(self._segments), bytearray()
             yield Message(command, False, payload, big_endian)
+        self._begun += view[at:]

@@ -28,7 +28,8 @@ from layouts import Sent
 
 from ptychostream.pva.fields import Layout
 from ptychostream.pva.raw_server import RawServer
-from ptychostream.pva.raw_updates import RawFile, RawUpdate, RawWriter
+from ptychostream.pva.raw_updates import RawFile, RawWriter
+from ptychostream.pva.raw_values import RawUpdate
 from ptychostream.sim.raw_record import RawRecordSettings, record_raw
 
 FORMAT = ".pvaraw"
@@ -116,7 +117,7 @@ def _record(path: Path, emitter: Emitter, program: subprocess.Popen[str]) -> Non
     stop = threading.Event()
 
     def run() -> None:
-        record_raw(emitter.channel, path, settings, stop, on_update=lambda *_: came.set())
+        record_raw(emitter.channel, path, settings, stop, on_updates=lambda *_: came.set())
 
     recorder = threading.Thread(target=run)
     recorder.start()

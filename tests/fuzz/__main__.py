@@ -17,6 +17,8 @@ COMPILED = ["ptychostream.bitshuffle", "ptychostream.preprocessing", "ptychostre
 """Left as they are: numba cannot compile what the fuzzer watches."""
 MEMORY_BYTES = 1 << 30
 """Address space that one run may take beyond what importing took."""
+SHORTEST_LIMIT = 8192
+"""Of an input, bytes, where no seed is longer."""
 HANG_S = 60
 """By the wall clock, which runs on while other processes have the processor."""
 
@@ -30,8 +32,10 @@ def main(name: str, seconds: int) -> None:
         target = importlib.import_module(f"fuzz.{name}")
     corpus = Path("build/fuzz") / name
     corpus.mkdir(parents=True, exist_ok=True)
+    longest = SHORTEST_LIMIT
     for number, seed in enumerate(target.seeds()):
         (corpus / f"seed-{number:03d}").write_bytes(seed)
+        longest = max(longest, len(seed))
     for found in sorted((HERE / "found" / name).glob("*")):
         (corpus / found.name).write_bytes(found.read_bytes())
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
@@ -42,7 +46,7 @@ def main(name: str, seconds: int) -> None:
         f"-timeout={HANG_S}",
         f"-artifact_prefix={corpus.parent}/{name}-",
         "-rss_limit_mb=0",  # the address space is what is limited
-        "-max_len=8192",
+        f"-max_len={longest}",  # a seed that was cut short would be no file any more
         "-print_final_stats=1",
     ]
     atheris.Setup([sys.argv[0], *options, str(corpus)], target.check)

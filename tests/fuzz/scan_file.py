@@ -1,7 +1,6 @@
 """Scan files of damaged bytes: a scan whose frames can be read, or a ScanFileError.
 
-The seeds' texts are of fixed length. Variable-length ones lie in a global heap, and libhdf5 2.0.0 never comes back from
-reading a heap whose free space was damaged to say that it has no size (H5HG__cache_heap_deserialize).
+Each layout of HDF5 has two seeds: its texts of fixed length, and of variable length, which lie in a global heap.
 """
 
 from __future__ import annotations
@@ -26,10 +25,12 @@ _XY = np.array([[0.0, 0], [1e-7, 0], [0, 1e-7]])
 def seeds() -> Iterable[bytes]:
     """The smallest whole file of each layout."""
     for layout in (nexus, cxi):
-        stream = io.BytesIO()
-        with h5py.File(stream, "w") as file:
-            layout(file)
-        yield stream.getvalue()
+        for change in (lambda _: None, unfix):
+            stream = io.BytesIO()
+            with h5py.File(stream, "w") as file:
+                layout(file)
+                change(file)
+            yield stream.getvalue()
     for save in (np.savez, np.savez_compressed):
         stream = io.BytesIO()
         save(stream, counts=_COUNTS, positions_m=_XY, energy_ev=1e4, distance_m=1.0, detector_pixel_m=5e-5,
@@ -64,6 +65,23 @@ def cxi(file: h5py.File) -> None:
     file["entry_1/instrument_1/detector_1/mask"] = np.zeros((4, 4), np.uint32)
     file["entry_1/instrument_1/detector_1/is_fft_shifted"] = 1
     file["entry_1/experiment_identifier"] = np.bytes_("7")
+
+
+def unfix(file: h5py.File) -> None:
+    """Give its texts a variable length."""
+    texts: dict[str, h5py.Dataset] = {}
+    file.visititems(lambda name, part: texts.update({name: part}) if part.attrs or _is_text(part) else None)
+    for name, part in texts.items():
+        for key, value in part.attrs.items():
+            part.attrs[key] = value.decode()
+        if _is_text(part):
+            text = part[()].decode()
+            del file[name]
+            file[name] = text
+
+
+def _is_text(part: h5py.Dataset | h5py.Group) -> bool:
+    return isinstance(part, h5py.Dataset) and part.dtype.kind == "S"
 
 
 def check(data: bytes) -> None:

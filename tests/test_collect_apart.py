@@ -1,0 +1,116 @@
+"""Scans collected in a child: the same results and faults, and no file takes the agent with it."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import h5py
+import pytest
+from fuzz import scan_file
+from test_collect import FRAMES, PATIENT, QUICK, a_file
+
+from ptychostream.hpc_agent.collect import CollectSettings, ScanEvent, collect
+from ptychostream.hpc_agent.collect_apart import collect_apart
+from ptychostream.hpc_agent.scan_checks import CollectError, ScanFault
+from ptychostream.positions import AxisConfig
+from ptychostream.scan_files import ScanOptions
+
+TIMEOUT_S = 60.0
+
+
+def unreadable(path: Path, settings: CollectSettings) -> str:
+    with pytest.raises(CollectError) as caught:
+        collect_apart(ScanEvent("", str(path)), settings, threading.Event())
+    assert caught.value.fault is ScanFault.UNREADABLE
+    assert caught.value.where == str(path)
+    assert caught.value.remedy
+    return str(caught.value)
+
+
+def test_what_is_collected_is_the_same(tmp_path: Path) -> None:
+    settings = CollectSettings(
+        quiet_s=0.1, scan=ScanOptions(axes=AxisConfig(sign_x=-1), distance_m=2.0), path_map={"/there": str(tmp_path)}
+    )
+    event = ScanEvent("s1", f"/there/{a_file(tmp_path).name}", energy_ev=9e3, frames=FRAMES)
+    assert collect_apart(event, settings, threading.Event()) == collect(event, settings)
+
+
+def test_faults_have_their_names(tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    for event, fault in (
+        (ScanEvent("other", str(path)), ScanFault.WRONG_SCAN),
+        (ScanEvent("s1", str(path), frames=FRAMES + 1), ScanFault.TRUNCATED),
+        (ScanEvent("s1", str(tmp_path / "none.h5")), ScanFault.MISSING),
+        (ScanEvent("s1"), ScanFault.MISSING),
+    ):
+        with pytest.raises(CollectError) as apart:
+            collect_apart(event, QUICK, threading.Event())
+        with pytest.raises(CollectError) as here:
+            collect(event, QUICK)
+        assert apart.value.fault is here.value.fault is fault
+        assert (apart.value.where, apart.value.remedy) == (here.value.where, here.value.remedy)
+
+
+def names_in(data: bytearray, heap: int) -> int:
+    """Where the names of a group's local heap lie."""
+    return int(struct.unpack_from("<Q", data, heap + 24)[0])
+
+
+def crashing(folder: Path, group: bytes = b"distance") -> Path:
+    """A file of two groups whose names lie in one place: libhdf5 2.0.0 dies of it (SIGSEGV)."""
+    path = folder / "crashing.h5"
+    with h5py.File(path, "w") as file:
+        scan_file.nexus(file)
+    data = bytearray(path.read_bytes())
+    heaps = [at for at in range(0, len(data), 8) if data[at : at + 4] == b"HEAP"]
+    by_name = {bytes(data[names_in(data, heap) + 8 :][:9]): heap for heap in heaps}
+    struct.pack_into("<Q", data, by_name[group[:9].ljust(9, b"\0")] + 24, names_in(data, by_name[b"PositionX"]))
+    path.write_bytes(data)
+    return path
+
+
+def end_of_opening(path: Path) -> int:
+    """Status of a process that opens a scan with nothing around it."""
+    program = (
+        "import sys\nfrom ptychostream.errors import ScanFileError\nfrom ptychostream.scan_files import open_scan\n"
+        "try:\n    with open_scan(sys.argv[1]): pass\nexcept ScanFileError: pass"
+    )
+    return subprocess.run([sys.executable, "-c", program, str(path)], timeout=TIMEOUT_S, check=False).returncode
+
+
+@pytest.mark.parametrize("group", [b"incident_energy", b"distance"])
+def test_a_file_that_crashes_hdf5_is_an_error_of_that_file(tmp_path: Path, group: bytes) -> None:
+    path = crashing(tmp_path, group)
+    # a later libhdf5 may say what it does not like
+    assert ("SIGSEGV" in unreadable(path, QUICK)) == (end_of_opening(path) < 0)
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """What never comes back from being opened."""
+    path = tmp_path / "scan.h5"
+    os.mkfifo(path)
+    return path
+
+
+def test_what_never_comes_back_is_given_up(endless: Path) -> None:
+    settings = QUICK.model_copy(update={"silence_s": 0.4})
+    assert "was silent for 1 s" in unreadable(endless, settings)
+
+
+def test_it_is_stopped(endless: Path) -> None:
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    with pytest.raises(CollectError, match="given up"):
+        collect_apart(ScanEvent("s1", str(endless)), PATIENT, stop)
+
+
+def test_frames_are_told_as_they_are_looked_at(tmp_path: Path) -> None:
+    told: list[int] = []
+    collect(ScanEvent("s1", str(a_file(tmp_path))), QUICK, on_frames=told.append)
+    assert told == [FRAMES]
