@@ -188,7 +188,7 @@ class AgentProcess:
 
     def _collect(self, event: ScanEvent) -> Collected:
         try:
-            return collect_apart(event, self._settings.collect, self._stop)
+            return collect_apart(event, self._settings.collect, self._stop, self._runner.start_here)
         except CollectError:
             if self._stop.is_set():  # it was not waited for to its end
                 raise StoppedError from None

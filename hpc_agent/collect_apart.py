@@ -9,6 +9,7 @@ import math
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,17 @@ from typing import Any
 from ptychostream.errors import AgentError
 from ptychostream.hpc_agent.collect import Collected, CollectSettings, ScanEvent, file_of, options_of
 from ptychostream.hpc_agent.runner import STEPS_MODULE
-from ptychostream.hpc_agent.runner_process import ProgressFile, StepJob, prepare, run_job
+from ptychostream.hpc_agent.runner_process import ProgressFile, StepJob, StepProcess, prepare, run_job, start_plain
 from ptychostream.hpc_agent.scan_checks import CollectError, FrameStatistics, ScanFault
 
 
-def collect_apart(event: ScanEvent, settings: CollectSettings, stop: threading.Event) -> Collected:
-    """As `ptychostream.hpc_agent.collect.collect`, in a child; `stop` ends it.
+def collect_apart(
+    event: ScanEvent,
+    settings: CollectSettings,
+    stop: threading.Event,
+    start: Callable[[StepJob], StepProcess] = start_plain,
+) -> Collected:
+    """As `ptychostream.hpc_agent.collect.collect`, in a child that `start` starts; `stop` ends it.
 
     Raises
     ------
@@ -47,7 +53,7 @@ def collect_apart(event: ScanEvent, settings: CollectSettings, stop: threading.E
         job = StepJob(STEPS_MODULE, "collect", str(Path(folder) / "step"), math.inf)
         prepare(job, {"event": asdict(event), "settings": settings.model_dump(mode="json")})
         try:
-            found = run_job(job, why_stop, ProgressFile(job.progress, hear).look)
+            found = run_job(job, why_stop, ProgressFile(job.progress, hear).look, start)
         except AgentError as error:
             raise CollectError(
                 ScanFault.UNREADABLE,

@@ -32,7 +32,7 @@ from ptychostream.phase_file import file_stem
 log = logging.getLogger(__name__)
 
 STEPS_MODULE = "ptychostream.hpc_agent.steps"
-_LOADED = tuple(f"ptychostream.hpc_agent.{step}_step" for step in ("reconstruct", "label", "judge", "train"))
+_LOADED = tuple(f"ptychostream.hpc_agent.{step}_step" for step in ("collect", "reconstruct", "label", "judge", "train"))
 
 
 class RunnerSettings(Settings):
@@ -139,6 +139,10 @@ class StepRunner(ABC):
             if thread is not threading.current_thread():
                 thread.join()
 
+    def start_here(self, job: StepJob) -> StepProcess:
+        """Start a job that is prepared as a child of this process, wherever the others run. Raises OSError."""
+        return start_plain(job)
+
     def _job(self, step: str, key: str) -> StepJob:
         beginning = self._folder / "scans" / file_stem(key)
         folder = next(path for number in count(1) if not (path := beginning / f"{step}-{number}").exists())
@@ -186,9 +190,9 @@ class LocalRunner(StepRunner):
             self._nursery.close()
 
     def _run(self, future: StepFuture, job: StepJob, progress: ProgressFile) -> dict[str, Any]:
-        return run_job(job, lambda: "was given up" if future.stopped.is_set() else "", progress.look, self._start)
+        return run_job(job, lambda: "was given up" if future.stopped.is_set() else "", progress.look, self.start_here)
 
-    def _start(self, job: StepJob) -> StepProcess:
+    def start_here(self, job: StepJob) -> StepProcess:
         """Fork it, or where that cannot be done start it as if there were no nursery. Raises OSError."""
         with self._loading:
             nursery = self._nursery
