@@ -20,8 +20,14 @@ from ptychostream.stitching import Canvas
 SIZE, PIXEL_M, COLUMNS, ROWS, STEP_PX = 16, 10e-9, 20, 20, 4.25
 
 
+PLAIN = f"""
+engine = {{ name = "None", frame_shape = [{SIZE}, {SIZE}], pixel_m = {PIXEL_M} }}
+"""
+"""Keys of a consumer without a network."""
+
+
 class Cluster:
-    """`ptychostream cluster` with engine None on frames of 16 × 16, its collector on CA and PVA.
+    """`ptychostream cluster`, its collector on CA and PVA.
 
     Parameters
     ----------
@@ -33,10 +39,19 @@ class Cluster:
         How many.
     mirror
         Put pvaPy's mirror server in front.
+    consumer
+        Keys of every consumer; by default engine None on frames of 16 × 16.
     """
 
     def __init__(
-        self, env: EpicsEnv, folder: Path, prefix: str, channel: str, consumers: int, mirror: bool = False
+        self,
+        env: EpicsEnv,
+        folder: Path,
+        prefix: str,
+        channel: str,
+        consumers: int,
+        mirror: bool = False,
+        consumer: str = PLAIN,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.env, self.prefix, self.consumers = env, prefix, consumers
@@ -55,7 +70,7 @@ group = "{prefix.strip(":")}"
 dead_after_s = 3
 [consumer]
 state_s = 0.3
-engine = {{ name = "None", frame_shape = [{SIZE}, {SIZE}], pixel_m = {PIXEL_M} }}
+{consumer}
 [ioc]
 phase_rate_hz = 10
 """
@@ -122,9 +137,9 @@ def image(env: EpicsEnv, pv: str) -> NDArray[np.float32]:
     return pixels
 
 
-def counts_of(number: int) -> NDArray[np.uint16]:
+def counts_of(number: int, size: int = SIZE) -> NDArray[np.uint16]:
     """The pattern of a frame: engine None makes a patch of it as it is."""
-    return np.random.default_rng(number).integers(0, 30, (SIZE, SIZE)).astype(np.uint16)
+    return np.random.default_rng(number).integers(0, 30, (size, size)).astype(np.uint16)
 
 
 def place_of(number: int) -> tuple[float, float]:
@@ -154,9 +169,11 @@ class Source:
         )
         self._expect("serving")
 
-    def send(self, scan: str, first: int, count: int, rate: float = 400, end: bool = False) -> None:
+    def send(
+        self, scan: str, first: int, count: int, rate: float = 400, end: bool = False, size: int = SIZE
+    ) -> None:
         """Send frames `first` to `first + count - 1`; returns when all are out."""
-        order = {"scan": scan, "first": first, "count": count, "rate": rate, "end": end}
+        order = {"scan": scan, "first": first, "count": count, "rate": rate, "end": end, "size": size}
         assert self._popen.stdin is not None
         self._popen.stdin.write(json.dumps(order) + "\n")
         self._popen.stdin.flush()
