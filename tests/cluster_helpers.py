@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from epics_env import EpicsEnv, Process, wait_until
 from numpy.typing import NDArray
 
 from ptychostream.phase_image import PhaseImage
+from ptychostream.plugins.consumer_report import Report
+from ptychostream.plugins.consumer_wire import read_report
 from ptychostream.stitching import Canvas
 
 SIZE, PIXEL_M, COLUMNS, ROWS, STEP_PX = 16, 10e-9, 20, 20, 4.25
@@ -41,6 +43,8 @@ class Cluster:
         Put pvaPy's mirror server in front.
     consumer
         Keys of every consumer; by default engine None on frames of 16 × 16.
+    environment
+        Variables besides those of `env`.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Cluster:
         consumers: int,
         mirror: bool = False,
         consumer: str = PLAIN,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.env, self.prefix, self.consumers = env, prefix, consumers
@@ -75,7 +80,9 @@ state_s = 0.3
 phase_rate_hz = 10
 """
         )
-        self.environment = {**env.server_env(), "EPICS_PVAS_SERVER_PORT": "0", "EPICS_PVA_SERVER_PORT": "0"}
+        self.environment = {
+            **env.server_env(), "EPICS_PVAS_SERVER_PORT": "0", "EPICS_PVA_SERVER_PORT": "0", **(environment or {}),
+        }  # fmt: skip
         command = (sys.executable, "-m", "ptychostream", "cluster", str(path))
         self.process: Process = env.start(*command, env=self.environment)
 
@@ -108,6 +115,17 @@ phase_rate_hz = 10
         """Several records; they must answer."""
         return {name: self.env.caget(f"{self.prefix}{name}_RBV", timeout=20.0) for name in names}
 
+    def report(self, consumer: int) -> Report:
+        """What a consumer said last, with its canvas."""
+        report = read_report(self.env.pvget(f"{self.prefix}consumer:{consumer}"))
+        assert report is not None
+        return report
+
+    def laid(self, consumer: int) -> set[int]:
+        """Ids of the frames on its canvas, by its last report."""
+        ids = self.report(consumer).run.laid
+        return set(ids.common(ids)) if ids is not None else set()
+
     def stop(self) -> int:
         return self.process.stop(timeout=60.0)
 
@@ -130,10 +148,10 @@ phase_rate_hz = 10
 
 
 def image(env: EpicsEnv, pv: str) -> NDArray[np.float32]:
-    """An image as it is served, [H, W]."""
+    """An image as it is served, [H, W]; 0 × 0 before the first."""
     served = env.pvget(pv)
-    width, height = (dimension.size for dimension in served.dimension)
-    pixels: NDArray[np.float32] = np.asarray(served.value, np.float32).reshape(height, width)
+    width, height = (dimension.size for dimension in served.dimension) if served.dimension else (0, 0)
+    pixels: NDArray[np.float32] = np.asarray(served.value if width else (), np.float32).reshape(height, width)
     return pixels
 
 
@@ -158,26 +176,28 @@ def canvas_of(numbers: Iterable[int]) -> PhaseImage:
 class Source:
     """`cluster_source.py` as a child process."""
 
-    def __init__(self, env: EpicsEnv, channel: str) -> None:
+    def __init__(self, env: EpicsEnv, channel: str, environment: Mapping[str, str] | None = None) -> None:
         self.channel = channel
         self._popen = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("cluster_source.py")), channel],
-            env=env.server_env(),
+            env={**env.server_env(), **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         self._expect("serving")
 
-    def send(
-        self, scan: str, first: int, count: int, rate: float = 400, end: bool = False, size: int = SIZE
-    ) -> None:
+    def send(self, scan: str, first: int, count: int, rate: float = 400, end: bool = False, size: int = SIZE) -> None:
         """Send frames `first` to `first + count - 1`; returns when all are out."""
         order = {"scan": scan, "first": first, "count": count, "rate": rate, "end": end, "size": size}
         assert self._popen.stdin is not None
         self._popen.stdin.write(json.dumps(order) + "\n")
         self._popen.stdin.flush()
         self._expect("sent")
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._popen.send_signal(number)
 
     def _expect(self, word: str) -> None:
         assert self._popen.stdout is not None
