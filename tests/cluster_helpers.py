@@ -45,6 +45,10 @@ class Cluster:
         Keys of every consumer; by default engine None on frames of 16 × 16.
     environment
         Variables besides those of `env`.
+    dealing
+        More keys of the section consumers.
+    run
+        Options: what of the cluster runs here.
     """
 
     def __init__(
@@ -57,11 +61,13 @@ class Cluster:
         mirror: bool = False,
         consumer: str = PLAIN,
         environment: Mapping[str, str] | None = None,
+        dealing: str = "",
+        run: tuple[str, ...] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.env, self.prefix, self.consumers = env, prefix, consumers
         self.logs = folder / "logs"
-        path = folder / "cluster.toml"
+        self.toml = path = folder / "cluster.toml"
         path.write_text(
             f"""
 prefix = "{prefix}"
@@ -73,6 +79,7 @@ mirror = {str(mirror).lower()}
 count = {consumers}
 group = "{prefix.strip(":")}"
 dead_after_s = 3
+{dealing}
 [consumer]
 state_s = 0.3
 {consumer}
@@ -80,11 +87,13 @@ state_s = 0.3
 phase_rate_hz = 10
 """
         )
-        self.environment = {
-            **env.server_env(), "EPICS_PVAS_SERVER_PORT": "0", "EPICS_PVA_SERVER_PORT": "0", **(environment or {}),
-        }  # fmt: skip
-        command = (sys.executable, "-m", "ptychostream", "cluster", str(path))
-        self.process: Process = env.start(*command, env=self.environment)
+        self.environment = {**env.cluster_env(), **(environment or {})}
+        self.process: Process = self.start(*run)
+
+    def start(self, *run: str) -> Process:
+        """One more `ptychostream cluster` with the same file."""
+        command = (sys.executable, "-m", "ptychostream", "cluster", str(self.toml), *run)
+        return self.env.start(*command, env=self.environment)
 
     def get(self, name: str) -> Any:
         """A record, or None while the collector does not answer."""
