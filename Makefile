@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: fuzz install demo test test-slurm lint typecheck wheel bench soak clean
+.PHONY: fuzz install demo test test-slurm test-hosts lint typecheck wheel bench soak clean
 
 install: $(READY)
 
@@ -25,6 +25,10 @@ test: $(READY)
 # The agent's steps on a one-node Slurm that the test starts; as root it installs Debian's packages where they are missing.
 test-slurm: $(READY)
 	$(BIN)/python -m pytest -m slurm tests/test_slurm.py
+
+# A cluster on three hosts, network namespaces that the test makes and takes down; needs root, and installs iproute2.
+test-hosts: $(READY)
+	$(BIN)/python -m pytest -m hosts tests/test_hosts.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ from ptychostream.ioc.collector_links import Links
 from ptychostream.ioc.collector_slot import contract_of
 from ptychostream.ioc.collector_sums import (
     ClusterFigures,
+    ConsumersTimes,
     Zero,
     add_up,
     describe_consumers,
@@ -32,7 +33,6 @@ from ptychostream.plugins.consumer_report import Report
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.plugins.scan_boundary import BoundarySettings
 from ptychostream.plugins.snapshot import Snapshot
-from ptychostream.plugins.stage_times import Latencies, StageTimes
 from ptychostream.positions import AttributePositions, PositionSource
 
 log = logging.getLogger(__name__)
@@ -59,15 +59,6 @@ class _Gaps:
 
     missed: int = 0
     disordered: int = 0
-
-
-class _ConsumersTimes(StageTimes):
-    """Latency to the canvas is the slowest consumer's: percentiles of several cannot be added up."""
-
-    stitched: tuple[float, float, float] = (float("nan"),) * 3
-
-    def latencies(self) -> Latencies:
-        return replace(super().latencies(), stitched_ms=self.stitched)
 
 
 class Collector(Pipeline):
@@ -100,7 +91,7 @@ class Collector(Pipeline):
     ) -> None:
         self._orders = Orders(session=uuid.uuid4().hex[:12])
         super().__init__(pipeline, AttributePositions("", ""), scans)
-        self.times = self._worst = _ConsumersTimes()
+        self.times = self._worst = ConsumersTimes()
         self.on_reports: Callable[[list[Report]], None] = lambda _: None
         """Told the newest report of every live consumer, ten times a second."""
         self._cluster = settings
@@ -109,6 +100,7 @@ class Collector(Pipeline):
         self._on_change = on_change
         self._book_lock = threading.Lock()  # guards the book, the orders and what waits
         self._book = Book(settings.consumers, settings.dead_after_s)
+        self._told = self._orders  # as they were last published
         self._ends: list[_End] = []
         self._announced: Group | None = None
         self._zero = Zero()
@@ -244,16 +236,17 @@ class Collector(Pipeline):
 
     def _take(self, report: Report) -> None:
         with self._book_lock:
-            resets = self._orders.resets if report.session != self._orders.session else 0
-            if report.session == self._orders.session and report.resets < self._orders.resets:
-                resets = self._orders.resets
-            self._book.take(report, time.monotonic(), resets)
+            if report.session != self._orders.session:
+                report = replace(report, recalls=0)  # of another collector's
+            self._book.take(report, time.monotonic(), self._orders.resets)
             if self._newest is None or report.frame_shape != (0, 0):
                 self._newest = report
 
     def _connect(self, number: int, connected: bool) -> None:
         with self._book_lock:
             self._book.connect(number, connected)
+            if not connected:  # the distributor may have repeated its last update: whoever has it is to say so
+                self._order(states=self._orders.states + 1)
 
     # In the collector's thread
 
@@ -287,6 +280,9 @@ class Collector(Pipeline):
             self._cluster_figures = describe_consumers(self._book, live, now, self._zero)
             announced = self._announce(live)
             through = self._through(live, now)
+            recalls = self._book.recalls
+            self._order(recalls=recalls.number, recall=recalls.open(consumer.instance for consumer in live))
+            changed, self._told = self._orders != self._told, self._orders
         self._worst.stitched = tuple(max((c.latest.latency_ms[i] for c in live), default=0.0) for i in range(3))  # type: ignore[assignment]
         with self._flowing():
             pass  # tells whoever waits for a run that is over now
@@ -295,7 +291,7 @@ class Collector(Pipeline):
             done.set_result(patches)
         if announced is not None:
             self._on_end(announced)
-        if through:
+        if through or changed:
             self._on_change()
 
     def _order(self, **changes: object) -> None:

@@ -1,7 +1,8 @@
 """What the consumers of a cluster have reported, added up. Passive: no thread, no clock, no lock.
 
 A consumer's last *state* is all that is left of it when it dies: frames that it received later are in nobody's set of
-ids, so they show as missed; frames that it held then are lost, and count as missed too. So at every moment
+ids, so they show as missed; frames that it held then are lost, and count as missed too, unless another one stitched
+them. A state with a frame that another's canvas holds is not taken (`collector_recalls`). So at every moment
 
     received = stitched + pending + Σ dropped     over the consumers, and
     frame ids from the first to the last = received by somebody + missed     within a scan.
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 
 from ptychostream.cluster.id_set import IdSet, union
 from ptychostream.frames import DropCause
+from ptychostream.ioc.collector_recalls import Recalls
 from ptychostream.plugins.consumer_report import Report, RunReport
 from ptychostream.stitching import CanvasState
 
@@ -150,6 +152,7 @@ class Book:
         self.numbers = tuple(numbers)
         self.restarts = 0
         self.groups: list[Group] = []  # oldest first
+        self.recalls = Recalls()
         self._dead_after_s = dead_after_s
         self._consumers: dict[str, Consumer] = {}
         self._newest: dict[int, Consumer] = {}
@@ -190,12 +193,15 @@ class Book:
         run = report.run
         if run.ids is None:
             return None
+        group, key = None, (consumer.instance, run.number)
+        if run.number and run.received and report.resets >= first_resets:
+            group = self._group(consumer.instance, run)
+            if not self.recalls.admits(report, group, self._laid(group, but=key)):
+                return None
         if consumer.state is None or report.sequence > consumer.state.sequence:
             consumer.state = report
-        if not run.number or not run.received or report.resets < first_resets:
+        if group is None:
             return None
-        group = self._group(consumer.instance, run)
-        key = (consumer.instance, run.number)
         share = group.shares.get(key)
         if share is None or report.sequence > share.sequence:
             if share is None or share.run.received != run.received:
@@ -241,8 +247,12 @@ class Book:
         return total
 
     def missed(self, now: float) -> int:
-        """Frame ids that nobody has had, of all scans; what somebody may still report is not counted yet."""
-        return self._folded_missed + sum(self.missed_of(group, now) for group in self.groups)
+        """Frame ids that nobody has had, of all scans; what somebody may still report is not counted yet.
+
+        Less those that a consumer held when it died and another one stitched: they are among the lost of `sums`.
+        """
+        live = {consumer.instance for consumer in self.live(now)}
+        return self._folded_missed + sum(self.missed_of(g, now) - self._rescued(g, live) for g in self.groups)
 
     def missed_of(self, group: Group, now: float) -> int:
         """Frame ids of one run of a scan that nobody has had."""
@@ -254,8 +264,8 @@ class Book:
         return max(0, horizon - first + 1 - ids.up_to(horizon))
 
     def twice(self) -> int:
-        """Frames that two consumers had: the distributor repeats its last update when a consumer leaves."""
-        return self._folded_twice + sum(union(self._id_sets(group))[1] for group in self.groups)
+        """Frames that two consumers' canvases hold: those that could not be taken back."""
+        return self._folded_twice + sum(union(self._laid(group))[1] for group in self.groups)
 
     # Inside
 
@@ -296,18 +306,35 @@ class Book:
 
     def _fold(self, group: Group) -> None:
         """Forget a run of a scan, but not its figures; and the dead whose last scan it was."""
-        ids, twice = union(self._id_sets(group))
+        ids, _ = union(self._id_sets(group))
         first, last = ids.lowest, ids.highest
         if first is not None and last is not None:
             self._folded_missed += last - first + 1 - len(ids)
-        self._folded_twice += twice
+        self._folded_missed -= self._rescued(group, ())
+        self._folded_twice += union(self._laid(group))[1]
+        self.recalls.forget(group)
         held = {instance for kept in self.groups for instance, _ in kept.shares}
         for consumer in [one for one in self._consumers.values() if one.replaced and one.instance not in held]:
             self._folded = self._folded.plus(self._sums_of(consumer, live=False))
             del self._consumers[consumer.instance]
+            self.recalls.forget_instance(consumer.instance)
 
     def _id_sets(self, group: Group) -> list[IdSet]:
         return [share.run.ids for share in group.shares.values() if share.run.ids is not None]
+
+    def _laid(self, group: Group, but: tuple[str, int] | None = None) -> list[IdSet]:
+        """Ids of the frames on each canvas, but for one consumer's."""
+        return [share.run.laid for key, share in group.shares.items() if share.run.laid is not None and key != but]
+
+    def _rescued(self, group: Group, live: Collection[str]) -> int:
+        """Frames that a consumer held when it died, and that the distributor repeated to one that stitched them."""
+        rescued = 0
+        for key, share in group.shares.items():
+            held = share.run.received - share.run.stitched - sum(share.run.dropped.values())
+            if held and key[0] not in live and share.run.ids is not None:
+                elsewhere, _ = union(self._laid(group, but=key))
+                rescued += min(held, len(share.run.ids.common(elsewhere)))
+        return rescued
 
     def _horizon(self, group: Group, ids: IdSet, now: float) -> int:
         """Up to here every consumer has reported: beyond it, what is not there may just not be known yet."""

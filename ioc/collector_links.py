@@ -16,6 +16,7 @@ from ptychostream.plugins.consumer_wire import read_report
 
 log = logging.getLogger(__name__)
 
+_ANEW = 4  # searches
 _REQUEST = "record[queueSize=16]field()"  # several short scans may end between two looks
 
 
@@ -42,7 +43,8 @@ class Links:
         self._take = take
         self._connect = connect
         self._context: Context | None = None
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: dict[str, Subscription] = {}  # by channel
+        self._searches = 0  # since all were there
         self._up: dict[str, bool] = {}
         self._complained: dict[str, str] = {}
 
@@ -54,26 +56,42 @@ class Links:
     def start(self) -> None:
         """Subscribe; channels that are not there yet are connected to when they come."""
         self._context = Context("pva", nt=False)
-        for number, channel in self._channels.items():
-            for suffix in (FINAL, "", STATUS):
-                name = f"{channel}{suffix}"
-                self._subscriptions.append(
-                    self._context.monitor(
-                        name, partial(self._got, number, name), request=_REQUEST, notify_disconnect=True
-                    )
-                )
+        for number in self._channels:
+            self._subscribe(self._context, number)
 
     def search(self) -> None:
-        """Look for channels that are away at once: the client's own searches grow rarer with time."""
-        if self._context is not None and self.connected < len(self._channels):
-            self._context.hurryUp()
+        """Look for consumers that are away; to be called again and again.
+
+        The client's own searches grow rarer the longer a channel is away, and one that goes astray costs up to half a
+        minute. A new subscription is searched for at once.
+        """
+        away = [number for number, channel in self._channels.items() if not self._up.get(f"{channel}{STATUS}", False)]
+        if self._context is None or not away:
+            self._searches = 0
+            return
+        self._searches += 1
+        if self._searches % _ANEW == 0:
+            for number in away:
+                self._subscribe(self._context, number)
+        self._context.hurryUp()
 
     def stop(self) -> None:
         """Unsubscribe."""
-        for subscription in self._subscriptions:
+        for subscription in self._subscriptions.values():
             subscription.close()
         if self._context is not None:
             self._context.close()
+
+    def _subscribe(self, context: Context, number: int) -> None:
+        """To a consumer's channels, anew where they are subscribed to already."""
+        for suffix in (FINAL, "", STATUS):
+            name = f"{self._channels[number]}{suffix}"
+            if name in self._subscriptions:
+                self._subscriptions.pop(name).close()
+                context.disconnect(name)
+            self._subscriptions[name] = context.monitor(
+                name, partial(self._got, number, name), request=_REQUEST, notify_disconnect=True
+            )
 
     def _got(self, number: int, name: str, update: Any) -> None:
         up = isinstance(update, Value)

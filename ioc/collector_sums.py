@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ptychostream.errors import GeometryError
 from ptychostream.frames import DropCause
 from ptychostream.ioc.collector_book import Book, Consumer, Sums
+from ptychostream.plugins.stage_times import Latencies, StageTimes
 from ptychostream.stitching import Canvas, CanvasState
+
+
+class ConsumersTimes(StageTimes):
+    """Latency to the canvas is the slowest consumer's: percentiles of several cannot be added up."""
+
+    stitched: tuple[float, float, float] = (float("nan"),) * 3
+
+    def latencies(self) -> Latencies:
+        return replace(super().latencies(), stitched_ms=self.stitched)
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class ClusterFigures:
     lost
         Frames that were with a consumer when it died; they are among the missed.
     twice
-        Frames that two consumers stitched.
+        Frames that two consumers' canvases hold.
     state_age_s
         Age of the oldest state of a live consumer: what it has had since would be lost with it.
     lines
@@ -141,6 +151,9 @@ def _message(book: Book, live: Sequence[Consumer], refused: str) -> str:
         return f"no report of consumer {', '.join(dead)}"
     if refused:
         return refused
+    engines = {f"{e.name} {e.version} {e.precision}" for e in (consumer.latest.engine for consumer in live) if e.name}
+    if len(engines) > 1:
+        return f"consumers run {', '.join(sorted(engines))}: the canvas depends on who had which frame"
     said = next((consumer for consumer in live if consumer.latest.message), None)
     return f"consumer {said.number}: {said.latest.message}" if said is not None else ""
 

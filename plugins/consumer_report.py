@@ -49,7 +49,9 @@ class RunReport:
     began, latest
         Acquisition times of the first and the latest frame, s since the POSIX epoch; 0 before any.
     ids
-        Of every frame of the run received; None in a status.
+        Of every frame of the run received, but for those taken back; None in a status.
+    laid
+        Of those on the canvas; None in a status.
     canvas
         Exactly what was added up when the figures were taken; None in a status, or before a model.
     patch
@@ -65,6 +67,7 @@ class RunReport:
     began: float = 0.0
     latest: float = 0.0
     ids: IdSet | None = None
+    laid: IdSet | None = None
     canvas: CanvasState | None = None
     patch: LatestPatch | None = None
 
@@ -81,7 +84,7 @@ class Report:
         Counts its reports.
     time
         s since the POSIX epoch.
-    session, resets, models
+    session, resets, models, recalls
         Of the orders that were carried out when the figures were taken.
     drained
         The session's end of a scan that was carried out last: nothing of that scan waits any more.
@@ -104,6 +107,7 @@ class Report:
     session: str = ""
     resets: int = 0
     models: int = 0
+    recalls: int = 0
     drained: int = 0
     saw_end: str = ""
     received: int = 0

@@ -69,6 +69,8 @@ class ConsumerSettings(Settings):
     """Seconds between two states: what a consumer that dies can lose at most, besides what it holds."""
     status_s: float = Field(0.2, gt=0, le=10)
     """Seconds between two reports without a canvas."""
+    recall_mib: float = Field(64.0, gt=0)
+    """Memory for the last patches: a frame that the distributor has repeated is taken back while its patch is there."""
     codec: Literal["", "lz4", "bslz4", "zlib"] = "bslz4"
     """Compression of the canvas in a state."""
 

@@ -22,6 +22,8 @@ VERSION = 1
 
 _LONG, _DOUBLE, _STRING, _BOOLEAN = pva.LONG, pva.DOUBLE, pva.STRING, pva.BOOLEAN
 
+_IDS = {"first": _LONG, "outside": _LONG, "held": _BOOLEAN, "bits": [pva.UBYTE]}
+
 STRUCTURE: dict[str, Any] = {
     "version": pva.INT,
     "consumer": pva.INT,
@@ -31,6 +33,7 @@ STRUCTURE: dict[str, Any] = {
     "session": _STRING,
     "resets": _LONG,
     "models": _LONG,
+    "recalls": _LONG,
     "drained": _LONG,
     "sawEnd": _STRING,
     "received": _LONG,
@@ -61,7 +64,8 @@ STRUCTURE: dict[str, Any] = {
         "number": _LONG, "scan": _STRING, "active": _BOOLEAN, "received": _LONG, "stitched": _LONG,
         "dropped": {cause.value: _LONG for cause in DropCause}, "began": _DOUBLE, "latest": _DOUBLE,
     },
-    "ids": {"first": _LONG, "outside": _LONG, "held": _BOOLEAN, "bits": [pva.UBYTE]},
+    "ids": _IDS,
+    "laid": _IDS,
     "canvas": {
         "held": _BOOLEAN, "pixelSize": _DOUBLE, "row0": _LONG, "column0": _LONG, "rows": _LONG, "columns": _LONG,
         "patches": _LONG, "codec": _STRING, "value": [pva.UBYTE], "weight": [pva.UBYTE],
@@ -90,6 +94,7 @@ def encode_report(report: Report, codec: str = "") -> pva.PvObject:
             "session": report.session,
             "resets": report.resets,
             "models": report.models,
+            "recalls": report.recalls,
             "drained": report.drained,
             "sawEnd": report.saw_end,
             "received": report.received,
@@ -126,6 +131,7 @@ def encode_report(report: Report, codec: str = "") -> pva.PvObject:
                 "latest": run.latest,
             },
             "ids": _pack_ids(run.ids),
+            "laid": _pack_ids(run.laid),
             "canvas": _pack_canvas(run.canvas, codec),
             "patch": _pack_patch(run.patch),
         },
@@ -162,6 +168,7 @@ def _read(value: Value) -> Report:
         session=str(value["session"]),
         resets=int(value["resets"]),
         models=int(value["models"]),
+        recalls=int(value["recalls"]),
         drained=int(value["drained"]),
         saw_end=str(value["sawEnd"]),
         received=int(value["received"]),
@@ -197,15 +204,8 @@ def _read(value: Value) -> Report:
 
 
 def _read_run(value: Value) -> RunReport:
-    run, ids = value["run"], value["ids"]
+    run = value["run"]
     scan = str(run["scan"])
-    held: IdSet | None = None
-    if ids["held"]:
-        bits = np.asarray(ids["bits"], np.uint8)
-        if 8 * len(bits) > MAX_SPAN:
-            raise ValueError(f"{len(bits)} bytes of frame ids")
-        held = IdSet(int(ids["first"]), bits)
-        held.outside = int(ids["outside"])
     return RunReport(
         number=int(run["number"]),
         scan=scan,
@@ -215,7 +215,8 @@ def _read_run(value: Value) -> RunReport:
         dropped=_read_drops(run["dropped"]),
         began=float(run["began"]),
         latest=float(run["latest"]),
-        ids=held,
+        ids=_unpack_ids(value["ids"]),
+        laid=_unpack_ids(value["laid"]),
         canvas=_unpack_canvas(value["canvas"]),
         patch=_unpack_patch(value["patch"], scan),
     )
@@ -233,6 +234,17 @@ def _pack_ids(ids: IdSet | None) -> dict[str, Any]:
     if ids is None:
         return {"first": 0, "outside": 0, "held": False, "bits": _NO_BYTES}
     return {"first": ids.first, "outside": ids.outside, "held": True, "bits": ids.bits}
+
+
+def _unpack_ids(ids: Value) -> IdSet | None:
+    if not ids["held"]:
+        return None
+    bits = np.asarray(ids["bits"], np.uint8)
+    if 8 * len(bits) > MAX_SPAN:
+        raise ValueError(f"{len(bits)} bytes of frame ids")
+    held = IdSet(int(ids["first"]), bits)
+    held.outside = int(ids["outside"])
+    return held
 
 
 def _pack_canvas(state: CanvasState | None, codec: str) -> dict[str, Any]:

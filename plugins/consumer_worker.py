@@ -59,6 +59,7 @@ class Worker:
             settings.pipeline.model_copy(update={"max_canvas_pixels": limit}),
             settings.positions.make(),
             BoundarySettings(keep=_KEPT_RUNS),
+            int(settings.recall_mib * 2**20),
         )
         self.pipeline.dose_scale = settings.dose_scale
         positions = settings.positions
@@ -198,6 +199,8 @@ class Worker:
         there = orders.model_sha256 == self._engine.sha256 or Path(orders.model) == self._loading
         if orders.model and ordered_anew and not there:
             self._change_model(Path(orders.model), orders.model_sha256)
+        for run, frame_id in orders.recall.get(self._instance, ()):
+            self._take_back(run, frame_id)
         self._orders = orders
         if orders.ended and ended_anew:
             self._end(orders)
@@ -209,6 +212,13 @@ class Worker:
         with self._taking:
             if canvas is not None:
                 self._ids.pop(canvas.run, None)
+
+    def _take_back(self, run: int, frame_id: int) -> None:
+        """Another consumer has had this frame before."""
+        if self.pipeline.between_batches(lambda: self.pipeline.take_back(run, frame_id)):
+            log.info("frame %d was repeated by the distributor: taken back", frame_id)
+            with self._taking:
+                self._ids.get(run, IdSet()).discard(frame_id)
 
     def _begin(self, scan: str) -> None:
         self._unnamed_scan = scan
@@ -292,6 +302,7 @@ class Worker:
                 session=orders.session if orders else "",
                 resets=orders.resets if orders else 0,
                 models=orders.models if orders else 0,
+                recalls=orders.recalls if orders else 0,
                 drained=self._drained,
                 saw_end=self._saw_end,
                 received=snapshot.received,
@@ -337,6 +348,7 @@ class Worker:
             began=figures.first_time or 0.0,
             latest=figures.last_time or 0.0,
             ids=(ids.copy() if ids is not None else IdSet()) if with_canvas else None,
+            laid=self.pipeline.laid(figures.number) if with_canvas else None,
             canvas=canvas.canvas.state() if canvas is not None else None,
             patch=canvas.last if canvas is not None else None,
         )

@@ -209,6 +209,12 @@ class FrameFlow:
         for cause in dropped:
             self._drop(run, cause)
 
+    def take_back(self, run: int) -> None:
+        """A stitched frame of that run was taken off its canvas again: it is another one's."""
+        for ledger in (self.ledger, self.runs.get(run).ledger):
+            ledger.stitched -= 1
+            ledger.drop(DropCause.DUPLICATE)
+
     def restart_counters(self) -> None:
         """Count from zero; what is under way counts as received. The runs' own accounting goes on."""
         self.ledger.restart(self.pending)

@@ -52,6 +52,8 @@ class Pipeline:
         What tells scans apart, and how many finished canvases are kept.
     """
 
+    _mosaic_kind: type[Mosaic] = Mosaic
+
     def __init__(
         self, settings: PipelineSettings, positions: PositionSource, scans: BoundarySettings | None = None
     ) -> None:
@@ -64,7 +66,7 @@ class Pipeline:
         self._wake = threading.Condition(threading.Lock())
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._swaps = SwapQueue(self._notify)
-        self._mosaic = Mosaic(settings.max_canvas_pixels)
+        self._mosaic = self._mosaic_kind(settings.max_canvas_pixels)
         self._inference: Inference | None = None  # set by the inference thread alone
         self._failures = 0  # of batches, in a row; the inference thread's
         # The rest is guarded by the lock of `_wake`.

@@ -190,6 +190,27 @@ class Canvas:
             self._patches += state.patches
             self._peak_sum += peak
 
+    def subtract_state(self, state: CanvasState) -> None:
+        """Take out what was added before, exactly: the canvas is as if it had never been there.
+
+        Raises
+        ------
+        GeometryError
+            The pixel sizes differ, or this was never added here.
+        """
+        rows, columns = state.value.shape
+        box = PixelBox(state.row0, state.column0, state.row0 + rows, state.column0 + columns)
+        with self._lock:
+            inner = self._held.slices(box)
+            known = state.pixel_m == self.pixel_m and state.patches <= self._patches and self._used.contains(box)
+            if not known or (self._weight[inner] < state.weight).any():
+                what = f"{state.patches} patches of {state.pixel_m} m pixels were never added"
+                raise GeometryError(what, where="canvas", remedy="take out only what was put in")
+            self._value[inner] -= state.value
+            self._weight[inner] -= state.weight
+            self._patches -= state.patches
+            self._used = self._covered()
+
     def state(self) -> CanvasState:
         """An exact copy of what was added up, for merging across processes."""
         with self._lock:
@@ -243,6 +264,17 @@ class Canvas:
             f"more than {self.max_pixels}",
             where="canvas",
             remedy="check the position's unit and pixel size, reset the canvas, or raise max_pixels",
+        )
+
+    def _covered(self) -> PixelBox:
+        """The box around every pixel with a weight."""
+        used = self._weight[self._held.slices(self._used)] > 0
+        rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
+        if rows.size == 0:
+            return _EMPTY
+        top, left = self._used.top, self._used.left
+        return PixelBox(
+            top + int(rows[0]), left + int(columns[0]), top + int(rows[-1]) + 1, left + int(columns[-1]) + 1
         )
 
     def _grow(self, used: PixelBox) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,21 @@ from epics_env import EpicsEnv, Process, wait_until
 from numpy.typing import NDArray
 
 from ptychostream.phase_image import PhaseImage
+from ptychostream.plugins.consumer_report import Report
+from ptychostream.plugins.consumer_wire import read_report
 from ptychostream.stitching import Canvas
 
 SIZE, PIXEL_M, COLUMNS, ROWS, STEP_PX = 16, 10e-9, 20, 20, 4.25
 
 
+PLAIN = f"""
+engine = {{ name = "None", frame_shape = [{SIZE}, {SIZE}], pixel_m = {PIXEL_M} }}
+"""
+"""Keys of a consumer without a network."""
+
+
 class Cluster:
-    """`ptychostream cluster` with engine None on frames of 16 × 16, its collector on CA and PVA.
+    """`ptychostream cluster`, its collector on CA and PVA.
 
     Parameters
     ----------
@@ -33,15 +41,33 @@ class Cluster:
         How many.
     mirror
         Put pvaPy's mirror server in front.
+    consumer
+        Keys of every consumer; by default engine None on frames of 16 × 16.
+    environment
+        Variables besides those of `env`.
+    dealing
+        More keys of the section consumers.
+    run
+        Options: what of the cluster runs here.
     """
 
     def __init__(
-        self, env: EpicsEnv, folder: Path, prefix: str, channel: str, consumers: int, mirror: bool = False
+        self,
+        env: EpicsEnv,
+        folder: Path,
+        prefix: str,
+        channel: str,
+        consumers: int,
+        mirror: bool = False,
+        consumer: str = PLAIN,
+        environment: Mapping[str, str] | None = None,
+        dealing: str = "",
+        run: tuple[str, ...] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.env, self.prefix, self.consumers = env, prefix, consumers
         self.logs = folder / "logs"
-        path = folder / "cluster.toml"
+        self.toml = path = folder / "cluster.toml"
         path.write_text(
             f"""
 prefix = "{prefix}"
@@ -53,16 +79,21 @@ mirror = {str(mirror).lower()}
 count = {consumers}
 group = "{prefix.strip(":")}"
 dead_after_s = 3
+{dealing}
 [consumer]
 state_s = 0.3
-engine = {{ name = "None", frame_shape = [{SIZE}, {SIZE}], pixel_m = {PIXEL_M} }}
+{consumer}
 [ioc]
 phase_rate_hz = 10
 """
         )
-        self.environment = {**env.server_env(), "EPICS_PVAS_SERVER_PORT": "0", "EPICS_PVA_SERVER_PORT": "0"}
-        command = (sys.executable, "-m", "ptychostream", "cluster", str(path))
-        self.process: Process = env.start(*command, env=self.environment)
+        self.environment = {**env.cluster_env(), **(environment or {})}
+        self.process: Process = self.start(*run)
+
+    def start(self, *run: str) -> Process:
+        """One more `ptychostream cluster` with the same file."""
+        command = (sys.executable, "-m", "ptychostream", "cluster", str(self.toml), *run)
+        return self.env.start(*command, env=self.environment)
 
     def get(self, name: str) -> Any:
         """A record, or None while the collector does not answer."""
@@ -93,6 +124,17 @@ phase_rate_hz = 10
         """Several records; they must answer."""
         return {name: self.env.caget(f"{self.prefix}{name}_RBV", timeout=20.0) for name in names}
 
+    def report(self, consumer: int) -> Report:
+        """What a consumer said last, with its canvas."""
+        report = read_report(self.env.pvget(f"{self.prefix}consumer:{consumer}"))
+        assert report is not None
+        return report
+
+    def laid(self, consumer: int) -> set[int]:
+        """Ids of the frames on its canvas, by its last report."""
+        ids = self.report(consumer).run.laid
+        return set(ids.common(ids)) if ids is not None else set()
+
     def stop(self) -> int:
         return self.process.stop(timeout=60.0)
 
@@ -115,16 +157,16 @@ phase_rate_hz = 10
 
 
 def image(env: EpicsEnv, pv: str) -> NDArray[np.float32]:
-    """An image as it is served, [H, W]."""
+    """An image as it is served, [H, W]; 0 × 0 before the first."""
     served = env.pvget(pv)
-    width, height = (dimension.size for dimension in served.dimension)
-    pixels: NDArray[np.float32] = np.asarray(served.value, np.float32).reshape(height, width)
+    width, height = (dimension.size for dimension in served.dimension) if served.dimension else (0, 0)
+    pixels: NDArray[np.float32] = np.asarray(served.value if width else (), np.float32).reshape(height, width)
     return pixels
 
 
-def counts_of(number: int) -> NDArray[np.uint16]:
+def counts_of(number: int, size: int = SIZE) -> NDArray[np.uint16]:
     """The pattern of a frame: engine None makes a patch of it as it is."""
-    return np.random.default_rng(number).integers(0, 30, (SIZE, SIZE)).astype(np.uint16)
+    return np.random.default_rng(number).integers(0, 30, (size, size)).astype(np.uint16)
 
 
 def place_of(number: int) -> tuple[float, float]:
@@ -143,24 +185,28 @@ def canvas_of(numbers: Iterable[int]) -> PhaseImage:
 class Source:
     """`cluster_source.py` as a child process."""
 
-    def __init__(self, env: EpicsEnv, channel: str) -> None:
+    def __init__(self, env: EpicsEnv, channel: str, environment: Mapping[str, str] | None = None) -> None:
         self.channel = channel
         self._popen = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("cluster_source.py")), channel],
-            env=env.server_env(),
+            env={**env.server_env(), **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         self._expect("serving")
 
-    def send(self, scan: str, first: int, count: int, rate: float = 400, end: bool = False) -> None:
+    def send(self, scan: str, first: int, count: int, rate: float = 400, end: bool = False, size: int = SIZE) -> None:
         """Send frames `first` to `first + count - 1`; returns when all are out."""
-        order = {"scan": scan, "first": first, "count": count, "rate": rate, "end": end}
+        order = {"scan": scan, "first": first, "count": count, "rate": rate, "end": end, "size": size}
         assert self._popen.stdin is not None
         self._popen.stdin.write(json.dumps(order) + "\n")
         self._popen.stdin.flush()
         self._expect("sent")
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._popen.send_signal(number)
 
     def _expect(self, word: str) -> None:
         assert self._popen.stdout is not None

@@ -1,6 +1,6 @@
 """A detector in a process of its own, `python cluster_source.py CHANNEL`: every frame follows from its id.
 
-Each line on stdin is JSON, {"scan", "first", "count", "rate", "end"}; it answers `sent` when all are out.
+Each line on stdin is JSON, {"scan", "first", "count", "rate", "end", "size"}; it answers `sent` when all are out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
             x, y = place_of(number)
             end = int(order["end"] and number == last)
             attributes = {"PositionX": x, "PositionY": y, "ScanID": order["scan"], "ScanComplete": end}
-            server.update(channel, build(counts_of(number), number, time.time(), attributes))
+            server.update(channel, build(counts_of(number, order["size"]), number, time.time(), attributes))
             due += 1 / order["rate"]
             time.sleep(max(0.0, due - time.monotonic()))
         print("sent", flush=True)

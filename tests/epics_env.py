@@ -116,6 +116,10 @@ class EpicsEnv:
             "EPICS_PVA_SERVER_PORT": pva,
         }
 
+    def cluster_env(self) -> dict[str, str]:
+        """That of a process whose children serve too: a CA port for one of them, any PVA port for each."""
+        return {**self.server_env(), "EPICS_PVAS_SERVER_PORT": "0", "EPICS_PVA_SERVER_PORT": "0"}
+
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """This process's own environment set to `env`, for clients that read it (caproto, pvapy, libca)."""

@@ -1,20 +1,17 @@
-"""Clusters of real processes: exact whatever their size, and what is lost when one of them is killed."""
+"""A cluster of real processes: scans, models, and what is lost when one of them is killed."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cluster_helpers import PIXEL_M, SIZE, Cluster, Source, canvas_of, image
+from cluster_helpers import SIZE, Cluster, Source, canvas_of, image
 from epics_env import EpicsEnv, wait_until
 from tiny_model import write_tiny
-
-FRAMES = 300
 
 
 @pytest.fixture(scope="module")
@@ -35,34 +32,6 @@ def pair(env: EpicsEnv, source: Source, tmp_path_factory: pytest.TempPathFactory
     with Cluster(env, tmp_path_factory.mktemp("pair"), "cl:pair:", source.channel, 2) as cluster:
         cluster.wait_ready()
         yield cluster
-
-
-def test_one_two_and_four_consumers_make_the_canvas_of_a_single_ioc_bit_for_bit(
-    env: EpicsEnv, source: Source, pair: Cluster, tmp_path: Path
-) -> None:
-    with ExitStack() as stack:
-        one = stack.enter_context(Cluster(env, tmp_path / "1", "cl:one:", source.channel, 1))
-        four = stack.enter_context(Cluster(env, tmp_path / "4", "cl:four:", source.channel, 4, mirror=True))
-        arguments = ("--engine", "none", "--frame-shape", f"{SIZE}x{SIZE}", "--pixel-size", str(PIXEL_M))
-        stack.enter_context(
-            env.start_ioc("--prefix", "cl:ioc:", "--input-pv", source.channel, *arguments, wait="ready")
-        )
-        for cluster in (one, four):
-            cluster.wait_ready()
-        source.send("exact", 1, FRAMES, end=True)
-        wait_until(lambda: env.caget("cl:ioc:FramesStitched_RBV") == FRAMES, 20, "the single IOC's last frame")
-        wait_until(lambda: env.caget("cl:ioc:ScanActive_RBV") == 0, 20, "the single IOC's end of the scan")
-        phase, weight = image(env, "cl:ioc:Phase"), image(env, "cl:ioc:Weight")
-        for cluster in (one, pair, four):
-            cluster.wait("FramesStitched_RBV", FRAMES)
-            cluster.wait("ScanActive_RBV", 0)
-            figures = cluster.figures("FramesReceived", "FramesPending", "FramesMissed", "FramesTwice", "Accounting")
-            assert list(figures.values()) == [FRAMES, 0, 0, 0, 0], f"{figures} {cluster}"
-            assert image(env, f"{cluster.prefix}Weight").tobytes() == weight.tobytes(), cluster.prefix
-            assert image(env, f"{cluster.prefix}Phase").tobytes() == phase.tobytes(), cluster.prefix
-        assert weight.tobytes() == canvas_of(range(1, FRAMES + 1)).weight.tobytes()
-        assert one.stop() == 0
-        assert four.stop() == 0
 
 
 def test_scans_back_to_back_are_a_canvas_each_and_the_last_ends_by_command(

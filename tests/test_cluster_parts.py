@@ -25,7 +25,8 @@ from ptychostream.config import load_settings
 from ptychostream.errors import ConfigError, StreamError
 from ptychostream.frames import DropCause
 from ptychostream.ioc.collector_book import KEPT_GROUPS, Book
-from ptychostream.plugins.consumer_report import Report, RunReport
+from ptychostream.ioc.collector_sums import Zero, add_up
+from ptychostream.plugins.consumer_report import EngineLook, Report, RunReport
 from ptychostream.plugins.consumer_settings import consumer_settings
 from ptychostream.plugins.consumer_wire import STRUCTURE
 from ptychostream.stitching import Canvas
@@ -49,6 +50,14 @@ def test_an_id_set_is_a_set(numbers: set[int], bound: int) -> None:
         assert (one.lowest, one.highest) == ((min(numbers), max(numbers)) if numbers else (None, None))
         assert one.up_to(bound) == sum(number <= bound for number in numbers)
         assert (bound in one) == (bound in numbers)
+    made.discard(bound)
+    assert len(made) == len(numbers - {bound})
+    assert bound not in made
+
+
+@given(ids, ids)
+def test_what_two_id_sets_have_in_common(some: set[int], others: set[int]) -> None:
+    assert id_set(some).common(id_set(others)) == sorted(some & others)
 
 
 @given(st.lists(ids, max_size=5))
@@ -66,7 +75,7 @@ def test_a_foreign_id_cannot_make_a_set_as_large_as_it_likes() -> None:
 
 
 def test_orders_are_read_back_and_what_is_none_says_so() -> None:
-    orders = Orders(session="a", ended="s1", ends=2, settled_time=1.5)
+    orders = Orders(session="a", ended="s1", ends=2, settled_time=1.5, recall={"i2": [(1, 4)]}, recalls=1)
     assert Orders.parse(orders.model_dump_json(exclude_defaults=True)) == orders
     assert Orders.parse("") is None
     with pytest.raises(StreamError, match="session"):
@@ -103,7 +112,7 @@ def report(
         pending=len(numbers) - done,
         run=RunReport(
             number=run, scan=scan, active=True, received=len(numbers), stitched=done, began=began,
-            latest=began + 10, ids=id_set(numbers), canvas=canvas.state(),
+            latest=began + 10, ids=id_set(numbers), laid=id_set(numbers[:done]), canvas=canvas.state(),
         ),
     )  # fmt: skip
 
@@ -163,11 +172,68 @@ def test_a_consumer_that_was_only_silent_is_live_again_when_it_reports() -> None
     assert made.sums(9.0).lost == 0
 
 
-def test_frames_that_two_consumers_stitched_are_counted() -> None:
+def test_a_state_with_a_frame_of_another_canvas_waits_until_the_frame_is_taken_back() -> None:
     made = book(1, 2)
     made.take(report(1, [1, 3, 4]), 0.0)
     made.take(report(2, [2, 4]), 0.0)
-    assert made.twice() == 1
+    assert made.recalls.open(["i1", "i2"]) == {"i2": [(1, 4)]}
+    made.take(report(2, [2, 4, 5], sequence=2), 0.0)  # it has not read the orders yet
+    assert made.current is not None
+    assert (made.current.patches, made.twice(), made.recalls.number) == (3, 0, 1)
+    made.take(replace(report(2, [2, 5], sequence=3), recalls=1), 0.0)
+    assert (made.current.patches, made.twice(), made.missed(0.0)) == (5, 0, 0)
+    assert made.recalls.open(["i1", "i2"]) == {}
+
+
+def test_a_consumer_that_dies_before_it_has_taken_a_frame_back_leaves_what_it_had_before() -> None:
+    made = book(1, 2)
+    made.take(report(1, [1, 3, 4]), 0.0)
+    made.take(report(2, [2]), 0.0)
+    made.take(report(2, [2, 4, 5], sequence=2), 0.0)
+    made.connect(2, False)
+    assert made.recalls.open(["i1"]) == {}
+    assert made.current is not None
+    assert (made.current.patches, made.twice()) == (4, 0)
+    made.take(report(1, [1, 3, 4, 6], sequence=2), 0.0)
+    assert made.missed(0.0) == 1  # 5
+
+
+def test_a_frame_that_cannot_be_taken_back_is_counted() -> None:
+    made = book(1, 2)
+    made.take(report(1, [1, 3, 4]), 0.0)
+    made.take(report(2, [2, 4]), 0.0)
+    made.take(replace(report(2, [2, 4], sequence=2), recalls=1), 0.0)  # its patch was kept no more
+    assert made.current is not None
+    assert (made.current.patches, made.twice(), made.recalls.number) == (5, 1, 1)
+
+
+def test_a_stream_that_is_not_dealt_out_is_counted_and_not_taken_back() -> None:
+    made = book(1, 2)
+    for consumer in (1, 2):
+        made.take(report(consumer, list(range(1, 100))), 0.0)
+    assert made.twice() == 99
+    assert made.recalls.open(["i1", "i2"]) == {}
+
+
+def test_a_frame_that_died_with_one_consumer_and_was_stitched_by_another_is_not_missed() -> None:
+    made = book(1, 2)
+    made.take(report(1, [1, 3, 4]), 0.0)
+    made.take(report(2, [2, 5, 6], stitched=1), 0.0)
+    made.connect(2, False)
+    made.take(report(1, [1, 3, 4, 6, 7], sequence=2), 0.0)
+    sums = made.sums(0.0)
+    assert (sums.lost, made.missed(0.0) + sums.lost) == (2, 1)  # 5 is gone, 6 is not
+    assert made.twice() == 0
+
+
+def test_what_was_taken_back_is_forgotten_with_its_scan() -> None:
+    made = book(1, 2)
+    made.take(report(1, [1, 3, 4]), 0.0)
+    made.take(report(2, [2, 4]), 0.0)
+    for scan in range(2, KEPT_GROUPS + 3):
+        later = {"sequence": scan, "run": scan, "scan": f"s{scan}", "began": 100.0 * scan}
+        made.take(report(1, [1], **later), 0.0)  # type: ignore[arg-type]
+    assert made.recalls.open(["i1", "i2"]) == {}
 
 
 def test_an_older_report_changes_nothing() -> None:
@@ -222,6 +288,19 @@ def test_the_order_of_the_reports_does_not_matter(order: list[int], dead: int) -
     sums = made.sums(1.0)
     assert sums.received == sums.stitched + sums.pending + sum(sums.dropped.values()) == 11
     assert (sums.lost, made.missed(1.0), made.twice()) == (1, 0, 0)
+
+
+def test_consumers_with_different_engines_are_told_of() -> None:
+    made = book(1, 2)
+    for consumer, precision in ((1, "float32"), (2, "bfloat16")):
+        look = EngineLook(name="OpenVINO", version="2026.4", precision=precision)
+        made.take(replace(report(consumer, [consumer]), engine=look), 0.0)
+    said = add_up(made, made.live(0.0), 0.0, Zero(), "")["message"]
+    assert (
+        said
+        == "consumers run OpenVINO 2026.4 bfloat16, OpenVINO 2026.4 float32: the canvas depends on who had which frame"
+    )
+    assert add_up(made, made.live(0.0)[:1], 0.0, Zero(), "")["message"] == "no report of consumer 2"
 
 
 # Settings

@@ -88,6 +88,19 @@ def test_a_frame_does_not_depend_on_its_neighbours(
 
 
 @pytest.mark.parametrize(("name", "precision"), ENGINES)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_frame_does_not_depend_on_the_threads_nor_on_how_many_batches_go_in_one_call(
+    engines: dict[tuple[str, str], Engine], model: ModelFile, frames: Any, name: str, precision: str, threads: int
+) -> None:
+    expected = engines[name, precision].infer(frames)
+    engine = create_engine(name, model, batch=3 * BATCH, chunk=BATCH, precision=precision, threads=threads)
+    many = engine.infer(np.concatenate([frames[::-1], frames, frames[:3]]))
+    np.testing.assert_array_equal(many[BATCH : 2 * BATCH], expected)
+    np.testing.assert_array_equal(many[:BATCH], expected[::-1])
+    engine.close()
+
+
+@pytest.mark.parametrize(("name", "precision"), ENGINES)
 def test_infer_allocates_no_new_output(
     engines: dict[tuple[str, str], Engine], frames: Any, name: str, precision: str
 ) -> None:

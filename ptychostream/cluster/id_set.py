@@ -58,6 +58,21 @@ class IdSet:
             self._bits.extend(bytes(byte + 1 - len(self._bits)))
         self._bits[byte] |= 1 << (index & 7)
 
+    def discard(self, frame_id: int) -> None:
+        """Take one id out, if it is in."""
+        if frame_id in self:
+            index = frame_id - self._first
+            self._bits[index >> 3] &= ~(1 << (index & 7))
+
+    def common(self, other: IdSet) -> list[int]:
+        """The ids that are in both, lowest first."""
+        first = max(self._first, other._first)
+        end = min(self._first + 8 * len(self._bits), other._first + 8 * len(other._bits))
+        if end <= first:
+            return []
+        mine, theirs = (one.bits[(first - one.first) // 8 : (end - one.first) // 8] for one in (self, other))
+        return [first + int(index) for index in np.flatnonzero(np.unpackbits(mine & theirs, bitorder="little"))]
+
     def __len__(self) -> int:
         return int(_ONES[self.bits].sum())
 

@@ -36,6 +36,11 @@ class Orders(Settings):
         Model file that is to run; empty: the consumer's own.
     models
         Counts the model changes.
+    states
+        Counts the requests for a state at once.
+    recall, recalls
+        Frames to be taken back from the canvas, because another consumer's holds them too: by instance, (number of
+        the run, frame id). And the number of this list, which a consumer reports when it has done what it could.
     """
 
     session: str
@@ -50,6 +55,9 @@ class Orders(Settings):
     model: str = ""
     model_sha256: str = ""
     models: int = Field(0, ge=0)
+    states: int = Field(0, ge=0)
+    recall: dict[str, list[tuple[int, int]]] = {}
+    recalls: int = Field(0, ge=0)
 
     @classmethod
     def parse(cls, text: str) -> Orders | None:
