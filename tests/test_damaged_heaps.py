@@ -11,10 +11,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from file_commands import COMMANDS, run_command
 from fuzz import scan_file
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tiny_model import write_tiny
 
 from ptychostream.errors import ScanFileError
 from ptychostream.hdf5_extent import MAX_PART_BYTES
@@ -139,23 +139,10 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         assert {str, *map(type, scan.metadata), *map(type, scan.metadata["attributes"])} == {str}
 
 
-@pytest.mark.parametrize("command", ["reconstruct", "train", "infer", "replay"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_end(tmp_path: Path, command: str) -> None:
     path = damage(scan_with_texts(tmp_path / "scan.h5"), free_space_of(0))
-    _, truth = simulate_scan(Simulation(frames=4))
-    sound, model = tmp_path / "sound.h5", tmp_path / "tiny.onnx"
-    write_reconstruction(sound, truth)
-    write_tiny(model)
-    words = {
-        "reconstruct": [path, "--output", tmp_path / "out.h5"],
-        "train": [path, "--reconstruction", sound, "--output", tmp_path / "out.onnx"],
-        "infer": [path, model, "--output", tmp_path / "out.h5"],
-        "replay": [path],
-    }[command]
-    ran = subprocess.run(
-        [sys.executable, "-m", "ptychostream", command, *map(str, words)],
-        capture_output=True, text=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    ran = run_command(command, path, tmp_path, TIMEOUT_S)
     assert ran.returncode == 2
     assert "its global heap" in ran.stderr
     assert "Traceback" not in ran.stderr
