@@ -51,8 +51,8 @@ class RunnerSettings(Settings):
     timeout_s, timeouts_s
         A step is killed that takes longer: every step, and steps by their names.
     preload
-        Modules that are loaded once, beforehand, by a process from which local steps are forked; none: each step starts
-        an interpreter of its own, and loads what it needs.
+        Modules that are loaded once, beforehand, by a process from which local steps are forked; none (`[]`): each step
+        starts an interpreter of its own, and loads what it needs. None: what our own steps need.
     parsl
         See there.
     """
@@ -63,13 +63,20 @@ class RunnerSettings(Settings):
     threads: int | None = Field(None, ge=1)
     timeout_s: float = Field(4 * 3600.0, gt=0)
     timeouts_s: dict[str, float] = {}
-    preload: tuple[str, ...] = _LOADED
+    preload: tuple[str, ...] | None = None
     parsl: ParslSettings = ParslSettings()
 
     @property
     def elsewhere(self) -> bool:
         """Whether the steps run on machines of their own."""
         return self.kind == "parsl" and self.parsl.provider != "local"
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """What is loaded beforehand."""
+        if self.preload is not None:
+            return self.preload
+        return _LOADED if self.module == STEPS_MODULE else ()
 
     def arguments(self) -> dict[str, int]:
         """What the steps are told of it."""
@@ -180,7 +187,7 @@ class LocalRunner(StepRunner):
         super().__init__(settings, folder)
         self._nursery: Nursery | None = None
         self._loading = threading.Lock()
-        if settings.preload:
+        if settings.loaded:
             self._renew()
 
     def close(self) -> None:
@@ -211,7 +218,7 @@ class LocalRunner(StepRunner):
     def _renew(self) -> None:
         told = self._settings.arguments()
         try:
-            self._nursery = Nursery(self._settings.preload, told["nice"], environment(told.get("threads")))
+            self._nursery = Nursery(self._settings.loaded, told["nice"], environment(told.get("threads")))
         except OSError as error:
             log.warning("every step starts an interpreter of its own: %s", error)
             self._nursery = None

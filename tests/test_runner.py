@@ -33,7 +33,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     running: list[StepRunner] = []
 
     def make(**settings: Any) -> StepRunner:
-        values: dict[str, Any] = {"module": "scripted_steps", "kind": "local", "preload": (), **settings}
+        values: dict[str, Any] = {"module": "scripted_steps", "kind": "local", **settings}
         if request.param == "forked":
             values["preload"] = ("ptychostream.errors",)
         elif request.param != "local":
@@ -114,7 +114,7 @@ from pathlib import Path
 from ptychostream.hpc_agent.runner import RunnerSettings, make_runner
 kind, work, pids = sys.argv[1:]
 parsl = {"executor": "htex", "heartbeat_s": 4} if kind == "parsl" else {}
-preload = ("ptychostream.errors",) if kind == "forked" else ()
+preload = ("ptychostream.errors",) if kind == "forked" else None
 kind = "local" if kind == "forked" else kind
 settings = RunnerSettings(module="scripted_steps", kind=kind, parsl=parsl, preload=preload)
 runner = make_runner(settings, Path(work))
