@@ -13,6 +13,7 @@ broadcast port, so that two PVA servers on loopback find each other.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -26,6 +27,9 @@ from typing import Any
 import caproto.sync.client
 
 from ptychostream.loopback import free_ports, loopback_environment
+
+# It asks twice within its time: too seldom on a busy machine, where a server that starts may miss a datagram.
+caproto.sync.client.search = functools.partial(caproto.sync.client.search, max_retries=20)
 
 
 def free_port() -> int:
