@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -103,3 +105,24 @@ def test_setpoints_that_cannot_be_saved_are_said_once(tmp_path: Path) -> None:
         folder.unlink()
         wait_until(lambda: env.caget("t:AutosaveStatus_RBV") == 0, 20, "it is saved again")
         assert (folder / "a.sav").is_file() and "are saved to" in ioc.output
+
+
+def test_a_second_beamline_of_the_same_prefix_is_refused(tmp_path: Path) -> None:
+    """It would write its scan settings into the first one's records."""
+    command = (sys.executable, "-m", "ptychostream", "beamline", "--prefix", "b:")
+    with EpicsEnv() as env, env.start(*command, env=env.server_env()) as first:
+        wait_until(lambda: "serving scan records b:" in first.output, 40, lambda: first.output)
+        with env.start(*command, env=env.server_env()) as second:
+            assert second.wait(40) == 2
+            assert "another beamline serves b:Start (end that one" in second.output
+        assert first.stop() == 0
+
+
+def test_ctrl_c_reaches_the_beamline_and_not_its_records(tmp_path: Path) -> None:
+    """A terminal interrupts the whole process group."""
+    command = ("setsid", sys.executable, "-m", "ptychostream", "beamline", "--prefix", "b:")
+    with EpicsEnv() as env, env.start(*command, env=env.server_env()) as beamline:
+        wait_until(lambda: "serving scan records b:" in beamline.output, 40, lambda: beamline.output)
+        os.killpg(beamline.popen.pid, signal.SIGINT)
+        assert beamline.wait(40) == 0
+        assert "0 scans complete" in beamline.output and "Traceback" not in beamline.output
