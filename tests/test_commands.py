@@ -118,11 +118,13 @@ def test_a_second_beamline_of_the_same_prefix_is_refused(tmp_path: Path) -> None
         assert first.stop() == 0
 
 
-def test_ctrl_c_reaches_the_beamline_and_not_its_records(tmp_path: Path) -> None:
+def test_ctrl_c_as_a_beamline_starts_is_not_for_its_records(tmp_path: Path) -> None:
     """A terminal interrupts the whole process group."""
     command = ("setsid", sys.executable, "-m", "ptychostream", "beamline", "--prefix", "b:")
     with EpicsEnv() as env, env.start(*command, env=env.server_env()) as beamline:
-        wait_until(lambda: "serving scan records b:" in beamline.output, 40, lambda: beamline.output)
-        os.killpg(beamline.popen.pid, signal.SIGINT)
+        pid = beamline.popen.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        wait_until(lambda: children.read_text(), 40, lambda: beamline.output)
+        os.killpg(pid, signal.SIGINT)
         assert beamline.wait(40) == 0
         assert "0 scans complete" in beamline.output and "Traceback" not in beamline.output
