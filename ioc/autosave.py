@@ -90,6 +90,7 @@ class Autosave:
         self._period_s = period_s
         self._names = [name for name in records.names() if "autosaveFields" in records.info(name).info]
         self._saved = ""
+        self._failure = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="autosave", daemon=True)
 
@@ -103,16 +104,23 @@ class Autosave:
         self.save()
 
     def save(self) -> None:
-        """Write the file if a value changed; a failure is logged and reported, and tried again next time."""
+        """Write the file if a value changed; a failure is reported, logged when it is a new one, and tried again."""
         text = format_values({self._records.info(name).name: self._records.get(name) for name in self._names})
         if text == self._saved:
             return
         try:
             write_bytes_atomic(self._path, text.encode())
         except OSError as error:
-            log.error("setpoints cannot be saved to %s: %s", self._path, error)
+            reason = error.strerror or str(error)  # not the temporary file's name, another each time
+            if reason != self._failure:
+                self._failure = reason
+                remedy = "make its folder, or give --autosave another file; it is tried every second"
+                log.error("setpoints cannot be saved to %s: %s (%s)", self._path, reason, remedy)
             self._on_status(str(error))
             return
+        if self._failure:
+            self._failure = ""
+            log.info("setpoints are saved to %s again", self._path)
         self._saved = text
         self._on_status("")
 

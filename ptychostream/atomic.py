@@ -120,6 +120,20 @@ def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def check_can_be_written(path: str | os.PathLike[str]) -> None:
+    """Before long work: whether its result can be written to `path`; its folder is made. Raises ScanFileError."""
+    final = Path(path)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        trial = temporary_beside(final)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
+    if final.is_dir():
+        raise ScanFileError("is a folder", where=str(path), remedy="name a file in it")
+
+
 def cannot_be_written(path: str | os.PathLike[str], error: OSError) -> ScanFileError:
     """What to raise when a result could not be written to `path`."""
     return ScanFileError(

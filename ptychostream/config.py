@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -56,11 +56,28 @@ def load_settings(kind: type[S], path: Path | None, overrides: dict[str, Any]) -
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            remedy = f"remove it; known keys are {', '.join(sorted(kind.model_fields))}"
+            known = sorted(_model_at(kind, first["loc"][:-1]).model_fields)
+            remedy = f"correct or remove it; known there are {', '.join(known)}"
             raise ConfigError(f"unknown key {key!r}", where=where, remedy=remedy) from error
         given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"  # a table: the text says which key
         what = f"{key}{given}: ".lstrip(": ") + first["msg"].removeprefix("Value error, ")
         raise ConfigError(what, where=where, remedy="correct that key") from error
+
+
+def _model_at(kind: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model whose fields stand at `place`: that of the innermost section on the way that is one."""
+    for part in place:
+        field = kind.model_fields.get(str(part))
+        inner = None if field is None else _model_in(field.annotation)
+        kind = inner or kind
+    return kind
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """`Model` of `Model`, `Model | None` or `dict[str, Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
 
 
 def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ptychostream.atomic import atomic_path, cannot_be_written
+from ptychostream.errors import ScanFileError
 from ptychostream.figure_panels import COLOUR_MAP, MICRO, OUTLINE, add_scale_bar, crop, phase_limits, phase_panel, show
 from ptychostream.phase_image import PhaseImage
 from ptychostream.quality import measure
@@ -44,6 +46,11 @@ class EpochLosses(Protocol):
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> None:
     """Write `figure` to `path` atomically, in the format of its suffix (png, pdf, svg). Raises ScanFileError."""
+    suffix = Path(path).suffix.lstrip(".").lower()
+    if suffix and suffix not in figure.canvas.get_supported_filetypes():
+        raise ScanFileError(
+            f"no picture format {suffix!r}", where=str(path), remedy="end its name in .png, .pdf or .svg"
+        )
     try:
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=dpi)
@@ -167,7 +174,7 @@ def training_figure(history: Sequence[EpochLosses]) -> Figure:
     rates = losses.twinx()
     rates.plot(epochs, [epoch.learning_rate for epoch in history], color="#8a8a8a", linewidth=1, linestyle=":")
     rates.set_ylabel("learning rate (dotted)", color="#6a6a6a")
-    losses.legend(loc="upper right", frameon=False)
+    losses.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)  # above: no line runs through it
     return figure
 
 

@@ -31,6 +31,8 @@ def open_probed(
     ------
     ScanFileError
         Also where HDF5 crashes on the file, or does not come back from it within `deadline_s`.
+    KeyboardInterrupt
+        Also where the child was interrupted.
     """
     probe(path, deadline_s)
     with open_scan(path, options) as scan:
@@ -42,6 +44,8 @@ def probe(path: str | os.PathLike[str], deadline_s: float = DEADLINE_S) -> None:
     command = [sys.executable, "-m", _MODULE, os.fspath(path)]
     try:
         ended = subprocess.run(command, capture_output=True, timeout=deadline_s, check=False, stdin=subprocess.DEVNULL)
+        if ended.returncode == -signal.SIGINT:  # Ctrl-C reaches the child as well; the file is not to blame
+            raise KeyboardInterrupt
         what = f"crashes HDF5 ({signal.Signals(-ended.returncode).name})" if ended.returncode < 0 else ""
     except subprocess.TimeoutExpired:
         what = f"is not read within {deadline_s:.0f} s"

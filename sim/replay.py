@@ -159,5 +159,5 @@ def scan_ids(name: str, loops: int) -> Iterator[str]:
 def check_codec(codec: str) -> None:
     """Raise ConfigError when there is no such codec."""
     if codec not in CODECS:
-        known = ", ".join(name or '""' for name in CODECS)
+        known = ", ".join(name or "none" for name in CODECS)
         raise ConfigError(f"no codec {codec!r}", where="--codec", remedy=f"choose from {known}")

@@ -53,13 +53,21 @@ class ScanRecords:
         if ca_port is not None:
             environment["EPICS_CAS_SERVER_PORT"] = str(ca_port)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
-        # The IOC lives until its stdin closes, so it ends with this process, however that ends.
+        if self._answers():
+            self._log.close()
+            raise StreamError(
+                f"another beamline serves {prefix}Start",
+                where="scan records",
+                remedy="end that one, or give this one another --prefix",
+            )
+        # The IOC lives until its stdin closes, so it ends with this process, however that ends; Ctrl-C is for us alone.
         self._ioc = subprocess.Popen(
             [sys.executable, "-m", "pvxslibs.ioc", "-m", macros, "-d", str(database)],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             env=environment,
+            start_new_session=True,
         )
         self._watched: list[tuple[pva.Channel, pva.PvObjectQueue, Callable[[], None]]] = []
         self._watcher: threading.Thread | None = None
@@ -78,14 +86,19 @@ class ScanRecords:
                 raise self._error(f"the IOC ended with {self._ioc.returncode}:\n{self._output()}")
             if time.monotonic() > deadline:
                 raise self._error(f"the IOC does not answer within {START_TIMEOUT_S:g} s:\n{self._output()}")
-            # a new channel each time: an old one searches less and less often
-            probe = pva.Channel(self.prefix + "Start", pva.PVA)
-            probe.setTimeout(_PROBE_S)
-            try:
-                probe.get("field(value)")
+            if self._answers():
                 return
-            except pva.PvaException:
-                continue
+
+    def _answers(self) -> bool:
+        """Whether the records are served."""
+        # a new channel each time: an old one searches less and less often
+        probe = pva.Channel(self.prefix + "Start", pva.PVA)
+        probe.setTimeout(_PROBE_S)
+        try:
+            probe.get("field(value)")
+        except pva.PvaException:
+            return False
+        return True
 
     def _connect(self, names: list[str]) -> None:
         """Connect to every record at once: one after the other they take a quarter of a second each."""

@@ -12,7 +12,7 @@ import platform
 HELP = "say what this machine has and what is missing"
 
 PACKAGES = {
-    "pvapy": ("pvaccess", "ioc, beamline, replay, bench stream", "edge"),
+    "pvapy": ("pvaccess", "ioc, cluster, beamline, record, replay, bench stream", "edge"),
     "softioc": ("softioc", "ioc", "edge"),
     "onnxruntime": ("onnxruntime", "the ONNXRuntime engine", "edge"),
     "openvino": ("openvino", "the OpenVINO engine", "edge"),
@@ -59,15 +59,17 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
         return 0
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    console.print(found["machine"])
+    machine: dict[str, object] = found["machine"]  # type: ignore[assignment]
+    console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)
     table = Table("package", "version", "needed for")
     packages: dict[str, dict[str, str | None]] = found["packages"]  # type: ignore[assignment]
     for name, entry in packages.items():
         remedy = f"missing: pip install 'ptychostream[{entry['extra']}]'"
-        table.add_row(name, entry["version"] or remedy, entry["for"])
+        table.add_row(name, entry["version"] or escape(remedy), entry["for"])
     console.print(table)
     table = Table("engine", "here", "why")
     engines: list[dict[str, object]] = found["engines"]  # type: ignore[assignment]

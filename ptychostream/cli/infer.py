@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from ptychostream.atomic import check_can_be_written
     from ptychostream.cli.scan_arguments import scan_options
     from ptychostream.model_file import check_golden, load_model
     from ptychostream.offline_inference import stitch_scan
@@ -42,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.reconstruction_file import read_reconstruction
     from ptychostream.scan_probe import open_probed
 
+    for path in filter(None, (arguments.output, arguments.figure)):
+        check_can_be_written(path)
     console = Console(stderr=arguments.json)
     model = load_model(arguments.model)
     reference = read_reconstruction(arguments.reference).phase_image() if arguments.reference else None

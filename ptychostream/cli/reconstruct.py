@@ -41,12 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from ptychostream.atomic import check_can_be_written
     from ptychostream.cli.scan_arguments import scan_options
     from ptychostream.config import load_settings
     from ptychostream.hpc_agent.reconstruct import ReconstructOptions
     from ptychostream.reconstruction_file import read_reconstruction, write_reconstruction
     from ptychostream.scan_probe import open_probed
 
+    for path in filter(None, (arguments.output, arguments.figure)):
+        check_can_be_written(path)
     console = Console(stderr=arguments.json, highlight=False)
     names = ("iterations", "engine", "device", "batch", "object_step", "probe_step", "probe_start", "defocus_m", "seed")
     values = {name: getattr(arguments, name) for name in names} | {"probe_modes": arguments.modes}

@@ -32,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recover", type=Path, metavar="PARTIAL", help="finish the file of a killed recording")
     parser.add_argument("--raw", action="store_true", help="keep the updates bit for bit, for `replay --raw`")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
-    parser.add_argument("--scans", type=int, metavar="N", help="stop after N scans")
+    parser.add_argument("--scans", type=int, metavar="N", help="stop after N scans; not with --raw")
     parser.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds")
-    parser.add_argument("--timeout", type=float, metavar="S", help="give up when no frame comes within S seconds")
+    parser.add_argument(
+        "--timeout", type=float, metavar="S", help="give up when no frame comes within S seconds; not with --raw"
+    )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON; the rest goes to stderr")
     _add_stream(parser.add_argument_group("stream"))
     _add_positions(parser.add_argument_group("positions"))
@@ -132,11 +134,17 @@ def _record_raw(arguments: argparse.Namespace, say: Console) -> int:
     from ptychostream.config import load_settings
     from ptychostream.sim.raw_record import RawRecordSettings, record_raw
 
+    for option, value in (("--timeout", arguments.timeout), ("--scans", arguments.scans)):
+        if value is not None:
+            raise ConfigError("--raw does not know it", where=option, remedy="end by --seconds, --frames or Ctrl-C")
     values = {"frames": arguments.frames, "seconds": arguments.seconds, "queue_size": arguments.queue_size}
     settings = load_settings(RawRecordSettings, None, values)
+    say.print(f"{arguments.channel} is waited for and recorded; Ctrl-C ends it")
     with stop_on_signals() as stop:
         recorded = record_raw(arguments.channel, Path(arguments.file), settings, stop)
     say.print(f"{arguments.file}: {recorded.updates} updates in {recorded.seconds:.2f} s")
+    if not recorded.connections:
+        say.print(f"nothing was recorded: no server had {arguments.channel}; is the name right, EPICS_PVA_ADDR_LIST?")
     if recorded.overruns:
         say.print(
             f"{recorded.overruns} of them stand for more than one: a queue was full; {recorded.missed} are missing"
@@ -145,7 +153,7 @@ def _record_raw(arguments: argparse.Namespace, say: Console) -> int:
         say.print(f"the channel was away {recorded.connections - 1} times")
     if arguments.json:
         print(json.dumps({"channel": arguments.channel, "file": arguments.file, **asdict(recorded)}))
-    return 1 if recorded.missed else 0
+    return 1 if recorded.missed or not recorded.connections else 0
 
 
 def _values(arguments: argparse.Namespace) -> dict[str, object]:

@@ -61,11 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
+    from ptychostream.atomic import check_can_be_written
     from ptychostream.cli.scan_arguments import scan_options
     from ptychostream.errors import TrainingError
     from ptychostream.reconstruction_file import read_reconstruction
     from ptychostream.scan_probe import open_probed
 
+    for path in filter(None, (arguments.output, arguments.figure, arguments.save_area)):
+        check_can_be_written(path)
     console = Console(stderr=arguments.json, highlight=False)
     if len(arguments.scans) != len(arguments.reconstruction):
         what = f"{len(arguments.scans)} scans, {len(arguments.reconstruction)} reconstructions"

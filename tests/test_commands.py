@@ -1,0 +1,130 @@
+"""What the commands say when a newcomer gives them what they cannot use."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from epics_env import EpicsEnv, wait_until
+
+from ptychostream.atomic import check_can_be_written
+from ptychostream.cli import doctor
+from ptychostream.cli.main import main
+from ptychostream.config import load_settings
+from ptychostream.errors import ConfigError, ScanFileError
+from ptychostream.figures import Figure, save_figure
+from ptychostream.hpc_agent.agent_settings import AgentSettings
+from ptychostream.scan_probe import probe
+
+
+def test_doctor_names_the_extra_that_brings_a_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        doctor, "PACKAGES", {"nothing": ("no_such_module", "nothing", "tensorrt"), "pvapy": ("a", "b", "c")}
+    )
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["doctor"]) == 0
+    assert "pip install 'ptychostream[tensorrt]'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "unknown"),
+    [
+        ("[watch]\ncomplet_pv = 'a'", "complete_pv", "keep_models"),
+        ("[runner.parsl]\nqueu = 'a'", "queue", "keep_models"),
+        ("pefix = 'a'", "keep_models", "complete_pv"),
+    ],
+)
+def test_a_misspelt_key_is_answered_with_its_neighbours(tmp_path: Path, text: str, known: str, unknown: str) -> None:
+    (tmp_path / "agent.toml").write_text(text)
+    with pytest.raises(ConfigError, match="unknown key") as caught:
+        load_settings(AgentSettings, tmp_path / "agent.toml", {})
+    names = caught.value.remedy.partition("known there are ")[2].split(", ")
+    assert known in names and unknown not in names
+
+
+def test_a_figure_of_no_known_format(tmp_path: Path) -> None:
+    with pytest.raises(ScanFileError, match=r"no picture format 'xyz' \(end its name in .png"):
+        save_figure(Figure(), tmp_path / "figure.xyz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_a_result_cannot_be_written_is_said_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for command in (
+        ["reconstruct", "none.h5"],
+        ["train", "none.h5", "--reconstruction", "n.h5"],
+        ["infer", "n.h5", "n"],
+    ):
+        assert main([*command, "-o", str(tmp_path / "file" / "out")]) == 2
+        assert "file/out: cannot be written" in capsys.readouterr().err
+    with pytest.raises(ScanFileError, match="is a folder"):
+        check_can_be_written(tmp_path)
+    check_can_be_written(tmp_path / "new" / "out")
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_ctrl_c_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal interrupts the child that opens the file as well."""
+    child = tmp_path / "child"
+    child.write_text("#!/bin/sh\nkill -INT $$\n")
+    child.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(child))
+    with pytest.raises(KeyboardInterrupt):
+        probe(tmp_path / "scan.h5")
+
+
+def test_raw_recording_refuses_what_it_does_not_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["record", "--raw", "a:Image", str(tmp_path / "raw.h5"), "--timeout", "3"]) == 2
+    assert "--timeout: --raw does not know it (end by --seconds" in capsys.readouterr().err
+
+
+def test_raw_recording_of_a_channel_that_nobody_has(tmp_path: Path) -> None:
+    with EpicsEnv() as env:
+        command = (sys.executable, "-m", "ptychostream", "record", "--raw", "no:Image", "raw.h5", "--seconds", "1")
+        with env.start(*command, cwd=tmp_path) as recording:
+            assert recording.wait(60) == 1
+            assert "nothing was recorded: no server had no:Image" in recording.output
+
+
+def test_setpoints_that_cannot_be_saved_are_said_once(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.write_text("a file is in the way")
+    arguments = ("--prefix", "t:", "--input-pv", "no:Image", "--engine", "none", "--autosave", str(folder / "a.sav"))
+    with EpicsEnv() as env, env.start_ioc(*arguments) as ioc:
+        wait_until(lambda: env.caget("t:AutosaveStatus_RBV") == 1, 20, "the failure is shown")
+        began = env.caget("t:HEARTBEAT")
+        wait_until(lambda: env.caget("t:HEARTBEAT") >= began + 4, 20, "several tries")
+        assert ioc.output.count("setpoints cannot be saved") == 1
+        folder.unlink()
+        wait_until(lambda: env.caget("t:AutosaveStatus_RBV") == 0, 20, "it is saved again")
+        assert (folder / "a.sav").is_file() and "are saved to" in ioc.output
+
+
+def test_a_second_beamline_of_the_same_prefix_is_refused(tmp_path: Path) -> None:
+    """It would write its scan settings into the first one's records."""
+    command = (sys.executable, "-m", "ptychostream", "beamline", "--prefix", "b:")
+    with EpicsEnv() as env, env.start(*command, env=env.server_env()) as first:
+        wait_until(lambda: "serving scan records b:" in first.output, 40, lambda: first.output)
+        with env.start(*command, env=env.server_env()) as second:
+            assert second.wait(40) == 2
+            assert "another beamline serves b:Start (end that one" in second.output
+        assert first.stop() == 0
+
+
+def test_ctrl_c_as_a_beamline_starts_is_not_for_its_records(tmp_path: Path) -> None:
+    """A terminal interrupts the whole process group."""
+    command = ("setsid", sys.executable, "-m", "ptychostream", "beamline", "--prefix", "b:")
+    with EpicsEnv() as env, env.start(*command, env=env.server_env()) as beamline:
+        pid = beamline.popen.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        wait_until(lambda: children.read_text(), 40, lambda: beamline.output)
+        os.killpg(pid, signal.SIGINT)
+        assert beamline.wait(40) == 0
+        assert "0 scans complete" in beamline.output and "Traceback" not in beamline.output
