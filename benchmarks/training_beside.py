@@ -12,6 +12,7 @@ import os
 import sys
 
 from ptychostream.cli.stopping import stop_on_signals
+from ptychostream.hpc_agent.niceness import stand_back
 from ptychostream.hpc_agent.runner import RunnerSettings
 
 PAIRS = 512
@@ -20,7 +21,7 @@ EPOCH_S = 2.0
 
 def main(size: int) -> None:
     told = RunnerSettings().arguments()
-    os.setpriority(os.PRIO_PROCESS, 0, told["nice"])
+    stand_back(told["nice"])
     os.environ["OMP_NUM_THREADS"] = str(told["threads"])  # read when torch is loaded, as in a step
 
     from ptychostream.benchmarks.training_memory import synthetic_corpus

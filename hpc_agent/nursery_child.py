@@ -21,6 +21,7 @@ import signal
 import sys
 from typing import NamedTuple
 
+from ptychostream.hpc_agent.niceness import stand_back
 from ptychostream.hpc_agent.runner_child import end_when_closed
 
 _CHUNK = 65536
@@ -120,7 +121,7 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    os.setpriority(os.PRIO_PROCESS, 0, max(int(nice), os.getpriority(os.PRIO_PROCESS, 0)))
+    stand_back(int(nice))
     for module in modules:
         importlib.import_module(module)
     gc.collect()

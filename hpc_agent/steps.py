@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ptychostream.errors import ConfigError, PtychostreamError
+from ptychostream.hpc_agent.niceness import stand_back
 from ptychostream.hpc_agent.step_errors import pack_error
 from ptychostream.hpc_agent.step_parts import write_json
 
@@ -68,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _read(asked.arguments)
         nice, threads = arguments.pop("nice", 0), arguments.pop("threads", None)
-        if not asked.together:
+        if asked.together:
+            stand_back(0)  # as far as its parent does; torchrun gives it a session of its own
+        else:
             _stand_back(nice, threads)
         if asked.name == "train" and not asked.together:
             from ptychostream.hpc_agent.train_step import TrainJob, prepare_training
@@ -100,7 +103,7 @@ def _stand_back(nice: int, threads: int | None) -> None:
     torch and numba read how many threads they may start when they are loaded, which they are not yet where the step was
     not forked from a process that knew of it; processes that train together take it over.
     """
-    os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
+    stand_back(nice)
     if threads is not None:
         for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
             os.environ[name] = str(max(1, threads))

@@ -49,8 +49,9 @@ def started(work: Path, name: str, arguments: Arguments, *more: str) -> subproce
     command = [sys.executable, "-m", "ptychostream.hpc_agent.steps", name, str(work / "arguments.json")]
     log = (work / "log.txt").open("w")
     return subprocess.Popen(
-        [*command, str(work / "result.json"), "--progress", str(work / "progress.json"), *more], stderr=log, text=True
-    )
+        [*command, str(work / "result.json"), "--progress", str(work / "progress.json"), *more], stderr=log, text=True,
+        start_new_session=True,  # as every runner does
+    )  # fmt: skip
 
 
 def result_of(work: Path) -> Arguments:
@@ -69,6 +70,8 @@ def test_a_training_that_was_killed_goes_on(work: Path) -> None:
             assert process.poll() is None and time.monotonic() < deadline, (work / "log.txt").read_text()
             time.sleep(0.05)
         assert os.getpriority(os.PRIO_PROCESS, process.pid) == nice
+        group = Path(f"/proc/{process.pid}/autogroup")
+        assert not group.exists() or group.read_text().split()[-1] == str(nice)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait(30)

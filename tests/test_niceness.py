@@ -1,0 +1,50 @@
+"""How far the agent's steps stand back, also where niceness counts within a session alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptychostream.hpc_agent import niceness
+
+CODE = """
+import os, sys
+from ptychostream.hpc_agent.niceness import AUTOGROUP, stand_back
+stand_back(int(sys.argv[1]))
+print(os.getpriority(os.PRIO_PROCESS, 0), AUTOGROUP.read_text().split()[-1] if AUTOGROUP.exists() else "none")
+"""
+HERE = os.getpriority(os.PRIO_PROCESS, 0)
+GROUPED = niceness.AUTOGROUP.exists()
+
+
+def told(nice: int, leads: bool) -> tuple[int, str]:
+    command = [sys.executable, "-c", CODE, str(nice)]
+    ended = subprocess.run(command, start_new_session=leads, capture_output=True, text=True, timeout=60, check=True)
+    process, session = ended.stdout.split()
+    return int(process), session
+
+
+def test_a_session_s_leader_takes_its_session_with_it() -> None:
+    level = min(19, HERE + 6)
+    assert told(level, leads=True) == (level, str(level) if GROUPED else "none")
+    # nobody is made more urgent than the one who started it
+    assert told(0, leads=True) == (HERE, str(HERE) if GROUPED else "none")
+
+
+def test_the_session_of_others_is_left_alone() -> None:
+    mine = niceness.AUTOGROUP.read_text().split()[-1] if GROUPED else "none"
+    level = min(19, HERE + 6)
+    assert told(level, leads=False) == (level, mine)
+
+
+def test_a_system_that_refuses_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(niceness, "AUTOGROUP", tmp_path)  # a folder cannot be written
+    monkeypatch.setattr(niceness.os, "getsid", lambda _: os.getpid())
+    niceness.stand_back(HERE)
+    assert "niceness" in caplog.text and str(tmp_path) in caplog.text
