@@ -217,7 +217,7 @@ def _name_faults(axes: Any, rounds: Sequence[Round], start: float) -> None:
                 span = ((one.struck_s - start) / 60, max(one.healed_s - one.struck_s, 1.0) / 60)
                 axes.broken_barh([span], (row - 0.4, 0.8), color=_BAD if one.violations else "#555555")
     axes.set_yticks(range(len(kinds)), kinds, fontsize=8)
-    axes.set_ylim(len(kinds) - 0.5, -0.5)
+    axes.set_ylim(max(len(kinds), 1) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.25)
 
 
