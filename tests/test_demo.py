@@ -21,7 +21,7 @@ from ptychostream.demo.processes import Child, DemoError
 from ptychostream.demo.run import Demo, Plan
 
 TINY_SCAN = Plan(
-    "simulated-64", 8, epochs=20, simulated=1, training_limit_s=150, held_out=0.15, rate_hz=200.0, size=64, frames=400
+    "simulated-64", 8, epochs=12, simulated=1, training_limit_s=150, held_out=0.15, rate_hz=200.0, size=64, frames=550
 )
 TINY_LOOP = LoopPlan(
     (Stage("letters", 1, 1, "judged"), Stage("raised", 1, 1, "suspended")),
@@ -55,11 +55,11 @@ def test_demo_of_one_scan_and_of_the_loop(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
 
     frames = report["frames"]
-    assert frames["sent"] == frames["received"] == frames["stitched"] == 400
+    assert frames["sent"] == frames["received"] == frames["stitched"] == 550
     assert frames["pending"] == frames["missed"] == sum(frames["dropped"].values()) == 0
-    assert report["heldout_frames"] + report["training_frames"] < 400
-    # some fifty frames teach little, 0.2 to 0.4 from run to run; a picture that lies wrong gives nothing
-    assert report["pearson_heldout"] > 0.1
+    assert report["heldout_frames"] + report["training_frames"] < 550
+    assert report["training_frames"] > 50
+    assert report["pearson_heldout"] > 0.4
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p95"] <= report["latency_ms"]["p99"]
     assert report["engine"] and report["model_version"] and report["versions"]["ptychostream"]
 
