@@ -22,13 +22,14 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ptychostream.atomic import write_bytes_atomic
 from ptychostream.benchmarks.gpu_figure import gpu_figure
+from ptychostream.benchmarks.measured import say
 from ptychostream.errors import ConfigError
 from ptychostream.figures import save_figure
 from ptychostream.scan_writer import write_scan
@@ -77,11 +78,11 @@ def run(arguments: argparse.Namespace) -> int:
     }
     scan = folder / "scan.h5"
     if {"epie", "epie-cpu", "train", "infer", "tensorrt"} & set(asked):
-        _say(f"simulating {arguments.frames} patterns")
+        say(f"simulating {arguments.frames} patterns")
         write_scan(scan, simulate_scan(Simulation(frames=arguments.frames, size=arguments.size, seed=1), "gpu")[0])
     for step in _steps(arguments, scan):
         if step.name in asked:
-            report["steps"][step.name] = _run(step, folder, arguments.limit, report["steps"], _say)
+            report["steps"][step.name] = _run(step, folder, arguments.limit, report["steps"])
             write_bytes_atomic(folder / "report.json", json.dumps(report, indent=1).encode())
     save_figure(gpu_figure(report), folder / "figure.png")
     if arguments.json:
@@ -94,12 +95,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _steps(arguments: argparse.Namespace, scan: Path) -> list[Step]:
     folder, size, device, epochs = arguments.out, arguments.size, arguments.device, arguments.epochs
     epie, model = folder / "epie.h5", folder / "model.onnx"
-    batches = ",".join(str(batch) for batch in (1, 2, 4, 8, 16, 32) if batch <= arguments.frames)
     recipe = {"epochs": epochs, "simulated": 3, "schedule": "onecycle", "lr": 2e-3}
     corpus = {"pairs": arguments.pairs, "shape": f"{size}x{size}", "epochs": epochs, "seconds": 0.6 * arguments.limit}
     return [
         Step("doctor", _words("doctor")),
-        Step("inference", _words("bench", "inference", size=size, batches=batches, rounds=5, seconds=0.15)),
+        Step("inference", _words("bench", "inference", size=size, rounds=5, seconds=0.15)),
         Step(
             "epie",
             _words("reconstruct", scan, output=epie, engine="torch", device=device, iterations=arguments.iterations,
@@ -136,9 +136,7 @@ def _words(*words: object, **options: object) -> list[str]:
     return [*map(str, words), *flags, "--json"]
 
 
-def _run(
-    step: Step, folder: Path, limit_s: float, before: dict[str, dict[str, Any]], say: Callable[[str], None]
-) -> dict[str, Any]:
+def _run(step: Step, folder: Path, limit_s: float, before: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What became of a step: `state` done, failed or passed over; `why`, `seconds`, `command`, and what it `gave`."""
     found: dict[str, Any] = {"command": "ptychostream " + " ".join(step.words)}
     if lacking := [name for name in step.needs if before.get(name, {}).get("state") != "done"]:
@@ -175,10 +173,6 @@ def _device(name: str) -> dict[str, Any]:
         about = torch.cuda.get_device_properties(name)
         found |= {"chip": about.name, "memory_bytes": about.total_memory, "capability": f"{about.major}.{about.minor}"}
     return found
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _print(steps: dict[str, dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,11 @@ from ptychostream.demo.processes import Child, DemoError
 
 POLL_S = 0.05
 _TICKS_HZ = os.sysconf("SC_CLK_TCK")
+
+
+def say(text: str) -> None:
+    """Tell people what goes on; standard output is for the figures."""
+    print(text, file=sys.stderr, flush=True)
 
 
 class Measured(Child):

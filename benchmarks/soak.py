@@ -15,12 +15,12 @@ import json
 import platform
 import random
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from ptychostream.benchmarks.measured import say
 from ptychostream.benchmarks.soak_clock import compiler
 from ptychostream.benchmarks.soak_faults import FAULTS, fault
 from ptychostream.benchmarks.soak_report import as_text, summarise, write_report
@@ -76,7 +76,7 @@ def soak(minutes: float, seed: int, rate_hz: float, side: int, out: Path) -> dic
         "machine": {"processor": cpu_name(), "cores": cores(), "python": platform.python_version()},
     }
     logs = Path(tempfile.mkdtemp(prefix="ptychostream-soak-"))
-    _say(f"logs in {logs}")
+    say(f"logs in {logs}")
     failure = ""
     with stop_on_signals() as stop, Stage(logs, rate_hz, side, seed) as stage:
         steady(stage)
@@ -94,14 +94,14 @@ def soak(minutes: float, seed: int, rate_hz: float, side: int, out: Path) -> dic
             plan = schedule(faults, seed)
             try:
                 while not stop.is_set() and time.monotonic() < deadline:
-                    rounds.append(play(stage, next(plan), choose, stop=stop, say=_say))
+                    rounds.append(play(stage, next(plan), choose, stop=stop, say=say))
                     _tell(rounds[-1])
                     write_report(out, state(), rounds, watch.samples)
                 if not stop.is_set():
-                    rounds.append(play(stage, fault(RESTARTS), choose, stop=stop, say=_say))
+                    rounds.append(play(stage, fault(RESTARTS), choose, stop=stop, say=say))
                     _tell(rounds[-1])
             except InterruptedRound:
-                _say("stopped: what was seen so far is reported")
+                say("stopped: what was seen so far is reported")
             except (PtychostreamError, TimeoutError) as error:
                 if not stop.is_set():  # Ctrl-C reaches the children too
                     failure = f"the soak ended early: {error}"
@@ -115,8 +115,4 @@ def soak(minutes: float, seed: int, rate_hz: float, side: int, out: Path) -> dic
 def _tell(one: Round) -> None:
     recovery = "" if one.recovery_s is None else f", back after {one.recovery_s:.2f} s"
     held = "held" if not one.violations else "; ".join(one.violations)
-    _say(f"  {one.fault or 'in peace'}{recovery}: {one.sent} sent, {one.stitched} stitched, {held}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(f"  {one.fault or 'in peace'}{recovery}: {one.sent} sent, {one.stitched} stitched, {held}")

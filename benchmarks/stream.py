@@ -28,6 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ptychostream.benchmarks.measured import say
 from ptychostream.benchmarks.stream_overload import overload_figures
 from ptychostream.benchmarks.stream_source import checked_shape
 from ptychostream.benchmarks.stream_stage import Options, engine_alone, stream
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = _options(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended
     with tempfile.TemporaryDirectory(prefix="ptychostream-bench-") as folder:
-        report = measure(options, Path(folder), _say)
+        report = measure(options, Path(folder), say)
     report["command"] = "ptychostream bench stream " + " ".join(
         f"--{name.replace('_', '-')} {value}" for name, value in _given(arguments).items()
     ) + " --training" * arguments.training  # fmt: skip
@@ -162,10 +163,6 @@ _FLAGS = (
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name in _FLAGS if (value := getattr(arguments, name)) is not None}
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -190,14 +190,7 @@ class ModelStore:
         ScanFileError
             The store cannot be written.
         """
-        path = self.get(sha256).path.with_name(PIN)
-        try:
-            if on:
-                write_bytes_atomic(path, b"")
-            else:
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise cannot_be_written(path, error) from error
+        _put(self.get(sha256).path.with_name(PIN), b"" if on else None)
 
     def mark_rolled_back(self, sha256: str, reason: str) -> bool:
         """Note that the edge went back from a model, in one file that is there whole or not at all.
@@ -219,19 +212,12 @@ class ModelStore:
         if known is not None and known.reason == reason:
             return False
         mark = RolledBack(at=datetime.now(timezone.utc).replace(microsecond=0), reason=reason)
-        try:
-            write_bytes_atomic(folder / MARK, mark.model_dump_json(indent=1).encode())
-        except OSError as error:
-            raise cannot_be_written(folder / MARK, error) from error
+        _put(folder / MARK, mark.model_dump_json(indent=1).encode())
         return True
 
     def lift_mark(self, sha256: str) -> None:
         """The edge went back to that model: it is as good as any. Raises as `mark_rolled_back`."""
-        path = self.get(sha256).path.with_name(MARK)
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise cannot_be_written(path, error) from error
+        _put(self.get(sha256).path.with_name(MARK), None)
 
     def gc(self, keep: int, protect: Collection[str] = (), dry_run: bool = False) -> Sweep:
         """Remove all but the newest models, and what processes that died left behind.
@@ -306,3 +292,14 @@ class ModelStore:
             pass  # another process removed it
         except OSError as error:
             raise cannot_be_written(folder, error) from error
+
+
+def _put(path: Path, data: bytes | None) -> None:
+    """Write what is noted beside a model, whole or not at all; None removes it. Raises ScanFileError."""
+    try:
+        if data is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_bytes_atomic(path, data)
+    except OSError as error:
+        raise cannot_be_written(path, error) from error

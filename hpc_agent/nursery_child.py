@@ -6,7 +6,7 @@ started and no device is opened before the fork, so that a child finds everythin
 
 Requests come by stdin, a line of JSON each: `{"number", "words": [MODULE, ARGUMENT…], "log"}`. Answers go to stdout:
 `{"number", "pid"}` when a step runs, `{"number", "status"}` when it has ended. The end of stdin ends this process;
-what runs then ends by itself, see `watch`.
+what runs then ends by itself, see `end_when_closed`.
 """
 
 from __future__ import annotations

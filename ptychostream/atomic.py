@@ -120,18 +120,26 @@ def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def check_can_be_written(path: str | os.PathLike[str]) -> None:
-    """Before long work: whether its result can be written to `path`; its folder is made. Raises ScanFileError."""
-    final = Path(path)
+def check_can_be_written(*paths: str | os.PathLike[str] | None) -> None:
+    """Before long work: whether its results can be written; their folders are made. Raises ScanFileError.
+
+    None stands for a result that is not asked for.
+    """
+    for path in paths:
+        if path is not None:
+            _check_can_be_written(Path(path))
+
+
+def _check_can_be_written(final: Path) -> None:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         trial = temporary_beside(final)
         trial.touch()
         trial.unlink()
     except OSError as error:
-        raise cannot_be_written(path, error) from error
+        raise cannot_be_written(final, error) from error
     if final.is_dir():
-        raise ScanFileError("is a folder", where=str(path), remedy="name a file in it")
+        raise ScanFileError("is a folder", where=str(final), remedy="name a file in it")
 
 
 def cannot_be_written(path: str | os.PathLike[str], error: OSError) -> ScanFileError:

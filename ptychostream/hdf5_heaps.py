@@ -64,7 +64,7 @@ def check_heaps(path: Path) -> None:
 
 
 def heap_fault(collection: bytes, length_bytes: int = 8) -> str:
-    """What is wrong with a whole global heap collection, `heap_bytes` long; empty where nothing is.
+    """What is wrong with a whole global heap collection; empty where nothing is.
 
     Parameters
     ----------

@@ -43,8 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.reconstruction_file import read_reconstruction
     from ptychostream.scan_probe import open_probed
 
-    for path in filter(None, (arguments.output, arguments.figure)):
-        check_can_be_written(path)
+    check_can_be_written(arguments.output, arguments.figure)
     console = Console(stderr=arguments.json)
     model = load_model(arguments.model)
     reference = read_reconstruction(arguments.reference).phase_image() if arguments.reference else None

@@ -48,8 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.reconstruction_file import read_reconstruction, write_reconstruction
     from ptychostream.scan_probe import open_probed
 
-    for path in filter(None, (arguments.output, arguments.figure)):
-        check_can_be_written(path)
+    check_can_be_written(arguments.output, arguments.figure)
     console = Console(stderr=arguments.json, highlight=False)
     names = ("iterations", "engine", "device", "batch", "object_step", "probe_step", "probe_start", "defocus_m", "seed")
     values = {name: getattr(arguments, name) for name in names} | {"probe_modes": arguments.modes}

@@ -67,8 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.reconstruction_file import read_reconstruction
     from ptychostream.scan_probe import open_probed
 
-    for path in filter(None, (arguments.output, arguments.figure, arguments.save_area)):
-        check_can_be_written(path)
+    check_can_be_written(arguments.output, arguments.figure, arguments.save_area)
     console = Console(stderr=arguments.json, highlight=False)
     if len(arguments.scans) != len(arguments.reconstruction):
         what = f"{len(arguments.scans)} scans, {len(arguments.reconstruction)} reconstructions"
