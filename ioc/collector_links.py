@@ -16,7 +16,7 @@ from ptychostream.plugins.consumer_wire import read_report
 
 log = logging.getLogger(__name__)
 
-_ANEW = 4  # searches
+_ANEW = 4  # searches, two seconds apart: not more often, see decision 11
 _REQUEST = "record[queueSize=16]field()"  # several short scans may end between two looks
 
 

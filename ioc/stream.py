@@ -28,7 +28,7 @@ class FrameLook:
 
 
 class Stream:
-    """Owns the receiver, and replaces it when channel or attributes change.
+    """Owns the receiver, and replaces it when the channel changes.
 
     Parameters
     ----------
@@ -69,16 +69,19 @@ class Stream:
     def subscribe(
         self, channel: str | None = None, attributes: tuple[str, ...] | None = None, enabled: bool | None = None
     ) -> None:
-        """Change what is given; a receiver whose settings did not change goes on undisturbed."""
+        """Change what is given. The subscription goes on undisturbed but for another channel, or on and off."""
         with self._changing:
-            wanted = (
+            if attributes is not None and attributes != self.attributes:
+                self.attributes = attributes
+                if self._receiver is not None:
+                    self._receiver.want(self._wanted)
+            subscription = (
                 self.channel if channel is None else channel.strip(),
-                self.attributes if attributes is None else attributes,
                 self.enabled if enabled is None else enabled,
             )
-            if wanted == (self.channel, self.attributes, self.enabled):
+            if subscription == (self.channel, self.enabled):
                 return
-            self.channel, self.attributes, self.enabled = wanted
+            self.channel, self.enabled = subscription
             self._stop()
             if self.enabled and self.channel:
                 self._start()
@@ -98,15 +101,20 @@ class Stream:
         """Whether `scan` is an id of the beamline's, and not one that was made here."""
         return scan not in ("", self._unnamed_scan) and not is_time_name(scan)
 
+    @property
+    def _wanted(self) -> tuple[str, ...]:
+        """Attributes of a frame that are looked at here."""
+        return (*self.attributes, self._settings.end_attribute)
+
     def _start(self) -> None:
-        extra = (self._settings.end_attribute,) if self._settings.end_attribute else ()
         settings = ReceiverSettings(
             channel=self.channel,
             queue_size=self._settings.queue_size,
             scan_attribute=self._settings.scan_attribute,
-            attributes=(*self.attributes, *extra),
+            attributes=self._wanted,
         )
-        self._receiver = Receiver(settings, self._take if extra else self._look_and_submit, self._pipeline.reject)
+        take = self._take if self._settings.end_attribute else self._look_and_submit
+        self._receiver = Receiver(settings, take, self._pipeline.reject)
         self._receiver.scan = self._unnamed_scan
         self._receiver.start()
 

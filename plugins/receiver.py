@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from p4p import Value
 from pydantic import Field
@@ -62,7 +62,7 @@ class Receiver:
         self._settings = settings
         self._sink = sink
         self._on_bad = on_bad
-        self._wanted = frozenset({settings.scan_attribute, *settings.attributes} - {""})
+        self.want(settings.attributes)
         self._reader = ChannelReader(
             settings.channel,
             UPDATE_FIELDS,
@@ -76,6 +76,10 @@ class Receiver:
     @property
     def connected(self) -> bool:
         return self._reader.connected
+
+    def want(self, attributes: Iterable[str]) -> None:
+        """Further NTAttributes that the next frames are to carry."""
+        self._wanted = frozenset({self._settings.scan_attribute, *attributes} - {""})
 
     def start(self) -> None:
         """Subscribe. A channel that is not there yet is connected to when it comes."""

@@ -55,9 +55,9 @@ def test_demo_of_one_scan_and_of_the_loop(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "report.json").read_text())
 
     frames = report["frames"]
-    assert frames["sent"] == frames["received"] == frames["stitched"] == 550
+    assert frames["sent"] == frames["received"] == frames["stitched"] == TINY_SCAN.frames
     assert frames["pending"] == frames["missed"] == sum(frames["dropped"].values()) == 0
-    assert report["heldout_frames"] + report["training_frames"] < 550
+    assert report["heldout_frames"] + report["training_frames"] < TINY_SCAN.frames
     assert report["training_frames"] > 50
     assert report["pearson_heldout"] > 0.4
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p95"] <= report["latency_ms"]["p99"]
@@ -81,7 +81,7 @@ def test_demo_of_one_scan_and_of_the_loop(tmp_path: Path) -> None:
     for name in ("figure.png", "loop.png", "loop_images.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "report.html").read_text()
-    assert "400 of 400" in page and page.count("data:image/png;base64,") == 3
+    assert f"{TINY_SCAN.frames} of {TINY_SCAN.frames}" in page and page.count("data:image/png;base64,") == 3
     lines = told.getvalue()
     for line in (
         "caproto-monitor ptycho:NN1:FramesStitched_RBV",

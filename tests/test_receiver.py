@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -206,6 +207,40 @@ def test_a_detector_that_comes_late_vanishes_and_returns(bench: Bench) -> None:
         detector.kill()
         assert receiver.until(connected(False)) == [{"event": "connected", "value": False}]
     assert receiver.end() == 0
+
+
+ABRUPT = """
+import random, sys, threading
+from ptychostream.pva.channel_reader import ChannelReader
+random.seed(1)
+for _ in range(250):
+    reader = ChannelReader("t:Image", "field(value)", 4, lambda _: None, lambda _: None, name="reader")
+    reader.start()
+    threading.Event().wait(random.random() * 0.03)
+    reader.stop()
+found = threading.Event()
+reader = ChannelReader("t:Image", "field(value)", 4, lambda _: None, lambda _: found.set(), name="reader")
+reader.start()
+print("found" if found.wait(4) else "held up", flush=True)
+reader.stop()
+"""
+
+
+def test_a_reader_that_stops_while_it_connects_does_not_hold_up_the_detector(bench: Bench) -> None:
+    bench.detector()
+    assert bench.child("-c", ABRUPT).hear(60) == "found"
+
+
+def test_a_detector_that_is_held_up_is_not_kept_so(bench: Bench, env: EpicsEnv) -> None:
+    """A client that goes away in its handshake costs a server of pvAccessCPP 5 to 6 s, in which it accepts nobody."""
+    server = env.server_env()
+    detector = Child([sys.executable, "-c", PVAPY_DETECTOR], server)
+    bench.children.append(detector)
+    assert detector.hear() == "up"
+    for _ in range(2):
+        socket.create_connection(("127.0.0.1", int(server["EPICS_PVAS_SERVER_PORT"]))).close()
+    receiver = bench.receiver()
+    assert json.loads(receiver.hear(60)) == {"event": "connected", "value": True}
 
 
 def test_stopping_without_a_detector(bench: Bench) -> None:

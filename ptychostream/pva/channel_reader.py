@@ -12,8 +12,8 @@ from p4p.client.raw import Context, Disconnected, Finished, Subscription
 
 _log = logging.getLogger(__name__)
 _IDLE_S = 0.1  # how often a thread without updates looks whether it is to stop
-_SEARCH_S = 1.0  # how often a server that is away is asked for: the library's own searches grow rarer with time
-_ANEW = 5  # searches in a row by subscribing anew, and then as many that leave a slow server time to answer
+_ANEW_S = 10.0  # decision 11: longer than a server of pvAccessCPP is held up by a connection that is given up
+_LINGER_S = 5.0  # how long a connection may take that `stop` finds under way
 
 
 class ChannelReader:
@@ -57,6 +57,7 @@ class ChannelReader:
         self._context = Context("pva", useenv=True, nt=False)
         self._arrived = threading.Event()
         self._stopping = False
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -64,20 +65,20 @@ class ChannelReader:
         self._thread.start()
 
     def stop(self) -> None:
-        """Unsubscribe, and hand on what has come."""
+        """Hand on what has come, and nothing any more. A connection that is being made is closed when it is made."""
         if self._thread.ident is None:
             self._context.close()
             return
         self._stopping = True
         self._arrived.set()
-        self._thread.join()
+        self._stopped.wait()
 
     def _subscribe(self) -> Subscription:
         return self._context.monitor(self._channel, self._arrived.set, self._request)
 
     def _run(self) -> None:
         subscription: Subscription | None = self._subscribe()
-        look_again, searches = time.monotonic() + _SEARCH_S, 0
+        anew_at = time.monotonic() + _ANEW_S
         while not self._stopping:
             if self._arrived.wait(_IDLE_S):
                 if self._rest_s:
@@ -86,26 +87,37 @@ class ChannelReader:
             if subscription is not None and not self._drain(subscription):
                 subscription.close()
                 subscription = None
+            now = time.monotonic()
             if self.connected:
-                searches = 0
-            elif time.monotonic() > look_again:
-                subscription = self._search(subscription, anew=searches // _ANEW % 2 == 0)
-                look_again, searches = time.monotonic() + _SEARCH_S, searches + 1
+                anew_at = now + _ANEW_S
+            elif now > anew_at:
+                subscription = self._anew(subscription)
+                anew_at = now + _ANEW_S
         if subscription is not None:
             self._drain(subscription)
-            subscription.close()
+        self._stopped.set()
+        if subscription is not None:
+            self._leave(subscription)
         self._context.close()
 
-    def _search(self, subscription: Subscription | None, anew: bool) -> Subscription:
-        """Ask for the server at once. A search that goes astray costs the library's own up to 5 s, seen in one restart
-        of ten; one for a new subscription did not."""
-        if subscription is not None and anew:
+    def _anew(self, subscription: Subscription | None) -> Subscription:
+        """A new channel is searched for after 0, 1, 3 and 6 s; for one that is long away the searches lie up to half a
+        minute apart."""
+        if subscription is not None:
             subscription.close()
             self._context.disconnect(self._channel)
-            subscription = None
-        subscription = subscription or self._subscribe()
-        self._context.hurryUp()
-        return subscription
+        return self._subscribe()
+
+    def _leave(self, subscription: Subscription) -> None:
+        """Unsubscribe, when the handshake that may be under way is done (decision 11)."""
+        deadline = time.monotonic() + _LINGER_S
+        connected = self.connected
+        while not connected and (left := deadline - time.monotonic()) > 0:
+            self._arrived.wait(left)
+            self._arrived.clear()
+            while (update := subscription.pop()) is not None:
+                connected = isinstance(update, Value)
+        subscription.close()
 
     def _drain(self, subscription: Subscription) -> bool:
         """Hand on what has come; False when the server has ended the subscription, or refused it."""
