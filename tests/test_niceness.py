@@ -15,32 +15,32 @@ CODE = """
 import os, sys
 from ptychostream.hpc_agent.niceness import AUTOGROUP, stand_back
 stand_back(int(sys.argv[1]))
-print(os.getpriority(os.PRIO_PROCESS, 0), (AUTOGROUP.read_text() if AUTOGROUP.exists() else "").split()[-1:])
+print(os.getpriority(os.PRIO_PROCESS, 0), *(AUTOGROUP.read_text() if AUTOGROUP.exists() else "").split()[-1:])
 """
 HERE = os.getpriority(os.PRIO_PROCESS, 0)
 GROUPED = niceness.AUTOGROUP.exists()
 
 
-def told(nice: int, leads: bool) -> tuple[int, str]:
-    """The niceness of a process and, where there is one, of its session, as a list."""
+def told(nice: int, leads: bool) -> tuple[int, list[str]]:
+    """The niceness of a process, and that of its session where it has one."""
     command = [sys.executable, "-c", CODE, str(nice)]
     ended = subprocess.run(command, start_new_session=leads, capture_output=True, text=True, timeout=60, check=True)
-    process, session = ended.stdout.strip().split(" ", 1)
+    process, *session = ended.stdout.split()
     return int(process), session
 
 
 def test_a_session_s_leader_takes_its_session_with_it() -> None:
     level = min(19, HERE + 6)
-    assert told(level, leads=True) == (level, str([str(level)] if GROUPED else []))
+    assert told(level, leads=True) == (level, [str(level)] if GROUPED else [])
     # nobody is made more urgent than the one who started it
-    assert told(0, leads=True) == (HERE, str([str(HERE)] if GROUPED else []))
+    assert told(0, leads=True) == (HERE, [str(HERE)] if GROUPED else [])
 
 
 def test_the_session_of_others_is_left_alone() -> None:
     # the first sessions of a machine are in no group: the file is there and empty
     mine = niceness.AUTOGROUP.read_text().split()[-1:] if GROUPED else []
     level = min(19, HERE + 6)
-    assert told(level, leads=False) == (level, str(mine))
+    assert told(level, leads=False) == (level, mine)
 
 
 def test_a_system_that_refuses_is_told_of(

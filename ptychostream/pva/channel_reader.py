@@ -101,8 +101,7 @@ class ChannelReader:
         self._context.close()
 
     def _anew(self, subscription: Subscription | None) -> Subscription:
-        """A new channel is searched for after 0, 1, 3 and 6 s; for one that is long away the searches lie up to half a
-        minute apart."""
+        """A new channel is searched for after 0, 1, 2, 4 and 7 s: each gap is a second longer than the one before."""
         if subscription is not None:
             subscription.close()
             self._context.disconnect(self._channel)
