@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ptychostream.benchmarks.stream_source import patterns
-from ptychostream.model_file import load_model
+from ptychostream.model.model_file import load_model
 from ptychostream.plugins.engines import create_engine
 
 FRAMES = 64

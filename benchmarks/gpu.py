@@ -27,13 +27,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptychostream.atomic import write_bytes_atomic
 from ptychostream.benchmarks.gpu_figure import gpu_figure
 from ptychostream.benchmarks.measured import say
 from ptychostream.errors import ConfigError
-from ptychostream.figures import save_figure
-from ptychostream.scan_writer import write_scan
+from ptychostream.quality.figures import save_figure
+from ptychostream.scans.scan_writer import write_scan
 from ptychostream.sim.diffraction import Simulation, simulate_scan
+from ptychostream.storage.atomic import write_bytes_atomic
 
 PAPER_FRAMES, PAPER_PAIRS, PAPER_EPOCHS, ITERATIONS = 963, 108_819, 50, 40
 STEPS = ("doctor", "inference", "epie", "epie-cpu", "train", "infer", "tensorrt", "training", "corpus")

@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from ptychostream.contract import ModelContract
 from ptychostream.errors import ConfigError, EngineError, ModelError
-from ptychostream.model_file import ModelFile, load_model
+from ptychostream.model.contract import ModelContract
+from ptychostream.model.model_file import ModelFile, load_model
 from ptychostream.plugins.engines import Engine, create_engine, probe_engines
 from ptychostream.plugins.engines.hardware import cores, cpu_flags, cpu_name
 from ptychostream.plugins.engines.registry import engine_precisions
@@ -134,8 +134,9 @@ def random_model(name: str, size: int, folder: Path) -> ModelFile:
     """Random weights, with the batch statistics of `patterns`, so that no layer is idle and none saturates."""
     import torch
 
-    from ptychostream.hpc_agent.export import export
-    from ptychostream.hpc_agent.networks import Normalisation, make_network
+    from ptychostream.hpc_agent.corpus.normalisation import Normalisation
+    from ptychostream.hpc_agent.training.export import export
+    from ptychostream.hpc_agent.training.networks import make_network
 
     torch.manual_seed(SEED)
     frames = patterns(8, size)

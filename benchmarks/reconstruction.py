@@ -19,13 +19,14 @@ from rich.progress import Progress
 from rich.table import Table
 from scipy import fft
 
-from ptychostream.hpc_agent.reconstruct.engines import Engine, Misfit, Norms, Problem, create_engine
-from ptychostream.hpc_agent.reconstruct.gauge import fix_gauge
-from ptychostream.hpc_agent.reconstruct.options import ReconstructOptions
-from ptychostream.hpc_agent.reconstruct.prepare import prepare
-from ptychostream.hpc_agent.reconstruct.run import coverage
-from ptychostream.phase_image import PhaseImage
-from ptychostream.quality import compare
+from ptychostream.hpc_agent.reconstruct.choice import create_engine
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.quality.quality import compare
+from ptychostream.reconstruct.engines import Engine, Misfit, Norms, Problem
+from ptychostream.reconstruct.gauge import fix_gauge
+from ptychostream.reconstruct.options import ReconstructOptions
+from ptychostream.reconstruct.prepare import prepare
+from ptychostream.reconstruct.run import coverage
 from ptychostream.sim.diffraction import Simulation, simulate_scan
 
 BATCHES = {"torch": 16, "ptychi": 96}
@@ -111,7 +112,7 @@ def measure(engines: list[str], frames: int, size: int, iterations: int, modes: 
     scan, truth = simulate_scan(Simulation(frames=frames, size=size, seed=1), "bench")
     scan.probe = None
     options = ReconstructOptions(probe_modes=modes, iterations=iterations, device="cpu")
-    ready = prepare(scan, options)
+    ready = prepare(scan, options, create_engine=create_engine)
     few = _few(ready.problem)
     running: dict[str, Engine] = {}
     seconds: dict[str, list[float]] = {}

@@ -27,14 +27,14 @@ from numpy.typing import NDArray
 
 from ptychostream.benchmarks.measured import POLL_S, Measured
 from ptychostream.benchmarks.stream_source import Source, checked_shape, patterns, ring_lengths
-from ptychostream.codecs import compress
 from ptychostream.config import load_settings
 from ptychostream.errors import ConfigError, StreamError
-from ptychostream.file_names import partial_of
-from ptychostream.hdf5_chunks import file_codec
-from ptychostream.loopback import free_ports, loopback_environment
+from ptychostream.frames.codecs import compress
 from ptychostream.plugins.engines.hardware import cores, cpu_name
-from ptychostream.scan_files import ScanOptions, open_scan
+from ptychostream.processes.loopback import free_ports, loopback_environment
+from ptychostream.scans.file_names import partial_of
+from ptychostream.scans.hdf5_chunks import file_codec
+from ptychostream.scans.scan_files import ScanOptions, open_scan
 
 CHANNEL = "bench:det:Image"
 SCAN = "bench"

@@ -28,9 +28,9 @@ from ptychostream.benchmarks.soak_rounds import InterruptedRound, Round, play, s
 from ptychostream.benchmarks.soak_schedule import RESTARTS, schedule
 from ptychostream.benchmarks.soak_stage import Stage
 from ptychostream.benchmarks.soak_watch import Watch
-from ptychostream.cli.stopping import stop_on_signals
 from ptychostream.errors import ConfigError, PtychostreamError
 from ptychostream.plugins.engines.hardware import cores, cpu_name
+from ptychostream.processes.stopping import stop_on_signals
 
 LAST_ROUND_S = 20.0
 """Time that is left for the last round."""

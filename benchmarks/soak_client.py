@@ -15,7 +15,7 @@ from collections import Counter
 
 import pvaccess as pva
 
-from ptychostream.cli.stopping import stop_on_signals
+from ptychostream.processes.stopping import stop_on_signals
 
 WATCHED = (
     "Accounting_RBV",

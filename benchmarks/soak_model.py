@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ptychostream.contract import ModelContract
-from ptychostream.model_file import write_model
+from ptychostream.model.contract import ModelContract
+from ptychostream.model.model_file import write_model
 
 MARK_COUNTS = 60_000
 PIXEL_M = 10e-9

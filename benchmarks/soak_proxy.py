@@ -13,7 +13,7 @@ import struct
 import threading
 from types import TracebackType
 
-from ptychostream.loopback import LOOPBACK
+from ptychostream.processes.loopback import LOOPBACK
 
 _MAGIC, _SEARCH, _RESPONSE = 0xCA, 3, 4
 _BIG_ENDIAN = 0x80

@@ -13,10 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ptychostream.atomic import write_bytes_atomic
 from ptychostream.benchmarks.soak_rounds import Round
 from ptychostream.benchmarks.soak_watch import Sample
-from ptychostream.figures import save_figure
+from ptychostream.quality.figures import save_figure
+from ptychostream.storage.atomic import write_bytes_atomic
 
 WARM_S = 300.0
 """Of a life of the IOC that is not judged for growth: every fault has struck by then, and each may raise the

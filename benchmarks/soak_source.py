@@ -22,10 +22,10 @@ from pydantic import Field
 from ptychostream.benchmarks.soak_journal import Journal, Mark, Place
 from ptychostream.benchmarks.soak_model import MARK_COUNTS
 from ptychostream.benchmarks.stream_source import STEP_M, patterns
-from ptychostream.cli.stopping import stop_on_signals
 from ptychostream.config import Settings
+from ptychostream.processes.stopping import stop_on_signals
 from ptychostream.pva.ntndarray import build
-from ptychostream.sim.detector import Detector
+from ptychostream.sim.replay.detector import Detector
 from ptychostream.sim.scans import trajectory
 
 POINTS = 400

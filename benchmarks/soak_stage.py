@@ -25,7 +25,7 @@ from ptychostream.benchmarks.soak_source import SoakSource
 from ptychostream.demo.live import CAUSES
 from ptychostream.demo.pvs import Pvs
 from ptychostream.errors import StreamError
-from ptychostream.loopback import LOOPBACK, free_ports, loopback_environment
+from ptychostream.processes.loopback import LOOPBACK, free_ports, loopback_environment
 
 PREFIX = "soak:"
 CHANNEL = "soak:det:Image"

@@ -13,8 +13,8 @@ from typing import Any
 
 from p4p.client.thread import Context
 
-from ptychostream.cli.stopping import stop_on_signals
 from ptychostream.demo.client import image_of
+from ptychostream.processes.stopping import stop_on_signals
 
 
 def main(channel: str) -> None:

@@ -16,14 +16,14 @@ import pvaccess as pva
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ptychostream.cli.stopping import stop_on_signals
 from ptychostream.config import Settings
 from ptychostream.errors import ConfigError
+from ptychostream.processes.stopping import stop_on_signals
 from ptychostream.pva.ntndarray import build, encode
-from ptychostream.sim.connections import drain
-from ptychostream.sim.detector import Detector
 from ptychostream.sim.diffraction import Simulation, expose, set_up
-from ptychostream.sim.gate import Gate
+from ptychostream.sim.replay.connections import drain
+from ptychostream.sim.replay.detector import Detector
+from ptychostream.sim.replay.gate import Gate
 from ptychostream.sim.scans import trajectory
 
 DISTINCT_FRAMES = 256
@@ -45,7 +45,7 @@ class Source(Settings):
     shape
         (H, W) of a frame.
     dtype, codec
-        Integer type, and codec as in `ptychostream.codecs`.
+        Integer type, and codec as in `ptychostream.frames.codecs`.
     wait_for
         PV that must be 1 before the first frame.
     wait_for_client

@@ -20,10 +20,10 @@ from ptychostream.config import load_settings
 from ptychostream.demo.live import CAUSES
 from ptychostream.demo.pvs import Pvs
 from ptychostream.errors import StreamError
-from ptychostream.loopback import free_ports, loopback_environment
-from ptychostream.plugins.batcher import frames_at_once
+from ptychostream.plugins.flow.batcher import frames_at_once
 from ptychostream.plugins.pipeline import PipelineSettings
 from ptychostream.plugins.stage_times import Stage
+from ptychostream.processes.loopback import free_ports, loopback_environment
 
 PREFIX = "bench:"
 CHANNEL = "bench:det:Image"

@@ -28,11 +28,11 @@ from rich.table import Table
 
 from ptychostream.benchmarks.training_memory import measure_memory, synthetic_corpus, write_corpus
 from ptychostream.errors import ConfigError
-from ptychostream.hpc_agent.corpus_store import CorpusStore
-from ptychostream.hpc_agent.devices import choose_device
-from ptychostream.hpc_agent.networks import NETWORK_NAMES, Network, make_network
-from ptychostream.hpc_agent.training import TrainingOptions, train
-from ptychostream.hpc_agent.training_data import Corpus, measure_normalisation
+from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
+from ptychostream.hpc_agent.corpus.training_data import Corpus, measure_normalisation
+from ptychostream.hpc_agent.training.devices import choose_device
+from ptychostream.hpc_agent.training.networks import NETWORK_NAMES, Network, make_network
+from ptychostream.hpc_agent.training.training import TrainingOptions, train
 
 WANTED_RATIO, WANTED_WAITING, WANTED_BYTES = 2.0, 0.10, 4 * 2**30
 

@@ -11,9 +11,9 @@ import json
 import os
 import sys
 
-from ptychostream.cli.stopping import stop_on_signals
-from ptychostream.hpc_agent.niceness import stand_back
-from ptychostream.hpc_agent.runner import RunnerSettings
+from ptychostream.hpc_agent.running.runner import RunnerSettings
+from ptychostream.processes.niceness import stand_back
+from ptychostream.processes.stopping import stop_on_signals
 
 PAIRS = 512
 EPOCH_S = 2.0
@@ -25,7 +25,7 @@ def main(size: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(told["threads"])  # read when torch is loaded, as in a step
 
     from ptychostream.benchmarks.training_memory import synthetic_corpus
-    from ptychostream.hpc_agent.training import Epoch, TrainingOptions, train
+    from ptychostream.hpc_agent.training.training import Epoch, TrainingOptions, train
 
     corpus = synthetic_corpus(PAIRS, (size, size))
     options = TrainingOptions(epochs=1, time_limit_s=EPOCH_S)

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from ptychostream.contract import Preprocessing
 from ptychostream.errors import ConfigError, TrainingError
-from ptychostream.hpc_agent.corpus_store import CorpusStore
-from ptychostream.hpc_agent.training import TrainingOptions, train
-from ptychostream.hpc_agent.training_data import Corpus
+from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
+from ptychostream.hpc_agent.corpus.training_data import Corpus
+from ptychostream.hpc_agent.training.training import TrainingOptions, train
+from ptychostream.model.contract import Preprocessing
 
 SHARD = 1000
 """Pairs of a file, as of a scan."""

@@ -27,22 +27,22 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ptychostream.benchmarks.reconstruction import phase_of
-from ptychostream.datasets import fetch
-from ptychostream.figures import save_figure
-from ptychostream.hpc_agent.export import predict
-from ptychostream.hpc_agent.model_job import TrainedModel, train_model
+from ptychostream.hpc_agent.corpus.training_data import Source, label_extent_m, spatial_split
 from ptychostream.hpc_agent.reconstruct import ReconstructOptions, reconstruct
-from ptychostream.hpc_agent.reconstruct.engines import create_engine
-from ptychostream.hpc_agent.reconstruct.grid import ObjectGrid
-from ptychostream.hpc_agent.reconstruct.prepare import prepare
-from ptychostream.hpc_agent.reconstruct.start import object_from_phase
-from ptychostream.hpc_agent.training import TrainingOptions
-from ptychostream.hpc_agent.training_data import Source, label_extent_m, spatial_split
-from ptychostream.offline_inference import stitch_scan
-from ptychostream.phase_image import PhaseImage
-from ptychostream.quality import compare
-from ptychostream.scan import Reconstruction, Scan
-from ptychostream.scan_files import open_scan
+from ptychostream.hpc_agent.reconstruct.choice import create_engine
+from ptychostream.hpc_agent.training.export import predict
+from ptychostream.hpc_agent.training.model_job import TrainedModel, train_model
+from ptychostream.hpc_agent.training.training import TrainingOptions
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.quality.figures import save_figure
+from ptychostream.quality.offline_inference import stitch_scan
+from ptychostream.quality.quality import compare
+from ptychostream.reconstruct.grid import ObjectGrid
+from ptychostream.reconstruct.prepare import prepare
+from ptychostream.reconstruct.start import object_from_phase
+from ptychostream.scans.datasets import fetch
+from ptychostream.scans.scan import Reconstruction, Scan
+from ptychostream.scans.scan_files import open_scan
 from ptychostream.sim.diffraction import Simulation, simulate_scan
 
 STARTS = ("flat", "probe", "canvas and probe")
@@ -201,7 +201,7 @@ def _follow(
 ) -> dict[str, Any]:
     """Errors by iteration from one start."""
     began = time.perf_counter()
-    ready = prepare(second.scan, options, object_, probe)
+    ready = prepare(second.scan, options, object_, probe, create_engine=create_engine)
     prepared_s = time.perf_counter() - began
     engine = create_engine(ready.problem, options)
     random = np.random.default_rng(options.seed)

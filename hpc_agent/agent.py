@@ -10,15 +10,16 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from ptychostream.errors import AgentError, PtychostreamError
-from ptychostream.hpc_agent.collect import ScanEvent
-from ptychostream.hpc_agent.journal import Journal
-from ptychostream.hpc_agent.policy import Enabled, Mode, ModelLost, ModelPushed, PolicySettings
-from ptychostream.hpc_agent.policy_keeper import PolicyKeeper
+from ptychostream.hpc_agent.edge.switches import Switches
+from ptychostream.hpc_agent.journal.journal import Journal
+from ptychostream.hpc_agent.journal.policy import Enabled, Mode, ModelLost, ModelPushed
+from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.scan_work import ScanWork, StoppedError
+from ptychostream.hpc_agent.scans.collect import ScanEvent
 
 _log = logging.getLogger(__name__)
 
@@ -26,14 +27,6 @@ _LEASE_S = 30.0
 _TICK_S = 0.5
 _PUSH_AGAIN_S = 5.0
 _EVENTS = 10_000  # scans that may complete while the agent is at work; the journal takes them within a tick
-
-
-@dataclass(frozen=True)
-class Switches:
-    """What operators set at the edge."""
-
-    enabled: bool = True
-    policy: PolicySettings = field(default_factory=PolicySettings)
 
 
 class Edge(Protocol):

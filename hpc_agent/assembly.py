@@ -12,25 +12,26 @@ from importlib import import_module
 from typing import Any
 
 from ptychostream.errors import AgentError, ConfigError, ModelError, ScanFileError
-from ptychostream.hpc_agent.agent import Agent, Switches
-from ptychostream.hpc_agent.agent_settings import AgentSettings
-from ptychostream.hpc_agent.collect import Collected, ScanEvent
-from ptychostream.hpc_agent.collect_apart import collect_apart
-from ptychostream.hpc_agent.edge_records import EdgeRecords
-from ptychostream.hpc_agent.journal import Journal, ScanEntry
-from ptychostream.hpc_agent.model_store import ModelStore
-from ptychostream.hpc_agent.policy_keeper import PolicyKeeper
-from ptychostream.hpc_agent.push import PushRefusedError, push
-from ptychostream.hpc_agent.rollback_notes import RollbackNotes
-from ptychostream.hpc_agent.runner import STEPS_MODULE, make_runner
-from ptychostream.hpc_agent.scan_checks import CollectError
-from ptychostream.hpc_agent.scan_keys import ScanKeys
+from ptychostream.hpc_agent.agent import Agent
+from ptychostream.hpc_agent.edge.edge_records import EdgeRecords
+from ptychostream.hpc_agent.edge.push import PushRefusedError, push
+from ptychostream.hpc_agent.edge.switches import Switches
+from ptychostream.hpc_agent.folder import agent_name, locked
+from ptychostream.hpc_agent.journal.journal import Journal, ScanEntry
+from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
+from ptychostream.hpc_agent.keys import ScanKeys
+from ptychostream.hpc_agent.models.model_store import ModelStore
+from ptychostream.hpc_agent.models.rollback_notes import RollbackNotes
+from ptychostream.hpc_agent.running.runner import STEPS_MODULE, make_runner
 from ptychostream.hpc_agent.scan_work import ScanWork, StoppedError, WorkSettings
-from ptychostream.hpc_agent.step_parts import read_options
-from ptychostream.hpc_agent.stream_recorder import StreamRecorder, StreamRecorderSettings
-from ptychostream.hpc_agent.watch import ScanWatch
-from ptychostream.hpc_agent.watch_folder import MissedScans, last_seen_s
-from ptychostream.hpc_agent.work_folder import agent_name, locked
+from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
+from ptychostream.hpc_agent.scans.collect_apart import collect_apart
+from ptychostream.hpc_agent.scans.scan_checks import CollectError
+from ptychostream.hpc_agent.scans.stream_recorder import StreamRecorder, StreamRecorderSettings
+from ptychostream.hpc_agent.scans.watch import ScanWatch
+from ptychostream.hpc_agent.scans.watch_folder import MissedScans, last_seen_s
+from ptychostream.hpc_agent.settings import AgentSettings
+from ptychostream.hpc_agent.steps.step_parts import read_options
 
 log = logging.getLogger(__name__)
 
@@ -287,7 +288,7 @@ def check_options(settings: AgentSettings) -> None:
         return
     for step, kind in _STEP_OPTIONS.items():
         try:
-            module = import_module(f"ptychostream.hpc_agent.{step}_step")
+            module = import_module(f"ptychostream.hpc_agent.steps.{step}_step")
         except ImportError as error:  # on a cluster's login node
             log.info("the options of the step %s are not checked here: %s", step, error)
             continue

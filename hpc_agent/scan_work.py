@@ -14,11 +14,9 @@ from typing import Any, Protocol
 
 from ptychostream.config import Settings
 from ptychostream.errors import AgentError, PtychostreamError
-from ptychostream.hpc_agent.collect import Collected, ScanEvent
-from ptychostream.hpc_agent.journal import Journal, ScanEntry, StepState
-from ptychostream.hpc_agent.judge_dose import EdgeDose
-from ptychostream.hpc_agent.live_canvas import await_canvas, find_canvas
-from ptychostream.hpc_agent.policy import (
+from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
+from ptychostream.hpc_agent.journal.journal import Journal, ScanEntry, StepState
+from ptychostream.hpc_agent.journal.policy import (
     Event,
     Judged,
     Plan,
@@ -26,8 +24,10 @@ from ptychostream.hpc_agent.policy import (
     RetrainAsked,
     ScanCompleted,
 )
-from ptychostream.hpc_agent.policy_keeper import PolicyKeeper
-from ptychostream.phase_file import file_stem
+from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
+from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
+from ptychostream.hpc_agent.scans.live_canvas import await_canvas, find_canvas
+from ptychostream.scans.phase_file import file_stem
 
 _log = logging.getLogger(__name__)
 _COMMANDS: dict[str, Event] = {
@@ -125,7 +125,7 @@ class ScanWork:
     journal, runner, models, settings
         See there.
     collect
-        Finds the scan's file; raises what `ptychostream.hpc_agent.collect.collect` raises.
+        Finds the scan's file; raises what `ptychostream.hpc_agent.scans.collect.collect` raises.
     edge
         See `LiveEdge`.
     policy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from ptychostream.ioc.agent_desk import AgentDesk
-from ptychostream.ioc.records import Records
+from ptychostream.ioc.records.records import Records
 
 log = logging.getLogger(__name__)
 

@@ -14,28 +14,32 @@ from softioc import softioc
 
 from ptychostream import __version__
 from ptychostream.errors import PtychostreamError
-from ptychostream.ioc import access, autosave, devices, gpu, preflight, values
+from ptychostream.ioc import gpu, values
+from ptychostream.ioc.records import access
+from ptychostream.ioc.records import autosave
+from ptychostream.ioc.records import devices
+from ptychostream.ioc.records import preflight
 from ptychostream.ioc.agent_watch import AgentWatch
 from ptychostream.ioc.assembly import assemble
-from ptychostream.ioc.collector import Collector
-from ptychostream.ioc.collector_stream import cluster_values
-from ptychostream.ioc.consistency_watch import ConsistencyWatch
-from ptychostream.ioc.database import (
+from ptychostream.ioc.collector.collector import Collector
+from ptychostream.ioc.collector.collector_stream import cluster_values
+from ptychostream.ioc.images.consistency_watch import ConsistencyWatch
+from ptychostream.ioc.records.database import (
     CLUSTER_GROUP, GPU_GROUP, GROUPS, keep_memory_pageable, load_group, put_static, records,
 )  # fmt: skip
 from ptychostream.ioc.handlers import Handlers
 from ptychostream.ioc.looks import look_at
-from ptychostream.ioc.model_rpc import ModelRpc
-from ptychostream.ioc.model_rpc_folder import PushedModels
-from ptychostream.ioc.model_slot import SlotState
-from ptychostream.ioc.records import Records
+from ptychostream.ioc.model.model_rpc import ModelRpc
+from ptychostream.ioc.model.model_rpc_folder import PushedModels
+from ptychostream.ioc.model.model_slot import SlotState
+from ptychostream.ioc.records.records import Records
 from ptychostream.ioc.scan_control import ScanControl
-from ptychostream.ioc.setpoints import Start
-from ptychostream.ioc.settings import IocSettings
-from ptychostream.model_push import read_key
+from ptychostream.ioc.config.setpoints import Start
+from ptychostream.ioc.config.settings import IocSettings
+from ptychostream.model.model_push import read_key
 from ptychostream.plugins.diagnosis import SUBSCRIPTION, Diagnoser, Diagnosis
 from ptychostream.plugins.engines.plain import PLAIN
-from ptychostream.plugins.snapshot import Snapshot
+from ptychostream.plugins.flow.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 

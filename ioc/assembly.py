@@ -11,28 +11,28 @@ from pydantic import ValidationError
 
 from ptychostream.errors import ConfigError
 from ptychostream.ioc.agent_desk import AgentDesk
-from ptychostream.ioc.canary import Canary
-from ptychostream.ioc.canary_rollback import Rollback
-from ptychostream.ioc.canvas_saver import CanvasSaver
-from ptychostream.ioc.collector import Collector
-from ptychostream.ioc.collector_slot import ClusterSlot
-from ptychostream.ioc.collector_stream import CollectorStream
-from ptychostream.ioc.comparison import Comparison
-from ptychostream.ioc.engine_maker import EngineMaker
+from ptychostream.ioc.model.canary import Canary
+from ptychostream.ioc.model.canary_rollback import Rollback
+from ptychostream.ioc.images.canvas_saver import CanvasSaver
+from ptychostream.ioc.collector.collector import Collector
+from ptychostream.ioc.collector.collector_slot import ClusterSlot
+from ptychostream.ioc.collector.collector_stream import CollectorStream
+from ptychostream.ioc.images.comparison import Comparison
+from ptychostream.ioc.model.engine_maker import EngineMaker
 from ptychostream.ioc.handlers import Operating, Parts
-from ptychostream.ioc.images import ImageServer
-from ptychostream.ioc.model_slot import EngineWish, ModelSlot
-from ptychostream.ioc.position_desk import PositionDesk
-from ptychostream.ioc.provenance import provenance
-from ptychostream.ioc.setpoints import CLOCK_MODES, DOSE_MODES, DROP_POLICIES, Start
-from ptychostream.ioc.settings import ENGINES, POSITION_SOURCES, PRECISIONS, IocSettings, PositionSettings
-from ptychostream.ioc.shown import Shown
-from ptychostream.ioc.stream import Stream
-from ptychostream.plugins.decimator import MODES as DECIMATION
+from ptychostream.ioc.images.images import ImageServer
+from ptychostream.ioc.model.model_slot import EngineWish, ModelSlot
+from ptychostream.ioc.scan.position_desk import PositionDesk
+from ptychostream.ioc.images.provenance import provenance
+from ptychostream.ioc.config.setpoints import CLOCK_MODES, DOSE_MODES, DROP_POLICIES, Start
+from ptychostream.ioc.config.settings import ENGINES, POSITION_SOURCES, PRECISIONS, IocSettings, PositionSettings
+from ptychostream.ioc.images.shown import Shown
+from ptychostream.ioc.scan.stream import Stream
+from ptychostream.plugins.flow.decimator import MODES as DECIMATION
 from ptychostream.plugins.engines.cache import default_cache
 from ptychostream.plugins.engines.plain import plain_contract
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
-from ptychostream.plugins.snapshot import RunFigures, Stitched
+from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
 
 
 def assemble(

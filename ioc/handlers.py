@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import ConfigError
 from ptychostream.ioc.agent_desk import AgentDesk
-from ptychostream.ioc.canary_rollback import Judgement, Rollback
-from ptychostream.ioc.canvas_saver import CanvasSaver
-from ptychostream.ioc.collector_slot import ClusterSlot
-from ptychostream.ioc.collector_stream import CollectorStream
-from ptychostream.ioc.comparison import Comparison
-from ptychostream.ioc.images import ImageServer
-from ptychostream.ioc.model_slot import ModelSlot
-from ptychostream.ioc.position_desk import PositionDesk
-from ptychostream.ioc.setpoints import CLOCK_MODES, DROP_POLICIES
-from ptychostream.ioc.settings import ENGINES, POSITION_SOURCES, PRECISIONS
-from ptychostream.ioc.shown import Shown
-from ptychostream.ioc.stream import Stream
-from ptychostream.plugins.decimator import MODES as DECIMATION
+from ptychostream.ioc.model.canary_rollback import Judgement, Rollback
+from ptychostream.ioc.images.canvas_saver import CanvasSaver
+from ptychostream.ioc.collector.collector_slot import ClusterSlot
+from ptychostream.ioc.collector.collector_stream import CollectorStream
+from ptychostream.ioc.images.comparison import Comparison
+from ptychostream.ioc.images.images import ImageServer
+from ptychostream.ioc.model.model_slot import ModelSlot
+from ptychostream.ioc.scan.position_desk import PositionDesk
+from ptychostream.ioc.config.setpoints import CLOCK_MODES, DROP_POLICIES
+from ptychostream.ioc.config.settings import ENGINES, POSITION_SOURCES, PRECISIONS
+from ptychostream.ioc.images.shown import Shown
+from ptychostream.ioc.scan.stream import Stream
+from ptychostream.plugins.flow.decimator import MODES as DECIMATION
 from ptychostream.plugins.pipeline import Pipeline
 
 

@@ -6,7 +6,7 @@ import time
 
 from ptychostream.ioc.handlers import Parts
 from ptychostream.plugins.diagnosis import Look
-from ptychostream.plugins.snapshot import Snapshot
+from ptychostream.plugins.flow.snapshot import Snapshot
 
 
 def look_at(parts: Parts, snapshot: Snapshot) -> Look:

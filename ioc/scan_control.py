@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 from ptychostream.ioc.handlers import Parts
-from ptychostream.ioc.records import Value
-from ptychostream.ioc.scan_watch import Edge, ScanWatch
-from ptychostream.ioc.settings import ScanSettings
-from ptychostream.plugins.scan_boundary import time_name
-from ptychostream.plugins.snapshot import Snapshot
+from ptychostream.ioc.records.records import Value
+from ptychostream.ioc.scan.scan_watch import Edge, ScanWatch
+from ptychostream.ioc.config.settings import ScanSettings
+from ptychostream.plugins.flow.scan_boundary import time_name
+from ptychostream.plugins.flow.snapshot import Snapshot
 
 NOT_USED, DISCONNECTED, CONNECTED = range(3)
 """States of ScanPVState_RBV."""

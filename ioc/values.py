@@ -5,24 +5,24 @@ from __future__ import annotations
 import math
 
 from ptychostream.ioc.agent_desk import AgentDesk
-from ptychostream.ioc.canary_rollback import Rollback
-from ptychostream.ioc.canvas_saver import CanvasSaver
-from ptychostream.consistency import Consistency
-from ptychostream.ioc.collector_slot import ClusterSlot
-from ptychostream.ioc.comparison import Comparison
-from ptychostream.ioc.images import ImageServer
-from ptychostream.ioc.model_slot import ModelSlot
-from ptychostream.ioc.position_desk import PositionDesk
-from ptychostream.ioc.records import Value
-from ptychostream.ioc.setpoints import CLOCK_MODES, DROP_POLICIES
-from ptychostream.ioc.settings import ENGINES, POSITION_SOURCES
-from ptychostream.ioc.shown import Shown
-from ptychostream.ioc.stream import FrameLook
-from ptychostream.plugins.decimator import MODES as DECIMATION
-from ptychostream.plugins.scan_boundary import BOUNDARIES, BoundarySettings
-from ptychostream.plugins.snapshot import RunFigures, Snapshot
+from ptychostream.ioc.model.canary_rollback import Rollback
+from ptychostream.ioc.images.canvas_saver import CanvasSaver
+from ptychostream.quality.consistency import Consistency
+from ptychostream.ioc.collector.collector_slot import ClusterSlot
+from ptychostream.ioc.images.comparison import Comparison
+from ptychostream.ioc.images.images import ImageServer
+from ptychostream.ioc.model.model_slot import ModelSlot
+from ptychostream.ioc.scan.position_desk import PositionDesk
+from ptychostream.ioc.records.records import Value
+from ptychostream.ioc.config.setpoints import CLOCK_MODES, DROP_POLICIES
+from ptychostream.ioc.config.settings import ENGINES, POSITION_SOURCES
+from ptychostream.ioc.images.shown import Shown
+from ptychostream.ioc.scan.stream import FrameLook
+from ptychostream.plugins.flow.decimator import MODES as DECIMATION
+from ptychostream.plugins.flow.scan_boundary import BOUNDARIES, BoundarySettings
+from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot
 from ptychostream.plugins.stage_times import Latencies
-from ptychostream.positions import AxisConfig
+from ptychostream.positions.positions import AxisConfig
 
 _INT32 = 1 << 31
 MANUAL, ESTIMATING, ESTIMATED = range(3)

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.contract import ModelContract
 from ptychostream.errors import EngineError, FrameError, GeometryError
-from ptychostream.frames import DropCause, Frame, PlacedFrame
+from ptychostream.frames.frames import DropCause, Frame, PlacedFrame
+from ptychostream.model.contract import ModelContract
+from ptychostream.model.preprocessing import Preprocessor
 from ptychostream.plugins.engines.base import Engine
-from ptychostream.preprocessing import Preprocessor
 
 _COMMON_TYPES = (np.uint8, np.uint16, np.uint32, np.int32)
 _SHAPES_KEPT = 32  # a stream has one frame shape, perhaps two; a bad one must not fill the memory

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ptychostream.contract import ModelContract
 from ptychostream.errors import FrameError, GeometryError
-from ptychostream.frames import DropCause, PlacedFrame
+from ptychostream.frames.frames import DropCause, PlacedFrame
+from ptychostream.imaging.stitching import Canvas
+from ptychostream.model.contract import ModelContract
+from ptychostream.plugins.flow.snapshot import LatestPatch, Maker, Stitched
 from ptychostream.plugins.inference import Patches
-from ptychostream.plugins.snapshot import LatestPatch, Maker, Stitched
-from ptychostream.stitching import Canvas
 
 
 @dataclass

@@ -15,22 +15,22 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 
-from ptychostream.contract import ModelContract
 from ptychostream.errors import FrameError
-from ptychostream.frames import DropCause, Frame, PlacedFrame
-from ptychostream.plugins.batcher import Batcher, frames_at_once
-from ptychostream.plugins.frame_flow import FrameFlow
+from ptychostream.frames.frames import DropCause, Frame, PlacedFrame
+from ptychostream.model.contract import ModelContract
+from ptychostream.plugins.flow.batcher import Batcher, frames_at_once
+from ptychostream.plugins.flow.frame_flow import FrameFlow
+from ptychostream.plugins.flow.scan_boundary import BoundarySettings
+from ptychostream.plugins.flow.snapshot import Snapshot, Stitched
 from ptychostream.plugins.inference import Inference, Patches, describe
 from ptychostream.plugins.latency import RateMeter
 from ptychostream.plugins.mosaic import Mosaic, RunCanvas
 from ptychostream.plugins.pipeline_settings import PipelineSettings
-from ptychostream.plugins.scan_boundary import BoundarySettings
 from ptychostream.plugins.scan_dose import ScanDose
 from ptychostream.plugins.scan_ends import ScanEnds
-from ptychostream.plugins.snapshot import Snapshot, Stitched
 from ptychostream.plugins.stage_times import BatchTimes, StageTimes
 from ptychostream.plugins.swap import EngineFactory, Swap, SwapQueue, close_engine
-from ptychostream.positions import PositionSource
+from ptychostream.positions.positions import PositionSource
 
 __all__ = ["Pipeline", "PipelineSettings"]
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from ptychostream.config import Settings
-from ptychostream.plugins.decimator import DecimationSettings
+from ptychostream.plugins.flow.decimator import DecimationSettings
 
 
 class PipelineSettings(Settings):

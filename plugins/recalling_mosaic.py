@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.cluster.id_set import IdSet
-from ptychostream.contract import ModelContract
+from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.inference import Patches
 from ptychostream.plugins.mosaic import Laid, Mosaic, RunCanvas
 

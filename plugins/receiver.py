@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ptychostream.config import Settings
 from ptychostream.errors import FrameError
-from ptychostream.frames import Frame
+from ptychostream.frames.frames import Frame
 from ptychostream.pva.channel_reader import ChannelReader
 from ptychostream.pva.reading import UPDATE_FIELDS, RawArray, decode_value
 

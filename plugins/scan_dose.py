@@ -1,7 +1,7 @@
 """The dose scale of each scan, from its first frames: chosen once, so that a scan is not stitched of several.
 
 The network was trained at some mean counts; a scan of another exposure is brought to it by one factor, as
-`ptychostream.dose` chooses it. Passive and pure: no thread, no clock.
+`ptychostream.model.dose` chooses it. Passive and pure: no thread, no clock.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.dose import FRAMES, LIMITS, choose_scale, telling
+from ptychostream.model.dose import FRAMES, LIMITS, choose_scale, telling
 
 _RUNS_KEPT = 16
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
-from ptychostream.plugins.frame_flow import FrameFlow
+from ptychostream.plugins.flow.frame_flow import FrameFlow
+from ptychostream.plugins.flow.snapshot import RunFigures
 from ptychostream.plugins.mosaic import Mosaic, RunCanvas
-from ptychostream.plugins.snapshot import RunFigures
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.frames import PlacedFrame
+from ptychostream.frames.frames import PlacedFrame
 from ptychostream.plugins.latency import LatencyHistograms
 
 MOST_ARRIVAL_S = 60.0

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from ptychostream.contract import ModelContract
 from ptychostream.errors import EngineError
+from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.engines.base import Engine
 from ptychostream.plugins.inference import Inference
 

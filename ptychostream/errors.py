@@ -89,7 +89,7 @@ class FrameError(PtychostreamError):
     Parameters
     ----------
     cause
-        A `ptychostream.frames.DropCause`.
+        A `ptychostream.frames.frames.DropCause`.
     """
 
     def __init__(self, cause: object, what: str, *, where: str = "", remedy: str = "") -> None:

@@ -18,15 +18,15 @@ from pydantic import Field
 
 from ptychostream.config import Settings
 from ptychostream.errors import ConfigError, PtychostreamError
-from ptychostream.reconstruction_file import write_reconstruction
-from ptychostream.scan import Reconstruction, Scan
-from ptychostream.scan_writer import ScanWriter
-from ptychostream.sim.connections import drain
-from ptychostream.sim.detector import POSITION_UNITS_M, Detector, Streamed, scan_arrays
+from ptychostream.scans.reconstruction_file import write_reconstruction
+from ptychostream.scans.scan import Reconstruction, Scan
+from ptychostream.scans.scan_writer import ScanWriter
 from ptychostream.sim.diffraction import Simulation, simulate_scan
-from ptychostream.sim.gate import Gate
-from ptychostream.sim.position_stream import PositionStream, PositionStreamSettings, serve_positions
-from ptychostream.sim.replay import check_codec
+from ptychostream.sim.replay.connections import drain
+from ptychostream.sim.replay.detector import POSITION_UNITS_M, Detector, Streamed, scan_arrays
+from ptychostream.sim.replay.gate import Gate
+from ptychostream.sim.replay.position_stream import PositionStream, PositionStreamSettings, serve_positions
+from ptychostream.sim.replay.replay import check_codec
 from ptychostream.sim.samples import SAMPLES, check_sample
 from ptychostream.sim.scan_records import ScanRecords
 
@@ -63,7 +63,7 @@ class BeamlineSettings(Settings):
     channel
         PVA channel of the detector; `<prefix>Pva1:Image` when empty.
     rate_hz, codec, position_unit, gate
-        As in `ptychostream.sim.replay.Replay`.
+        As in `ptychostream.sim.replay.replay.Replay`.
     positions
         "attributes" of the frames, or a "stream" of its own, as `position_stream` says, or "both".
     save

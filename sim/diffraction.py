@@ -13,8 +13,8 @@ from scipy import fft
 
 from ptychostream.config import Settings
 from ptychostream.errors import GeometryError
-from ptychostream.geometry import object_pixel_m, wavelength_m
-from ptychostream.scan import Reconstruction, Scan
+from ptychostream.imaging.geometry import object_pixel_m, wavelength_m
+from ptychostream.scans.scan import Reconstruction, Scan
 from ptychostream.sim.probe import ZonePlate, make_probe
 from ptychostream.sim.samples import Film, etch_depth
 from ptychostream.sim.scans import Trajectory, jitter, trajectory

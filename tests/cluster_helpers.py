@@ -14,10 +14,10 @@ import numpy as np
 from epics_env import EpicsEnv, Process, wait_until
 from numpy.typing import NDArray
 
-from ptychostream.phase_image import PhaseImage
-from ptychostream.plugins.consumer_report import Report
-from ptychostream.plugins.consumer_wire import read_report
-from ptychostream.stitching import Canvas
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.stitching import Canvas
+from ptychostream.plugins.consumer.consumer_report import Report
+from ptychostream.plugins.consumer.consumer_wire import read_report
 
 SIZE, PIXEL_M, COLUMNS, ROWS, STEP_PX = 16, 10e-9, 20, 20, 4.25
 

@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from ptychostream.hpc_agent.edge_records import EdgeRecords
+from ptychostream.hpc_agent.edge.edge_records import EdgeRecords
 
 
 def say(**words: Any) -> None:

@@ -19,7 +19,7 @@ import pvaccess as pva
 from numpy.typing import NDArray
 
 from ptychostream.errors import FrameError
-from ptychostream.frames import DropCause, Frame
+from ptychostream.frames.frames import DropCause, Frame
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 from ptychostream.pva.reading import UPDATE_FIELDS, decode
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from ptychostream.contract import GoldenPair, ModelContract, PackedArray
-from ptychostream.model_file import ModelFile, load_model, write_model
+from ptychostream.model.contract import GoldenPair, ModelContract, PackedArray
+from ptychostream.model.model_file import ModelFile, load_model, write_model
 
 SIDE = 32
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import caproto.sync.client
 
-from ptychostream.loopback import free_ports, loopback_environment
+from ptychostream.processes.loopback import free_ports, loopback_environment
 
 # It asks twice within its time: too seldom on a busy machine, where a server that starts may miss a datagram.
 caproto.sync.client.search = functools.partial(caproto.sync.client.search, max_retries=20)

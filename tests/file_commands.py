@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tiny_model import write_tiny
 
-from ptychostream.reconstruction_file import write_reconstruction
+from ptychostream.scans.reconstruction_file import write_reconstruction
 from ptychostream.sim.diffraction import Simulation, simulate_scan
 
 COMMANDS = ("reconstruct", "train", "infer", "replay")

@@ -59,7 +59,7 @@ def run_python(env: EpicsEnv, code: str, *arguments: str, timeout: float = 30.0)
 
 def record_list() -> dict[str, list[dict[str, Any]]]:
     """Every record by group, as the templates give them; loaded in a process of its own."""
-    command = [sys.executable, "-m", "ptychostream.ioc.record_table", "--json"]
+    command = [sys.executable, "-m", "ptychostream.ioc.records.record_table", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     groups: dict[str, list[dict[str, Any]]] = json.loads(done.stdout)
     return groups

@@ -43,7 +43,7 @@ def step(name: str, key: str, arguments: dict[str, Any], options: dict[str, Any]
     assert name == "train"
     from tiny_model import write_tiny
 
-    from ptychostream.hpc_agent.model_store import ModelStore  # the other steps are quicker without
+    from ptychostream.hpc_agent.models.model_store import ModelStore  # the other steps are quicker without
 
     path = Path(options["ledger"]) / f"{key}.onnx"
     write_tiny(path, gain=0.001 * (1 + sum(key.encode())), name=key)

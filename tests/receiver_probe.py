@@ -9,7 +9,7 @@ import threading
 import numpy as np
 
 from ptychostream.errors import FrameError
-from ptychostream.frames import DropCause, Frame
+from ptychostream.frames.frames import DropCause, Frame
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 
 _speaking = threading.Lock()

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from ptychostream import errors
-from ptychostream.hpc_agent.step_errors import pack_error
+from ptychostream.hpc_agent.running.step_errors import pack_error
 
 
 def main(name: str, arguments_path: str, result_path: str, _flag: str, progress_path: str) -> int:

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from training_scans import small_scan
 
-from ptychostream.hpc_agent import reconstruct_step
-from ptychostream.hpc_agent.label_step import label_step
-from ptychostream.hpc_agent.model_store import ModelStore
-from ptychostream.hpc_agent.training_data import Source
-from ptychostream.reconstruction_file import write_reconstruction
-from ptychostream.scan_writer import write_scan
+from ptychostream.hpc_agent.corpus.training_data import Source
+from ptychostream.hpc_agent.models.model_store import ModelStore
+from ptychostream.hpc_agent.steps import reconstruct_step
+from ptychostream.hpc_agent.steps.label_step import label_step
+from ptychostream.scans.reconstruction_file import write_reconstruction
+from ptychostream.scans.scan_writer import write_scan
 
 torch.set_num_threads(1)
 Arguments = dict[str, Any]
@@ -73,8 +73,8 @@ def _trained() -> tuple[bytes, bytes]:
     """A model file and its checkpoint, trained for a while."""
     from tempfile import TemporaryDirectory
 
-    from ptychostream.hpc_agent.model_job import train_model
-    from ptychostream.hpc_agent.training import TrainingOptions
+    from ptychostream.hpc_agent.training.model_job import train_model
+    from ptychostream.hpc_agent.training.training import TrainingOptions
 
     with TemporaryDirectory() as where:
         options = TrainingOptions(epochs=6, batch=8, learning_rate=2e-3, schedule="onecycle", simulated=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ptychostream.hpc_agent.judge_dose import EdgeDose
+from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
 
 
 @dataclass

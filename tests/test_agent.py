@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 
 from ptychostream.errors import AgentError, PtychostreamError, ScanFileError, TrainingError
-from ptychostream.hpc_agent.agent import Agent, Switches
-from ptychostream.hpc_agent.collect import Collected, ScanEvent
-from ptychostream.hpc_agent.journal import Journal
-from ptychostream.hpc_agent.judge_dose import EdgeDose
-from ptychostream.hpc_agent.policy import Mode, PolicySettings
-from ptychostream.hpc_agent.policy_keeper import PolicyKeeper
-from ptychostream.hpc_agent.scan_checks import CollectError, FrameStatistics, ScanFault
+from ptychostream.hpc_agent.agent import Agent
+from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
+from ptychostream.hpc_agent.edge.switches import Switches
+from ptychostream.hpc_agent.journal.journal import Journal
+from ptychostream.hpc_agent.journal.policy import Mode, PolicySettings
+from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.scan_work import Progress, ScanWork, WorkSettings
-from ptychostream.scan_files import ScanOptions
+from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
+from ptychostream.hpc_agent.scans.scan_checks import CollectError, FrameStatistics, ScanFault
+from ptychostream.scans.scan_files import ScanOptions
 
 Result = dict[str, Any]
 STATISTICS = FrameStatistics.__new__(FrameStatistics)

@@ -16,10 +16,10 @@ import pytest
 from epics_env import EpicsEnv, Process, wait_until
 from ioc_helpers import wait_for
 
-from ptychostream.hpc_agent.journal import Journal
-from ptychostream.hpc_agent.model_store import ModelStore
-from ptychostream.scan import Scan
-from ptychostream.scan_writer import write_scan
+from ptychostream.hpc_agent.journal.journal import Journal
+from ptychostream.hpc_agent.models.model_store import ModelStore
+from ptychostream.scans.scan import Scan
+from ptychostream.scans.scan_writer import write_scan
 
 P = "ak:"
 DATABASE = """

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from ptychostream.cli.main import main
-from ptychostream.hpc_agent.collect import ScanEvent
-from ptychostream.hpc_agent.journal import Journal
-from ptychostream.hpc_agent.scan_keys import ScanKeys
-from ptychostream.hpc_agent.work_folder import agent_name, locked
+from ptychostream.hpc_agent.folder import agent_name, locked
+from ptychostream.hpc_agent.journal.journal import Journal
+from ptychostream.hpc_agent.keys import ScanKeys
+from ptychostream.hpc_agent.scans.collect import ScanEvent
 
 PVS = 'complete_pv = "s:Complete"\nid_pv = "s:ID"\n'
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptychostream.frames import Frame, PlacedFrame
-from ptychostream.plugins.batcher import Batcher
+from ptychostream.frames.frames import Frame, PlacedFrame
+from ptychostream.plugins.flow.batcher import Batcher
 
 COUNTS = np.zeros((1, 1), np.uint8)
 

@@ -16,7 +16,7 @@ from ptychostream.benchmarks.training import PlainLoop
 from ptychostream.benchmarks.training_memory import synthetic_corpus, write_corpus
 from ptychostream.cli.main import main
 from ptychostream.errors import ConfigError
-from ptychostream.hpc_agent.training import TrainingOptions, train
+from ptychostream.hpc_agent.training.training import TrainingOptions, train
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_scans import small_scan
 
-from ptychostream.contract import ModelContract
-from ptychostream.hpc_agent.bootstrap import SCRATCH, BootstrapOptions, choose_start, decide, fits, mean_counts
-from ptychostream.hpc_agent.checkpoint import save_checkpoint
-from ptychostream.hpc_agent.corpus_store import CorpusStore
-from ptychostream.hpc_agent.export import export
-from ptychostream.hpc_agent.model_store import ModelStore
-from ptychostream.hpc_agent.networks import Network, make_network
-from ptychostream.hpc_agent.training import TrainingOptions, train, validation_loss
-from ptychostream.hpc_agent.training_data import Corpus, Source, build_corpus, measure_normalisation
+from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
+from ptychostream.hpc_agent.corpus.training_data import Corpus, Source, build_corpus, measure_normalisation
+from ptychostream.hpc_agent.models.model_store import ModelStore
+from ptychostream.hpc_agent.training.bootstrap import SCRATCH, BootstrapOptions, choose_start, decide, fits, mean_counts
+from ptychostream.hpc_agent.training.checkpoint import save_checkpoint
+from ptychostream.hpc_agent.training.export import export
+from ptychostream.hpc_agent.training.networks import Network, make_network
+from ptychostream.hpc_agent.training.training import TrainingOptions, train, validation_loss
+from ptychostream.model.contract import ModelContract
 
 OPTIONS = TrainingOptions(batch=20, precision="float32", device="cpu")
 TRIAL = BootstrapOptions(epochs=1, pairs=80)

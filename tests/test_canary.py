@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_model import tiny_contract, write_tiny
 
-from ptychostream.contract import ModelContract, PackedArray, Preprocessing
 from ptychostream.errors import ModelError
-from ptychostream.frames import Frame
-from ptychostream.ioc.canary import Canary, comparable, rms_difference
-from ptychostream.ioc.canary_rollback import NEVER, Judgement, Rollback, decide
-from ptychostream.ioc.engine_maker import EngineMaker
-from ptychostream.ioc.model_slot import EngineWish, ModelSlot, SlotState
+from ptychostream.frames.frames import Frame
+from ptychostream.ioc.model.canary import Canary, comparable, rms_difference
+from ptychostream.ioc.model.canary_rollback import NEVER, Judgement, Rollback, decide
+from ptychostream.ioc.model.engine_maker import EngineMaker
+from ptychostream.ioc.model.model_slot import EngineWish, ModelSlot, SlotState
+from ptychostream.model.contract import ModelContract, PackedArray, Preprocessing
+from ptychostream.model.rollback_text import BY_OPERATOR, read_went_back, went_back
 from ptychostream.plugins.engines.plain import PlainEngine, plain_contract
 from ptychostream.plugins.inference import Patches
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
-from ptychostream.positions import AttributePositions
-from ptychostream.rollback_text import BY_OPERATOR, read_went_back, went_back
+from ptychostream.positions.positions import AttributePositions
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 SIZE = 16

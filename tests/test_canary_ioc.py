@@ -12,7 +12,7 @@ from epics_env import EpicsEnv
 from ioc_helpers import Detector, wait_for
 from tiny_model import write_tiny
 
-from ptychostream.hpc_agent.push import Pushed, PushRefusedError, PushSettings, push
+from ptychostream.hpc_agent.edge.push import Pushed, PushRefusedError, PushSettings, push
 
 P = "cn:"
 CHANNEL = "cn:det"

@@ -23,13 +23,13 @@ from ptychostream.cluster.settings import ClusterSettings, dotted, merged
 from ptychostream.cluster.supervisor import back_off_s
 from ptychostream.config import load_settings
 from ptychostream.errors import ConfigError, StreamError
-from ptychostream.frames import DropCause
-from ptychostream.ioc.collector_book import KEPT_GROUPS, Book
-from ptychostream.ioc.collector_sums import Zero, add_up
-from ptychostream.plugins.consumer_report import EngineLook, Report, RunReport
-from ptychostream.plugins.consumer_settings import consumer_settings
-from ptychostream.plugins.consumer_wire import STRUCTURE
-from ptychostream.stitching import Canvas
+from ptychostream.frames.frames import DropCause
+from ptychostream.imaging.stitching import Canvas
+from ptychostream.ioc.collector.collector_book import KEPT_GROUPS, Book
+from ptychostream.ioc.collector.collector_sums import Zero, add_up
+from ptychostream.plugins.consumer.consumer_report import EngineLook, Report, RunReport
+from ptychostream.plugins.consumer.consumer_settings import consumer_settings
+from ptychostream.plugins.consumer.consumer_wire import STRUCTURE
 
 ids = st.sets(st.integers(-500, 500), max_size=60)
 
@@ -385,7 +385,7 @@ except KeyboardInterrupt:
 """
 PARENT = """
 import os, subprocess, sys, time
-subprocess.Popen([sys.executable, "-m", "ptychostream.cluster.child", str(os.getpid()), "sleeper", sys.argv[1]])
+subprocess.Popen([sys.executable, "-m", "ptychostream.processes.child", str(os.getpid()), "sleeper", sys.argv[1]])
 time.sleep(60)
 """
 
@@ -410,7 +410,7 @@ def test_a_child_ends_cleanly_when_it_is_asked_to_and_when_its_parent_dies(
 
 
 def test_a_child_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ptychostream.cluster.child", "1", "sleeper", str(tmp_path / "x")]
+    command = [sys.executable, "-m", "ptychostream.processes.child", "1", "sleeper", str(tmp_path / "x")]
     assert subprocess.run(command, timeout=30, check=False, capture_output=True).returncode == 1
 
 

@@ -20,9 +20,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from ptychostream.codecs import CODECS, LOSSY, compress, decompress
 from ptychostream.errors import FrameError
-from ptychostream.frames import DropCause
+from ptychostream.frames.codecs import CODECS, LOSSY, compress, decompress
+from ptychostream.frames.frames import DropCause
 
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 LOSSLESS = [name for name in CODECS if name not in LOSSY]
@@ -225,7 +225,7 @@ def test_headers_that_lie() -> None:
 FUZZ = """
 import sys
 import numpy as np
-from ptychostream.codecs import CODECS, compress, decompress
+from ptychostream.frames.codecs import CODECS, compress, decompress
 from ptychostream.errors import FrameError
 rng = np.random.default_rng(int(sys.argv[1]))
 array = rng.poisson(2, (96, 90)).astype(np.uint8)

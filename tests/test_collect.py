@@ -17,12 +17,19 @@ import numpy as np
 import pytest
 from epics_env import EpicsEnv, wait_until
 
-from ptychostream.hpc_agent.collect import CollectSettings, ScanEvent, collect, file_of, local_name
-from ptychostream.hpc_agent.scan_checks import CheckSettings, CollectError, FrameStatistics, ScanFault, judge, measure
-from ptychostream.hpc_agent.stream_recorder import StreamRecorder, StreamRecorderSettings
-from ptychostream.scan import Scan
-from ptychostream.scan_files import ScanOptions, open_scan
-from ptychostream.scan_writer import write_scan
+from ptychostream.hpc_agent.scans.collect import CollectSettings, ScanEvent, collect, file_of, local_name
+from ptychostream.hpc_agent.scans.scan_checks import (
+    CheckSettings,
+    CollectError,
+    FrameStatistics,
+    ScanFault,
+    judge,
+    measure,
+)
+from ptychostream.hpc_agent.scans.stream_recorder import StreamRecorder, StreamRecorderSettings
+from ptychostream.scans.scan import Scan
+from ptychostream.scans.scan_files import ScanOptions, open_scan
+from ptychostream.scans.scan_writer import write_scan
 
 FRAMES, SIZE = 12, 16
 TIMEOUT_S = 60.0

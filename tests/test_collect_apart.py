@@ -14,11 +14,11 @@ import pytest
 from fuzz import scan_file
 from test_collect import FRAMES, PATIENT, QUICK, a_file
 
-from ptychostream.hpc_agent.collect import CollectSettings, ScanEvent, collect
-from ptychostream.hpc_agent.collect_apart import collect_apart
-from ptychostream.hpc_agent.scan_checks import CollectError, ScanFault
-from ptychostream.positions import AxisConfig
-from ptychostream.scan_files import ScanOptions
+from ptychostream.hpc_agent.scans.collect import CollectSettings, ScanEvent, collect
+from ptychostream.hpc_agent.scans.collect_apart import collect_apart
+from ptychostream.hpc_agent.scans.scan_checks import CollectError, ScanFault
+from ptychostream.positions.positions import AxisConfig
+from ptychostream.scans.scan_files import ScanOptions
 
 TIMEOUT_S = 60.0
 
@@ -77,7 +77,8 @@ def crashing(folder: Path, group: bytes = b"distance") -> Path:
 def end_of_opening(path: Path) -> int:
     """Status of a process that opens a scan with nothing around it."""
     program = (
-        "import sys\nfrom ptychostream.errors import ScanFileError\nfrom ptychostream.scan_files import open_scan\n"
+        "import sys\nfrom ptychostream.errors import ScanFileError\n"
+        "from ptychostream.scans.scan_files import open_scan\n"
         "try:\n    with open_scan(sys.argv[1]): pass\nexcept ScanFileError: pass"
     )
     return subprocess.run([sys.executable, "-c", program, str(path)], timeout=TIMEOUT_S, check=False).returncode

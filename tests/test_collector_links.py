@@ -7,14 +7,14 @@ import sys
 from epics_env import EpicsEnv, wait_until
 
 import ptychostream.pva  # noqa: F401 - pvaccess first
-from ptychostream.ioc.collector_links import Links
-from ptychostream.plugins.consumer_report import Report
+from ptychostream.ioc.collector.collector_links import Links
+from ptychostream.plugins.consumer.consumer_report import Report
 
 CONSUMER = """
 import sys, time
 import pvaccess as pva
-from ptychostream.plugins.consumer_report import FINAL, STATUS, Report
-from ptychostream.plugins.consumer_wire import encode_report
+from ptychostream.plugins.consumer.consumer_report import FINAL, STATUS, Report
+from ptychostream.plugins.consumer.consumer_wire import encode_report
 server = pva.PvaServer()
 for suffix in (FINAL, "", STATUS):
     server.addRecord(f"{sys.argv[1]}{suffix}", encode_report(Report(1, sys.argv[2], 1, 0.0)))

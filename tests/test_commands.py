@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from epics_env import EpicsEnv, wait_until
 
-from ptychostream.atomic import check_can_be_written
 from ptychostream.cli import doctor
 from ptychostream.cli.main import main
 from ptychostream.config import load_settings
 from ptychostream.errors import ConfigError, ScanFileError
-from ptychostream.figures import Figure, save_figure
-from ptychostream.hpc_agent.agent_settings import AgentSettings
-from ptychostream.scan_probe import probe
+from ptychostream.hpc_agent.settings import AgentSettings
+from ptychostream.quality.figures import Figure, save_figure
+from ptychostream.scans.scan_probe import probe
+from ptychostream.storage.atomic import check_can_be_written
 
 
 def test_doctor_names_the_extra_that_brings_a_package(

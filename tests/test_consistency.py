@@ -20,17 +20,17 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_model import tiny_contract, tiny_graph
 from training_scans import small_scan
 
-from ptychostream.consistency import UNKNOWN, Consistency, ForwardModel
-from ptychostream.contract import CONTRACT_VERSION, ModelContract, PackedArray, Preprocessing
 from ptychostream.errors import GeometryError, ModelError
-from ptychostream.hpc_agent.labels import FlatObject, Labels, flat_probe, flatten, make_labels
-from ptychostream.hpc_agent.model_job import train_model
-from ptychostream.hpc_agent.training import TrainingOptions
-from ptychostream.hpc_agent.training_data import Source
-from ptychostream.ioc.consistency_watch import ConsistencyWatch
-from ptychostream.model_file import MAX_PROBE_PIXELS, load_model, write_model
-from ptychostream.plugins.snapshot import LatestPatch
-from ptychostream.scan import Reconstruction, Scan
+from ptychostream.hpc_agent.corpus.labels import FlatObject, Labels, flat_probe, flatten, make_labels
+from ptychostream.hpc_agent.corpus.training_data import Source
+from ptychostream.hpc_agent.training.model_job import train_model
+from ptychostream.hpc_agent.training.training import TrainingOptions
+from ptychostream.ioc.images.consistency_watch import ConsistencyWatch
+from ptychostream.model.contract import CONTRACT_VERSION, ModelContract, PackedArray, Preprocessing
+from ptychostream.model.model_file import MAX_PROBE_PIXELS, load_model, write_model
+from ptychostream.plugins.flow.snapshot import LatestPatch
+from ptychostream.quality.consistency import UNKNOWN, Consistency, ForwardModel
+from ptychostream.scans.scan import Reconstruction, Scan
 from ptychostream.sim.diffraction import Simulation, simulate_scan
 
 SIZE = 64

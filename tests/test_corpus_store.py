@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from training_scans import small_scan
 
 from ptychostream.errors import ScanFileError, TrainingError
-from ptychostream.hpc_agent.batches import Batch, Dose, batches, make_batch, thin
-from ptychostream.hpc_agent.corpus_store import CorpusStore, read_shard
-from ptychostream.hpc_agent.simulated_pairs import add_simulated
-from ptychostream.hpc_agent.training import TrainingOptions, TrainingState, split_validation, train
-from ptychostream.hpc_agent.training_data import Corpus, Source, build_corpus
+from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore, read_shard
+from ptychostream.hpc_agent.corpus.simulated_pairs import add_simulated
+from ptychostream.hpc_agent.corpus.training_data import Corpus, Source, build_corpus
+from ptychostream.hpc_agent.training.batches import Batch, Dose, batches, make_batch, thin
+from ptychostream.hpc_agent.training.training import TrainingOptions, TrainingState, split_validation, train
 
 TESTS = Path(__file__).parent
 
@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_nothing_behind(store: CorpusStore, tmp_path: Path) -
         f"sys.path.insert(0, {str(TESTS)!r})\n"
         "from test_corpus_store import pairs\n"
         "from ptychostream.errors import ScanFileError\n"
-        "from ptychostream.hpc_agent.corpus_store import CorpusStore\n"
+        "from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore\n"
         "corpus = pairs(2)\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
@@ -269,10 +269,10 @@ def test_memory_stays_within_a_few_batches(tmp_path: Path) -> None:
         "import sys\n"
         "from pathlib import Path\n"
         "import numpy as np\n"
-        "from ptychostream.contract import Preprocessing\n"
-        "from ptychostream.hpc_agent.batches import Dose, batches\n"
-        "from ptychostream.hpc_agent.corpus_store import CorpusStore\n"
-        "from ptychostream.hpc_agent.training_data import Corpus\n"
+        "from ptychostream.model.contract import Preprocessing\n"
+        "from ptychostream.hpc_agent.training.batches import Dose, batches\n"
+        "from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore\n"
+        "from ptychostream.hpc_agent.corpus.training_data import Corpus\n"
         "store, n = CorpusStore(Path(sys.argv[1])), 1000\n"
         "def resident():\n"
         "    return int(Path('/proc/self/statm').read_text().split()[1]) * 4096\n"
@@ -301,7 +301,7 @@ sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
 from test_corpus_store import pairs
-from ptychostream.hpc_agent.training import TrainingOptions, train
+from ptychostream.hpc_agent.training.training import TrainingOptions, train
 told = []
 result = train(pairs(), TrainingOptions(epochs=3, batch=10, precision="float32"), on_epoch=told.append)
 import os

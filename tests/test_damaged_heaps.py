@@ -17,13 +17,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ptychostream.errors import ScanFileError
-from ptychostream.hdf5_extent import MAX_PART_BYTES
-from ptychostream.hdf5_heaps import check_heaps, heap_fault
-from ptychostream.phase_file import write_phase_image
-from ptychostream.phase_image import PhaseImage
-from ptychostream.reconstruction_file import write_reconstruction
-from ptychostream.scan_files import open_scan
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.scans.phase_file import write_phase_image
+from ptychostream.scans.reconstruction_file import write_reconstruction
+from ptychostream.scans.scan_files import open_scan
 from ptychostream.sim.diffraction import Simulation, simulate_scan
+from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
+from ptychostream.storage.hdf5_heaps import check_heaps, heap_fault
 
 TIMEOUT_S = 60.0
 HEAD, OBJECT = 16, struct.Struct("<HHIQ")
@@ -117,7 +117,7 @@ def said(program: str, *arguments: object, module: str = "", function: str = "")
 @pytest.mark.parametrize("name", [*ENDLESS, *OTHER])
 def test_a_damaged_heap_is_an_error_and_not_the_end(tmp_path: Path, name: str) -> None:
     path = damage(scan_with_texts(tmp_path / "scan.h5"), {**ENDLESS, **OTHER}[name])
-    told = said(OPEN, path, module="ptychostream.scan_files", function="open_scan")
+    told = said(OPEN, path, module="ptychostream.scans.scan_files", function="open_scan")
     assert f"{path}: its global heap at byte {collection(path.read_bytes())} is damaged" in told
     assert "copy it again" in told
 
@@ -152,7 +152,7 @@ def test_the_agent_does_not_hang(tmp_path: Path) -> None:
     path = damage(scan_with_texts(tmp_path / "scan.h5"), free_space_of(0))
     program = """
 import sys
-from ptychostream.hpc_agent.collect import CollectError, CollectSettings, ScanEvent, collect
+from ptychostream.hpc_agent.scans.collect import CollectError, CollectSettings, ScanEvent, collect
 try:
     collect(ScanEvent("7", sys.argv[1]), CollectSettings(quiet_s=0))
 except CollectError as error:
@@ -207,7 +207,7 @@ def test_heaps_of_attributes_virtual_datasets_and_linked_files(tmp_path: Path) -
             file["there"] = h5py.ExternalLink(path.name, "/")
         check_heaps(outside)
         damage(path, free_space_of(0))
-        told = said(READ, outside, module="ptychostream.hdf5_heaps", function="check_heaps")
+        told = said(READ, outside, module="ptychostream.storage.hdf5_heaps", function="check_heaps")
         assert f"{path}: its global heap" in told
 
 

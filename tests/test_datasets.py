@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptychostream import datasets
 from ptychostream.cli.main import main
 from ptychostream.errors import DatasetError
-from ptychostream.safe_pickle import load_arrays
-from ptychostream.scan_files import open_scan
+from ptychostream.scans import datasets
+from ptychostream.scans.safe_pickle import load_arrays
+from ptychostream.scans.scan_files import open_scan
 
 REAL = datasets.DATASETS["26id-247"]
 

@@ -21,13 +21,13 @@ from ptychostream.demo.loop_record import LoopRecord, ScanTaken, assemble
 from ptychostream.demo.processes import DemoError
 from ptychostream.demo.report import Report, write_html
 from ptychostream.demo.run import LOOP_PLAN, Demo
-from ptychostream.figures import save_figure
-from ptychostream.frames import DropCause
-from ptychostream.hpc_agent.agent_settings import AgentSettings
+from ptychostream.frames.frames import DropCause
 from ptychostream.hpc_agent.assembly import check_options
-from ptychostream.hpc_agent.journal import Journal
-from ptychostream.hpc_agent.policy import Mode, PolicyState
-from ptychostream.phase_image import PhaseImage
+from ptychostream.hpc_agent.journal.journal import Journal
+from ptychostream.hpc_agent.journal.policy import Mode, PolicyState
+from ptychostream.hpc_agent.settings import AgentSettings
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.quality.figures import save_figure
 
 BEGIN = 1_700_000_000.0
 FIRST, SECOND = "a" * 64, "b" * 64

@@ -25,9 +25,9 @@ from ioc_helpers import run_python, wait_for
 from tiny_model import write_tiny
 
 from ptychostream.errors import AgentError
-from ptychostream.hpc_agent.edge_values import STATES, WRITTEN, encoded
+from ptychostream.hpc_agent.edge.edge_values import STATES, WRITTEN, encoded
 from ptychostream.ioc.agent_desk import AgentDesk, CommandStatus, Lease, Pulse
-from ptychostream.rollback_text import BY_OPERATOR, went_back
+from ptychostream.model.rollback_text import BY_OPERATOR, went_back
 
 P = "ag:"
 PROBE = Path(__file__).parent / "edge_probe.py"

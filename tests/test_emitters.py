@@ -20,10 +20,10 @@ sys.path.insert(0, str(CORPUS))
 from cases import written
 from make import expected
 
-from ptychostream.frame_ids import FrameIds
-from ptychostream.pva.raw_server import RawServer
-from ptychostream.pva.raw_updates import RawFile
-from ptychostream.pva.raw_values import RawUpdate
+from ptychostream.frames.frame_ids import FrameIds
+from ptychostream.rawpva.raw_server import RawServer
+from ptychostream.rawpva.raw_updates import RawFile
+from ptychostream.rawpva.raw_values import RawUpdate
 
 MANIFEST: dict[str, Any] = json.loads((CORPUS / "manifest.json").read_text(encoding="utf-8"))
 # A channel with none of an NTNDArray's fields cannot be subscribed to: kept for the round trip (test_raw_updates).

@@ -13,7 +13,7 @@ from engine_models import counts_of, make_model, make_proto, reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptychostream.model_file import ModelFile, check_golden
+from ptychostream.model.model_file import ModelFile, check_golden
 from ptychostream.plugins.engines import create_engine
 from ptychostream.plugins.engines.graph import streaming_graph
 from ptychostream.plugins.engines.quantise import activation_scale, quantise_weight

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptychostream.errors import ConfigError, EngineError
-from ptychostream.model_file import ModelFile, check_golden
+from ptychostream.model.model_file import ModelFile, check_golden
 from ptychostream.plugins.engines import Engine, create_engine, engine_names, probe_engines, probing, registry
 from ptychostream.plugins.engines.hardware import has_nvidia_gpu
 
@@ -172,7 +172,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from engine_models import counts_of
-from ptychostream.model_file import load_model
+from ptychostream.model.model_file import load_model
 from ptychostream.plugins.engines import create_engine
 engine = create_engine({name!r}, load_model({str(model.path)!r}), threads=1)
 assert engine.device.startswith("1 of "), engine.device
@@ -326,7 +326,7 @@ def test_torch_refuses_an_operator_by_name(tmp_path: Path) -> None:
 def test_probing_and_the_cpu_engine_load_no_torch(model: ModelFile) -> None:
     code = f"""
 import sys
-from ptychostream.model_file import load_model
+from ptychostream.model.model_file import load_model
 from ptychostream.plugins.engines import create_engine, probe_engines
 probe_engines()
 heavy = {{"torch", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx_bindings", "pycuda"}}

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from ptychostream.contract import ModelContract
 from ptychostream.errors import ModelError
-from ptychostream.hpc_agent.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
-from ptychostream.hpc_agent.export import OPSET, build_onnx, export, fold, make_golden, predict
-from ptychostream.hpc_agent.networks import Network, Normalisation, make_network
-from ptychostream.model_file import check_golden, load_model
+from ptychostream.hpc_agent.corpus.normalisation import Normalisation
+from ptychostream.hpc_agent.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from ptychostream.hpc_agent.training.export import OPSET, build_onnx, export, fold, make_golden, predict
+from ptychostream.hpc_agent.training.networks import Network, make_network
+from ptychostream.model.contract import ModelContract
+from ptychostream.model.model_file import check_golden, load_model
 
 torch.set_num_threads(1)
 SHAPE = (16, 32)
@@ -143,7 +144,7 @@ def test_a_graph_that_is_not_the_network_is_not_written(tmp_path: Path, monkeypa
     wrong = copy.deepcopy(network)
     nn.init.normal_(wrong.decoders["phase"].last.weight, std=0.3)
     graph = build_onnx(wrong, SHAPE)
-    monkeypatch.setattr("ptychostream.hpc_agent.export.build_onnx", lambda *_: graph)
+    monkeypatch.setattr("ptychostream.hpc_agent.training.export.build_onnx", lambda *_: graph)
     with pytest.raises(ModelError, match="differs from torch"):
         export(network, contract(network), counts(2), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())

@@ -14,8 +14,9 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from ptychostream.errors import GeometryError, ScanFileError
-from ptychostream.figure_panels import phase_limits, phase_panel
-from ptychostream.figures import (
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.quality.figure_panels import phase_limits, phase_panel
+from ptychostream.quality.figures import (
     comparison_figure,
     line_profile,
     most_varied_line,
@@ -23,8 +24,7 @@ from ptychostream.figures import (
     save_figure,
     training_figure,
 )
-from ptychostream.phase_image import PhaseImage
-from ptychostream.scan import Reconstruction
+from ptychostream.scans.scan import Reconstruction
 
 PIXEL_M = 10e-9
 ORIGIN_M = (2e-6, -3e-6)
@@ -176,6 +176,6 @@ def test_a_figure_that_cannot_be_saved_is_told(tmp_path: Path) -> None:
 
 
 def test_pyplot_and_its_global_state_are_not_used() -> None:
-    code = "import sys, ptychostream.figures; print('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, ptychostream.quality.figures; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptychostream.frame_ids import DISORDER, WINDOW, FrameIds, edge
+from ptychostream.frames.frame_ids import DISORDER, WINDOW, FrameIds, edge
 
 WIDTHS = [8, 16, 24, 31, 32]
 

@@ -12,9 +12,9 @@ from fuzz import codec, ntndarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptychostream.codecs import CODECS, MAX_FRAME_BYTES, compress, decompress
 from ptychostream.errors import FrameError
-from ptychostream.frames import DropCause
+from ptychostream.frames.codecs import CODECS, MAX_FRAME_BYTES, compress, decompress
+from ptychostream.frames.frames import DropCause
 
 FOUND = Path(__file__).parent / "fuzz" / "found"
 TARGETS = {"codec": codec, "ntndarray": ntndarray}

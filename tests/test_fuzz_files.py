@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from test_fuzz_decoder import FOUND, damaged
 
 from ptychostream.errors import ScanFileError
-from ptychostream.scan_files import open_scan
+from ptychostream.scans.scan_files import open_scan
 
 TARGETS = {"contract": contract, "model_file": model_file, "scan_file": scan_file, "scan_structure": scan_structure}
 

@@ -8,7 +8,7 @@ from fuzz import join
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptychostream.frame_ids import WINDOW, FrameIds
+from ptychostream.frames.frame_ids import WINDOW, FrameIds
 
 
 @given(st.one_of(st.binary(max_size=300), st.sampled_from(list(join.seeds()))))

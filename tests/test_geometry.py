@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ptychostream.errors import GeometryError
-from ptychostream.geometry import PRESETS, object_pixel_m, overlap, wavelength_m
+from ptychostream.imaging.geometry import PRESETS, object_pixel_m, overlap, wavelength_m
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from ioc_helpers import Detector, record_list, run_python, wait_for
 from p4p.client.thread import RemoteError
 from tiny_model import write_tiny
 
-from ptychostream.frames import DropCause
-from ptychostream.reconstruction_file import write_reconstruction
-from ptychostream.scan import Reconstruction
+from ptychostream.frames.frames import DropCause
+from ptychostream.scans.reconstruction_file import write_reconstruction
+from ptychostream.scans.scan import Reconstruction
 
 P = "nn:"
 CHANNEL = "det:Pva1:Image"

@@ -15,7 +15,7 @@ from epics_env import EpicsEnv, wait_until
 from ioc_helpers import wait_for
 from tiny_model import write_tiny
 
-from ptychostream.loopback import LOOPBACK
+from ptychostream.processes.loopback import LOOPBACK
 
 SCAN_DB = """record(bo, "bl:Scan:Active") { field(ZNAM, "Done") field(ONAM, "Scanning") field(PINI, "YES") }"""
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from ptychostream.cli.ioc import OPTIONS
 from ptychostream.errors import ConfigError, StreamError
-from ptychostream.ioc.autosave import format_values, parse_values, read_values
+from ptychostream.ioc.config.setpoints import SETPOINTS, Start
+from ptychostream.ioc.config.settings import IocSettings, PositionSettings
 from ptychostream.ioc.gpu import parse_smi, read_sysfs
-from ptychostream.ioc.images import displayed
-from ptychostream.ioc.position_desk import PositionDesk
-from ptychostream.ioc.preflight import check_ports
-from ptychostream.ioc.records import clip
-from ptychostream.ioc.setpoints import SETPOINTS, Start
-from ptychostream.ioc.settings import IocSettings, PositionSettings
+from ptychostream.ioc.images.images import displayed
+from ptychostream.ioc.records.autosave import format_values, parse_values, read_values
+from ptychostream.ioc.records.preflight import check_ports
+from ptychostream.ioc.records.records import clip
+from ptychostream.ioc.scan.position_desk import PositionDesk
 
 texts = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_size=60).map(str.strip)
 values = st.one_of(st.integers(-(2**31), 2**31), st.floats(allow_nan=False, allow_infinity=False), texts)

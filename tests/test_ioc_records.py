@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ioc_helpers import record_list
 
-from ptychostream.frames import DropCause
+from ptychostream.frames.frames import DropCause
 
 ROOT = Path(__file__).resolve().parents[1]
 ALARMED = (
@@ -110,10 +110,14 @@ def test_states_are_those_of_the_configuration(by_name: dict[str, dict[str, Any]
 
 def test_the_record_reference_is_up_to_date() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "ptychostream.ioc.record_table"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-m", "ptychostream.ioc.records.record_table"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     assert (ROOT / "docs/records.md").read_text(encoding="utf-8") == done.stdout, (
-        "python -m ptychostream.ioc.record_table > docs/records.md"
+        "python -m ptychostream.ioc.records.record_table > docs/records.md"
     )
 
 

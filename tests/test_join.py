@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ptychostream.frames import DropCause, Frame
-from ptychostream.join import Join, Joined
-from ptychostream.positions import AttributePositions, WaveformPositions
-from ptychostream.stitching import Canvas
+from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.imaging.stitching import Canvas
+from ptychostream.positions.join import Join, Joined
+from ptychostream.positions.positions import AttributePositions, WaveformPositions
 
 NO_COUNTS = np.zeros((1, 1), np.uint16)
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from ptychostream.errors import AgentError
-from ptychostream.hpc_agent.journal import Journal, StepState
-from ptychostream.hpc_agent.policy import Mode, PolicyState
+from ptychostream.hpc_agent.journal.journal import Journal, StepState
+from ptychostream.hpc_agent.journal.policy import Mode, PolicyState
 
 WRITER = """
 import os, sys
 from pathlib import Path
-from ptychostream.hpc_agent.journal import Journal
+from ptychostream.hpc_agent.journal.journal import Journal
 journal = Journal(Path(sys.argv[1]))
 number = 0
 while True:

@@ -11,23 +11,23 @@ import pytest
 from step_helpers import stored
 from training_scans import small_scan
 
-from ptychostream.dose import choose_scale
-from ptychostream.frames import Frame
-from ptychostream.hpc_agent.judge_dose import EdgeDose, JudgedDose, given, judged_dose
-from ptychostream.hpc_agent.judge_step import judge_step
-from ptychostream.hpc_agent.model_store import ModelStore
-from ptychostream.ioc.provenance import provenance
-from ptychostream.model_file import ModelFile, load_model
-from ptychostream.offline_inference import first_counts
-from ptychostream.phase_file import save_phase_image
+from ptychostream.frames.frames import Frame
+from ptychostream.hpc_agent.edge.judge_dose import EdgeDose, JudgedDose, given, judged_dose
+from ptychostream.hpc_agent.models.model_store import ModelStore
+from ptychostream.hpc_agent.steps.judge_step import judge_step
+from ptychostream.ioc.images.provenance import provenance
+from ptychostream.model.dose import choose_scale
+from ptychostream.model.model_file import ModelFile, load_model
 from ptychostream.plugins.engines import create_engine
+from ptychostream.plugins.flow.scan_boundary import BoundarySettings
+from ptychostream.plugins.flow.snapshot import Stitched
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
-from ptychostream.plugins.scan_boundary import BoundarySettings
-from ptychostream.plugins.snapshot import Stitched
-from ptychostream.positions import AttributePositions
-from ptychostream.quality import compare
-from ptychostream.reconstruction_file import write_reconstruction
-from ptychostream.scan_writer import write_scan
+from ptychostream.positions.positions import AttributePositions
+from ptychostream.quality.offline_inference import first_counts
+from ptychostream.quality.quality import compare
+from ptychostream.scans.phase_file import save_phase_image
+from ptychostream.scans.reconstruction_file import write_reconstruction
+from ptychostream.scans.scan_writer import write_scan
 
 A, B = "a" * 64, "b" * 64
 WEAK = {"dose": 1e6}  # a tenth of what the stored model was trained at

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_scans import small_scan
 
-from ptychostream.contract import Preprocessing
 from ptychostream.errors import GeometryError, TrainingError
-from ptychostream.hpc_agent.labels import INTERPOLATION_MARGIN, flatten, make_labels, suggest_reduction
-from ptychostream.hpc_agent.simulated_pairs import SYMMETRIES, add_simulated, diffract, simulate, turn
-from ptychostream.hpc_agent.training_data import (
+from ptychostream.hpc_agent.corpus.labels import INTERPOLATION_MARGIN, flatten, make_labels, suggest_reduction
+from ptychostream.hpc_agent.corpus.simulated_pairs import SYMMETRIES, add_simulated, diffract, simulate, turn
+from ptychostream.hpc_agent.corpus.training_data import (
     SIDES,
     Source,
     build_corpus,
@@ -25,7 +24,8 @@ from ptychostream.hpc_agent.training_data import (
     measure_normalisation,
     spatial_split,
 )
-from ptychostream.scan import Reconstruction
+from ptychostream.model.contract import Preprocessing
+from ptychostream.scans.scan import Reconstruction
 
 PIXEL = 2.5e-8
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ptychostream.contract import ModelContract
-from ptychostream.frames import Frame, PlacedFrame
+from ptychostream.frames.frames import Frame, PlacedFrame
+from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.plugins.stage_times import MOST_ARRIVAL_S, BatchTimes, Stage, StageTimes
-from ptychostream.positions import WaveformPositions
+from ptychostream.positions.positions import WaveformPositions
 
 COUNTS = np.ones((8, 8), np.uint16)
 TIMES = BatchTimes(taken=10.2, prepared=10.201, inferred=10.231, stitched=10.233)

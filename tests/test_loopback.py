@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ptychostream.loopback import free_ports
+from ptychostream.processes.loopback import free_ports
 
 TAKER = """
 import sys
-from ptychostream.loopback import free_ports
+from ptychostream.processes.loopback import free_ports
 print(*free_ports(150), flush=True)
 sys.stdin.read()
 """

@@ -11,9 +11,9 @@ import pytest
 from engine_models import counts_of, make_model, make_proto, reference
 from onnx import TensorProto, helper, numpy_helper
 
-from ptychostream.contract import CONTRACT_KEY, GoldenPair, ModelContract, PackedArray, Preprocessing
 from ptychostream.errors import ModelError
-from ptychostream.model_file import check_golden, load_model, write_model
+from ptychostream.model.contract import CONTRACT_KEY, GoldenPair, ModelContract, PackedArray, Preprocessing
+from ptychostream.model.model_file import check_golden, load_model, write_model
 
 SIDE = 32
 

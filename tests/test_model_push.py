@@ -16,12 +16,12 @@ from p4p.server import Server
 from p4p.server.thread import SharedPV
 from tiny_model import write_tiny
 
-from ptychostream.contract import CONTRACT_VERSION
 from ptychostream.errors import ConfigError, ModelError
-from ptychostream.hpc_agent.push import PushRefusedError, PushSettings, push
-from ptychostream.ioc.model_rpc_checks import Nonces, PushRequest, check_push
-from ptychostream.ioc.model_rpc_folder import PushedModels
-from ptychostream.model_push import REPLY, push_channel, read_key, signature
+from ptychostream.hpc_agent.edge.push import PushRefusedError, PushSettings, push
+from ptychostream.ioc.model.model_rpc_checks import Nonces, PushRequest, check_push
+from ptychostream.ioc.model.model_rpc_folder import PushedModels
+from ptychostream.model.contract import CONTRACT_VERSION
+from ptychostream.model.model_push import REPLY, push_channel, read_key, signature
 
 KEY = b"k" * 32
 CHANNEL = push_channel("p:")

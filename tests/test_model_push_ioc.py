@@ -19,10 +19,10 @@ from p4p.client.thread import RemoteError
 from p4p.nt import NTURI
 from tiny_model import tiny_contract, tiny_graph, write_tiny
 
-from ptychostream.contract import CONTRACT_KEY
 from ptychostream.errors import AgentError, ConfigError, ModelError
-from ptychostream.hpc_agent.push import Pushed, PushRefusedError, PushSettings, push
-from ptychostream.model_push import QUERY, push_channel, signature
+from ptychostream.hpc_agent.edge.push import Pushed, PushRefusedError, PushSettings, push
+from ptychostream.model.contract import CONTRACT_KEY
+from ptychostream.model.model_push import QUERY, push_channel, signature
 
 P = "mp:"
 KEY = b"0123456789abcdef0123456789abcdef"

@@ -10,14 +10,14 @@ import onnx
 import pytest
 from tiny_model import tiny_contract, tiny_graph, write_tiny
 
-from ptychostream.contract import CONTRACT_KEY, ModelContract
 from ptychostream.errors import EngineError, ModelError
-from ptychostream.frames import Frame
-from ptychostream.ioc.engine_maker import EngineMaker
-from ptychostream.ioc.model_slot import EngineWish, ModelSlot, SlotState
+from ptychostream.frames.frames import Frame
+from ptychostream.ioc.model.engine_maker import EngineMaker
+from ptychostream.ioc.model.model_slot import EngineWish, ModelSlot, SlotState
+from ptychostream.model.contract import CONTRACT_KEY, ModelContract
 from ptychostream.plugins.engines.plain import plain_contract
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
-from ptychostream.positions import AttributePositions
+from ptychostream.positions.positions import AttributePositions
 
 ORT = EngineWish("ONNXRuntime", "float32", 4)
 

@@ -17,14 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_model import write_tiny
 
-from ptychostream import atomic
 from ptychostream.cli.main import main
 from ptychostream.errors import ModelError, ScanFileError
-from ptychostream.hpc_agent.model_store import ABANDONED_S, ModelStore
-from ptychostream.hpc_agent.rollback_notes import RollbackNotes
-from ptychostream.hpc_agent.stored_model import CHECKPOINT, ENTRY, MARK, MODEL
-from ptychostream.model_file import load_model
-from ptychostream.rollback_text import BY_OPERATOR, went_back
+from ptychostream.hpc_agent.models.model_store import ABANDONED_S, ModelStore
+from ptychostream.hpc_agent.models.rollback_notes import RollbackNotes
+from ptychostream.hpc_agent.models.stored_model import CHECKPOINT, ENTRY, MARK, MODEL
+from ptychostream.model.model_file import load_model
+from ptychostream.model.rollback_text import BY_OPERATOR, went_back
+from ptychostream.storage import atomic
 
 TESTS = Path(__file__).parent
 MODELS = 5
@@ -245,7 +245,7 @@ def test_killed_while_it_marks_a_model_is_marked_or_not(filled: tuple[ModelStore
     store, names = filled
     code = (
         "import os, sys; from pathlib import Path; from ptychostream import atomic\n"
-        "from ptychostream.hpc_agent.model_store import ModelStore\n"
+        "from ptychostream.hpc_agent.models.model_store import ModelStore\n"
         "def dies(temporary, final): os.kill(os.getpid(), 9)\n"
         "atomic.publish = dies\n"
         "ModelStore(sys.argv[1]).mark_rolled_back(sys.argv[2], 'worse')\n"
@@ -283,7 +283,7 @@ def test_a_mark_that_could_not_be_written_is_written_later(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr("ptychostream.hpc_agent.model_store.write_bytes_atomic", full)
+        disk.setattr("ptychostream.hpc_agent.models.model_store.write_bytes_atomic", full)
         notes.look(message)
         notes.look(message)
     assert store.get(names[4]).rolled_back is None
@@ -347,7 +347,7 @@ def test_processes_that_add_the_same_models_at_once(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from ptychostream.hpc_agent.model_store import ModelStore\n"
+        "from ptychostream.hpc_agent.models.model_store import ModelStore\n"
         "folder = Path(sys.argv[2])\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
@@ -390,7 +390,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     program = (
         "import resource, signal, sys\n"
         "from ptychostream.errors import ScanFileError\n"
-        "from ptychostream.hpc_agent.model_store import ModelStore\n"
+        "from ptychostream.hpc_agent.models.model_store import ModelStore\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try:\n"

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ptychostream.errors import TrainingError
-from ptychostream.hpc_agent.networks import NETWORK_NAMES, Normalisation, make_network
+from ptychostream.hpc_agent.corpus.normalisation import Normalisation
+from ptychostream.hpc_agent.training.networks import NETWORK_NAMES, make_network
 
 torch.set_num_threads(1)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ptychostream.hpc_agent import niceness
+from ptychostream.processes import niceness
 
 CODE = """
 import os, sys
-from ptychostream.hpc_agent.niceness import AUTOGROUP, stand_back
+from ptychostream.processes.niceness import AUTOGROUP, stand_back
 stand_back(int(sys.argv[1]))
 print(os.getpriority(os.PRIO_PROCESS, 0), *(AUTOGROUP.read_text() if AUTOGROUP.exists() else "").split()[-1:])
 """

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from ptychostream.codecs import CODECS, LOSSY, compress
 from ptychostream.errors import FrameError
-from ptychostream.frames import DropCause
+from ptychostream.frames.codecs import CODECS, LOSSY, compress
+from ptychostream.frames.frames import DropCause
 from ptychostream.pva.ntndarray import Encoded, build, encode
 from ptychostream.pva.reading import decode
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from ptychostream.benchmarks.stream_overload import Sample, overload_figures
 from ptychostream.cli.main import main
-from ptychostream.contract import ModelContract
-from ptychostream.frames import DropCause, Frame
-from ptychostream.plugins.batcher import Batcher, frames_at_once
-from ptychostream.plugins.frame_flow import FrameFlow
+from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.model.contract import ModelContract
+from ptychostream.plugins.flow.batcher import Batcher, frames_at_once
+from ptychostream.plugins.flow.frame_flow import FrameFlow
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
-from ptychostream.positions import AttributePositions
+from ptychostream.positions.positions import AttributePositions
 
 SHAPE = (8, 8)
 COUNTS = np.ones(SHAPE, np.uint16)

@@ -9,9 +9,9 @@ import pytest
 from engine_models import counts_of, make_model
 
 from ptychostream.errors import EngineError
-from ptychostream.ioc.engine_maker import EngineMaker
-from ptychostream.ioc.model_slot import EngineWish
-from ptychostream.model_file import ModelFile
+from ptychostream.ioc.model.engine_maker import EngineMaker
+from ptychostream.ioc.model.model_slot import EngineWish
+from ptychostream.model.model_file import ModelFile
 from ptychostream.plugins.engines import create_engine
 from ptychostream.plugins.engines.base import BatchedEngine
 

@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from ptychostream.contract import ModelContract, PackedArray, Preprocessing
 from ptychostream.errors import EngineError, FrameError
-from ptychostream.frames import DropCause, Frame
-from ptychostream.plugins.batcher import Batcher
-from ptychostream.plugins.frame_flow import FrameFlow
+from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.imaging.stitching import Canvas
+from ptychostream.model.contract import ModelContract, PackedArray, Preprocessing
+from ptychostream.plugins.flow.batcher import Batcher
+from ptychostream.plugins.flow.frame_flow import FrameFlow
+from ptychostream.plugins.flow.snapshot import Snapshot
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
-from ptychostream.plugins.snapshot import Snapshot
-from ptychostream.positions import AttributePositions, WaveformPositions
-from ptychostream.stitching import Canvas
+from ptychostream.positions.positions import AttributePositions, WaveformPositions
 
 SHAPE = (16, 16)
 PIXEL = 1e-8

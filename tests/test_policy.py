@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptychostream.hpc_agent.policy import (
+from ptychostream.hpc_agent.journal.policy import (
     NOTHING,
     Enabled,
     Event,

@@ -194,7 +194,7 @@ def test_a_receiver_stops_with_and_without_a_source(env: EpicsEnv) -> None:
 
 SENDER = """
 import sys, numpy as np, pvaccess as pva
-from ptychostream.sim.position_stream import position_update
+from ptychostream.sim.replay.position_stream import position_update
 layout = sys.argv[1]
 server = pva.PvaServer()
 server.addRecord("panda:Positions", position_update(layout, (), (), ()), None)

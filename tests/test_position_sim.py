@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from epics_env import EpicsEnv
 
-from ptychostream.frames import Frame
+from ptychostream.frames.frames import Frame
 from ptychostream.plugins.position_receiver import PositionReceiver, PositionReceiverSettings
-from ptychostream.position_stream import StreamPositions, StreamPositionSettings
-from ptychostream.positions import NeverPlaced
-from ptychostream.scan import Scan
-from ptychostream.scan_writer import write_scan
-from ptychostream.sim.position_stream import PositionStream, PositionStreamSettings, StageSampler
+from ptychostream.positions.position_stream import StreamPositions, StreamPositionSettings
+from ptychostream.positions.positions import NeverPlaced
+from ptychostream.scans.scan import Scan
+from ptychostream.scans.scan_writer import write_scan
+from ptychostream.sim.replay.position_stream import PositionStream, PositionStreamSettings, StageSampler
 from ptychostream.sim.scans import trajectory
 
 NO_COUNTS = np.zeros((1, 1), np.uint16)

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptychostream.clock_offset import ClockOffset
 from ptychostream.errors import GeometryError
-from ptychostream.frames import DropCause, Frame
-from ptychostream.join import Join
-from ptychostream.position_gate import GatedPositions, GateSettings
-from ptychostream.position_stream import StreamPositions, StreamPositionSettings
-from ptychostream.positions import AttributePositions, AxisConfig, NeverPlaced
-from ptychostream.sample_history import SampleHistory, sample_block
+from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.positions.clock_offset import ClockOffset
+from ptychostream.positions.join import Join
+from ptychostream.positions.position_gate import GatedPositions, GateSettings
+from ptychostream.positions.position_stream import StreamPositions, StreamPositionSettings
+from ptychostream.positions.positions import AttributePositions, AxisConfig, NeverPlaced
+from ptychostream.positions.sample_history import SampleHistory, sample_block
 
 NO_COUNTS = np.zeros((1, 1), np.uint16)
 START = 1.7e9

@@ -11,15 +11,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ptychostream.contract import ModelContract, Preprocessing
-from ptychostream.frames import DropCause, Frame
-from ptychostream.plugins.batcher import Batcher
+from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.model.contract import ModelContract, Preprocessing
 from ptychostream.plugins.engines.null import NullEngine
-from ptychostream.plugins.frame_flow import FrameFlow
+from ptychostream.plugins.flow.batcher import Batcher
+from ptychostream.plugins.flow.frame_flow import FrameFlow
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
-from ptychostream.position_gate import GatedPositions, GateSettings
-from ptychostream.position_stream import StreamPositions, StreamPositionSettings
-from ptychostream.positions import AttributePositions
+from ptychostream.positions.position_gate import GatedPositions, GateSettings
+from ptychostream.positions.position_stream import StreamPositions, StreamPositionSettings
+from ptychostream.positions.positions import AttributePositions
 
 COUNTS = np.ones((16, 16), np.uint16)
 WAIT_S = 5.0

@@ -10,8 +10,14 @@ import pytest
 from pydantic import ValidationError
 
 from ptychostream.errors import GeometryError, ScanFileError
-from ptychostream.frames import Frame
-from ptychostream.positions import AttributePositions, AxisConfig, NeverPlaced, RoutePositions, WaveformPositions
+from ptychostream.frames.frames import Frame
+from ptychostream.positions.positions import (
+    AttributePositions,
+    AxisConfig,
+    NeverPlaced,
+    RoutePositions,
+    WaveformPositions,
+)
 
 NO_COUNTS = np.zeros((1, 1), np.uint16)
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ptychostream.contract import PackedArray, Preprocessing
 from ptychostream.errors import FrameError, GeometryError
-from ptychostream.frames import DropCause
-from ptychostream.preprocessing import Preprocessor
+from ptychostream.frames.frames import DropCause
+from ptychostream.model.contract import PackedArray, Preprocessing
+from ptychostream.model.preprocessing import Preprocessor
 
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"]
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from ptychostream.errors import GeometryError
-from ptychostream.phase_image import PhaseImage
-from ptychostream.quality import compare, measure
-from ptychostream.registration import MAX_SHIFT_PX, align, fit_plane, measured_area, smooth
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.registration import MAX_SHIFT_PX, align, fit_plane, measured_area, smooth
+from ptychostream.quality.quality import compare, measure
 
 PIXEL_M = 15e-9
 SHAPE = (96, 120)

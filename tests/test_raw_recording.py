@@ -13,10 +13,10 @@ from epics_env import EpicsEnv, wait_until
 from test_raw_updates import ANYTHING, CORPUS, SMALL, TIMEOUT_S, array, encode, scalar, small, structure
 
 from ptychostream.errors import ScanFileError
-from ptychostream.pva.raw_server import RawServer
-from ptychostream.pva.raw_updates import RawFile, RawWriter
-from ptychostream.pva.raw_values import RawUpdate, WireType, WireUpdate, WireUpdates
-from ptychostream.sim.raw_record import RawRecorded, RawRecordSettings, record_raw
+from ptychostream.rawpva.raw_server import RawServer
+from ptychostream.rawpva.raw_updates import RawFile, RawWriter
+from ptychostream.rawpva.raw_values import RawUpdate, WireType, WireUpdate, WireUpdates
+from ptychostream.recording.raw_record import RawRecorded, RawRecordSettings, record_raw
 
 
 @pytest.fixture(scope="module")

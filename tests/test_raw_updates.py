@@ -29,15 +29,15 @@ from encoding import ANYTHING, CODES, array, encode, scalar, structure, structur
 
 from ptychostream.cli.main import main
 from ptychostream.errors import ScanFileError
-from ptychostream.pva.fields import FIXED_ARRAY, Field, Layout, copy_value, default_value, read_field, select
-from ptychostream.pva.raw_client import RawChannel
-from ptychostream.pva.raw_server import RawServer
-from ptychostream.pva.raw_updates import MAGIC, RawFile, RawWriter
-from ptychostream.pva.raw_values import Decoder, RawUpdate, WireUpdates
-from ptychostream.pva.wire import MessageStream, Reader, WireError, pack_bits, pack_message, pack_size, pack_text
-from ptychostream.sim.gate import Gate
-from ptychostream.sim.raw_record import RawRecordSettings, record_raw
-from ptychostream.sim.raw_replay import RawReplay, replay_raw, schedule
+from ptychostream.rawpva.fields import FIXED_ARRAY, Field, Layout, copy_value, default_value, read_field, select
+from ptychostream.rawpva.raw_client import RawChannel
+from ptychostream.rawpva.raw_server import RawServer
+from ptychostream.rawpva.raw_updates import MAGIC, RawFile, RawWriter
+from ptychostream.rawpva.raw_values import Decoder, RawUpdate, WireUpdates
+from ptychostream.rawpva.wire import MessageStream, Reader, WireError, pack_bits, pack_message, pack_size, pack_text
+from ptychostream.recording.raw_record import RawRecordSettings, record_raw
+from ptychostream.sim.replay.gate import Gate
+from ptychostream.sim.replay.raw_replay import RawReplay, replay_raw, schedule
 
 NAMES = sorted(path.stem for path in CORPUS.glob("*.pvaraw"))
 SMALL = structure("s_t", n=scalar("int32"), x=array("float64"))
@@ -266,7 +266,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
         "import resource, sys\n"
         "sys.path.insert(0, sys.argv[2])\n"
         "from test_raw_updates import small\n"
-        "from ptychostream.pva.raw_updates import RawWriter\n"
+        "from ptychostream.rawpva.raw_updates import RawWriter\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "with RawWriter(sys.argv[1], 't:small') as writer:\n"
         "    for number in range(100_000): writer.write(small(100))\n"

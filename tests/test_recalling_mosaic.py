@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ptychostream.pva  # noqa: F401 - pvaccess first
-from ptychostream.contract import ModelContract, PackedArray
 from ptychostream.errors import GeometryError
-from ptychostream.frames import Frame, PlacedFrame
+from ptychostream.frames.frames import Frame, PlacedFrame
+from ptychostream.imaging.stitching import Canvas
+from ptychostream.model.contract import ModelContract, PackedArray
 from ptychostream.plugins.inference import Patches
 from ptychostream.plugins.recalling_mosaic import RecallingMosaic
-from ptychostream.stitching import Canvas
 
 SIDE, PIXEL_M = 6, 1e-8
 FLAT = ModelContract(name="flat", input_shape=(SIDE, SIDE), output_shape=(SIDE, SIDE), object_pixel_m=PIXEL_M)

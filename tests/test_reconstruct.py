@@ -18,14 +18,15 @@ from scipy import fft, ndimage
 
 from ptychostream.cli.main import main
 from ptychostream.config import load_settings
-from ptychostream.datasets import fetch
 from ptychostream.errors import ConfigError, ReconstructionError
-from ptychostream.hpc_agent.reconstruct import ReconstructOptions, fft_kernels, gauge, reconstruct
-from ptychostream.hpc_agent.reconstruct.grid import ObjectGrid
-from ptychostream.reconstruction_file import read_reconstruction
-from ptychostream.scan import Reconstruction, Scan
-from ptychostream.scan_files import open_scan
-from ptychostream.scan_writer import write_scan
+from ptychostream.hpc_agent.reconstruct import ReconstructOptions, reconstruct
+from ptychostream.reconstruct import fft_kernels, gauge
+from ptychostream.reconstruct.grid import ObjectGrid
+from ptychostream.scans.datasets import fetch
+from ptychostream.scans.reconstruction_file import read_reconstruction
+from ptychostream.scans.scan import Reconstruction, Scan
+from ptychostream.scans.scan_files import open_scan
+from ptychostream.scans.scan_writer import write_scan
 
 SIZE, PIXEL_M = 64, 20e-9
 ENERGY_EV, DISTANCE_M = 10_000.0, 1.0
@@ -342,7 +343,7 @@ def test_the_command_writes_reads_and_starts_again(tmp_path: Path, capsys: pytes
 INTERRUPTED = """
 import signal, sys
 from ptychostream.cli.main import main
-from ptychostream.hpc_agent.reconstruct.epie import EpieEngine
+from ptychostream.reconstruct.epie import EpieEngine
 
 iterate, calls = EpieEngine.iterate, []
 

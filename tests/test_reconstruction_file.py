@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 
-from ptychostream.atomic import atomic_path, write_bytes_atomic
 from ptychostream.errors import ScanFileError
-from ptychostream.reconstruction_file import read_reconstruction, write_reconstruction
-from ptychostream.scan import Reconstruction
+from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
+from ptychostream.scans.scan import Reconstruction
+from ptychostream.storage.atomic import atomic_path, write_bytes_atomic
 
 
 def make(size: int = 40) -> Reconstruction:
@@ -65,7 +65,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
         sys.path.insert(0, sys.argv[2])
         from test_reconstruction_file import make
         from ptychostream.errors import ScanFileError
-        from ptychostream.reconstruction_file import write_reconstruction
+        from ptychostream.scans.reconstruction_file import write_reconstruction
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
             write_reconstruction(sys.argv[1], make(600))

@@ -22,15 +22,15 @@ from p4p.server import Server
 from p4p.server.thread import SharedPV
 
 from ptychostream.cli.main import main
-from ptychostream.codecs import compress
 from ptychostream.errors import FrameError, ScanFileError
-from ptychostream.file_names import FileNames
-from ptychostream.frames import DropCause
-from ptychostream.positions import AttributePositions
+from ptychostream.frames.codecs import compress
+from ptychostream.frames.frames import DropCause
+from ptychostream.positions.positions import AttributePositions
 from ptychostream.pva.reading import RawPayload
-from ptychostream.scan_files import ScanOptions, open_scan
-from ptychostream.scan_recording import ScanRecording, recover
-from ptychostream.sim.record_scans import ScanRules, ScanSorter
+from ptychostream.recording.record_scans import ScanRules, ScanSorter
+from ptychostream.scans.file_names import FileNames
+from ptychostream.scans.scan_files import ScanOptions, open_scan
+from ptychostream.scans.scan_recording import ScanRecording, recover
 
 CHANNEL = "t:Image"
 TIMEOUT_S = 60.0

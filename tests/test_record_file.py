@@ -15,15 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ptychostream import hdf5_commit, scan_recording
-from ptychostream.codecs import CODECS, LOSSY, compress
 from ptychostream.errors import ConfigError, FrameError, ScanFileError
-from ptychostream.file_names import FileNames
-from ptychostream.hdf5_chunks import as_chunk, file_codec
-from ptychostream.hdf5_commit import CommittedFile, journal_of
-from ptychostream.scan_files import ScanOptions, open_scan
-from ptychostream.scan_layout import CODECS as FILE_CODECS
-from ptychostream.scan_recording import RecordedFrame, ScanRecording, recover
+from ptychostream.frames.codecs import CODECS, LOSSY, compress
+from ptychostream.scans import scan_recording
+from ptychostream.scans.file_names import FileNames
+from ptychostream.scans.hdf5_chunks import as_chunk, file_codec
+from ptychostream.scans.scan_files import ScanOptions, open_scan
+from ptychostream.scans.scan_layout import CODECS as FILE_CODECS
+from ptychostream.scans.scan_recording import RecordedFrame, ScanRecording, recover
+from ptychostream.storage import hdf5_commit
+from ptychostream.storage.hdf5_commit import CommittedFile, journal_of
 
 SHAPE = (12, 20)
 GEOMETRY = ScanOptions(energy_ev=1e4, distance_m=1.0, detector_pixel_m=1e-4)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptychostream.cli.main import main
-from ptychostream.sim.record_queue import BoundedQueue
+from ptychostream.recording.record_queue import BoundedQueue
 
 TIMEOUT_S = 30.0
 

@@ -21,13 +21,13 @@ from p4p.server.thread import SharedPV
 
 from ptychostream.cli.main import main
 from ptychostream.errors import ConfigError, StreamError
-from ptychostream.reconstruction_file import read_reconstruction
-from ptychostream.scan import Scan
-from ptychostream.scan_files import open_scan
-from ptychostream.scan_writer import write_scan
+from ptychostream.scans.reconstruction_file import read_reconstruction
+from ptychostream.scans.scan import Scan
+from ptychostream.scans.scan_files import open_scan
+from ptychostream.scans.scan_writer import write_scan
 from ptychostream.sim.beamline import next_scan_number
-from ptychostream.sim.detector import convert
-from ptychostream.sim.replay import Replay, check_codec, scan_ids
+from ptychostream.sim.replay.detector import convert
+from ptychostream.sim.replay.replay import Replay, check_codec, scan_ids
 
 CHANNEL = "t:Image"
 GATE = "t:gate"

@@ -29,11 +29,14 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "ioc": (LIBRARY | {"pvaccess", "p4p", "softioc", "epicscorelibs", "pvxslibs"}, {"pva", "plugins", "ioc", "db"}),
     "hpc_agent": (LIBRARY | {"torch", "onnxruntime", "caproto", "p4p", "parsl", "ptychi"}, {"hpc_agent"}),
+    "ptychostream/rawpva": (LIBRARY | {"pvaccess", "p4p"}, {"pva", "rawpva"}),
+    "ptychostream/recording": (LIBRARY | {"pvaccess", "p4p"}, {"pva", "rawpva", "recording"}),
     "sim": (LIBRARY | {"pvaccess", "p4p"}, {"pva", "sim"}),
+    "sim/replay": (LIBRARY | {"pvaccess", "p4p"}, {"pva", "rawpva", "sim"}),
     "db": (set(), set()),
     "opi": (set(), set()),
 }
-OURS = {"cli", "demo", "pva", "plugins", "ioc", "hpc_agent", "sim", "benchmarks", "db", "opi"}
+OURS = {"cli", "demo", "pva", "rawpva", "recording", "plugins", "ioc", "hpc_agent", "sim", "benchmarks", "db", "opi"}
 
 
 def modules() -> list[tuple[str, Path]]:

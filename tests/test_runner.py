@@ -18,9 +18,9 @@ from epics_env import wait_until
 
 from ptychostream.config import load_settings
 from ptychostream.errors import AgentError, ConfigError, ReconstructionError, TrainingError
-from ptychostream.hpc_agent.parsl_settings import ParslSettings
-from ptychostream.hpc_agent.parsl_step import ends_with_agent
-from ptychostream.hpc_agent.runner import LocalRunner, RunnerSettings, StepRunner, make_runner
+from ptychostream.hpc_agent.running.parsl_settings import ParslSettings
+from ptychostream.hpc_agent.running.parsl_step import ends_with_agent
+from ptychostream.hpc_agent.running.runner import LocalRunner, RunnerSettings, StepRunner, make_runner
 
 HERE = Path(__file__).parent
 Start = Callable[..., StepRunner]
@@ -111,7 +111,7 @@ def test_closing_ends_what_runs_and_takes_nothing_more(start: Start, tmp_path: P
 AGENT = """
 import sys, time
 from pathlib import Path
-from ptychostream.hpc_agent.runner import RunnerSettings, make_runner
+from ptychostream.hpc_agent.running.runner import RunnerSettings, make_runner
 kind, work, pids = sys.argv[1:]
 parsl = {"executor": "htex", "heartbeat_s": 4} if kind == "parsl" else {}
 preload = ("ptychostream.errors",) if kind == "forked" else None
@@ -244,7 +244,7 @@ def test_what_is_wrong_is_named(toml: str, message: str, tmp_path: Path) -> None
 
 def script_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, submit_command: str, **settings: Any) -> tuple[str, str]:
     """The submit script, and how it is submitted, by a scheduler's commands that keep what they are given."""
-    from ptychostream.hpc_agent.parsl_config import make_provider
+    from ptychostream.hpc_agent.running.parsl_config import make_provider
 
     commands = tmp_path / "bin"
     commands.mkdir()
@@ -333,7 +333,7 @@ def test_without_parsl_the_remedy_is_named(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['parsl'] = None\n"
         "from pathlib import Path\n"
-        "from ptychostream.hpc_agent.runner import RunnerSettings, make_runner\n"
+        "from ptychostream.hpc_agent.running.runner import RunnerSettings, make_runner\n"
         "make_runner(RunnerSettings(), Path('w')).close()\n"
         "make_runner(RunnerSettings(kind='parsl'), Path('w'))\n"
     )
@@ -342,7 +342,7 @@ def test_without_parsl_the_remedy_is_named(tmp_path: Path) -> None:
 
 
 def test_local_steps_need_no_parsl() -> None:
-    code = "import sys, ptychostream.hpc_agent.runner; assert not {'parsl', 'torch'} & set(sys.modules)"
+    code = "import sys, ptychostream.hpc_agent.running.runner; assert not {'parsl', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

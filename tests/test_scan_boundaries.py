@@ -16,14 +16,14 @@ from test_pipeline import SHAPE, FakeEngine, make_contract, make_frame, referenc
 
 from ptychostream.config import load_settings
 from ptychostream.errors import ConfigError
-from ptychostream.frames import DropCause, Frame
-from ptychostream.plugins.batcher import Batcher
-from ptychostream.plugins.frame_flow import FrameFlow
+from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.imaging.stitching import Canvas
+from ptychostream.plugins.flow.batcher import Batcher
+from ptychostream.plugins.flow.frame_flow import FrameFlow
+from ptychostream.plugins.flow.scan_boundary import BoundarySettings
+from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
-from ptychostream.plugins.scan_boundary import BoundarySettings
-from ptychostream.plugins.snapshot import RunFigures, Stitched
-from ptychostream.positions import AttributePositions, WaveformPositions
-from ptychostream.stitching import Canvas
+from ptychostream.positions.positions import AttributePositions, WaveformPositions
 
 GAP = 5.0
 
@@ -405,7 +405,7 @@ def test_every_run_is_accounted_for_after_every_step(
 )
 def test_a_configuration_that_cannot_be_says_why(tmp_path: Path, text: str, said: str) -> None:
     import ptychostream.ioc  # noqa: F401 - EPICS base in its order
-    from ptychostream.ioc.settings import IocSettings
+    from ptychostream.ioc.config.settings import IocSettings
 
     path = tmp_path / "ioc.toml"
     path.write_text(f"[scan]\n{text}\n", encoding="utf-8")

@@ -15,7 +15,7 @@ import pytest
 from epics_env import EpicsEnv, Process
 from ioc_helpers import Detector, wait_for
 
-from ptychostream.phase_file import read_phase_image, read_provenance
+from ptychostream.scans.phase_file import read_phase_image, read_provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 P = "sb:"

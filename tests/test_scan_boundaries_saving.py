@@ -18,22 +18,22 @@ from test_pipeline import make_frame, reference, wait_for
 from test_scan_boundaries import running, runs_of
 
 import ptychostream.ioc  # noqa: F401 - EPICS base in its order
-from ptychostream.atomic import atomic_new_file
 from ptychostream.errors import ConfigError, ScanFileError
-from ptychostream.figure_panels import phase_panel
-from ptychostream.figures import save_figure
-from ptychostream.frames import DropCause
-from ptychostream.ioc.canvas_saver import CanvasSaver, SaveState
-from ptychostream.ioc.position_desk import PositionDesk
-from ptychostream.ioc.provenance import provenance
-from ptychostream.ioc.scan_watch import Edge, ScanEdges, id_text
-from ptychostream.ioc.settings import PositionSettings
-from ptychostream.ioc.shown import Shown
-from ptychostream.phase_file import file_stem, read_phase_image, read_provenance, save_phase_image
-from ptychostream.phase_image import PhaseImage
+from ptychostream.frames.frames import DropCause
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.ioc.config.settings import PositionSettings
+from ptychostream.ioc.images.canvas_saver import CanvasSaver, SaveState
+from ptychostream.ioc.images.provenance import provenance
+from ptychostream.ioc.images.shown import Shown
+from ptychostream.ioc.scan.position_desk import PositionDesk
+from ptychostream.ioc.scan.scan_watch import Edge, ScanEdges, id_text
+from ptychostream.plugins.flow.scan_boundary import BoundarySettings
+from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
 from ptychostream.plugins.pipeline import Pipeline
-from ptychostream.plugins.scan_boundary import BoundarySettings
-from ptychostream.plugins.snapshot import RunFigures, Stitched
+from ptychostream.quality.figure_panels import phase_panel
+from ptychostream.quality.figures import save_figure
+from ptychostream.scans.phase_file import file_stem, read_phase_image, read_provenance, save_phase_image
+from ptychostream.storage.atomic import atomic_new_file
 
 IMAGE = PhaseImage(np.full((3, 4), 0.5, np.float32), np.ones((3, 4), np.float32), (1e-6, 2e-6), 1e-8)
 
@@ -75,8 +75,8 @@ def test_no_file_is_ever_replaced_whoever_writes_at_once(tmp_path: Path) -> None
 def test_a_disk_that_takes_no_more_leaves_nothing_behind(tmp_path: Path) -> None:
     code = (
         "import resource, sys, numpy as np\n"
-        "from ptychostream.phase_file import save_phase_image\n"
-        "from ptychostream.phase_image import PhaseImage\n"
+        "from ptychostream.scans.phase_file import save_phase_image\n"
+        "from ptychostream.imaging.phase_image import PhaseImage\n"
         "from ptychostream.errors import ScanFileError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "big = np.random.default_rng(0).random((300, 300), np.float32)\n"

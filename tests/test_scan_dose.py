@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ptychostream.contract import ModelContract
-from ptychostream.frames import Frame
+from ptychostream.frames.frames import Frame
+from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.engines.plain import PlainEngine
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.plugins.scan_dose import ScanDose
-from ptychostream.positions import AttributePositions
+from ptychostream.positions.positions import AttributePositions
 
 SIZE = 8
 sums = st.floats(1e-3, 1e9)

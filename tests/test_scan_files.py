@@ -18,12 +18,12 @@ import pytest
 from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
-from ptychostream.positions import AxisConfig
-from ptychostream.scan import Scan
-from ptychostream.scan_files import ScanOptions, open_scan
-from ptychostream.scan_hdf5 import JOULE_PER_EV
-from ptychostream.scan_layout import CODECS, EPICS_EPOCH
-from ptychostream.scan_writer import ScanWriter, write_scan
+from ptychostream.positions.positions import AxisConfig
+from ptychostream.scans.scan import Scan
+from ptychostream.scans.scan_files import ScanOptions, open_scan
+from ptychostream.scans.scan_hdf5 import JOULE_PER_EV
+from ptychostream.scans.scan_layout import CODECS, EPICS_EPOCH
+from ptychostream.scans.scan_writer import ScanWriter, write_scan
 
 FRAMES, HEIGHT, WIDTH = 23, 12, 16
 
@@ -526,8 +526,8 @@ IN_CHILD = """
     import json, sys
     import numpy as np
     from ptychostream.errors import ScanFileError
-    from ptychostream.scan_files import ScanOptions, open_scan
-    from ptychostream.scan_writer import ScanWriter, write_scan
+    from ptychostream.scans.scan_files import ScanOptions, open_scan
+    from ptychostream.scans.scan_writer import ScanWriter, write_scan
 """
 
 

@@ -11,8 +11,8 @@ from test_collect import FRAMES, a_file
 from test_collect_apart import crashing, end_of_opening
 
 from ptychostream.errors import FileMissingError, ScanFileError
-from ptychostream.scan_files import ScanOptions
-from ptychostream.scan_probe import open_probed, probe
+from ptychostream.scans.scan_files import ScanOptions
+from ptychostream.scans.scan_probe import open_probed, probe
 
 TIMEOUT_S = 60.0
 

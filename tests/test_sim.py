@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptychostream.errors import ConfigError, GeometryError
-from ptychostream.geometry import wavelength_m
+from ptychostream.imaging.geometry import wavelength_m
 from ptychostream.sim.diffraction import Simulation, expose, intensities, set_up, simulate_scan
 from ptychostream.sim.probe import ZonePlate, make_probe
 from ptychostream.sim.samples import SAMPLES, Film, etch_depth

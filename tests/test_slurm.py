@@ -15,14 +15,14 @@ from slurm_node import SlurmNode, slurm_node
 from still_edge import StillEdge
 
 from ptychostream.errors import AgentError, TrainingError
-from ptychostream.hpc_agent.collect import Collected
-from ptychostream.hpc_agent.journal import Journal
-from ptychostream.hpc_agent.policy import PolicySettings
-from ptychostream.hpc_agent.policy_keeper import PolicyKeeper
-from ptychostream.hpc_agent.runner import RunnerSettings, StepRunner, make_runner
-from ptychostream.hpc_agent.scan_checks import FrameStatistics
+from ptychostream.hpc_agent.journal.journal import Journal
+from ptychostream.hpc_agent.journal.policy import PolicySettings
+from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
+from ptychostream.hpc_agent.running.runner import RunnerSettings, StepRunner, make_runner
 from ptychostream.hpc_agent.scan_work import ScanWork, WorkSettings
-from ptychostream.scan_files import ScanOptions
+from ptychostream.hpc_agent.scans.collect import Collected
+from ptychostream.hpc_agent.scans.scan_checks import FrameStatistics
+from ptychostream.scans.scan_files import ScanOptions
 
 pytestmark = pytest.mark.slurm
 SLURM = {

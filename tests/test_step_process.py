@@ -29,12 +29,14 @@ from ptychostream.errors import (
     PtychostreamError,
     ScanFileError,
 )
-from ptychostream.frames import DropCause
-from ptychostream.hpc_agent import devices, steps, train_step
-from ptychostream.hpc_agent.model_store import ModelStore
-from ptychostream.hpc_agent.scan_checks import CollectError, ScanFault
-from ptychostream.hpc_agent.step_errors import pack_error, unpack_error
-from ptychostream.hpc_agent.training_state import load_state
+from ptychostream.frames.frames import DropCause
+from ptychostream.hpc_agent.models.model_store import ModelStore
+from ptychostream.hpc_agent.running.step_errors import pack_error, unpack_error
+from ptychostream.hpc_agent.scans.scan_checks import CollectError, ScanFault
+from ptychostream.hpc_agent.steps import command as steps_command
+from ptychostream.hpc_agent.steps import train_step
+from ptychostream.hpc_agent.steps.training_state import load_state
+from ptychostream.hpc_agent.training import devices
 
 torch.set_num_threads(1)
 
@@ -124,7 +126,7 @@ def run_here(work: Path, name: str, arguments: Arguments) -> int:
     (work / "arguments.json").write_text(json.dumps(arguments))
     before = signal.getsignal(signal.SIGINT)
     try:
-        return steps.main([name, str(work / "arguments.json"), str(work / "result.json")])
+        return steps_command.main([name, str(work / "arguments.json"), str(work / "result.json")])
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -132,7 +134,7 @@ def run_here(work: Path, name: str, arguments: Arguments) -> int:
 def test_what_a_step_says_is_raised_again(work: Path) -> None:
     (work / "result.json").write_text("{}")
     arguments = {**of(work), "scan": str(work / "none.h5"), "folder": folder(work), "options": {}}
-    assert run_here(work, "reconstruct", arguments) == steps.FAILED
+    assert run_here(work, "reconstruct", arguments) == steps_command.FAILED
     error = unpack_error(result_of(work))
     assert type(error) is errors.FileMissingError
     assert (error.what, error.where) == ("there is no such file", str(work / "none.h5"))
@@ -143,7 +145,7 @@ def test_what_a_step_says_is_raised_again(work: Path) -> None:
         run_here(work, "reconstruct", {"nonsense": 1})
     assert not (work / "result.json").exists()
     (work / "list.json").write_text("[]")
-    assert steps.main(["label", str(work / "list.json"), str(work / "result.json")]) == steps.FAILED
+    assert steps_command.main(["label", str(work / "list.json"), str(work / "result.json")]) == steps_command.FAILED
     assert isinstance(unpack_error(result_of(work)), ConfigError)
 
 

@@ -29,18 +29,19 @@ from ptychostream.errors import (
     ConfigError,
     ReconstructionError,
 )
-from ptychostream.hpc_agent import reconstruct_step, steps, train_step
-from ptychostream.hpc_agent.collect import CollectSettings, ScanEvent, collect
-from ptychostream.hpc_agent.corpus_store import CorpusStore
-from ptychostream.hpc_agent.journal import Journal
-from ptychostream.hpc_agent.label_step import label_step
-from ptychostream.hpc_agent.model_store import ModelStore
-from ptychostream.hpc_agent.policy import ModelPushed, PolicySettings
-from ptychostream.hpc_agent.policy_keeper import PolicyKeeper
+from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
+from ptychostream.hpc_agent.journal.journal import Journal
+from ptychostream.hpc_agent.journal.policy import ModelPushed, PolicySettings
+from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
+from ptychostream.hpc_agent.models.model_store import ModelStore
 from ptychostream.hpc_agent.scan_work import ScanWork, WorkSettings
-from ptychostream.phase_file import write_phase_image
-from ptychostream.reconstruction_file import read_reconstruction, write_reconstruction
-from ptychostream.scan_writer import write_scan
+from ptychostream.hpc_agent.scans.collect import CollectSettings, ScanEvent, collect
+from ptychostream.hpc_agent.steps import command as steps_command
+from ptychostream.hpc_agent.steps import reconstruct_step, train_step
+from ptychostream.hpc_agent.steps.label_step import label_step
+from ptychostream.scans.phase_file import write_phase_image
+from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
+from ptychostream.scans.scan_writer import write_scan
 
 torch.set_num_threads(1)
 
@@ -202,7 +203,9 @@ class _Inline:
     def submit(self, step: str, arguments: Arguments, on_progress: Any = None) -> Future[Arguments]:
         told = {} if on_progress is None else {"progress": on_progress}
         ended: Future[Arguments] = Future()
-        ended.set_result(json.loads(json.dumps(steps.step_function(step)(**json.loads(json.dumps(arguments)), **told))))
+        ended.set_result(
+            json.loads(json.dumps(steps_command.step_function(step)(**json.loads(json.dumps(arguments)), **told)))
+        )
         self.done.append((arguments["key"], step))
         return ended
 

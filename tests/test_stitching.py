@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ptychostream import stitching_kernels
 from ptychostream.errors import FrameError, GeometryError
-from ptychostream.frames import DropCause
-from ptychostream.phase_image import PhaseImage
-from ptychostream.probe_weight import probe_weight
-from ptychostream.stitching import Canvas
+from ptychostream.frames.frames import DropCause
+from ptychostream.imaging import stitching_kernels
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.probe_weight import probe_weight
+from ptychostream.imaging.stitching import Canvas
 
 PIXEL = 11.6e-9
 

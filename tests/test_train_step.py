@@ -27,17 +27,17 @@ from training_scans import small_scan
 from ptychostream.errors import (
     TrainingError,
 )
-from ptychostream.hpc_agent import train_step
-from ptychostream.hpc_agent.checkpoint import load_checkpoint, save_checkpoint
-from ptychostream.hpc_agent.corpus_store import CorpusStore
-from ptychostream.hpc_agent.judge_step import judge_step
-from ptychostream.hpc_agent.model_store import ModelStore
-from ptychostream.hpc_agent.networks import make_network
-from ptychostream.hpc_agent.training import TrainingState, train
-from ptychostream.hpc_agent.training_data import Source, build_corpus
-from ptychostream.hpc_agent.training_state import load_state, save_state
-from ptychostream.model_file import load_model
-from ptychostream.scan_writer import write_scan
+from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
+from ptychostream.hpc_agent.corpus.training_data import Source, build_corpus
+from ptychostream.hpc_agent.models.model_store import ModelStore
+from ptychostream.hpc_agent.steps import train_step
+from ptychostream.hpc_agent.steps.judge_step import judge_step
+from ptychostream.hpc_agent.steps.training_state import load_state, save_state
+from ptychostream.hpc_agent.training.checkpoint import load_checkpoint, save_checkpoint
+from ptychostream.hpc_agent.training.networks import make_network
+from ptychostream.hpc_agent.training.training import TrainingState, train
+from ptychostream.model.model_file import load_model
+from ptychostream.scans.scan_writer import write_scan
 
 torch.set_num_threads(1)
 
@@ -164,7 +164,7 @@ def test_without_weights_the_stored_models_are_tried_once(work: Path, monkeypatc
     trial = {"bootstrap": {"epochs": 1, "margin": 0.0}}
     job = train_step.TrainJob(**training(work, **trial))
     train_step.prepare_training(job)
-    from ptychostream.hpc_agent import training_start
+    from ptychostream.hpc_agent.steps import training_start
 
     monkeypatch.setattr(training_start, "choose_start", lambda *_, **__: pytest.fail("tried again"))
     result = train_step.train_step(**training(work, **trial))

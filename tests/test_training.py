@@ -15,19 +15,26 @@ from training_scans import small_scan
 
 from ptychostream.cli.main import main
 from ptychostream.errors import EngineError, TrainingError
-from ptychostream.hpc_agent.devices import fast_bfloat16
-from ptychostream.hpc_agent.export import predict
-from ptychostream.hpc_agent.model_job import judge, train_model
-from ptychostream.hpc_agent.networks import make_network
-from ptychostream.hpc_agent.schedules import cyclic, make_schedule, one_cycle
-from ptychostream.hpc_agent.training import Epoch, TrainingOptions, TrainingResult, _Run, split_validation, train
-from ptychostream.hpc_agent.training_data import Corpus, Source, build_corpus, label_extent_m, spatial_split
-from ptychostream.model_file import load_model
-from ptychostream.offline_inference import stitch_scan
-from ptychostream.phase_file import read_phase_image
-from ptychostream.quality import compare
-from ptychostream.reconstruction_file import write_reconstruction
-from ptychostream.scan_writer import write_scan
+from ptychostream.hpc_agent.corpus.training_data import Corpus, Source, build_corpus, label_extent_m, spatial_split
+from ptychostream.hpc_agent.training.devices import fast_bfloat16
+from ptychostream.hpc_agent.training.export import predict
+from ptychostream.hpc_agent.training.model_job import judge, train_model
+from ptychostream.hpc_agent.training.networks import make_network
+from ptychostream.hpc_agent.training.schedules import cyclic, make_schedule, one_cycle
+from ptychostream.hpc_agent.training.training import (
+    Epoch,
+    TrainingOptions,
+    TrainingResult,
+    _Run,
+    split_validation,
+    train,
+)
+from ptychostream.model.model_file import load_model
+from ptychostream.quality.offline_inference import stitch_scan
+from ptychostream.quality.quality import compare
+from ptychostream.scans.phase_file import read_phase_image
+from ptychostream.scans.reconstruction_file import write_reconstruction
+from ptychostream.scans.scan_writer import write_scan
 
 torch.set_num_threads(1)
 QUICK = TrainingOptions(epochs=2, batch=20, precision="float32")
@@ -196,7 +203,7 @@ def test_training_follows_its_cyclic_rate() -> None:
 
 def test_a_time_limit_hurries_through_the_whole_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(np.arange(0, 1e6, 0.2))  # each look at the clock takes a fifth of a second
-    monkeypatch.setattr("ptychostream.hpc_agent.training.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("ptychostream.hpc_agent.training.training.time.perf_counter", lambda: next(clock))
     options = QUICK.model_copy(update={"epochs": 100, "time_limit_s": 6.0, "schedule": "onecycle"})
     result = train(corpus(), options)
     assert 1 < len(result.history) < 10
@@ -206,7 +213,7 @@ def test_a_time_limit_hurries_through_the_whole_schedule(monkeypatch: pytest.Mon
 
 def test_bfloat16_is_chosen_where_the_processor_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "cpuinfo"
-    monkeypatch.setattr("ptychostream.hpc_agent.devices.CPU_INFO", info)
+    monkeypatch.setattr("ptychostream.hpc_agent.training.devices.CPU_INFO", info)
     monkeypatch.setattr("platform.system", lambda: "Linux")
     for flags, expected in (("fpu avx2 avx512f", False), ("avx512f amx_bf16 amx_tile", True), ("asimd bf16", True)):
         info.write_text(f"flags\t: {flags}\n")
@@ -291,7 +298,7 @@ def test_frames_without_position_are_not_stitched() -> None:
 
 @cache
 def train_result_contract():  # type: ignore[no-untyped-def]
-    from ptychostream.hpc_agent.model_job import describe
+    from ptychostream.hpc_agent.training.model_job import describe
 
     result = TrainingResult(make_network("ptychonn2", 2), [], Epoch(1, 0.1, 0.1, 1e-3, 1.0), QUICK)
     return describe(corpus(), [Source(*small_scan())], result, "", [])

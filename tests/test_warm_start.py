@@ -21,20 +21,20 @@ from training_scans import small_scan
 
 from ptychostream.benchmarks.warm_start import to_the_same
 from ptychostream.errors import ReconstructionError
-from ptychostream.hpc_agent.collect import Collected, ScanEvent
-from ptychostream.hpc_agent.journal import Journal
-from ptychostream.hpc_agent.live_canvas import await_canvas, find_canvas
-from ptychostream.hpc_agent.policy_keeper import PolicyKeeper, PolicySettings
+from ptychostream.hpc_agent.journal.journal import Journal
+from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper, PolicySettings
 from ptychostream.hpc_agent.reconstruct import ReconstructOptions, reconstruct
-from ptychostream.hpc_agent.reconstruct.grid import ObjectGrid
-from ptychostream.hpc_agent.reconstruct.soundness import SoundnessLimits, noise_r_factor, unsound
-from ptychostream.hpc_agent.reconstruct.start import object_from_phase
-from ptychostream.hpc_agent.scan_checks import FrameStatistics
 from ptychostream.hpc_agent.scan_work import ScanWork, StoppedError, WorkSettings
-from ptychostream.phase_file import save_phase_image
-from ptychostream.phase_image import PhaseImage
-from ptychostream.scan import Reconstruction
-from ptychostream.scan_files import ScanOptions
+from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
+from ptychostream.hpc_agent.scans.live_canvas import await_canvas, find_canvas
+from ptychostream.hpc_agent.scans.scan_checks import FrameStatistics
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.reconstruct.grid import ObjectGrid
+from ptychostream.reconstruct.soundness import SoundnessLimits, noise_r_factor, unsound
+from ptychostream.reconstruct.start import object_from_phase
+from ptychostream.scans.phase_file import save_phase_image
+from ptychostream.scans.scan import Reconstruction
+from ptychostream.scans.scan_files import ScanOptions
 
 LIMITS = SoundnessLimits()
 

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 from ptychostream.config import load_settings
 from ptychostream.errors import ConfigError
-from ptychostream.hpc_agent.collect import ScanEvent
-from ptychostream.hpc_agent.journal import Journal
-from ptychostream.hpc_agent.watch import ScanWatch, ScanWatchSettings
-from ptychostream.hpc_agent.watch_edges import Coherence, Edges, coherence, energy_ev, frame_count, to_tell
-from ptychostream.hpc_agent.watch_folder import FolderSettings, MissedScans, last_seen_s, name_pattern
+from ptychostream.hpc_agent.journal.journal import Journal
+from ptychostream.hpc_agent.scans.collect import ScanEvent
+from ptychostream.hpc_agent.scans.watch import ScanWatch, ScanWatchSettings
+from ptychostream.hpc_agent.scans.watch_edges import Coherence, Edges, coherence, energy_ev, frame_count, to_tell
+from ptychostream.hpc_agent.scans.watch_folder import FolderSettings, MissedScans, last_seen_s, name_pattern
 
 DATABASE = """
 record(bo, "$(P)Complete") { field(ZNAM, "No") field(ONAM, "Yes") field(VAL, "$(COMPLETE=0)") field(PINI, "YES") }

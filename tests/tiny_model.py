@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ptychostream.contract import GoldenPair, ModelContract, PackedArray
-from ptychostream.model_file import write_model
+from ptychostream.model.contract import GoldenPair, ModelContract, PackedArray
+from ptychostream.model.model_file import write_model
 
 
 def tiny_graph(size: int = 16, gain: float = 0.01, output_size: int | None = None) -> onnx.ModelProto:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from ptychostream.scan import Reconstruction, Scan
+from ptychostream.scans.scan import Reconstruction, Scan
 from ptychostream.sim.diffraction import Simulation, simulate_scan
 from ptychostream.sim.probe import ZonePlate
 

@@ -12,8 +12,8 @@ from ptychi.api import EPIEOptions
 from ptychi.api.enums import Devices
 from ptychi.api.task import PtychographyTask
 
-from ptychostream.hpc_agent.reconstruct.engines import Misfit, Norms, Problem
-from ptychostream.hpc_agent.reconstruct.options import ReconstructOptions
+from ptychostream.reconstruct.engines import Misfit, Norms, Problem
+from ptychostream.reconstruct.options import ReconstructOptions
 
 
 class PtychiEngine:

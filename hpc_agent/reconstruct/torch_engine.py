@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptychostream.hpc_agent.reconstruct.engines import Misfit, Norms, Problem
-from ptychostream.hpc_agent.reconstruct.options import ReconstructOptions
+from ptychostream.reconstruct.engines import Misfit, Norms, Problem
+from ptychostream.reconstruct.options import ReconstructOptions
 
 
 class TorchEngine:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import EngineError
-from ptychostream.model_file import ModelFile
+from ptychostream.model.model_file import ModelFile
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float16", "int8")
 

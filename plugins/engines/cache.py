@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ptychostream.atomic import write_bytes_atomic
+from ptychostream.storage.atomic import write_bytes_atomic
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.contract import ModelContract
 from ptychostream.errors import ModelError
-from ptychostream.model_file import check_golden
+from ptychostream.model.contract import ModelContract
+from ptychostream.model.model_file import check_golden
 from ptychostream.plugins.engines.base import Engine
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from ptychostream.model_file import ModelFile
+from ptychostream.model.model_file import ModelFile
 
 
 def streaming_graph(model: ModelFile, chunk: int) -> onnx.ModelProto:

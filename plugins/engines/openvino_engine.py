@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from ptychostream.errors import EngineError
-from ptychostream.model_file import ModelFile
+from ptychostream.model.model_file import ModelFile
 from ptychostream.plugins.engines.base import BatchedEngine, EngineOptions
 from ptychostream.plugins.engines.cache import cache_key, cached, discard
 from ptychostream.plugins.engines.graph import streaming_graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.contract import ModelContract, Preprocessing
+from ptychostream.model.contract import ModelContract, Preprocessing
 from ptychostream.plugins.engines.null import NullEngine
 
 PLAIN = "None"

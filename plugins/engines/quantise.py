@@ -17,8 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from ptychostream.contract import GoldenPair
 from ptychostream.errors import EngineError
+from ptychostream.model.contract import GoldenPair
 from ptychostream.plugins.engines.graph import add_constant, attributes, constants, prune, replace_nodes
 
 MIN_CHANNELS = 8

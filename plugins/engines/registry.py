@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from ptychostream.errors import EngineError
-from ptychostream.model_file import ModelFile
+from ptychostream.model.model_file import ModelFile
 from ptychostream.plugins.engines.base import BatchedEngine, Engine, EngineOptions
 from ptychostream.plugins.engines.null import NullEngine
 from ptychostream.plugins.engines.probing import Candidate, candidates

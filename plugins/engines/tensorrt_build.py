@@ -12,7 +12,7 @@ import logging
 from typing import Any
 
 from ptychostream.errors import EngineError
-from ptychostream.model_file import ModelFile
+from ptychostream.model.model_file import ModelFile
 from ptychostream.plugins.engines.cache import cache_key
 from ptychostream.plugins.engines.graph import streaming_graph
 from ptychostream.plugins.engines.half import to_float16

@@ -17,7 +17,7 @@ import numpy as np
 import pycuda.driver as cuda
 
 from ptychostream.errors import EngineError
-from ptychostream.model_file import ModelFile
+from ptychostream.model.model_file import ModelFile
 from ptychostream.plugins.engines.base import BatchedEngine, EngineOptions
 from ptychostream.plugins.engines.cache import cached, discard
 from ptychostream.plugins.engines.tensorrt_build import PRECISIONS, build_engine, engine_key, load_tensorrt, make_logger

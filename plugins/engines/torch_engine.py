@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ptychostream.errors import EngineError
-from ptychostream.model_file import ModelFile
+from ptychostream.model.model_file import ModelFile
 from ptychostream.plugins.engines.base import BatchedEngine, EngineOptions
 from ptychostream.plugins.engines.graph import streaming_graph
 from ptychostream.plugins.engines.hardware import cores, cpu_name, has_bfloat16

@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ptychostream.cli.stopping import stop_on_signals
     from ptychostream.config import load_settings
-    from ptychostream.hpc_agent.agent_settings import AgentSettings
     from ptychostream.hpc_agent.assembly import AgentProcess, check_options
+    from ptychostream.hpc_agent.settings import AgentSettings
+    from ptychostream.processes.stopping import stop_on_signals
 
     values = {
         "prefix": arguments.prefix,

@@ -38,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ptychostream.cli.stopping import stop_on_signals
     from ptychostream.config import load_settings
+    from ptychostream.processes.stopping import stop_on_signals
     from ptychostream.sim.beamline import Beamline, BeamlineSettings
-    from ptychostream.sim.show import StreamProgress
+    from ptychostream.sim.replay.show import StreamProgress
 
     values = {
         "prefix": arguments.prefix,

@@ -34,10 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    from ptychostream.cli.stopping import stop_on_signals
     from ptychostream.cluster.settings import ClusterSettings
     from ptychostream.cluster.supervisor import Supervisor
     from ptychostream.config import load_settings
+    from ptychostream.processes.stopping import stop_on_signals
 
     settings = load_settings(ClusterSettings, arguments.config, {})
     check(settings, arguments.config)
@@ -87,8 +87,8 @@ def check(settings: ClusterSettings, path: Path) -> None:
     from ptychostream.cluster.settings import dotted
     from ptychostream.config import load_settings
     from ptychostream.errors import ConfigError
-    from ptychostream.ioc.settings import IocSettings
-    from ptychostream.plugins.consumer_settings import consumer_settings
+    from ptychostream.ioc.config.settings import IocSettings
+    from ptychostream.plugins.consumer.consumer_settings import consumer_settings
 
     for number in settings.numbers:
         try:

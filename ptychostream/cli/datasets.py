@@ -27,14 +27,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from ptychostream.datasets import fetch
+    from ptychostream.scans.datasets import fetch
 
     print(fetch(arguments.name, arguments.cache, archive=arguments.archive))
     return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from ptychostream.datasets import DATASETS, cached_path, is_cached
+    from ptychostream.scans.datasets import DATASETS, cached_path, is_cached
 
     rows = [
         {

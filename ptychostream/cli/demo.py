@@ -25,8 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from ptychostream.cli.stopping import stop_on_signals
     from ptychostream.demo.run import Demo
+    from ptychostream.processes.stopping import stop_on_signals
 
     console = Console(stderr=arguments.json, highlight=False)
     demo = Demo(arguments.output, arguments.quick, arguments.offline, arguments.loop, console, stopping=stop_on_signals)

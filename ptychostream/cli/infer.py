@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ptychostream.cli.scan_arguments import add_scan_arguments
 
 if TYPE_CHECKING:
-    from ptychostream.phase_image import PhaseImage
+    from ptychostream.imaging.phase_image import PhaseImage
 
 HELP = "run a scan file through a model, offline"
 
@@ -34,14 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from ptychostream.atomic import check_can_be_written
     from ptychostream.cli.scan_arguments import scan_options
-    from ptychostream.model_file import check_golden, load_model
-    from ptychostream.offline_inference import stitch_scan
-    from ptychostream.phase_file import write_phase_image
+    from ptychostream.model.model_file import check_golden, load_model
     from ptychostream.plugins.engines import create_engine
-    from ptychostream.reconstruction_file import read_reconstruction
-    from ptychostream.scan_probe import open_probed
+    from ptychostream.quality.offline_inference import stitch_scan
+    from ptychostream.scans.phase_file import write_phase_image
+    from ptychostream.scans.reconstruction_file import read_reconstruction
+    from ptychostream.scans.scan_probe import open_probed
+    from ptychostream.storage.atomic import check_can_be_written
 
     check_can_be_written(arguments.output, arguments.figure)
     console = Console(stderr=arguments.json)
@@ -94,7 +94,7 @@ def _compare(image: PhaseImage, reference: PhaseImage | None) -> dict[str, Any] 
         return None
     from dataclasses import asdict
 
-    from ptychostream.quality import compare
+    from ptychostream.quality.quality import compare
 
     return asdict(compare(image, reference))
 
@@ -117,8 +117,8 @@ def _say(console: Any, summary: dict[str, Any]) -> None:
 def _draw(path: Path, image: PhaseImage, reference: PhaseImage | None) -> None:
     from matplotlib.figure import Figure
 
-    from ptychostream.figure_panels import phase_panel
-    from ptychostream.figures import comparison_figure, save_figure
+    from ptychostream.quality.figure_panels import phase_panel
+    from ptychostream.quality.figures import comparison_figure, save_figure
 
     if reference is None:
         figure = Figure(figsize=(6, 5), layout="constrained")

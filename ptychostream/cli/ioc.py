@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     import ptychostream.ioc  # noqa: F401
     from ptychostream.config import load_settings
     from ptychostream.ioc.app import run as serve
-    from ptychostream.ioc.settings import IocSettings
+    from ptychostream.ioc.config.settings import IocSettings
 
     given = overrides(arguments)
     if arguments.cluster is not None:

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from ptychostream.model_file import load_model
+    from ptychostream.model.model_file import load_model
 
     path, stored = model_store.find(arguments.model, arguments)
     model = load_model(path)
@@ -74,7 +74,7 @@ def _bad_pixels(packed: Any) -> int:
 
 def _check(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     from ptychostream.errors import ModelError
-    from ptychostream.model_file import check_golden
+    from ptychostream.model.model_file import check_golden
     from ptychostream.plugins.engines import create_engine
 
     golden = model.contract.golden

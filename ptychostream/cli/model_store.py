@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptychostream.hpc_agent.agent_settings import AgentSettings
-    from ptychostream.hpc_agent.edge_model import EdgeModel
-    from ptychostream.hpc_agent.model_store import ModelStore
-    from ptychostream.hpc_agent.push import PushSettings
-    from ptychostream.hpc_agent.stored_model import StoredModel
+    from ptychostream.hpc_agent.edge.edge_model import EdgeModel
+    from ptychostream.hpc_agent.edge.push import PushSettings
+    from ptychostream.hpc_agent.models.model_store import ModelStore
+    from ptychostream.hpc_agent.models.stored_model import StoredModel
+    from ptychostream.hpc_agent.settings import AgentSettings
 
 CONFIG = Path("agent.toml")
 SHORT = 12
@@ -60,7 +60,7 @@ def list_models(arguments: argparse.Namespace) -> int:
     store = open_store(arguments)
     live: EdgeModel | None = None
     if arguments.prefix or _agent(arguments):
-        from ptychostream.hpc_agent.edge_model import read_edge_model
+        from ptychostream.hpc_agent.edge.edge_model import read_edge_model
 
         try:
             live = read_edge_model(_edge(arguments).prefix, timeout_s=2.0)
@@ -82,7 +82,7 @@ def list_models(arguments: argparse.Namespace) -> int:
 
 def push_model(arguments: argparse.Namespace) -> int:
     """`model push`."""
-    from ptychostream.hpc_agent.push import push
+    from ptychostream.hpc_agent.edge.push import push
 
     path = find(arguments.model, arguments)[0]
     settings = _edge(arguments)
@@ -95,7 +95,7 @@ def push_model(arguments: argparse.Namespace) -> int:
 
 def roll_back_model(arguments: argparse.Namespace) -> int:
     """`model rollback`."""
-    from ptychostream.hpc_agent.edge_model import roll_back
+    from ptychostream.hpc_agent.edge.edge_model import roll_back
 
     settings = _edge(arguments)
     edge = roll_back(settings.prefix, settings.timeout_s)
@@ -147,7 +147,7 @@ def open_store(arguments: argparse.Namespace) -> ModelStore:
         Nothing says where it is, or it is not there.
     """
     from ptychostream.errors import ConfigError
-    from ptychostream.hpc_agent.model_store import ModelStore
+    from ptychostream.hpc_agent.models.model_store import ModelStore
 
     agent = None if arguments.store else _agent(arguments)
     folder = arguments.store or (agent.work / "models" if agent else None)
@@ -226,7 +226,7 @@ def _figure(value: Any, form: str) -> str:
 
 def _needed(store: ModelStore, prefix: str) -> set[str]:
     """sha256 of the models that the edge runs, and goes back to: of the latter it tells the name."""
-    from ptychostream.hpc_agent.edge_model import read_edge_model
+    from ptychostream.hpc_agent.edge.edge_model import read_edge_model
 
     edge = read_edge_model(prefix)
     return {edge.sha256} | {model.sha256 for model in store.models() if model.contract.name == edge.previous}
@@ -242,7 +242,7 @@ def _edge(arguments: argparse.Namespace) -> PushSettings:
     """
     from ptychostream.config import load_settings
     from ptychostream.errors import ConfigError
-    from ptychostream.hpc_agent.push import PushSettings
+    from ptychostream.hpc_agent.edge.push import PushSettings
 
     agent = _agent(arguments)
     known = agent.edge.model_dump() if agent else {}
@@ -261,6 +261,6 @@ def _agent(arguments: argparse.Namespace) -> AgentSettings | None:
     config = arguments.config or (CONFIG if CONFIG.is_file() else None)
     if config is None:
         return None
-    from ptychostream.hpc_agent.agent_settings import AgentSettings
+    from ptychostream.hpc_agent.settings import AgentSettings
 
     return load_settings(AgentSettings, config, {})

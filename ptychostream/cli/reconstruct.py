@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ptychostream.hpc_agent.reconstruct import ReconstructOptions
-    from ptychostream.scan import Reconstruction, Scan
+    from ptychostream.scans.scan import Reconstruction, Scan
 
 HELP = "reconstruct a scan file by ePIE"
 
@@ -41,12 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ptychostream.atomic import check_can_be_written
     from ptychostream.cli.scan_arguments import scan_options
     from ptychostream.config import load_settings
     from ptychostream.hpc_agent.reconstruct import ReconstructOptions
-    from ptychostream.reconstruction_file import read_reconstruction, write_reconstruction
-    from ptychostream.scan_probe import open_probed
+    from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
+    from ptychostream.scans.scan_probe import open_probed
+    from ptychostream.storage.atomic import check_can_be_written
 
     check_can_be_written(arguments.output, arguments.figure)
     console = Console(stderr=arguments.json, highlight=False)
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         reconstruction, complete = _reconstruct(scan, options, initial, console)
     write_reconstruction(arguments.output, reconstruction)
     if arguments.figure:
-        from ptychostream.figures import reconstruction_figure, save_figure
+        from ptychostream.quality.figures import reconstruction_figure, save_figure
 
         save_figure(reconstruction_figure(reconstruction), arguments.figure)
     summary = _summary(reconstruction, arguments.output, complete)
@@ -76,8 +76,8 @@ def _reconstruct(
     """The reconstruction, and whether it had all its iterations: the first Ctrl-C keeps what has been reached."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from ptychostream.cli.stopping import stop_on_signals
     from ptychostream.hpc_agent.reconstruct import reconstruct
+    from ptychostream.processes.stopping import stop_on_signals
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with stop_on_signals() as stop, Progress(*columns, console=console) as progress:

@@ -14,9 +14,9 @@ from ptychostream.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ptychostream.positions import AxisConfig
-    from ptychostream.sim.record import Recorded
-    from ptychostream.sim.record_settings import PositionFeed
+    from ptychostream.positions.positions import AxisConfig
+    from ptychostream.recording.record import Recorded
+    from ptychostream.recording.record_settings import PositionFeed
 
 HELP = "record a PVA image stream to scan files"
 
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _recover(arguments: argparse.Namespace, say: Console) -> int:
-    from ptychostream.scan_recording import recover
+    from ptychostream.scans.scan_recording import recover
 
     path, frames = recover(arguments.recover)
     say.print(f"{path}: {frames} frames")
@@ -112,10 +112,10 @@ def _recover(arguments: argparse.Namespace, say: Console) -> int:
 
 def _record(arguments: argparse.Namespace, say: Console) -> int:
     from ptychostream.cli.record_progress import RecordProgress
-    from ptychostream.cli.stopping import stop_on_signals
     from ptychostream.config import load_settings
-    from ptychostream.sim.record import record
-    from ptychostream.sim.record_settings import RecordSettings
+    from ptychostream.processes.stopping import stop_on_signals
+    from ptychostream.recording.record import record
+    from ptychostream.recording.record_settings import RecordSettings
 
     settings = load_settings(RecordSettings, None, _values(arguments))
     feed = _feed(arguments)
@@ -130,9 +130,9 @@ def _record(arguments: argparse.Namespace, say: Console) -> int:
 
 
 def _record_raw(arguments: argparse.Namespace, say: Console) -> int:
-    from ptychostream.cli.stopping import stop_on_signals
     from ptychostream.config import load_settings
-    from ptychostream.sim.raw_record import RawRecordSettings, record_raw
+    from ptychostream.processes.stopping import stop_on_signals
+    from ptychostream.recording.raw_record import RawRecordSettings, record_raw
 
     for option, value in (("--timeout", arguments.timeout), ("--scans", arguments.scans)):
         if value is not None:
@@ -197,7 +197,7 @@ def _axes_names(arguments: argparse.Namespace) -> tuple[str, str]:
 
 
 def _axes(arguments: argparse.Namespace) -> AxisConfig:
-    from ptychostream.positions import AxisConfig
+    from ptychostream.positions.positions import AxisConfig
 
     return AxisConfig(
         unit=arguments.position_unit,
@@ -208,9 +208,9 @@ def _axes(arguments: argparse.Namespace) -> AxisConfig:
 
 
 def _feed(arguments: argparse.Namespace) -> PositionFeed | None:
-    from ptychostream.positions import AttributePositions, RoutePositions
-    from ptychostream.sim.record_positions import WaveformMonitor
-    from ptychostream.sim.record_settings import StillPositions
+    from ptychostream.positions.positions import AttributePositions, RoutePositions
+    from ptychostream.recording.record_positions import WaveformMonitor
+    from ptychostream.recording.record_settings import StillPositions
 
     axes = _axes(arguments)
     if arguments.positions == "attributes":
@@ -231,8 +231,8 @@ def _feed(arguments: argparse.Namespace) -> PositionFeed | None:
 def _sample_feed(arguments: argparse.Namespace, axes: AxisConfig) -> PositionFeed:
     from ptychostream.config import load_settings
     from ptychostream.plugins.position_receiver import PositionReceiver, PositionReceiverSettings
-    from ptychostream.position_stream import StreamPositions, StreamPositionSettings
-    from ptychostream.sim.record_positions import SampleFeed
+    from ptychostream.positions.position_stream import StreamPositions, StreamPositionSettings
+    from ptychostream.recording.record_positions import SampleFeed
 
     if not arguments.position_pv:
         raise ConfigError("no PV", where="--positions stream", remedy="name it with --position-pv")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from ptychostream.sim.record_scans import Counts
+    from ptychostream.recording.record_scans import Counts
 
 
 class RecordProgress:

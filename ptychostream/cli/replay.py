@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ptychostream.sim.detector import Streamed
+    from ptychostream.sim.replay.detector import Streamed
 
 HELP = "stream a scan file as a detector would"
 _CHANNEL = "bl:Pva1:Image"
@@ -95,8 +95,8 @@ def stream_values(arguments: argparse.Namespace) -> dict[str, object]:
 def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ptychostream.cli.stopping import stop_on_signals
-    from ptychostream.sim.show import StreamProgress
+    from ptychostream.processes.stopping import stop_on_signals
+    from ptychostream.sim.replay.show import StreamProgress
 
     say = Console(file=sys.stderr if arguments.json else sys.stdout, soft_wrap=True, highlight=False)
     stream = _raw_stream(arguments) if arguments.raw else _scan_stream(arguments)
@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _scan_stream(arguments: argparse.Namespace) -> Stream:
     """A scan file, as the arguments say."""
     from ptychostream.config import load_settings
-    from ptychostream.sim.replay import Replay, replay
+    from ptychostream.sim.replay.replay import Replay, replay
 
     values = {
         "channel": arguments.pv or _CHANNEL,
@@ -139,7 +139,7 @@ def _raw_stream(arguments: argparse.Namespace) -> Stream:
     """Recorded updates, as the arguments say. Raises ConfigError for one that would change them."""
     from ptychostream.config import load_settings
     from ptychostream.errors import ConfigError
-    from ptychostream.sim.raw_replay import RawReplay, replay_raw
+    from ptychostream.sim.replay.raw_replay import RawReplay, replay_raw
 
     for name in ("codec", "position_unit", "scan_id", "dtype"):
         if getattr(arguments, name):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ptychostream.scan_files import ScanOptions
+    from ptychostream.scans.scan_files import ScanOptions
 
 
 def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +30,8 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def scan_options(arguments: argparse.Namespace) -> ScanOptions:
     """`ScanOptions` from parsed arguments."""
-    from ptychostream.positions import AxisConfig
-    from ptychostream.scan_files import ScanOptions
+    from ptychostream.positions.positions import AxisConfig
+    from ptychostream.scans.scan_files import ScanOptions
 
     axes = None
     if arguments.position_unit or arguments.swap_xy or arguments.flip_x or arguments.flip_y:

@@ -13,8 +13,8 @@ from ptychostream.cli.scan_arguments import add_scan_arguments
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ptychostream.hpc_agent.model_job import TrainedModel
-    from ptychostream.hpc_agent.training_data import Source, Split
+    from ptychostream.hpc_agent.corpus.training_data import Source, Split
+    from ptychostream.hpc_agent.training.model_job import TrainedModel
 
 HELP = "train PtychoNN on reconstructed scans"
 OPTIONS = ("network", "epochs", "batch", "schedule", "simulated", "precision", "device", "seed")
@@ -61,11 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from ptychostream.atomic import check_can_be_written
     from ptychostream.cli.scan_arguments import scan_options
     from ptychostream.errors import TrainingError
-    from ptychostream.reconstruction_file import read_reconstruction
-    from ptychostream.scan_probe import open_probed
+    from ptychostream.scans.reconstruction_file import read_reconstruction
+    from ptychostream.scans.scan_probe import open_probed
+    from ptychostream.storage.atomic import check_can_be_written
 
     check_can_be_written(arguments.output, arguments.figure, arguments.save_area)
     console = Console(stderr=arguments.json, highlight=False)
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.save_area:
         _save_area(arguments.save_area, sources[0], trained)
     if arguments.figure:
-        from ptychostream.figures import save_figure, training_figure
+        from ptychostream.quality.figures import save_figure, training_figure
 
         save_figure(training_figure(trained.result.history), arguments.figure)
     summary = _summary(trained, splits)
@@ -96,9 +96,9 @@ def _train(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from ptychostream.config import load_settings
-    from ptychostream.hpc_agent.model_job import patch_shape, train_model
-    from ptychostream.hpc_agent.training import Epoch, TrainingOptions
-    from ptychostream.hpc_agent.training_data import Source, default_preprocessing
+    from ptychostream.hpc_agent.corpus.training_data import Source, default_preprocessing
+    from ptychostream.hpc_agent.training.model_job import patch_shape, train_model
+    from ptychostream.hpc_agent.training.training import Epoch, TrainingOptions
 
     values = {name: getattr(arguments, name) for name in OPTIONS}
     values |= {"learning_rate": arguments.lr, "time_limit_s": arguments.time_limit}
@@ -136,7 +136,7 @@ def _train(
 def _split(scan: Any, reconstruction: Any, size: int, arguments: argparse.Namespace) -> tuple[Source, Split]:
     import numpy as np
 
-    from ptychostream.hpc_agent.training_data import Source, Split, label_extent_m, spatial_split
+    from ptychostream.hpc_agent.corpus.training_data import Source, Split, label_extent_m, spatial_split
 
     whole = Source(scan, reconstruction)
     none = np.arange(0)
@@ -150,9 +150,9 @@ def _split(scan: Any, reconstruction: Any, size: int, arguments: argparse.Namesp
 def _save_area(path: Path, source: Source, trained: TrainedModel) -> None:
     import numpy as np
 
-    from ptychostream.atomic import atomic_path
     from ptychostream.errors import TrainingError
-    from ptychostream.hpc_agent.training_data import held_out_area
+    from ptychostream.hpc_agent.corpus.training_data import held_out_area
+    from ptychostream.storage.atomic import atomic_path
 
     positions = source.positions_m[source.selected]
     area = held_out_area(source.reconstruction, positions, max(trained.contract.output_shape))

@@ -52,7 +52,7 @@ class ClusterSettings(Settings):
     source: SourceSettings
     consumers: ConsumersSettings = ConsumersSettings()
     consumer: dict[str, Any] = {}
-    """Configuration of every consumer (`ptychostream.plugins.consumer_settings.ConsumerSettings`)."""
+    """Configuration of every consumer (`ptychostream.plugins.consumer.consumer_settings.ConsumerSettings`)."""
     only: dict[str, dict[str, Any]] = {}
     """What differs in one consumer, by its number."""
     ioc: dict[str, Any] = {}

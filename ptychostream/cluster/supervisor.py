@@ -17,7 +17,7 @@ from ptychostream.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-_CHILD = "ptychostream.cluster.child"
+_CHILD = "ptychostream.processes.child"
 _LOOK_S = 0.2
 _STOP_S = 20.0
 _FIRST_WAIT_S = 1.0

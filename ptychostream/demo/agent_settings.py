@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ptychostream.atomic import write_bytes_atomic
 from ptychostream.demo.loop_plan import LoopPlan
+from ptychostream.storage.atomic import write_bytes_atomic
 
 CONFIGURATION = "agent.toml"
 

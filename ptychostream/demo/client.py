@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from p4p.client.thread import Context
 
-from ptychostream.atomic import atomic_path
-from ptychostream.phase_image import PhaseImage
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.storage.atomic import atomic_path
 
 PHASE, WEIGHT = "Phase", "Weight"
 _STOP = ""

@@ -13,8 +13,8 @@ from typing import Any
 from ptychostream.demo.client import read_received
 from ptychostream.demo.processes import Child
 from ptychostream.demo.pvs import POLL_S, Pvs, until
-from ptychostream.frames import DropCause
-from ptychostream.phase_image import PhaseImage
+from ptychostream.frames.frames import DropCause
+from ptychostream.imaging.phase_image import PhaseImage
 
 CAUSES = tuple(cause.value for cause in DropCause)
 READY_TIMEOUT_S = 90.0

@@ -27,8 +27,8 @@ from ptychostream.demo.loop_record import LoopRecord, ScanTaken, assemble
 from ptychostream.demo.processes import Child, DemoError
 from ptychostream.demo.pvs import POLL_S, Follow, Pvs
 from ptychostream.demo.second_terminal import second_terminal
-from ptychostream.frames import DropCause
-from ptychostream.phase_image import PhaseImage
+from ptychostream.frames.frames import DropCause
+from ptychostream.imaging.phase_image import PhaseImage
 
 READY_TIMEOUT_S = 120.0
 SCAN_TIMEOUT_S = 180.0

@@ -13,9 +13,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ptychostream.demo.loop_record import LoopRecord
-from ptychostream.figure_panels import crop, phase_limits, phase_panel
-from ptychostream.phase_image import PhaseImage
-from ptychostream.registration import align, measured_area
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.registration import align, measured_area
+from ptychostream.quality.figure_panels import crop, phase_limits, phase_panel
 
 MODES = {
     "Bootstrap": "#f4a742",

@@ -10,18 +10,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ptychostream import figures
 from ptychostream.demo.loop import Loop, LoopOutcome
 from ptychostream.demo.loop_figure import images_figure, loop_figure
 from ptychostream.demo.loop_place import Place
 from ptychostream.demo.loop_plan import LoopPlan
 from ptychostream.demo.report import FIGURE, IMAGES, TIME_LINE, Report, versions
-from ptychostream.frames import DropCause
-from ptychostream.loopback import free_ports, loopback_environment
-from ptychostream.phase_image import PhaseImage
-from ptychostream.quality import compare
-from ptychostream.reconstruction_file import read_reconstruction
-from ptychostream.scan import Reconstruction
+from ptychostream.frames.frames import DropCause
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.processes.loopback import free_ports, loopback_environment
+from ptychostream.quality import figures
+from ptychostream.quality.quality import compare
+from ptychostream.scans.reconstruction_file import read_reconstruction
+from ptychostream.scans.scan import Reconstruction
 
 MOST_IMAGES = 9
 """Scans in the picture of live images."""

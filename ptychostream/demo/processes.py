@@ -16,7 +16,7 @@ from ptychostream.errors import PtychostreamError
 
 log = logging.getLogger(__name__)
 STOP_TIMEOUT_S = 20.0
-CHILD = "ptychostream.cluster.child"
+CHILD = "ptychostream.processes.child"
 """Runs a module as a child that ends with its parent."""
 
 C = TypeVar("C", bound="Child")

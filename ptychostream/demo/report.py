@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ptychostream import __version__
-from ptychostream.atomic import write_bytes_atomic
+from ptychostream.storage.atomic import write_bytes_atomic
 
 FIGURE, TIME_LINE, IMAGES = "figure.png", "loop.png", "loop_images.png"
 PACKAGES = ("numpy", "torch", "onnxruntime", "openvino", "pvapy", "softioc", "p4p", "h5py", "scikit-image")

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ptychostream import datasets, figures
 from ptychostream.demo.live import Live, Stage, stream
 from ptychostream.demo.loop_plan import LoopPlan
 from ptychostream.demo.loop_plan import Stage as LoopStage
@@ -28,10 +27,12 @@ from ptychostream.demo.processes import CHILD, Child, DemoError
 from ptychostream.demo.report import FIGURE, Report, versions, write_html, write_json
 from ptychostream.demo.second_terminal import second_terminal
 from ptychostream.errors import DatasetError
-from ptychostream.loopback import free_ports, loopback_environment
-from ptychostream.quality import compare
-from ptychostream.reconstruction_file import read_reconstruction
-from ptychostream.scan_files import open_scan
+from ptychostream.processes.loopback import free_ports, loopback_environment
+from ptychostream.quality import figures
+from ptychostream.quality.quality import compare
+from ptychostream.scans import datasets
+from ptychostream.scans.reconstruction_file import read_reconstruction
+from ptychostream.scans.scan_files import open_scan
 
 PREFIX = "ptycho:NN1:"
 CHANNEL = "26id:det:Pva1:Image"

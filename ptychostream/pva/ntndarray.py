@@ -11,7 +11,7 @@ import numpy as np
 import pvaccess as pva
 from numpy.typing import NDArray
 
-from ptychostream.codecs import compress
+from ptychostream.frames.codecs import compress
 from ptychostream.pva.reading import SCALAR_TYPES, Scalar
 
 _FIELD_NAMES = ("byte", "short", "int", "long", "ubyte", "ushort", "uint", "ulong", "float", "double")

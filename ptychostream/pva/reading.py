@@ -15,9 +15,9 @@ import pvaccess as pva
 from numpy.typing import NDArray
 from p4p import Value
 
-from ptychostream.codecs import decompress
 from ptychostream.errors import FrameError
-from ptychostream.frames import DropCause
+from ptychostream.frames.codecs import decompress
+from ptychostream.frames.frames import DropCause
 
 UPDATE_FIELDS = (
     "field(uniqueId,value,dimension,codec,timeStamp,dataTimeStamp,attribute,compressedSize,uncompressedSize)"
@@ -56,7 +56,7 @@ class RawPayload(NamedTuple):
     payload
         The codec's bytes, or without a codec the counts, flat.
     codec, shape, dtype
-        What `ptychostream.codecs.decompress` needs; the payload has not been looked into.
+        What `ptychostream.frames.codecs.decompress` needs; the payload has not been looked into.
     """
 
     raw_id: int

@@ -26,8 +26,8 @@ from layouts import (
 )
 from numpy.typing import NDArray
 
-from ptychostream.codecs import compress
-from ptychostream.pva.fields import Field
+from ptychostream.frames.codecs import compress
+from ptychostream.rawpva.fields import Field
 
 ADCORE = "areaDetector/ADCore: NDPluginPva.cpp, ntndArrayConverter.cpp; NDCodec.cpp"
 PVXS_INDEX = "areaDetector/ADCore #562 before 5265fdf, ntndArrayConverterPvxs.cpp: NDDataType, as a long"

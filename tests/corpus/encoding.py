@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ptychostream.pva.fields import (
+from ptychostream.rawpva.fields import (
     ANY,
     ARRAY,
     BOUNDED_STRING,
@@ -18,7 +18,7 @@ from ptychostream.pva.fields import (
     Field,
     default_value,
 )
-from ptychostream.pva.wire import pack_size, pack_text
+from ptychostream.rawpva.wire import pack_size, pack_text
 
 CODES = {
     "bool": 0x00, "int8": 0x20, "int16": 0x21, "int32": 0x22, "int64": 0x23, "uint8": 0x24, "uint16": 0x25,

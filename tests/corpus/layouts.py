@@ -18,8 +18,8 @@ import numpy as np
 from encoding import ANYTHING, array, encode, scalar, structure, structures, union
 from numpy.typing import NDArray
 
-from ptychostream.codecs import compress
-from ptychostream.pva.fields import Field
+from ptychostream.frames.codecs import compress
+from ptychostream.rawpva.fields import Field
 
 TIME_T = structure(
     "time_t", secondsPastEpoch=scalar("int64"), nanoseconds=scalar("int32"), userTag=scalar("int32")
@@ -166,7 +166,7 @@ def frame(
     Parameters
     ----------
     payload
-        The codec's bytes, where `ptychostream.codecs` does not make them.
+        The codec's bytes, where `ptychostream.frames.codecs` does not make them.
     codec_name
         Where it says another than the codec it is.
     union_field

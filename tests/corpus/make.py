@@ -26,11 +26,11 @@ from emitters import EMITTERS, Emitter, hdf5_counts
 from epics_env import EpicsEnv
 from layouts import Sent
 
-from ptychostream.pva.fields import Layout
-from ptychostream.pva.raw_server import RawServer
-from ptychostream.pva.raw_updates import RawFile, RawWriter
-from ptychostream.pva.raw_values import RawUpdate
-from ptychostream.sim.raw_record import RawRecordSettings, record_raw
+from ptychostream.rawpva.fields import Layout
+from ptychostream.rawpva.raw_server import RawServer
+from ptychostream.rawpva.raw_updates import RawFile, RawWriter
+from ptychostream.rawpva.raw_values import RawUpdate
+from ptychostream.recording.raw_record import RawRecordSettings, record_raw
 
 FORMAT = ".pvaraw"
 MANIFEST = HERE / "manifest.json"

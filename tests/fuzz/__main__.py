@@ -13,7 +13,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TARGETS = ("codec", "ntndarray", "join", "contract", "model_file", "scan_file", "scan_structure")
-COMPILED = ["ptychostream.bitshuffle", "ptychostream.preprocessing", "ptychostream.stitching_kernels"]
+COMPILED = [
+    "ptychostream.frames.bitshuffle",
+    "ptychostream.model.preprocessing",
+    "ptychostream.imaging.stitching_kernels",
+]
 """Left as they are: numba cannot compile what the fuzzer watches."""
 MEMORY_BYTES = 1 << 30
 """Address space that one run may take beyond what importing took."""

@@ -13,10 +13,10 @@ import numpy as np
 from fuzz.reader import Reader
 from tiny_model import tiny_contract, tiny_graph
 
-from ptychostream.contract import ModelContract, PackedArray, Preprocessing
 from ptychostream.errors import FrameError, GeometryError, ModelError
-from ptychostream.model_file import check_golden, parse_model
-from ptychostream.preprocessing import Preprocessor
+from ptychostream.model.contract import ModelContract, PackedArray, Preprocessing
+from ptychostream.model.model_file import check_golden, parse_model
+from ptychostream.model.preprocessing import Preprocessor
 
 SIZE = 4
 MODEL = tiny_graph(SIZE).SerializeToString()

@@ -9,12 +9,12 @@ import numpy as np
 from fuzz.reader import Reader
 
 from ptychostream.errors import GeometryError
-from ptychostream.frame_ids import WINDOW, FrameIds
-from ptychostream.frames import Frame
-from ptychostream.join import Join, Joined
-from ptychostream.plugins.batcher import Batcher
-from ptychostream.plugins.frame_flow import FrameFlow
-from ptychostream.positions import AttributePositions, PositionSource, WaveformPositions
+from ptychostream.frames.frame_ids import WINDOW, FrameIds
+from ptychostream.frames.frames import Frame
+from ptychostream.plugins.flow.batcher import Batcher
+from ptychostream.plugins.flow.frame_flow import FrameFlow
+from ptychostream.positions.join import Join, Joined
+from ptychostream.positions.positions import AttributePositions, PositionSource, WaveformPositions
 
 SCANS = ("", "a", "b", "c")
 CAPACITY = 5

@@ -8,9 +8,9 @@ from pathlib import Path
 from fuzz.contract import SIZE, full_contract
 from tiny_model import tiny_contract, tiny_graph
 
-from ptychostream.contract import CONTRACT_KEY
 from ptychostream.errors import ModelError
-from ptychostream.model_file import parse_model
+from ptychostream.model.contract import CONTRACT_KEY
+from ptychostream.model.model_file import parse_model
 
 
 def seeds() -> Iterable[bytes]:

@@ -10,9 +10,9 @@ import pvaccess as pva
 from fuzz.reader import Reader
 from p4p import Type, Value
 
-from ptychostream.codecs import CODECS, compress
 from ptychostream.errors import FrameError
-from ptychostream.frames import DropCause
+from ptychostream.frames.codecs import CODECS, compress
+from ptychostream.frames.frames import DropCause
 from ptychostream.pva.reading import RawArray, decode, decode_value
 
 _FIELDS: dict[str, tuple[Any, str]] = {

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from ptychostream.errors import ScanFileError
-from ptychostream.scan_files import open_scan
+from ptychostream.scans.scan_files import open_scan
 
 FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _COUNTS = np.arange(3 * 4 * 4, dtype=np.uint16).reshape(3, 4, 4)

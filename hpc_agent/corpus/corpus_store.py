@@ -1,0 +1,302 @@
+"""The corpus on disk: every labelled scan in an HDF5 file of its own, never changed once it is there.
+
+A folder of files rather than one that grows: each appears whole or not at all, whatever is killed when, and one that
+was damaged costs one scan. Datasets are contiguous, so that training reads rows at any place without HDF5's lock and
+without memory for more than a batch: the 108,819 pairs of Babu et al. 2023 take 10.7 GB on disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ScanFileError, TrainingError
+from ptychostream.hpc_agent.corpus.stored_array import Extent, StoredArray
+from ptychostream.hpc_agent.corpus.training_data import Corpus
+from ptychostream.model.contract import Preprocessing
+from ptychostream.scans.phase_file import file_stem
+from ptychostream.storage.atomic import atomic_path, cannot_be_written
+from ptychostream.storage.hdf5_heaps import open_checked
+from ptychostream.storage.hdf5_output import hdf5_output
+
+_KIND = "ptychostream corpus"
+_LABEL_TYPE = np.dtype(np.float16)  # a step of 0.001 rad at π; the labels' own noise is tens of times that
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one file of the corpus holds.
+
+    Attributes
+    ----------
+    key, path
+        The scan, and its file.
+    pairs, validation
+        How many there are, and how many of them are never trained on.
+    measured
+        How many are measured; the others are simulated, and lie behind them.
+    """
+
+    key: str
+    path: Path
+    pairs: int
+    validation: int
+    measured: int
+    input_shape: tuple[int, int]
+    output_shape: tuple[int, int]
+    pixel_m: float
+    number: int
+    provenance: Mapping[str, Any]
+
+
+class CorpusStore:
+    """A folder of labelled scans.
+
+    Parameters
+    ----------
+    folder
+        Made when the first scan is appended.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def append(
+        self, key: str, corpus: Corpus, *, validation: float = 0.1, provenance: Mapping[str, Any] | None = None
+    ) -> int:
+        """Add the pairs of one scan, once: a scan that is here stays as it is.
+
+        Parameters
+        ----------
+        key
+            The scan's name.
+        corpus
+            Its pairs: one source.
+        validation
+            Part of the measured pairs that is set aside, for good, to choose the best epoch by; drawn by the key.
+
+        Returns
+        -------
+        int
+            The pairs that the file holds.
+
+        Raises
+        ------
+        ScanFileError
+            It cannot be written; nothing is left behind.
+        """
+        path = self._path(key)
+        if path.exists():
+            return read_shard(path).pairs
+        numbers = [shard.number for shard in self.shards()]
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary, hdf5_output(temporary) as file:
+                _write(file, key, max(numbers, default=0) + 1, corpus, _set_aside(key, corpus, validation), provenance)
+        except OSError as error:
+            raise cannot_be_written(path, error) from error
+        return len(corpus)
+
+    def validation(self, key: str) -> NDArray[np.bool_]:
+        """[measured] True at a scan's pairs that were set aside.
+
+        Raises
+        ------
+        ScanFileError
+            The scan is not here, or its file is damaged.
+        """
+        shard = read_shard(self._path(key))
+        with h5py.File(shard.path, "r") as file:
+            aside: NDArray[np.bool_] = file["validation"][: shard.measured].astype(np.bool_)
+        return aside
+
+    def shards(self) -> list[Shard]:
+        """Every readable file, in order of arrival. One that cannot be read is left out; `damaged` lists those."""
+        return sorted((shard for _, shard in self._read() if isinstance(shard, Shard)), key=lambda shard: shard.number)
+
+    def damaged(self) -> list[tuple[Path, str]]:
+        """Files that cannot be read, and why."""
+        return [(path, str(found)) for path, found in self._read() if isinstance(found, ScanFileError)]
+
+    def __len__(self) -> int:
+        """Pairs in all files."""
+        return sum(shard.pairs for shard in self.shards())
+
+    @contextmanager
+    def opened(self, newest: int | None = None) -> Iterator[tuple[Corpus, NDArray[np.bool_], list[str]]]:
+        """The corpus for training, its arrays read as they are indexed.
+
+        Parameters
+        ----------
+        newest
+            The last so many scans only; None: all.
+
+        Yields
+        ------
+        corpus
+            Measured pairs first, then simulated ones; of the newest scan's geometry.
+        validation
+            [N] True at the pairs that were set aside.
+        passed_over
+            Keys of scans whose shapes or pixel are others.
+
+        Raises
+        ------
+        TrainingError
+            There is none.
+        """
+        shards = self.shards()
+        if not shards:
+            remedy = "label a scan first"
+            raise TrainingError("no labelled scan", where=str(self.folder), remedy=remedy)
+        last = shards[-1]
+        alike = [shard for shard in shards if _alike(shard, last)]
+        passed_over = [shard.key for shard in shards if not _alike(shard, last)]
+        chosen = alike if newest is None else alike[-newest:]
+        opened: list[StoredArray] = []
+        try:
+            corpus, validation = _open(chosen, opened)
+            yield corpus, validation, passed_over
+        finally:
+            for array in opened:
+                array.close()
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{file_stem(key)}.h5"
+
+    def _read(self) -> list[tuple[Path, Shard | ScanFileError]]:
+        found: list[tuple[Path, Shard | ScanFileError]] = []
+        for path in sorted(self.folder.glob("*.h5")):
+            try:
+                found.append((path, read_shard(path)))
+            except ScanFileError as error:
+                found.append((path, error))
+        return found
+
+
+def read_shard(path: Path) -> Shard:
+    """What a corpus file holds.
+
+    Raises
+    ------
+    ScanFileError
+        It is missing, damaged or foreign.
+    """
+    remedy = "remove that file; its scan can be labelled again"
+    try:
+        with open_checked(path) as file:
+            if file.attrs.get("kind") != _KIND:
+                raise ScanFileError("no corpus file", where=str(path), remedy=remedy)
+            attributes = dict(file.attrs)
+            counts, phase = file["counts"], file["phase"]
+            return Shard(
+                key=str(attributes["key"]),
+                path=path,
+                pairs=len(counts),
+                validation=int(file["validation"][()].sum()),
+                measured=int(attributes["measured"]),
+                input_shape=counts.shape[1:],
+                output_shape=phase.shape[1:],
+                pixel_m=float(attributes["pixel_m"]),
+                number=int(attributes["number"]),
+                provenance=json.loads(attributes["provenance"]),
+            )
+    except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+        raise ScanFileError(f"no corpus file: {error}", where=str(path), remedy=remedy) from error
+
+
+def _alike(a: Shard, b: Shard) -> bool:
+    shapes = (a.input_shape, a.output_shape) == (b.input_shape, b.output_shape)
+    return shapes and bool(np.isclose(a.pixel_m, b.pixel_m, rtol=1e-3, atol=0))
+
+
+def _set_aside(key: str, corpus: Corpus, part: float) -> NDArray[np.bool_]:
+    random = np.random.default_rng(list(key.encode()))
+    aside = np.zeros(len(corpus), np.bool_)
+    count = min(max(1, round(part * corpus.measured)), corpus.measured)
+    aside[random.choice(corpus.measured, count, replace=False)] = True
+    return aside
+
+
+def _write(
+    file: h5py.File,
+    key: str,
+    number: int,
+    corpus: Corpus,
+    validation: NDArray[np.bool_],
+    provenance: Mapping[str, Any] | None,
+) -> None:
+    file.attrs["kind"] = _KIND
+    file.attrs["key"] = key
+    file.attrs["number"] = number
+    file.attrs["measured"] = corpus.measured
+    file.attrs["pixel_m"] = corpus.pixel_m
+    file.attrs["preprocessing"] = corpus.preprocessing.model_dump_json()
+    file.attrs["scans"] = json.dumps(corpus.scans)
+    file.attrs["provenance"] = json.dumps(dict(provenance or {}))
+    file.create_dataset("counts", data=corpus.counts)
+    file.create_dataset("phase", data=np.asarray(corpus.phase[:], _LABEL_TYPE))
+    file.create_dataset("amplitude", data=np.asarray(corpus.amplitude[:], _LABEL_TYPE))
+    file.create_dataset("weight", data=corpus.weights[0])
+    file.create_dataset("validation", data=validation)
+
+
+def _open(shards: Sequence[Shard], opened: list[StoredArray]) -> tuple[Corpus, NDArray[np.bool_]]:
+    """The corpus of `shards`, measured pairs of all of them first; its arrays are added to `opened`."""
+    extents: dict[str, list[Extent]] = {"counts": [], "phase": [], "amplitude": []}
+    behind: dict[str, list[Extent]] = {"counts": [], "phase": [], "amplitude": []}
+    weights, scans, aside, aside_behind, source, source_behind = [], [], [], [], [], []
+    for index, shard in enumerate(shards):
+        with h5py.File(shard.path, "r") as file:
+            for name in extents:
+                measured, simulated = _extents(shard.path, file[name], shard.measured)
+                extents[name].append(measured)
+                if simulated.rows:
+                    behind[name].append(simulated)
+            weights.append(file["weight"][()])
+            scans += json.loads(file.attrs["scans"])
+            validation = file["validation"][()].astype(np.bool_)
+            preprocessing = Preprocessing.model_validate_json(file.attrs["preprocessing"])
+        aside.append(validation[: shard.measured])
+        aside_behind.append(validation[shard.measured :])
+        source.append(np.full(shard.measured, index))
+        source_behind.append(np.full(shard.pairs - shard.measured, index))
+    wide = any(extent.dtype != np.uint16 for extent in extents["counts"] + behind["counts"])
+    types = {"counts": np.dtype(np.float32 if wide else np.uint16)}
+    arrays: dict[str, StoredArray] = {}
+    for name, first in extents.items():
+        arrays[name] = StoredArray(first + behind[name], types.get(name, np.dtype(np.float32)))
+        opened.append(arrays[name])
+    corpus = Corpus(
+        counts=arrays["counts"],
+        phase=arrays["phase"],
+        amplitude=arrays["amplitude"],
+        source=np.concatenate(source + source_behind),
+        weights=np.stack(weights),
+        pixel_m=shards[-1].pixel_m,
+        preprocessing=preprocessing,
+        scans=tuple(scans),
+        measured=sum(shard.measured for shard in shards),
+    )
+    return corpus, np.concatenate(aside + aside_behind)
+
+
+def _extents(path: Path, dataset: h5py.Dataset, measured: int) -> tuple[Extent, Extent]:
+    """Where a contiguous dataset's measured and simulated rows lie."""
+    offset = dataset.id.get_offset()
+    if offset is None:
+        raise ScanFileError("its data are not contiguous", where=str(path), remedy="label the scan again")
+    shape, dtype = dataset.shape[1:], dataset.dtype
+    size = int(np.prod(shape)) * dtype.itemsize
+    return (
+        Extent(path, offset, measured, shape, dtype),
+        Extent(path, offset + measured * size, len(dataset) - measured, shape, dtype),
+    )

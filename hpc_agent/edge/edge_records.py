@@ -1,0 +1,366 @@
+"""The agent's records at the edge, over Channel Access: what it reports, what operators want of it, and its lease.
+
+One thread does it all. Nothing here makes the agent wait, and an edge that is away or starts again changes nothing
+but that: the newest value of every record is written when it is there again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import caproto
+from caproto.threading.client import PV, Context, Subscription
+from pydantic import ValidationError
+
+from ptychostream.errors import AgentError
+from ptychostream.hpc_agent.edge.edge_values import COMMANDS, DOSE_AUTO, POLICIES, READ, WRITTEN, encoded, plain
+from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
+from ptychostream.hpc_agent.edge.switches import Switches
+from ptychostream.hpc_agent.journal.policy import PolicySettings
+
+_log = logging.getLogger(__name__)
+
+_BEAT_S = 1.0
+_REFRESH_S = 5.0  # everything is read again so often, though updates come by themselves
+_CLAIM_AGAIN_S = 5.0
+_CORE = ("Agent:Lease", "Agent:Lease_RBV", "Agent:Heartbeat", "ModelSHA_RBV")
+_DEFAULTS = Switches()
+_HOLDER_CHARACTERS = 38  # with the sign that gives the lease back, what a record's text holds
+
+
+class EdgeRecords:
+    """The records of one edge. Implements `ptychostream.hpc_agent.agent.Edge`; every method may be called anywhere.
+
+    Parameters
+    ----------
+    prefix
+        Of the edge's records.
+    defaults
+        What holds until the edge was reached first.
+    on_command
+        Called with "reconstruct" or "retrain" when an operator asks for it; `command_done` tells that it is done.
+    on_refused
+        Called when another agent has this edge, or access security keeps this one out; it goes on asking, every 5 s.
+    holder
+        The agent's name in the lease.
+    timeout_s
+        Of a read or a write that is waited for.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        defaults: Switches = _DEFAULTS,
+        *,
+        on_command: Callable[[str], None] = lambda _: None,
+        on_refused: Callable[[AgentError], None] = lambda _: None,
+        holder: str = "",
+        timeout_s: float = 2.0,
+    ) -> None:
+        self.prefix = prefix
+        self.holder = (holder or f"{socket.gethostname().partition('.')[0]}:{os.getpid()}")[-_HOLDER_CHARACTERS:]
+        self._switches = defaults
+        self._on_command = on_command
+        self._on_refused = on_refused
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()  # guards the next five
+        self._seen: dict[str, Any] = {}
+        self._latest: dict[str, Any] = {}
+        self._dirty: set[str] = set()
+        self._told: dict[str, int] = {}
+        self._lost = False
+        self._connected = False
+        self._held = False
+        self._refusal = ""
+        self._claim_at = 0.0
+        self._refresh_at = 0.0
+        self._beats = 0
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="edge records", daemon=True)
+        self._context: Context | None = None
+        self._pvs: dict[str, PV] = {}
+        self._subscriptions: list[Subscription] = []
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is newest, give the lease back, and end."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    # The agent's side
+
+    @property
+    def connected(self) -> bool:
+        """Whether the edge is there."""
+        return self._connected
+
+    @property
+    def held(self) -> bool:
+        """Whether this agent has the edge's lease."""
+        return self._held
+
+    def switches(self) -> Switches:
+        """What operators set, as last read."""
+        return self._switches
+
+    def live_model(self) -> str | None:
+        """sha256 of the model that runs; "" for none, None where the edge is not reached."""
+        return self._text("ModelSHA_RBV")
+
+    def previous_model(self) -> str | None:
+        """sha256 of the model that the edge would go back to; "" for none, None where the edge is not reached."""
+        return self._text("PreviousSHA_RBV")
+
+    def rollback_message(self) -> str | None:
+        """What the edge says of going back to the previous model; None where it is not reached."""
+        return self._text("RollbackMessage_RBV")
+
+    def saves_canvases(self) -> bool:
+        """Whether the edge saves the canvas of every scan by itself."""
+        with self._lock:
+            return bool(self._seen.get("AutoSaveCanvas_RBV"))
+
+    def dose(self) -> EdgeDose:
+        """What the records say of the dose, now."""
+        with self._lock:
+            mode, scale = self._seen.get("DoseMode_RBV"), self._seen.get("DoseScale_RBV")
+        known = isinstance(scale, float) and math.isfinite(scale) and scale > 0
+        return EdgeDose(None if mode is None else mode == DOSE_AUTO, scale if known else None)
+
+    def pushed(self, sha256: str) -> None:
+        """A push has just ended well: what `live_model` says until the record's own update comes."""
+        with self._lock:
+            if self._seen.get("ModelSHA_RBV") is not None:
+                self._seen["ModelSHA_RBV"] = sha256
+
+    def report(self, **values: Any) -> None:
+        """Write records Agent:<name>; of several values for one, the latest."""
+        names = {f"Agent:{name}": value for name, value in values.items()}
+        unknown = names.keys() - set(WRITTEN)
+        if unknown:
+            raise KeyError(f"no records {sorted(unknown)}")
+        with self._lock:
+            for name, value in names.items():
+                if name not in self._latest or self._latest[name] != value:
+                    self._latest[name] = value
+                    self._dirty.add(name)
+        self._wake.set()
+
+    def judged(self, live_sha: str, ssim: float, previous_sha: str = "", ssim_previous: float = math.nan) -> None:
+        """A scan judged the live model and, where there is one, the one before it; the edge may go back to that."""
+        if not math.isfinite(ssim):
+            return
+        both = bool(previous_sha) and math.isfinite(ssim_previous)
+        with self._lock:
+            self._latest["Agent:SSIM"] = ssim
+            self._dirty.add("Agent:SSIM")
+            if both:
+                texts = {"Agent:JudgedPreviousSHA": previous_sha, "Agent:JudgedSHA": live_sha}
+                self._latest |= {"Agent:SSIMPrevious": ssim_previous, **texts}
+                self._dirty |= {"Agent:SSIMPrevious", *texts}
+        self._wake.set()
+
+    def command_done(self, name: str) -> None:
+        """The operator's command, "reconstruct" or "retrain", is carried out, well or not: whoever waits goes on."""
+        with self._lock:
+            number = self._told.get(name)
+            if number is not None:
+                done = f"Agent:{name.capitalize()}Done"
+                self._latest[done] = number
+                self._dirty.add(done)
+        self._wake.set()
+
+    # The thread
+
+    def _run(self) -> None:
+        beat_at = time.monotonic()
+        try:
+            self._connect()
+            while not self._stop.is_set():
+                try:
+                    if self._there():
+                        self._tend(beat_at <= time.monotonic())
+                except caproto.CaprotoError as error:
+                    _log.warning("edge %s: %s", self.prefix, error)
+                    self._held = False
+                except Exception:  # noqa: BLE001 - the thread's outermost
+                    _log.exception("edge %s", self.prefix)
+                    self._held = False
+                now = time.monotonic()
+                if beat_at <= now:
+                    beat_at = max(beat_at + _BEAT_S, now)
+                self._wake.wait(max(0.0, beat_at - now))
+                self._wake.clear()
+            self._end()
+        finally:
+            self._disconnect()
+
+    def _there(self) -> bool:
+        """Whether the edge is; everything is written again to one that is new."""
+        with self._lock:
+            lost, self._lost = self._lost, False
+        there = all(self._pvs[name].connected for name in _CORE)
+        if lost or there != self._connected:
+            self._held, self._claim_at, self._refresh_at = False, 0.0, 0.0
+        if there != self._connected:
+            _log.info("edge %s %s", self.prefix, "is there" if there else "is away")
+            self._connected = there
+        if not there and self._context is not None:
+            self._context.broadcaster.search_now()  # by itself it would search less and less often
+        return there
+
+    def _tend(self, beat: bool) -> None:
+        now = time.monotonic()
+        if not self._held and now >= self._claim_at:
+            self._claim()
+            beat = True
+        if now >= self._refresh_at:
+            self._refresh_at = now + _REFRESH_S
+            for name in READ:
+                if self._pvs[name].connected:
+                    self._take(name, plain(self._pvs[name].read(timeout=self._timeout_s)))
+        if not self._held:
+            return
+        if self._text("Agent:Lease_RBV") not in (None, self.holder):
+            self._held, self._claim_at = False, 0.0
+            self._wake.set()
+            return
+        self._write_dirty()
+        if beat:
+            self._beats = self._beats % 0x7FFFFFFF + 1
+            self._write("Agent:Heartbeat", self._beats)
+        for name in COMMANDS:
+            self._look_for(name)
+
+    def _claim(self) -> None:
+        self._claim_at = time.monotonic() + _CLAIM_AGAIN_S
+        lease = self._pvs["Agent:Lease"]
+        if not cast(int, lease.access_rights or 0) & caproto.AccessRights.WRITE:
+            what, remedy = "this user may not write the agent's records", "name it in access.agents at the edge"
+            self._refused(AgentError(what, where=f"{self.prefix}Agent:Lease", remedy=remedy))
+            return
+        self._write("Agent:Lease", self.holder, wait=True)
+        found = plain(self._pvs["Agent:Lease_RBV"].read(timeout=self._timeout_s))
+        self._take("Agent:Lease_RBV", found)
+        self._held = found == self.holder
+        if not self._held:
+            what, remedy = f"{found} is the agent of this edge", "end that agent first, or give this one another prefix"
+            self._refused(AgentError(what, where=f"{self.prefix}Agent:Lease", remedy=remedy))
+            return
+        self._refusal = ""
+        with self._lock:
+            self._dirty = set(self._latest)
+
+    def _refused(self, error: AgentError) -> None:
+        if str(error) != self._refusal:
+            self._refusal = str(error)
+            _log.error("%s", error)
+        self._on_refused(error)
+
+    def _write_dirty(self) -> None:
+        with self._lock:
+            values = {name: self._latest[name] for name in WRITTEN if name in self._dirty}
+        for name, value in values.items():
+            if self._pvs[name].connected:
+                self._write(name, value)
+                with self._lock:
+                    if self._latest[name] is value:
+                        self._dirty.discard(name)
+
+    def _write(self, name: str, value: Any, wait: bool = False) -> None:
+        pv = self._pvs[name]
+        data = encoded(name, value, pv.channel.native_data_type)
+        pv.write(data, wait=wait, notify=wait, timeout=self._timeout_s)
+
+    def _look_for(self, command: str) -> None:
+        """An operator's command that is not done, and that was not told yet."""
+        with self._lock:
+            asked = self._seen.get(f"Agent:{command.capitalize()}Asked_RBV")
+            done = self._seen.get(f"Agent:{command.capitalize()}Done")
+            if asked is None or done is None or asked <= done or self._told.get(command) == asked:
+                return
+            self._told[command] = asked
+        _log.info("%s is asked for at the edge", command)
+        self._on_command(command)
+
+    def _end(self) -> None:
+        if not (self._held and self._there()):
+            return
+        try:
+            self._write_dirty()
+            self._write("Agent:Lease", f"-{self.holder}", wait=True)
+        except caproto.CaprotoError as error:
+            _log.warning("edge %s: the lease was not given back: %s", self.prefix, error)
+
+    # Channel Access
+
+    def _connect(self) -> None:
+        names = list(dict.fromkeys((*_CORE, *READ, *WRITTEN)))
+        self._context = Context(timeout=self._timeout_s)
+        found = self._context.get_pvs(
+            *(f"{self.prefix}{name}" for name in names), connection_state_callback=self._state_changed
+        )
+        self._pvs = dict(zip(names, found, strict=True))
+        for name in READ:
+            subscription = self._pvs[name].subscribe(data_type="native")
+            subscription.add_callback(self._updated)  # a bound method: caproto holds it weakly
+            self._subscriptions.append(subscription)
+
+    def _disconnect(self) -> None:
+        context, self._context = self._context, None
+        self._connected = self._held = False
+        if context is not None:
+            context.broadcaster.cancel(*(pv.name for pv in self._pvs.values()))  # it would send on a closed socket
+            context.disconnect()
+
+    def _state_changed(self, pv: PV, state: str) -> None:
+        name = pv.name.removeprefix(self.prefix)
+        if state == "disconnected":
+            with self._lock:
+                self._lost = True
+                self._seen.pop(name, None)
+                if name.endswith("Asked_RBV"):
+                    self._told.clear()
+        self._wake.set()
+
+    def _updated(self, subscription: Subscription, response: Any) -> None:
+        self._take(subscription.pv.name.removeprefix(self.prefix), plain(response))
+        self._wake.set()
+
+    def _take(self, name: str, value: Any) -> None:
+        with self._lock:
+            self._seen[name] = value
+            seen = dict(self._seen)
+        try:
+            self._switches = _switches(seen, self._switches)
+        except ValidationError as error:
+            _log.warning("edge %s: %s = %r is not followed: %s", self.prefix, name, value, error)
+
+    def _text(self, name: str) -> str | None:
+        with self._lock:
+            return cast("str | None", self._seen.get(name))
+
+
+def _switches(seen: dict[str, Any], before: Switches) -> Switches:
+    """What operators set now; what was not read yet stays as before. Raises ValidationError."""
+    policy = before.policy.model_dump()
+    for key, name in (("interval_s", "Interval"), ("tolerance", "Tolerance"), ("scans", "Scans")):
+        policy[key] = seen.get(f"Agent:{name}", policy[key])
+    chosen = seen.get("Agent:Policy")
+    if chosen is not None:
+        policy["training"] = POLICIES[int(chosen)]
+    enabled = bool(seen.get("Agent:Enable", before.enabled))
+    return Switches(enabled, PolicySettings.model_validate(policy))

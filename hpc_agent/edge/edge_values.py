@@ -1,0 +1,65 @@
+"""The agent's records by name, and how their values go over Channel Access. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import caproto
+from caproto import ChannelType
+
+COMMANDS = ("reconstruct", "retrain")
+STATES = ("Offline", "Bootstrap", "Active", "Suspended", "Paused", "Fault")
+"""Of Agent:State, in order."""
+POLICIES = ("automatic", "always", "never")
+"""Of Agent:Policy, in order, as `PolicySettings.training` has them."""
+
+DOSE_AUTO = 1
+"""Of DoseMode_RBV."""
+
+READ = (
+    "Agent:Enable", "Agent:Policy", "Agent:Interval", "Agent:Tolerance", "Agent:Scans", "Agent:Lease_RBV",
+    "Agent:ReconstructAsked_RBV", "Agent:RetrainAsked_RBV", "Agent:ReconstructDone", "Agent:RetrainDone",
+    "ModelSHA_RBV", "PreviousSHA_RBV", "RollbackMessage_RBV", "AutoSaveCanvas_RBV", "DoseMode_RBV", "DoseScale_RBV",
+)  # fmt: skip
+WRITTEN = (
+    "Agent:State", "Agent:LastScan", "Agent:Message", "Agent:Epoch", "Agent:Epochs", "Agent:TrainLoss",
+    "Agent:ValLoss", "Agent:CorpusFrames", "Agent:SSIM", "Agent:SSIMPrevious", "Agent:JudgedPreviousSHA",
+    "Agent:JudgedSHA", "Agent:ReconstructDone", "Agent:RetrainDone",
+)  # fmt: skip
+"""In this order: JudgedSHA, which the edge acts on, after what it is about."""
+
+_STRING_BYTES = 39
+_TEXT_BYTES = 1023
+_LARGEST = 0x7FFFFFFF
+
+
+def encoded(name: str, value: Any, kind: ChannelType) -> Any:
+    """`value` as caproto writes it to a channel of that native type; texts that are too long are cut."""
+    if name == "Agent:State":
+        return STATES.index(value)
+    if kind is ChannelType.STRING:
+        return _cut(str(value), _STRING_BYTES)
+    if kind is ChannelType.CHAR:
+        return list(_cut(str(value), _TEXT_BYTES) + b"\0")
+    if kind in (ChannelType.LONG, ChannelType.INT):
+        return min(int(value), _LARGEST)
+    return float(value)
+
+
+def _cut(text: str, most: int) -> bytes:
+    """UTF-8, at most `most` bytes, cut at a character."""
+    data = text.encode(errors="replace")
+    return data if len(data) <= most else data[: most - 3].decode(errors="ignore").encode() + b"..."
+
+
+def plain(response: Any) -> object:
+    """The value of a Channel Access response as a number or text; characters are a text, of arrays the first counts."""
+    data = response.data
+    if response.data_type is caproto.ChannelType.CHAR:
+        return bytes(int(code) & 0xFF for code in data).split(b"\0")[0].decode(errors="replace")
+    if len(data) == 0:
+        return None
+    value = data[0]
+    if isinstance(value, bytes):
+        return value.split(b"\0")[0].decode(errors="replace")
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,1 @@
+"""What the agent has done and decided, in SQLite."""

@@ -1,0 +1,160 @@
+"""One model of the store: a folder with the ONNX file, the weights and `model.json`, read with suspicion."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ptychostream.errors import ModelError
+from ptychostream.model.contract import ModelContract
+
+MODEL, CHECKPOINT, ENTRY, PIN, MARK = "model.onnx", "model.pt", "model.json", "pinned", "rolled_back.json"
+_ARRAYS: dict[str, Any] = {"golden": True, "patch_weight": True, "probe": True, "preprocessing": {"bad_pixels"}}
+
+
+class Entry(BaseModel):
+    """What `model.json` holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1] = 1
+    checkpoint_sha256: str = ""
+    number: int
+    added: datetime
+    parents: tuple[str, ...] = ()
+    metrics: dict[str, Any] = {}
+    contract: ModelContract
+
+    def to_json(self) -> str:
+        """Without the contract's arrays, which are in the ONNX file."""
+        return self.model_dump_json(exclude={"contract": _ARRAYS}, exclude_none=True, indent=1)
+
+
+class RolledBack(BaseModel):
+    """What `rolled_back.json` holds: the edge went back from this model, when (by the agent's clock), and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """One model of the store.
+
+    Attributes
+    ----------
+    sha256
+        Of its ONNX file.
+    path, checkpoint
+        The ONNX file, and the weights for a warm start; None: it came without.
+    contract
+        That of the ONNX file, less its arrays.
+    metrics
+        What was measured when it was made, as it was given.
+    parents
+        sha256 of the models that its training started from; they need not be here any more.
+    number, added
+        In order of arrival, whatever the clock did; and when, by the clock.
+    pinned
+        Never collected.
+    rolled_back
+        The edge went back from it; None: it did not.
+    """
+
+    sha256: str
+    path: Path
+    checkpoint: Path | None
+    contract: ModelContract
+    metrics: Mapping[str, Any]
+    parents: tuple[str, ...]
+    number: int
+    added: datetime
+    pinned: bool
+    rolled_back: RolledBack | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return folder_size(self.path.parent)
+
+    @property
+    def shunned(self) -> bool:
+        """Nothing new is to start from it: the edge went back from it, and nobody has pinned it."""
+        return self.rolled_back is not None and not self.pinned
+
+
+def read_stored(folder: Path) -> StoredModel:
+    """The model in `folder`.
+
+    Raises
+    ------
+    ModelError
+        A file is missing or is not what was written.
+    """
+    remedy = "remove that folder, or add the model again"
+    try:
+        entry = Entry.model_validate_json((folder / ENTRY).read_bytes())
+        sums = {MODEL: folder.name, CHECKPOINT: entry.checkpoint_sha256}
+        for name, sha256 in sums.items():
+            if sha256 and _sum(folder / name) != sha256:
+                raise ModelError(f"{name} is not what was written", where=str(folder), remedy=remedy)
+    except OSError as error:
+        what = f"damaged: {error.strerror or error}"
+        raise ModelError(what, where=error.filename or str(folder), remedy=remedy) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"damaged: {'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"
+        raise ModelError(what, where=str(folder / ENTRY), remedy=remedy) from error
+    return StoredModel(
+        sha256=folder.name,
+        path=folder / MODEL,
+        checkpoint=folder / CHECKPOINT if entry.checkpoint_sha256 else None,
+        contract=entry.contract,
+        metrics=entry.metrics,
+        parents=entry.parents,
+        number=entry.number,
+        added=entry.added,
+        pinned=(folder / PIN).exists(),
+        rolled_back=read_mark(folder),
+    )
+
+
+def read_mark(folder: Path) -> RolledBack | None:
+    """That of a model that the edge went back from. A mark that cannot be read is one all the same."""
+    path = folder / MARK
+    try:
+        return RolledBack.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError):
+        return RolledBack(at=datetime.fromtimestamp(0, timezone.utc), reason=f"{MARK} cannot be read")
+
+
+def read_number(folder: Path) -> int:
+    """Of a model, sound or not; 0 where it cannot be told."""
+    try:
+        return int(json.loads((folder / ENTRY).read_bytes())["number"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _sum(path: Path) -> str:
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of the files in it."""
+    return sum(file.stat().st_size for file in folder.iterdir())

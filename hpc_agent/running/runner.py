@@ -1,0 +1,245 @@
+"""The heavy steps, run in processes of their own: here, or by Parsl on a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from abc import ABC, abstractmethod
+from concurrent.futures import Future
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ptychostream.config import Settings
+from ptychostream.errors import AgentError, PtychostreamError
+from ptychostream.hpc_agent.running.nursery import Nursery
+from ptychostream.hpc_agent.running.parsl_settings import ParslSettings
+from ptychostream.hpc_agent.running.runner_process import (
+    Progress,
+    ProgressFile,
+    StepJob,
+    StepProcess,
+    environment,
+    prepare,
+    run_job,
+    start_plain,
+)
+from ptychostream.scans.phase_file import file_stem
+
+log = logging.getLogger(__name__)
+
+STEPS_MODULE = "ptychostream.hpc_agent.steps"
+_LOADED = tuple(
+    f"ptychostream.hpc_agent.steps.{step}_step" for step in ("collect", "reconstruct", "label", "judge", "train")
+)
+
+
+class RunnerSettings(Settings):
+    """How steps are run.
+
+    Attributes
+    ----------
+    kind
+        "local": child processes of the agent; "parsl": as `parsl` says.
+    module
+        Whose steps they are, run as `python -m module NAME ARGUMENTS.json RESULT.json --progress FILE`.
+    nice
+        How far they stand back behind others on their machine; None: 10 on the agent's, 0 on a cluster's node.
+    threads
+        Of their numerical libraries; None: all cores but one on the agent's machine, all on a cluster's node.
+    timeout_s, timeouts_s
+        A step is killed that takes longer: every step, and steps by their names.
+    preload
+        Modules that are loaded once, beforehand, by a process from which local steps are forked; none (`[]`): each step
+        starts an interpreter of its own, and loads what it needs. None: what our own steps need.
+    parsl
+        See there.
+    """
+
+    kind: Literal["local", "parsl"] = "local"
+    module: str = STEPS_MODULE
+    nice: int | None = Field(None, ge=0, le=19)
+    threads: int | None = Field(None, ge=1)
+    timeout_s: float = Field(4 * 3600.0, gt=0)
+    timeouts_s: dict[str, float] = {}
+    preload: tuple[str, ...] | None = None
+    parsl: ParslSettings = ParslSettings()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the steps run on machines of their own."""
+        return self.kind == "parsl" and self.parsl.provider != "local"
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """What is loaded beforehand."""
+        if self.preload is not None:
+            return self.preload
+        return _LOADED if self.module == STEPS_MODULE else ()
+
+    def arguments(self) -> dict[str, int]:
+        """What the steps are told of it."""
+        nice = self.nice if self.nice is not None else (0 if self.elsewhere else 10)
+        threads = self.threads if self.threads is not None or self.elsewhere else max(1, _cores() - 1)
+        return {"nice": nice} | ({} if threads is None else {"threads": threads})
+
+
+class StepFuture(Future[dict[str, Any]]):
+    """A step's result to come. `cancel` ends the step also when it runs already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped = threading.Event()
+
+    def cancel(self) -> bool:
+        """Ask for the step's end; the future ends with an AgentError."""
+        self.stopped.set()
+        return not self.done()
+
+
+class StepRunner(ABC):
+    """Steps in folders of their own, each watched by a thread.
+
+    Parameters
+    ----------
+    settings
+        See `RunnerSettings`.
+    folder
+        The work folder: a step of scan `key` has its files in its own folder under `scans`, in `<step>-<n>`.
+    """
+
+    def __init__(self, settings: RunnerSettings, folder: Path) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._running: dict[threading.Thread, StepFuture] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def submit(
+        self, step: str, arguments: dict[str, Any], on_progress: Progress | None = None
+    ) -> Future[dict[str, Any]]:
+        """Begin a step.
+
+        The future ends with its result, with the error that it raised, or with an AgentError where it did not come to
+        an end: killed, crashed, too slow.
+        """
+        job = self._job(step, str(arguments.get("key", "")))
+        future = StepFuture()
+        thread = threading.Thread(
+            target=self._watch, args=(future, job, arguments, on_progress), name=f"step {step}", daemon=True
+        )
+        with self._lock:
+            if self._closed:
+                raise AgentError(f"the step {step} is not begun", where="runner", remedy="it is closed")
+            self._running[thread] = future
+        thread.start()
+        return future
+
+    def close(self) -> None:
+        """End every step that runs; returns when they have ended."""
+        with self._lock:
+            self._closed = True
+            running = dict(self._running)
+        for thread, future in running.items():
+            future.cancel()
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def start_here(self, job: StepJob) -> StepProcess:
+        """Start a job that is prepared as a child of this process, wherever the others run. Raises OSError."""
+        return start_plain(job)
+
+    def _job(self, step: str, key: str) -> StepJob:
+        beginning = self._folder / "scans" / file_stem(key)
+        folder = next(path for number in count(1) if not (path := beginning / f"{step}-{number}").exists())
+        timeout_s = self._settings.timeouts_s.get(step, self._settings.timeout_s)
+        return StepJob(
+            self._settings.module, step, str(folder.resolve()), timeout_s, self._settings.arguments().get("threads")
+        )
+
+    def _watch(self, future: StepFuture, job: StepJob, arguments: dict[str, Any], on_progress: Progress | None) -> None:
+        future.set_running_or_notify_cancel()
+        try:
+            prepare(job, {**arguments, **self._settings.arguments()})
+            progress = ProgressFile(job.progress, on_progress)
+            result = self._run(future, job, progress)
+            progress.look()
+            future.set_result(result)
+        except PtychostreamError as error:
+            future.set_exception(error)
+        except Exception as error:  # the thread's outermost: who waits for the future is told
+            log.exception("the step %s failed", job.step)
+            future.set_exception(error)
+        finally:
+            with self._lock:
+                del self._running[threading.current_thread()]
+
+    @abstractmethod
+    def _run(self, future: StepFuture, job: StepJob, progress: ProgressFile) -> dict[str, Any]:
+        """Run a step that is prepared to its end; `future.stopped` ends it. Raises what `run_job` raises."""
+
+
+class LocalRunner(StepRunner):
+    """Steps as children of this process, or of one that has loaded what they need."""
+
+    def __init__(self, settings: RunnerSettings, folder: Path) -> None:
+        super().__init__(settings, folder)
+        self._nursery: Nursery | None = None
+        self._loading = threading.Lock()
+        if settings.loaded:
+            self._renew()
+
+    def close(self) -> None:
+        """As every runner's, and end the process from which steps are forked."""
+        super().close()
+        if self._nursery is not None:
+            self._nursery.close()
+
+    def _run(self, future: StepFuture, job: StepJob, progress: ProgressFile) -> dict[str, Any]:
+        return run_job(job, lambda: "was given up" if future.stopped.is_set() else "", progress.look, self.start_here)
+
+    def start_here(self, job: StepJob) -> StepProcess:
+        """Fork it, or where that cannot be done start it as if there were no nursery. Raises OSError."""
+        with self._loading:
+            nursery = self._nursery
+        if nursery is None:
+            return start_plain(job)
+        try:
+            return nursery.start(job.words, job.log)
+        except OSError as error:
+            log.warning("the step %s is not forked: %s", job.step, error)
+        with self._loading:
+            if not nursery.alive and self._nursery is nursery:
+                nursery.close()
+                self._renew()
+        return start_plain(job)
+
+    def _renew(self) -> None:
+        told = self._settings.arguments()
+        try:
+            self._nursery = Nursery(self._settings.loaded, told["nice"], environment(told.get("threads")))
+        except OSError as error:
+            log.warning("every step starts an interpreter of its own: %s", error)
+            self._nursery = None
+
+
+def make_runner(settings: RunnerSettings, folder: Path) -> StepRunner:
+    """The runner that is configured.
+
+    Raises
+    ------
+    ConfigError
+        Parsl is asked for and not installed.
+    """
+    if settings.kind == "local":
+        return LocalRunner(settings, folder)
+    from ptychostream.hpc_agent.running.parsl_runner import ParslRunner
+
+    return ParslRunner(settings, folder)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,253 @@
+"""One step in a process of its own: started, watched, ended; its result, or why there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ptychostream.errors import AgentError, PtychostreamError
+from ptychostream.hpc_agent.running.runner_child import STOP_S
+from ptychostream.hpc_agent.running.step_errors import unpack_error
+from ptychostream.storage.atomic import write_bytes_atomic
+
+Progress = Callable[[dict[str, Any]], None]
+
+_CHILD = "ptychostream.hpc_agent.running.runner_child"
+_FAILED = 3  # exit status of a step that has said why it cannot be done
+_LOOK_S = 0.1
+_LAST_LINES = 5
+_LAST_BYTES = 4096
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class StepJob:
+    """What is run, and where its files are.
+
+    Attributes
+    ----------
+    module, step
+        `python -m module step arguments.json result.json --progress progress.json`.
+    folder
+        Of those files and the log.
+    timeout_s
+        It is killed after that.
+    threads
+        That numerical libraries start; None: as many as they like.
+    """
+
+    module: str
+    step: str
+    folder: str
+    timeout_s: float
+    threads: int | None = None
+
+    @property
+    def words(self) -> list[str]:
+        """Module and arguments."""
+        return [self.module, self.step, str(self.arguments), str(self.result), "--progress", str(self.progress)]
+
+    @property
+    def arguments(self) -> Path:
+        return Path(self.folder) / "arguments.json"
+
+    @property
+    def result(self) -> Path:
+        return Path(self.folder) / "result.json"
+
+    @property
+    def progress(self) -> Path:
+        return Path(self.folder) / "progress.json"
+
+    @property
+    def log(self) -> Path:
+        return Path(self.folder) / "log.txt"
+
+
+def prepare(job: StepJob, arguments: dict[str, Any]) -> None:
+    """Write the step's arguments. Raises AgentError."""
+    try:
+        Path(job.folder).mkdir(parents=True)
+        write_bytes_atomic(job.arguments, json.dumps(arguments, indent=1).encode())
+    except OSError as error:
+        what = f"the step {job.step} cannot be prepared: {error.strerror or error}"
+        raise AgentError(what, where=job.folder, remedy="check the work folder's permissions and free space") from error
+
+
+class StepProcess(Protocol):
+    """A step that runs, and leads a process group; Popen's words mean what they do there."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def release(self) -> None:
+        """It has ended: let go of what was held for it."""
+        ...
+
+
+class PlainProcess(subprocess.Popen[bytes]):
+    """A step in an interpreter of its own."""
+
+    def release(self) -> None:
+        if self.stdin is not None:
+            self.stdin.close()
+
+
+def environment(threads: int | None) -> dict[str, str]:
+    """Of a step whose numerical libraries start so many threads."""
+    limits = {} if threads is None else dict.fromkeys(_THREADS, str(threads))
+    return {**os.environ, **limits, "PYTHONUNBUFFERED": "1"}
+
+
+def start_plain(job: StepJob) -> StepProcess:
+    """Start a step in an interpreter of its own. Raises OSError."""
+    with job.log.open("ab") as log:
+        return PlainProcess(
+            [sys.executable, "-m", _CHILD, *job.words],
+            stdin=subprocess.PIPE,  # held open: see runner_child
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment(job.threads),
+            start_new_session=True,  # with all that it starts, one group to end
+        )
+
+
+def run_job(
+    job: StepJob,
+    why_stop: Callable[[], str],
+    look: Callable[[], None] = lambda: None,
+    start: Callable[[StepJob], StepProcess] = start_plain,
+) -> dict[str, Any]:
+    """Run a job that is prepared, to its end.
+
+    Parameters
+    ----------
+    why_stop
+        Asked now and then; what is not empty ends the step, and says why.
+    look
+        Called as often.
+    start
+        Starts it.
+
+    Raises
+    ------
+    PtychostreamError
+        What the step says.
+    AgentError
+        It was stopped, took too long, crashed, or was killed.
+    """
+    deadline = time.monotonic() + job.timeout_s
+    try:
+        process = start(job)
+    except OSError as error:
+        raise _failure(job, f"does not start: {error.strerror or error}") from error
+    why = ""
+    try:
+        while process.poll() is None and not why:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_LOOK_S)
+            look()
+            why = why_stop()
+            if not why and time.monotonic() >= deadline:
+                why = f"was not done within {job.timeout_s:.0f} s, and is killed"
+        if why and process.poll() is None:
+            raise _failure(job, why)
+    finally:
+        end_group(process)
+    return _result(job, process.wait())
+
+
+def end_group(process: StepProcess) -> None:
+    """End a process that leads a group, and the group, in any case."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
+    if process.returncode != 0:  # also what a leader that died has left
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        _await_end(process.pid)
+    process.release()
+
+
+def _await_end(group: int) -> None:
+    """Until no process of a killed group is left: the system takes its moment, and they are nobody's children here."""
+    deadline = time.monotonic() + STOP_S
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(_LOOK_S)
+
+
+def read_progress(path: Path) -> dict[str, Any] | None:
+    """What a step tells of its progress; None where it has not told anything yet."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+class ProgressFile:
+    """Hands on what a step writes to its progress file: call `look` now and then."""
+
+    def __init__(self, path: Path, on_progress: Progress | None) -> None:
+        self._path = path
+        self._on_progress = on_progress
+        self._last: dict[str, Any] | None = None
+
+    def look(self) -> None:
+        if self._on_progress is None:
+            return
+        found = read_progress(self._path)
+        if found is not None and found != self._last:
+            self._last = found
+            self._on_progress(found)
+
+
+def _result(job: StepJob, status: int) -> dict[str, Any]:
+    try:
+        found = json.loads(job.result.read_bytes())
+    except (OSError, ValueError):
+        found = None
+    if status == 0 and isinstance(found, dict):
+        return found
+    if status == _FAILED and isinstance(found, dict):
+        said: PtychostreamError | None = unpack_error(found)
+        if said is not None:
+            raise said
+    if status < 0:
+        raise _failure(job, f"was killed by {signal.Signals(-status).name}")
+    raise _failure(job, f"ended with status {status}" if status else "left no result")
+
+
+def _failure(job: StepJob, what: str) -> AgentError:
+    lines = last_lines(job.log)
+    said = f"; its last words: {lines}" if lines else ""
+    return AgentError(f"the step {job.step} {what}{said}", where=str(job.log), remedy="see that log")
+
+
+def last_lines(log: Path) -> str:
+    """The end of a log on one line."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LAST_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return " / ".join([line.strip() for line in text.splitlines() if line.strip()][-_LAST_LINES:])

@@ -1,0 +1,1 @@
+"""Scans as they complete: watched, checked, collected."""

@@ -1,0 +1,263 @@
+"""The scan that has completed, as a file that is whole: waited for, opened, checked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ptychostream.config import Settings
+from ptychostream.errors import FileBusyError, FileCutError, FileMissingError, ScanFileError
+from ptychostream.hpc_agent.scans.scan_checks import (
+    CheckSettings,
+    CollectError,
+    FrameStatistics,
+    ScanFault,
+    blocks_of,
+    check_length,
+    check_name,
+    fault_of,
+    judge,
+    measure,
+)
+from ptychostream.scans.file_names import FileNames, partial_of
+from ptychostream.scans.scan_files import ScanOptions, open_scan
+from ptychostream.scans.scan_hdf5 import open_hdf5, text
+from ptychostream.scans.scan_recording import COMPLETE
+
+_HDF5_SIGNATURE = b"\x89HDF"
+
+
+@dataclass(frozen=True)
+class ScanEvent:
+    """A scan has completed.
+
+    Attributes
+    ----------
+    scan_id
+        Its id; empty where none is told.
+    file
+        The file's name as its PV gives it; empty where the stream is recorded.
+    energy_ev
+        None where no PV tells it.
+    frames
+        How many there should be; None where no PV tells it.
+    """
+
+    scan_id: str
+    file: str = ""
+    energy_ev: float | None = None
+    frames: int | None = None
+
+
+class CollectSettings(Settings):
+    """How a completed scan becomes a file.
+
+    Attributes
+    ----------
+    timeout_s
+        For how long a file may take to be there and closed.
+    quiet_s
+        For how long it must not have changed: file systems without locks do not tell that it is open.
+    poll_s
+        Time between looks.
+    silence_s
+        For how long reading some megabytes of it may take before it is given up.
+    path_map
+        Beginnings of file names as the detector's computer gives them, and what they are here.
+    recordings
+        Template of the recordings (`ptychostream record`), for events that name no file.
+    scan
+        What scan files do not say, as in `ptychostream.scans.scan_files.ScanOptions`.
+    checks
+        See `CheckSettings`.
+    """
+
+    timeout_s: float = Field(60.0, gt=0)
+    quiet_s: float = Field(1.0, ge=0)
+    poll_s: float = Field(0.2, gt=0)
+    silence_s: float = Field(120.0, gt=0)
+    path_map: dict[str, str] = {}
+    recordings: str = ""
+    scan: ScanOptions = ScanOptions()
+    checks: CheckSettings = CheckSettings()
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A scan's file that is whole, how to open it, and what is in it."""
+
+    path: Path
+    options: ScanOptions
+    scan_id: str
+    statistics: FrameStatistics
+
+
+def collect(
+    event: ScanEvent,
+    settings: CollectSettings,
+    stop: threading.Event | None = None,
+    on_frames: Callable[[int], None] = lambda _: None,
+) -> Collected:
+    """Wait for the scan's file, open it, look at every frame.
+
+    Parameters
+    ----------
+    stop
+        Ends the wait early, with the fault that it would have had at its deadline.
+    on_frames
+        Told how many frames have been looked at, every some megabytes.
+
+    Raises
+    ------
+    CollectError
+        Its `fault` says what is wrong.
+    """
+    path = file_of(event, settings)
+    wait_until_closed(path, settings, stop or threading.Event())
+    where = str(path)
+    options = options_of(event, settings)
+    try:
+        check_name(_name_in(path), event.scan_id, where)
+        with open_scan(path, options) as scan:
+            check_length(len(scan), event.frames, where)
+            statistics = measure(_told(blocks_of(scan.counts), on_frames), settings.checks, scan.bad_pixels)
+            judge(statistics, settings.checks, where)
+            return Collected(path, options, event.scan_id or scan.scan_id, statistics)
+    except CollectError:
+        raise
+    except ScanFileError as error:
+        raise CollectError(fault_of(error), error.what, where=error.where, remedy=error.remedy) from error
+
+
+def options_of(event: ScanEvent, settings: CollectSettings) -> ScanOptions:
+    """How the event's scan is to be opened."""
+    if event.energy_ev is None:
+        return settings.scan
+    return ScanOptions(**{**vars(settings.scan), "energy_ev": event.energy_ev})
+
+
+def _told(blocks: Iterable[NDArray[np.integer]], on_frames: Callable[[int], None]) -> Iterator[NDArray[np.integer]]:
+    frames = 0
+    for block in blocks:
+        yield block
+        frames += len(block)
+        on_frames(frames)
+
+
+def file_of(event: ScanEvent, settings: CollectSettings) -> Path:
+    """Where the event's scan lies here. CollectError where nothing says."""
+    if event.file:
+        return Path(local_name(event.file, settings.path_map))
+    if settings.recordings:
+        return FileNames(settings.recordings).latest(event.scan_id)
+    raise CollectError(
+        ScanFault.MISSING,
+        f"no file is named for scan {event.scan_id!r}",
+        where="file-name PV",
+        remedy="configure the PV of the file name, or have the stream recorded",
+    )
+
+
+def local_name(name: str, path_map: dict[str, str]) -> str:
+    """A file name of another computer's, here: the longest beginning that is mapped is replaced.
+
+    Examples
+    --------
+    >>> local_name(r"D:\\data\\s1.h5", {"D:/data": "/mnt/det"})
+    '/mnt/det/s1.h5'
+    """
+    plain = name.replace("\\", "/") if "\\" in name else name
+    for there in sorted(path_map, key=len, reverse=True):
+        beginning = there.replace("\\", "/").rstrip("/")
+        if plain == beginning or plain.startswith(beginning + "/"):
+            return path_map[there].rstrip("/") + plain[len(beginning) :]
+    return name
+
+
+def wait_until_closed(path: Path, settings: CollectSettings, stop: threading.Event) -> None:
+    """Until the writer of `path` has closed it, however it writes: locked or not, by SWMR or not, under another name.
+
+    Raises
+    ------
+    CollectError
+        At the deadline: it is missing, was still growing, was never closed, or is cut short.
+    """
+    start = time.monotonic()
+    seen, changed = _state(path), start
+    while True:
+        now = time.monotonic()
+        state = _state(path)
+        if state != seen:
+            seen, changed = state, now
+        error = _why_not_closed(path)
+        if error is None and now - changed >= settings.quiet_s:
+            return
+        if now - start >= settings.timeout_s or stop.wait(settings.poll_s):
+            raise _fault(path, error, changed - start > (now - start) / 2, now - start)
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is written to: size and time. Of its partial name, where it has that still."""
+    for one in (path, partial_of(path)):
+        try:
+            status = one.stat()
+        except OSError:
+            continue
+        return status.st_size, status.st_mtime_ns
+    return None
+
+
+def _why_not_closed(path: Path) -> ScanFileError | None:
+    """None when a reader may have the file; other faults of it are not for waiting."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_HDF5_SIGNATURE))
+    except FileNotFoundError:
+        if partial_of(path).exists():
+            return FileBusyError("it is still being recorded", where=str(path), remedy="wait for its end")
+        return FileMissingError("there is no such file", where=str(path), remedy="check the file-name PV and its path")
+    except OSError:
+        return None  # whoever opens it will say
+    if not start:
+        return FileBusyError("the file is empty", where=str(path), remedy="wait until it is written")
+    if start != _HDF5_SIGNATURE:
+        return None
+    try:
+        with open_hdf5(path) as file:
+            own = file.get("entry/ptychostream")
+            if own is not None and not own.attrs.get(COMPLETE, True):
+                return FileCutError(
+                    "the recording was cut off", where=str(path), remedy="record the scan again, or use what is there"
+                )
+    except (FileBusyError, FileCutError) as error:
+        return error
+    except ScanFileError:
+        return None
+    return None
+
+
+def _fault(path: Path, error: ScanFileError | None, grows: bool, waited_s: float) -> CollectError:
+    fault = ScanFault.GROWING if error is None else fault_of(error)
+    if grows and fault is not ScanFault.MISSING:
+        fault = ScanFault.GROWING
+    what = "it still changes" if error is None else error.what
+    remedy = "let the writer close it before the scan-complete PV is written, or give a longer timeout"
+    if error is not None and fault is not ScanFault.GROWING:
+        remedy = error.remedy
+    return CollectError(fault, f"not whole after {waited_s:.1f} s: {what}", where=str(path), remedy=remedy)
+
+
+def _name_in(path: Path) -> str:
+    """The scan's id that the file itself gives; empty where it gives none."""
+    with path.open("rb") as file:
+        if file.read(len(_HDF5_SIGNATURE)) != _HDF5_SIGNATURE:
+            return ""
+    with open_hdf5(path) as file:
+        return text(file.get("entry/entry_identifier"))

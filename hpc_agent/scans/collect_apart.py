@@ -1,0 +1,75 @@
+"""Scans collected in a process of its own, whose end is seen and waited for no longer than it has something to say.
+
+libhdf5 takes damage that it does not expect with the process: a loop that holds the interpreter's lock, or SIGSEGV.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ptychostream.errors import AgentError
+from ptychostream.hpc_agent.running.runner import STEPS_MODULE
+from ptychostream.hpc_agent.running.runner_process import (
+    ProgressFile,
+    StepJob,
+    StepProcess,
+    prepare,
+    run_job,
+    start_plain,
+)
+from ptychostream.hpc_agent.scans.collect import Collected, CollectSettings, ScanEvent, file_of, options_of
+from ptychostream.hpc_agent.scans.scan_checks import CollectError, FrameStatistics, ScanFault
+
+
+def collect_apart(
+    event: ScanEvent,
+    settings: CollectSettings,
+    stop: threading.Event,
+    start: Callable[[StepJob], StepProcess] = start_plain,
+) -> Collected:
+    """As `ptychostream.hpc_agent.scans.collect.collect`, in a child that `start` starts; `stop` ends it.
+
+    Raises
+    ------
+    CollectError
+        UNREADABLE also where the child crashed, or has been silent for longer than it may wait and read.
+    AgentError
+        It cannot be started.
+    """
+    where = str(file_of(event, settings))
+    heard = time.monotonic()
+    patience_s = settings.timeout_s + settings.silence_s
+
+    def hear(_: dict[str, Any]) -> None:
+        nonlocal heard
+        heard = time.monotonic()
+
+    def why_stop() -> str:
+        if stop.is_set():
+            return "was given up"
+        return f"was silent for {patience_s:.0f} s" if time.monotonic() - heard > patience_s else ""
+
+    with tempfile.TemporaryDirectory(prefix="ptychostream-collect-") as folder:
+        job = StepJob(STEPS_MODULE, "collect", str(Path(folder) / "step"), math.inf)
+        prepare(job, {"event": asdict(event), "settings": settings.model_dump(mode="json")})
+        try:
+            found = run_job(job, why_stop, ProgressFile(job.progress, hear).look, start)
+        except AgentError as error:
+            raise CollectError(
+                ScanFault.UNREADABLE,
+                f"it could not be looked at: {error.what}",
+                where=where,
+                remedy="the file is damaged where HDF5 does not expect it, or its disk does not answer; copy it again",
+            ) from error
+    if "fault" in found:
+        fault = ScanFault(found["fault"])
+        raise CollectError(fault, found["what"], where=found["where"], remedy=found["remedy"])
+    statistics = FrameStatistics(**found["statistics"])
+    return Collected(Path(found["path"]), options_of(event, settings), found["scan_id"], statistics)

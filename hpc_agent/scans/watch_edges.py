@@ -1,0 +1,135 @@
+"""From the values of a scan-complete PV to scans that have completed. Pure: no sockets, no clock."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from enum import Enum
+from typing import Any
+
+from ptychostream.frames.idle import is_idle
+from ptychostream.hpc_agent.scans.collect import ScanEvent
+
+EDGES = ("rising", "falling", "counter")
+
+
+class Edges:
+    """Sees edges in the values of the scan-complete PV. Passive.
+
+    Parameters
+    ----------
+    kind
+        "rising": 0 → 1 completes a scan; "falling": 1 → 0 does, as of a busy record; "counter": any change does.
+
+    Examples
+    --------
+    >>> edges = Edges("falling")
+    >>> [edges.take(value) for value in ("Acquiring", "Done", "Done", "Acquiring", "Done")]
+    [False, True, False, False, True]
+    """
+
+    def __init__(self, kind: str) -> None:
+        assert kind in EDGES
+        self._kind = kind
+        self._last: object = None
+        self.missed = 0
+        """Edges of a counter that were not seen one by one."""
+
+    def take(self, value: object) -> bool:
+        """Take the PV's value; True at an edge. The first value is none: see `complete`."""
+        last, self._last = self._last, value
+        if last is None:
+            return False
+        if self._kind != "counter":
+            before, now = is_idle(last), is_idle(value)
+            return before != now and now == (self._kind == "falling")
+        if value == last:
+            return False
+        step = int(_number(value) - _number(last)) if _finite(value) and _finite(last) else 1
+        if step > 1:
+            self.missed += step - 1
+        return value != 0  # an IOC that starts again counts from 0
+
+    def complete(self, before: object) -> bool:
+        """Whether the scan that the PVs name now is over, by the value alone: after a time without a connection.
+
+        Parameters
+        ----------
+        before
+            The last value before that time; None: unknown. Of a counter, only a change tells anything.
+        """
+        if self._last is None:
+            return False
+        if self._kind == "counter":
+            return before is not None and self._last not in (before, 0)
+        return is_idle(self._last) == (self._kind == "falling")
+
+    @property
+    def value(self) -> object:
+        """The last one taken; None before any."""
+        return self._last
+
+
+class Coherence(Enum):
+    """Whether the PVs that were read after an edge all belong to the scan that it completed."""
+
+    FRESH = "fresh"
+    STALE_FILE = "the file's name is the scan's before"
+    REPEATED = "the id is the scan's before, the file is not"
+    DUPLICATE = "nothing has changed"
+    NAMELESS = "no scan is named"
+
+
+def coherence(now: ScanEvent, before: ScanEvent | None) -> Coherence:
+    """Compare what the PVs say with the scan that was told last; None: there was none."""
+    if not (now.scan_id or now.file):
+        return Coherence.NAMELESS
+    if before is None:
+        return Coherence.FRESH
+    new_id = bool(now.scan_id) and now.scan_id != before.scan_id
+    new_file = bool(now.file) and now.file != before.file
+    if new_id:
+        return Coherence.FRESH if new_file or not now.file else Coherence.STALE_FILE
+    if new_file:
+        return Coherence.REPEATED if now.scan_id else Coherence.FRESH
+    return Coherence.DUPLICATE
+
+
+def to_tell(now: ScanEvent, before: ScanEvent | None) -> ScanEvent | None:
+    """The event to tell when there is no more time to wait for PVs that are late; None: a duplicate, or no name.
+
+    A name that still is the last scan's would have its frames worked on twice, under two names: it is left out.
+    """
+    found = coherence(now, before)
+    if found in (Coherence.DUPLICATE, Coherence.NAMELESS):
+        return None
+    return replace(now, file="") if found is Coherence.STALE_FILE else now
+
+
+def energy_ev(value: object, unit: str) -> float | None:
+    """The photon energy in eV of a PV in `unit`, "eV" or "keV"; None where it says nothing that can be one."""
+    if not _finite(value) or _number(value) <= 0:
+        return None
+    return _number(value) * {"eV": 1.0, "keV": 1e3}[unit]
+
+
+def frame_count(value: object) -> int | None:
+    """How many frames there should be; None where the PV does not say."""
+    if not _finite(value) or _number(value) < 1:
+        return None
+    return int(_number(value))
+
+
+def id_text(value: object) -> str:
+    """A scan's id as text: 12.0 is "12"."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None else str(value).strip()
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _number(value: Any) -> float:
+    return float(value)

@@ -1,0 +1,121 @@
+"""The agent's configuration: one TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from ptychostream.config import Settings
+from ptychostream.hpc_agent.edge.push import PushSettings
+from ptychostream.hpc_agent.journal.policy import PolicySettings
+from ptychostream.hpc_agent.running.runner import RunnerSettings
+from ptychostream.hpc_agent.scans.collect import CollectSettings
+from ptychostream.hpc_agent.scans.watch import ScanWatchSettings
+from ptychostream.hpc_agent.scans.watch_folder import FolderSettings
+
+
+class RecordSettings(Settings):
+    """The detector's stream, where there is no shared disk: `ptychostream record` as the agent's child.
+
+    Attributes
+    ----------
+    channel
+        PVA channel of the NTNDArrays; empty: nothing is recorded.
+    arguments
+        Further words for `ptychostream record`, as "--energy-pv".
+    """
+
+    channel: str = ""
+    arguments: tuple[str, ...] = ()
+
+
+class StepSettings(Settings):
+    """What the steps are told; their options are documented with them.
+
+    Attributes
+    ----------
+    reconstruct, label, train, judge
+        Options of the steps.
+    attempts
+        How often a step is tried that was killed, crashed, or took too long.
+    ceiling
+        The SSIM that a perfect network would reach, below 1 where the reconstructions are noisy.
+    canvases
+        The folder where the edge saves its canvases; reconstructions start from them.
+    canvas_wait_s
+        How long after a scan's completion its canvas is waited for, where the edge has a model and saves canvases by
+        itself: longer than the edge's `save.delay_s`. 0: what is there is taken.
+    """
+
+    reconstruct: dict[str, Any] = {}
+    label: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    judge: dict[str, Any] = {}
+    attempts: int = Field(3, ge=1)
+    ceiling: float = Field(1.0, gt=0, le=1)
+    canvases: Path | None = None
+    canvas_wait_s: float = Field(5.0, ge=0)
+
+
+class AgentSettings(Settings):
+    """Everything.
+
+    Attributes
+    ----------
+    prefix
+        Of the edge's records.
+    work
+        The work folder: journal, corpus, models, what was made of each scan. Of a cluster: on the shared disk.
+    refused_s
+        Another agent that has the edge for so long ends this one; it is longer than the edge waits for a heartbeat.
+    enabled
+        Until the edge says whether the agent may work.
+    watch, folder, collect, record
+        Where scans come from.
+    policy
+        Until the edge's records say otherwise.
+    steps, runner
+        What is done with a scan, and where it is computed.
+    push
+        How models go to the edge; the edge is `prefix`.
+    keep_models
+        So many of the newest models stay in the store, besides the live one, the one before it, and the pinned.
+    """
+
+    prefix: str = "ptycho:NN1:"
+    work: Path = Path("agent")
+    refused_s: float = Field(30.0, gt=0)
+    enabled: bool = True
+    watch: ScanWatchSettings = ScanWatchSettings()
+    folder: FolderSettings = FolderSettings()
+    collect: CollectSettings = CollectSettings()
+    record: RecordSettings = RecordSettings()
+    policy: PolicySettings = PolicySettings()
+    steps: StepSettings = StepSettings()
+    runner: RunnerSettings = RunnerSettings()
+    push: PushSettings = PushSettings()
+    keep_models: int = Field(20, ge=1)
+
+    @field_validator("push", mode="before")
+    @classmethod
+    def _one_prefix(cls, push: Any) -> Any:
+        if isinstance(push, dict) and "prefix" in push:
+            raise ValueError("the edge is the prefix at the top of the file: remove push.prefix")
+        return push
+
+    @model_validator(mode="after")
+    def _some_source(self) -> AgentSettings:
+        if not self.watch.complete_pv and not self.folder.files:
+            raise ValueError("no scans will come: give watch.complete_pv (--complete-pv) or folder.files (--files)")
+        if not self.watch.complete_pv and not self.folder.poll_s:
+            raise ValueError("without watch.complete_pv the folder must be looked at: give folder.poll_s")
+        if self.record.channel and not self.collect.recordings:
+            raise ValueError("the stream is recorded, but not to where: give collect.recordings")
+        return self
+
+    @property
+    def edge(self) -> PushSettings:
+        """`push` for this edge."""
+        return self.push.model_copy(update={"prefix": self.prefix})

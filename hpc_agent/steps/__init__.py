@@ -1,0 +1,1 @@
+"""The heavy steps, a module each; `python -m ptychostream.hpc_agent.steps NAME`."""

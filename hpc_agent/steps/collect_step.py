@@ -1,0 +1,33 @@
+"""`collect` as a step: what a damaged file does to HDF5, it does to this process and not to the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ptychostream.hpc_agent.scans.collect import CollectSettings, ScanEvent, collect
+from ptychostream.hpc_agent.scans.scan_checks import CollectError
+
+
+def collect_step(
+    *,
+    event: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    progress: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Collect the scan of an event; `progress` is told the frames that were looked at.
+
+    Returns
+    -------
+    `path`, `scan_id` and `statistics` of what was collected; or `fault`, `what`, `where` and `remedy`.
+    """
+    try:
+        found = collect(
+            ScanEvent(**event),
+            CollectSettings.model_validate(settings),
+            on_frames=lambda frames: progress({"frames": frames}),
+        )
+    except CollectError as error:
+        return {"fault": error.fault.value, "what": error.what, "where": error.where, "remedy": error.remedy}
+    return {"path": str(found.path), "scan_id": found.scan_id, "statistics": asdict(found.statistics)}

@@ -1,0 +1,119 @@
+"""The step that makes pairs of a reconstructed scan and adds them to the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from ptychostream.config import Settings
+from ptychostream.errors import ReconstructionError
+from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
+from ptychostream.hpc_agent.corpus.simulated_pairs import add_simulated
+from ptychostream.hpc_agent.corpus.training_data import Source, build_corpus, default_preprocessing
+from ptychostream.hpc_agent.steps.step_parts import opened, read_options
+from ptychostream.hpc_agent.training.model_job import patch_shape
+from ptychostream.model.contract import Preprocessing
+from ptychostream.model.preprocessing import Preprocessor
+from ptychostream.reconstruct.soundness import SoundnessLimits, unsound
+from ptychostream.scans.reconstruction_file import read_reconstruction
+
+
+class LabelOptions(Settings):
+    """How pairs are made of a scan.
+
+    Attributes
+    ----------
+    simulated
+        Simulated pairs for each measured one (see `ptychostream.hpc_agent.corpus.simulated_pairs`).
+    validation
+        Part of the measured pairs that no training ever sees.
+    crop, bin
+        What is done to a frame, here and at the edge: (row, column, height, width) in raw pixels, and binning.
+    seed
+        Of the simulated pairs.
+    limits
+        What must not become a label.
+    """
+
+    simulated: float = Field(0.0, ge=0)
+    validation: float = Field(0.1, gt=0, lt=1)
+    crop: tuple[int, int, int, int] | None = None
+    bin: int = Field(1, ge=1)
+    seed: int = Field(0, ge=0)
+    limits: SoundnessLimits = SoundnessLimits()
+
+
+def label_step(
+    *,
+    scan: str,
+    scan_options: Mapping[str, Any],
+    key: str,
+    reconstruction: str,
+    corpus: str,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Add the pairs of a scan to the corpus in the folder `corpus`, once: by its key it is known again.
+
+    Offset and ramp of the reconstruction are taken off (see `ptychostream.hpc_agent.corpus.labels`). Patches are as
+    large as those that the corpus has of this geometry, or else as the probe suggests.
+
+    Returns
+    -------
+    dict
+        `pairs` and `validation` of this scan, `corpus_pairs` and `corpus_scans` of all.
+
+    Raises
+    ------
+    ReconstructionError
+        The reconstruction came to nothing.
+    ScanFileError, TrainingError, GeometryError, FrameError, ConfigError
+        A file cannot be read, the corpus not be written (it stays as it was), the scan gives no pairs, or an option is
+        wrong.
+    """
+    chosen = read_options(LabelOptions, options, "label")
+    store = CorpusStore(Path(corpus))
+    if key not in {shard.key for shard in store.shards()}:
+        made = read_reconstruction(reconstruction)
+        reason = unsound(made, chosen.limits)
+        if reason:
+            remedy = "it makes no labels; reconstruct the scan again with other options"
+            raise ReconstructionError(reason, where=reconstruction, remedy=remedy)
+        with opened(scan, scan_options) as file:
+            source = Source(file, made)
+            spec = preprocessing(source, chosen)
+            pairs = build_corpus([source], _shape(store, source, spec), spec)
+            pairs = add_simulated(pairs, [source], chosen.simulated, chosen.seed)
+        provenance = {
+            "scan": scan,
+            "reconstruction": reconstruction,
+            "r_factor": made.r_factor,
+            "engine": made.engine,
+            "options": chosen.model_dump(mode="json"),
+        }
+        store.append(key, pairs, validation=chosen.validation, provenance=provenance)
+    shards = {shard.key: shard for shard in store.shards()}
+    return {
+        "pairs": shards[key].pairs,
+        "validation": shards[key].validation,
+        "corpus_pairs": sum(shard.pairs for shard in shards.values()),
+        "corpus_scans": len(shards),
+    }
+
+
+def preprocessing(source: Source, options: LabelOptions) -> Preprocessing:
+    """What is done to a scan's frames."""
+    return default_preprocessing([source.scan]).model_copy(update={"crop": options.crop, "bin": options.bin})
+
+
+def _shape(store: CorpusStore, source: Source, spec: Preprocessing) -> tuple[int, int]:
+    """(h, w) of a label. The probe's extent, by which it is chosen, may differ a little from scan to scan."""
+    first = np.asarray(source.scan.counts[0])
+    given = Preprocessor(spec, first.shape, first.dtype).output_shape
+    for shard in reversed(store.shards()):
+        if shard.input_shape == given and np.isclose(shard.pixel_m, source.reconstruction.pixel_m, rtol=1e-3, atol=0):
+            return shard.output_shape
+    return patch_shape(source, spec)

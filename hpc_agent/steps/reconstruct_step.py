@@ -1,0 +1,205 @@
+"""The step that reconstructs a scan, from the live canvas and the last probe where there are any."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ptychostream.errors import DivergedError, ScanFileError
+from ptychostream.hpc_agent.reconstruct import ReconstructOptions, reconstruct
+from ptychostream.hpc_agent.steps.step_parts import Progress, opened, read_options, silent
+from ptychostream.imaging.geometry import object_pixel_m
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.quality.figures import reconstruction_figure, save_figure
+from ptychostream.reconstruct.grid import ObjectGrid
+from ptychostream.reconstruct.soundness import SoundnessLimits, unsound
+from ptychostream.reconstruct.start import object_from_phase
+from ptychostream.scans.phase_file import read_phase_image
+from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
+from ptychostream.scans.scan import Reconstruction, Scan
+
+_log = logging.getLogger(__name__)
+_RESULT = ("reconstruction", "picture", "r_factor", "iterations", "seconds")
+
+
+class ReconstructStepOptions(ReconstructOptions):
+    """As for `reconstruct`, and besides:
+
+    Attributes
+    ----------
+    warm_iterations
+        Passes where canvas and probe are there to start from; None: `iterations`.
+    limits
+        What is taken for diverged.
+    """
+
+    warm_iterations: int | None = Field(None, ge=1)
+    limits: SoundnessLimits = SoundnessLimits()
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a reconstruction starts from; None: from nothing."""
+
+    canvas: PhaseImage | None = None
+    probe: NDArray[np.complex64] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """What there is of it."""
+        return [name for name in ("canvas", "probe") if getattr(self, name) is not None]
+
+    def object(self, grid: ObjectGrid) -> NDArray[np.complex64]:
+        """[Ho, Wo]."""
+        return np.ones(grid.shape, np.complex64) if self.canvas is None else object_from_phase(self.canvas, grid)
+
+
+def reconstruct_step(
+    *,
+    scan: str,
+    scan_options: Mapping[str, Any],
+    key: str,
+    folder: str,
+    options: Mapping[str, Any],
+    initial: Mapping[str, str | None] | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Reconstruct a scan into `folder`: reconstruction.h5 and reconstruction.png.
+
+    A reconstruction that is there already, of the same file with the same options, is returned as it is. One that
+    came to nothing from a start that was given is tried again from nothing; if that diverges too, it is written under
+    another name, diverged.h5, for people alone.
+
+    Parameters
+    ----------
+    scan, scan_options, key
+        The file, how to read it, and the scan's name.
+    options
+        See `ReconstructStepOptions`.
+    initial
+        Files to start from: `canvas`, a phase image of this scan, and `reconstruction`, whose probe is taken. One that
+        is missing, damaged or of another geometry is left out.
+
+    Returns
+    -------
+    dict
+        `reconstruction` and `picture` (paths), `r_factor`, `iterations`, `seconds` (these None where the iterations did
+        not come to their end), `warm_start` (what was started from), `diverged`, `reason`.
+
+    Raises
+    ------
+    ScanFileError, ReconstructionError, ConfigError
+        The scan cannot be read or reconstructed, a file not be written, an option is wrong.
+    """
+    chosen = read_options(ReconstructStepOptions, options, "reconstruct")
+    target = Path(folder) / "reconstruction.h5"
+    asked = {**_identity(scan), "scan_options": dict(scan_options), "options": chosen.model_dump(mode="json")}
+    made, reason = _finished(target, asked), ""
+    if made is None:
+        began = time.perf_counter()
+        with opened(scan, scan_options) as file:
+            made, reason = _attempt(file, chosen, _start(file, initial or {}), progress, key)
+        if made is None:
+            return {**dict.fromkeys(_RESULT), "warm_start": [], "diverged": True, "reason": reason}
+        made.provenance.update(step=asked, seconds=time.perf_counter() - began)
+        target = target.with_name("diverged.h5") if reason else target
+        if target.with_suffix(".png").exists():
+            target.with_suffix(".png").unlink()  # of the one before
+        write_reconstruction(target, made)
+    picture = target.with_suffix(".png")
+    if not picture.exists():
+        save_figure(reconstruction_figure(made), picture, dpi=100)
+    values = (str(target), str(picture), made.r_factor, len(made.errors), made.provenance["seconds"])
+    return {
+        **dict(zip(_RESULT, values, strict=True)),
+        "warm_start": made.provenance["warm_start"],
+        "diverged": bool(reason),
+        "reason": reason,
+    }
+
+
+def _attempt(
+    scan: Scan, options: ReconstructStepOptions, start: Start, progress: Progress, key: str
+) -> tuple[Reconstruction | None, str]:
+    """The reconstruction, and why it came to nothing; from nothing where the start leads astray."""
+    made, reason = _reconstruct(scan, options, start, progress)
+    if reason and start.names:
+        _log.warning("%s: from %s, %s; once more from nothing", key, " and ".join(start.names), reason)
+        made, reason = _reconstruct(scan, options, Start(), progress)
+    return made, reason
+
+
+def _reconstruct(
+    scan: Scan, options: ReconstructStepOptions, start: Start, progress: Progress
+) -> tuple[Reconstruction | None, str]:
+    iterations = options.iterations
+    if len(start.names) == 2 and options.warm_iterations is not None:
+        iterations = options.warm_iterations
+
+    def tell(iteration: int, r_factor: float) -> None:
+        progress({"iteration": iteration, "iterations": iterations, "r_factor": r_factor})
+
+    try:
+        made = reconstruct(
+            scan,
+            options.model_copy(update={"iterations": iterations}),
+            on_iteration=tell,
+            initial_object=start.object,
+            initial_probe=start.probe,
+        )
+    except DivergedError as error:
+        return None, error.what
+    made.provenance["warm_start"] = start.names
+    return made, unsound(made, options.limits)
+
+
+def _start(scan: Scan, initial: Mapping[str, str | None]) -> Start:
+    canvas = probe = None
+    if initial.get("canvas"):
+        try:
+            canvas = read_phase_image(str(initial["canvas"]))
+        except ScanFileError as error:
+            _log.warning("started without the canvas: %s", error)
+    if initial.get("reconstruction"):
+        try:
+            last = read_reconstruction(str(initial["reconstruction"]))
+            probe = last.probe if _fits(scan, last) else None
+        except ScanFileError as error:
+            _log.warning("started without the last probe: %s", error)
+    return Start(canvas, probe)
+
+
+def _fits(scan: Scan, last: Reconstruction) -> bool:
+    """Whether a probe is of this scan's frames and geometry, and something at all."""
+    size = scan.counts.shape[-1]
+    pixel_m = object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, size, scan.radiation)
+    power = float((np.abs(last.probe) ** 2).sum(dtype=np.float64))
+    same = last.probe.shape[-1] == size and np.isclose(last.pixel_m, pixel_m, rtol=1e-3, atol=0)
+    return bool(same and np.isfinite(power) and power > 0)
+
+
+def _identity(scan: str) -> dict[str, Any]:
+    """By which a file is known to be the same."""
+    path = Path(scan)
+    stat = path.stat() if path.exists() else None
+    return {"scan": scan, "bytes": stat and stat.st_size, "changed_ns": stat and stat.st_mtime_ns}
+
+
+def _finished(path: Path, asked: dict[str, Any]) -> Reconstruction | None:
+    """What lies there, where it is what was asked for."""
+    if not path.exists():
+        return None
+    try:
+        found = read_reconstruction(path)
+    except ScanFileError as error:
+        _log.warning("reconstructed again: %s", error)
+        return None
+    return found if found.provenance.get("step") == asked else None

@@ -1,0 +1,69 @@
+"""What the steps have in common: the scan they are given, their options, and how they tell of progress."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from ptychostream.config import Settings
+from ptychostream.errors import ConfigError
+from ptychostream.positions.positions import AxisConfig
+from ptychostream.scans.scan import Scan
+from ptychostream.scans.scan_files import ScanOptions, open_scan
+from ptychostream.storage.atomic import cannot_be_written, write_bytes_atomic
+
+Progress = Callable[[dict[str, Any]], None]
+S = TypeVar("S", bound=Settings)
+
+
+def silent(_: dict[str, Any]) -> None:
+    """Tell nobody."""
+
+
+@contextmanager
+def opened(scan: str, scan_options: Mapping[str, Any]) -> Iterator[Scan]:
+    """The scan file of a step's arguments, its options as JSON has them.
+
+    Raises
+    ------
+    ScanFileError
+        As `open_scan`.
+    """
+    options = dict(scan_options)
+    if options.get("route") is not None:
+        options["route"] = Path(options["route"])
+    if options.get("axes") is not None:
+        options["axes"] = AxisConfig(**options["axes"])
+    with open_scan(scan, ScanOptions(**options)) as opened_scan:
+        yield opened_scan
+
+
+def read_options(kind: type[S], values: Mapping[str, Any], step: str) -> S:
+    """The options of a step.
+
+    Raises
+    ------
+    ConfigError
+        Naming the option.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        what = f"{key} = {first['input']!r}: {first['msg']}"
+        remedy = f"correct that option; known are {', '.join(sorted(kind.model_fields))}"
+        raise ConfigError(what, where=f"options of the step {step}", remedy=remedy) from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` atomically. Raises ScanFileError."""
+    try:
+        write_bytes_atomic(path, json.dumps(dict(content), indent=1).encode())
+    except OSError as error:
+        raise cannot_be_written(path, error) from error

@@ -1,0 +1,64 @@
+"""What a training keeps in the scan's folder from attempt to attempt, and how its model gets into the store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ptychostream.hpc_agent.models.model_store import ModelStore
+from ptychostream.hpc_agent.steps.step_parts import write_json
+from ptychostream.hpc_agent.training.checkpoint import checkpoint_path
+from ptychostream.scans.phase_file import file_stem
+
+
+class TrainFiles:
+    """Of the training of one model.
+
+    Attributes
+    ----------
+    model
+        The ONNX file before it is in the store, its checkpoint beside it.
+    state
+        Of the training, after its last epoch.
+    start
+        What it started from, where that had to be tried.
+    summary
+        The result, once there is a model.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        stem = f"train-{file_stem(name)}"
+        self.model = folder / f"{stem}.onnx"
+        self.state = folder / f"{stem}.state"
+        self.start = folder / f"{stem}-start.json"
+        self.summary = folder / f"{stem}.json"
+
+    def finished(self, task: str, models: ModelStore) -> dict[str, Any] | None:
+        """The summary of this task's model, which is in the store when this returns; None where there is none."""
+        try:
+            content = json.loads(self.summary.read_text(encoding="utf-8"))
+            summary: dict[str, Any] = dict(content["summary"])
+            if content["task"] != task:
+                return None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if models.path_of(summary["sha256"]) is None:
+            if not self.model.exists():
+                return None
+            self._add(summary, models)
+        self._clear()
+        return summary
+
+    def finish(self, task: str, summary: dict[str, Any], models: ModelStore) -> None:
+        """Put the model into the store. The summary comes first: what was trained is not lost by a kill in between."""
+        write_json(self.summary, {"task": task, "summary": summary})
+        self._add(summary, models)
+        self._clear()
+
+    def _add(self, summary: dict[str, Any], models: ModelStore) -> None:
+        models.add(self.model, checkpoint_path(self.model), summary, summary["parents"])
+
+    def _clear(self) -> None:
+        for path in (self.state, self.start, self.start.with_suffix(".pt"), checkpoint_path(self.model), self.model):
+            path.unlink(missing_ok=True)

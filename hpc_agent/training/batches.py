@@ -1,0 +1,116 @@
+"""Batches of pairs for training, made in a thread of their own while the network works on the last."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ptychostream.config import Settings
+from ptychostream.hpc_agent.corpus.training_data import Corpus
+
+_AHEAD = 4
+
+
+class Dose(Settings):
+    """Train for fewer photons than were measured.
+
+    Attributes
+    ----------
+    factor
+        The dose to train for, as part of the measured one.
+    method
+        How measured counts become those of a lower dose. "binomial": each photon is kept with probability `factor`,
+        which is exact for Poisson counts. "floor": counts · `factor`, rounded down, as Babu et al. 2023 do (Suppl. 1).
+    """
+
+    factor: float = Field(1.0, gt=0, le=1)
+    method: Literal["binomial", "floor"] = "binomial"
+
+
+def thin(counts: NDArray[np.generic], dose: Dose, random: np.random.Generator) -> NDArray[np.float32]:
+    """[N, H, W] counts at a lower dose."""
+    if dose.factor == 1:
+        return counts.astype(np.float32)
+    if dose.method == "floor":
+        return np.floor(counts.astype(np.float32) * np.float32(dose.factor))
+    return random.binomial(np.rint(counts).astype(np.int64), dose.factor).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`counts` [B, H, W] float32, `weight` [B, h, w] of the loss, and the labels by head [B, h, w]."""
+
+    counts: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    labels: dict[str, NDArray[np.float32]]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+
+def make_batch(
+    corpus: Corpus, indices: NDArray[np.intp], heads: Sequence[str], dose: Dose, random: np.random.Generator
+) -> Batch:
+    """The pairs at `indices`."""
+    return Batch(
+        counts=thin(corpus.counts[indices], dose, random),
+        weight=corpus.weights[corpus.source[indices]],
+        labels={head: np.asarray(getattr(corpus, head)[indices], np.float32) for head in heads},
+    )
+
+
+def batches(
+    corpus: Corpus,
+    parts: Iterable[NDArray[np.intp]],
+    heads: Sequence[str],
+    dose: Dose,
+    random: np.random.Generator,
+    on_wait: Callable[[float], None] | None = None,
+) -> Iterator[Batch]:
+    """A batch for each of `parts`, in order, made up to four ahead; `on_wait` is told how long each was waited for.
+
+    What making one raises is raised here. Leaving the loop early ends the thread.
+    """
+    ready: queue.Queue[Batch | Exception | None] = queue.Queue(_AHEAD)
+    left = threading.Event()
+
+    def make() -> None:
+        try:
+            for part in parts:
+                if left.is_set():
+                    return
+                ready.put(make_batch(corpus, part, heads, dose, random))
+        except Exception as error:  # noqa: BLE001 - handed to the thread that trains, which raises it
+            ready.put(error)
+        else:
+            ready.put(None)
+
+    maker = threading.Thread(target=make, name="batches", daemon=True)
+    maker.start()
+    try:
+        while True:
+            began = time.perf_counter()
+            item = ready.get()
+            if item is None:
+                return
+            if on_wait is not None:
+                on_wait(time.perf_counter() - began)
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        left.set()
+        while maker.is_alive():  # it may wait for room in the queue
+            try:
+                ready.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        maker.join()

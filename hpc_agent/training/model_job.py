@@ -1,0 +1,234 @@
+"""One training job, whole: scans and reconstructions in, a model file and its checkpoint out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.hpc_agent.corpus.labels import flat_probe, flatten, suggest_reduction
+from ptychostream.hpc_agent.corpus.simulated_pairs import add_simulated
+from ptychostream.hpc_agent.corpus.training_data import (
+    Corpus,
+    Source,
+    build_corpus,
+    default_preprocessing,
+    held_out_area,
+)
+from ptychostream.hpc_agent.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from ptychostream.hpc_agent.training.export import export, predict
+from ptychostream.hpc_agent.training.networks import Network
+from ptychostream.hpc_agent.training.training import Epoch, TrainingOptions, TrainingResult, train
+from ptychostream.model.contract import ModelContract, PackedArray, Preprocessing, Training
+from ptychostream.model.model_file import MAX_PROBE_PIXELS
+from ptychostream.model.preprocessing import Preprocessor
+from ptychostream.quality.offline_inference import stitch_scan
+from ptychostream.quality.quality import Quality, compare
+from ptychostream.scans.scan import Reconstruction
+
+GOLDEN_FRAMES = 2
+MEAN_FRAMES = 4096
+"""Frames that a model's mean counts are measured on."""
+RECORDED = ("ptychostream", "torch", "onnx", "numpy")
+"""Packages whose versions a model remembers."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What a training job wrote.
+
+    Attributes
+    ----------
+    path, sha256
+        Of the ONNX file.
+    checkpoint
+        Its weights as torch keeps them, for a warm start.
+    contract
+        As written, but for golden pair and parameter count.
+    result
+        The network and the history of its training.
+    held_out
+        Quality on the area that shares no pixel with training, of each source that holds frames out.
+    """
+
+    path: Path
+    sha256: str
+    checkpoint: Path
+    contract: ModelContract
+    result: TrainingResult
+    held_out: list[Quality]
+
+
+def patch_shape(source: Source, preprocessing: Preprocessing | None = None) -> tuple[int, int]:
+    """(h, w) of a network's patch: half of the pattern's side where the probe fills no more, else all of it."""
+    spec = preprocessing or default_preprocessing([source.scan])
+    first = np.asarray(source.scan.counts[0])
+    height, width = Preprocessor(spec, first.shape, first.dtype).output_shape
+    reduction = suggest_reduction(source.reconstruction.probe, (height, width))
+    return height // reduction, width // reduction
+
+
+def train_model(
+    sources: Sequence[Source],
+    path: str | Path,
+    options: TrainingOptions | None = None,
+    *,
+    name: str = "",
+    output_shape: tuple[int, int] | None = None,
+    preprocessing: Preprocessing | None = None,
+    warm_start: str | Path | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> TrainedModel:
+    """Train on `sources` and write the model to `path`, its checkpoint beside it.
+
+    Parameters
+    ----------
+    sources
+        Scans, their reconstructions and the frames of each to train on.
+    path
+        The ONNX file.
+    options
+        None means the defaults.
+    name
+        Of the model; by default the network's and the first scan's.
+    output_shape
+        (h, w) of a patch: the pattern's shape or half of it. None decides by the probe (`patch_shape`).
+    preprocessing
+        What the edge does to a frame before the graph; None takes frames as they are, less the scans' bad pixels.
+    warm_start
+        A checkpoint to start from.
+    on_epoch
+        See `train`; a KeyboardInterrupt ends the training, and the best epoch is written.
+
+    Raises
+    ------
+    TrainingError, ModelError, GeometryError, FrameError
+        As corpus, training and export raise them.
+    """
+    options = options or TrainingOptions()
+    initial, parent = (None, "") if warm_start is None else load_checkpoint(warm_start)
+    corpus = build_corpus(sources, output_shape or patch_shape(sources[0], preprocessing), preprocessing)
+    corpus = add_simulated(corpus, sources, options.simulated, options.seed)
+    result = train(corpus, options, initial=initial, on_epoch=on_epoch)
+
+    def judge_all(contract: ModelContract) -> list[Quality]:
+        return [judge(result.network, contract, source) for source in sources if source.held_out is not None]
+
+    return write_trained(result, corpus, sources, path, name=name, parent=parent, judge_held_out=judge_all)
+
+
+def write_trained(
+    result: TrainingResult,
+    corpus: Corpus,
+    sources: Sequence[Source],
+    path: str | Path,
+    *,
+    name: str,
+    parent: str,
+    judge_held_out: Callable[[ModelContract], list[Quality]],
+) -> TrainedModel:
+    """Write a trained network to `path`, its checkpoint beside it.
+
+    Parameters
+    ----------
+    result, corpus
+        The network, and what it was trained on.
+    sources
+        Scans, of which the first gives the contract's geometry and probe.
+    name, parent
+        See `train_model`; sha256 of the model whose weights it started from, or "".
+    judge_held_out
+        Quality on what was not trained on, as far as there is something.
+
+    Raises
+    ------
+    ModelError, GeometryError, FrameError
+        As export and `judge_held_out` raise them.
+    """
+    contract = describe(corpus, sources, result, name, [parent] if parent else [])
+    held_out = judge_held_out(contract)
+    if held_out:
+        ssim = float(np.mean([quality.ssim for quality in held_out]))
+        contract = contract.model_copy(update={"training": contract.training.model_copy(update={"ssim": ssim})})
+    sha256 = export(result.network, contract, corpus.counts[:GOLDEN_FRAMES].astype(np.float32), path)
+    checkpoint = checkpoint_path(path)
+    save_checkpoint(checkpoint, result.network, sha256)
+    return TrainedModel(Path(path), sha256, checkpoint, contract, result, held_out)
+
+
+def judge(network: Network, contract: ModelContract, source: Source) -> Quality:
+    """Stitch the held-out frames of `source` and compare them with its reconstruction, away from every training label.
+
+    Raises
+    ------
+    GeometryError
+        Nothing is left to compare.
+    """
+    frames = source.placed(np.arange(len(source.scan)) if source.held_out is None else source.held_out)
+    canvas = stitch_scan(
+        source.scan, contract, partial(predict, network), frames=frames, positions_m=source.positions_m
+    )
+    trained = source.positions_m[source.selected]
+    area = held_out_area(source.reconstruction, trained, max(contract.output_shape))
+    return compare(canvas.image(), source.reconstruction.phase_image(), area)
+
+
+def judge_frames(network: Network, contract: ModelContract, source: Source, frames: NDArray[np.intp]) -> Quality:
+    """Stitch some frames of `source` and compare them with its reconstruction wherever they lie.
+
+    Raises
+    ------
+    GeometryError
+        They are too few to compare.
+    """
+    canvas = stitch_scan(
+        source.scan, contract, partial(predict, network), frames=frames, positions_m=source.positions_m
+    )
+    return compare(canvas.image(), source.reconstruction.phase_image())
+
+
+def describe(
+    corpus: Corpus, sources: Sequence[Source], result: TrainingResult, name: str, parents: list[str]
+) -> ModelContract:
+    """The contract of a trained network, but for its golden pair and parameter count."""
+    scan, options = sources[0].scan, result.options
+    sample = corpus.sample(MEAN_FRAMES)
+    training = Training(
+        scans=list(corpus.scans),
+        frames=corpus.measured,
+        seed=options.seed,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        parents=parents,
+        package_versions={package: importlib.metadata.version(package) for package in RECORDED},
+        validation_loss=result.best.validation_loss,
+        **{"options": options.model_dump(), "best_epoch": result.best.number, "epochs_run": len(result.history)},
+    )
+    return ModelContract(
+        name=name or f"{options.network}-{scan.scan_id}",
+        network=options.network,
+        input_shape=corpus.input_shape,
+        output_shape=corpus.output_shape,
+        object_pixel_m=corpus.pixel_m,
+        energy_ev=scan.energy_ev,
+        distance_m=scan.distance_m,
+        detector_pixel_m=scan.detector_pixel_m,
+        preprocessing=corpus.preprocessing,
+        patch_weight=PackedArray.pack(corpus.weights.mean(axis=0)),
+        probe=_packed_probe(sources[0].reconstruction),
+        mean_counts=float(sample.mean(dtype=np.float64) * sample[0].size * options.dose.factor),
+        training=training,
+    )
+
+
+def _packed_probe(reconstruction: Reconstruction) -> PackedArray | None:
+    """The probe that goes with the labels, its strongest modes where all are too many; None where one is too large."""
+    modes = flat_probe(reconstruction.probe, flatten(reconstruction))
+    kept = MAX_PROBE_PIXELS // modes[0].size
+    strongest = np.argsort(-np.square(np.abs(modes)).sum(axis=(1, 2)), kind="stable")[:kept]
+    return PackedArray.pack(modes[np.sort(strongest)]) if kept else None

@@ -1,0 +1,1 @@
+"""The IOC of a cluster: sums what its consumers report."""

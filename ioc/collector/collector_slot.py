@@ -1,0 +1,199 @@
+"""The model slot of a cluster: the model runs in the consumers, and changes there by the collector's orders."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptychostream.model.contract import ModelContract
+from ptychostream.errors import ConfigError, ModelError
+from ptychostream.ioc.model.canary import Canary
+from ptychostream.ioc.model.model_slot import EngineWish, SlotState
+from ptychostream.model.model_file import ModelFile, load_model
+from ptychostream.plugins.consumer.consumer_report import EngineLook, Report
+
+_BUILD_S = 600.0
+_IN_FILE = "set it in the cluster's configuration, section consumer, and restart the consumers"
+
+
+@dataclass(frozen=True)
+class ClusterLive:
+    """What the consumers run, in the place of `ptychostream.ioc.model.model_slot.Live`."""
+
+    contract: ModelContract
+    sha256: str
+    path: str
+    engine: str
+    engine_version: str
+    reason: str
+    precision: str
+    batch: int
+    since: float
+
+
+class ClusterSlot:
+    """Has the face of `ptychostream.ioc.model.model_slot.ModelSlot`.
+
+    Parameters
+    ----------
+    order
+        Tells the consumers to run the model of this path and sha256.
+    wish
+        Engine of the consumers, as the configuration says.
+    directory, max_bytes, on_change
+        As for the model slot of an IOC without consumers.
+    """
+
+    def __init__(
+        self,
+        order: Callable[[str, str], None],
+        *,
+        wish: EngineWish,
+        directory: Path | None,
+        max_bytes: int,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._order = order
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._on_change = on_change
+        self._changing = threading.Lock()
+        self._heard = threading.Condition()
+        self._reports: list[Report] = []
+        self._sha_by_name: dict[str, str] = {}
+        self.wish = wish
+        self.state = SlotState.NO_MODEL
+        self.message = "no consumer has reported"
+        self.live: ClusterLive | None = None
+        self.previous: ModelFile | None = None
+        self.canary = Canary()  # no pattern comes here
+        self._now: ModelFile | None = None
+        self._ordered = False
+
+    def hear(self, reports: Sequence[Report]) -> None:
+        """What the live consumers say now."""
+        with self._heard:
+            self._reports = list(reports)
+            self._heard.notify_all()
+        engines = [report.engine for report in reports]
+        running = [engine for engine in engines if engine.name]
+        if not running:
+            failures = [report.model_failure for report in reports if report.model_failure]
+            self._show(SlotState.NO_MODEL, failures[0] if failures else "no consumer runs a model", None)
+            return
+        first = running[0]
+        self._sha_by_name[first.model] = first.sha256
+        alike = all((engine.model, engine.sha256) == (first.model, first.sha256) for engine in engines)
+        if alike and first.sha256 and not self._ordered:
+            # a collector that starts again: what they run is what a consumer that starts later is to run
+            self._send(first.path, first.sha256)
+        if alike:
+            message = f"{first.model} runs on {len(running)} consumers"
+        else:
+            names = ", ".join(f"{report.consumer}: {report.engine.model or report.model_failure}" for report in reports)
+            message = f"the consumers run different models ({names})"
+        self._show(SlotState.LIVE if alike else SlotState.FAILED, message, first)
+
+    def load(self, path: str | Path) -> None:
+        """Check the model here, and have every live consumer run it; the path must mean the same file to each.
+
+        Raises
+        ------
+        ModelError
+            It is no model, or a consumer could not bring it to life; the others run it nevertheless.
+        """
+        with self._changing:
+            model = load_model(self._resolve(path), max_bytes=self._max_bytes)
+            self._bring(model)
+            if self._now is not None and self._now.sha256 != model.sha256:
+                self.previous = self._now
+            self._now = model
+
+    def rollback(self, only_from: str | None = None) -> None:
+        """Go back to the model that was loaded here before, where `only_from` is live still. Raises ModelError."""
+        with self._changing:
+            if only_from is not None and (self._now is None or self._now.sha256 != only_from):
+                raise ModelError("another model is live by now", where="rollback", remedy="judge that one")
+            if self.previous is None:
+                raise ModelError("no previous model", where="RollbackModel", remedy="load a second model first")
+            then = self.previous
+            self._bring(then)
+            self.previous, self._now = self._now, then
+
+    def use_engine(self, **wish: object) -> None:
+        """Refuse a change: each consumer has an engine of its own. Raises ConfigError."""
+        if all(value is None or getattr(self.wish, name) == value for name, value in wish.items()):
+            return
+        raise ConfigError("the consumers' engines are not changed from here", where="engine", remedy=_IN_FILE)
+
+    def run_plain(self) -> None:
+        """Nothing to start here."""
+
+    def sha_of(self, name: str) -> str:
+        """sha256 of the model that runs under contract name `name`."""
+        return self._sha_by_name.get(name, "")
+
+    def _resolve(self, path: str | Path) -> Path:
+        if not str(path).strip():
+            raise ModelError("no file named", where="ModelFile", remedy="write the path of an .onnx file to it")
+        base = self._directory.resolve() if self._directory is not None else Path.cwd()
+        staged = (base / path).resolve()
+        if self._directory is not None and not staged.is_relative_to(base):
+            raise ModelError("lies outside the models folder", where=str(path), remedy=f"copy it into {base}")
+        return staged
+
+    def _bring(self, model: ModelFile) -> None:
+        self._send(str(model.path), model.sha256)
+        deadline = time.monotonic() + _BUILD_S
+        with self._heard:
+            while True:
+                waits = [r for r in self._reports if r.engine.sha256 != model.sha256]
+                failed = [r for r in waits if r.model_failure.startswith(str(model.path))]
+                if self._reports and len(failed) == len(waits):
+                    break
+                if not self._heard.wait(deadline - time.monotonic()):
+                    remedy = "see the logs of the consumers"
+                    raise ModelError(f"not live within {_BUILD_S:.0f} s", where=str(model.path), remedy=remedy)
+        if failed:
+            numbers = ", ".join(str(report.consumer) for report in failed)
+            what = f"does not run in consumer {numbers}: {failed[0].model_failure}"
+            raise ModelError(what, where=str(model.path), remedy="correct it there, or go back with RollbackModel")
+
+    def _send(self, path: str, sha256: str) -> None:
+        self._ordered = True
+        self._order(path, sha256)
+
+    def _show(self, state: SlotState, message: str, look: EngineLook | None) -> None:
+        live = None if look is None else self._live(look)
+        if (state, message, live) == (self.state, self.message, self.live):
+            return
+        self.state, self.message, self.live = state, message, live
+        self._on_change()
+
+    def _live(self, look: EngineLook) -> ClusterLive:
+        same = self.live is not None and (self.live.sha256, self.live.contract.name) == (look.sha256, look.model)
+        return ClusterLive(
+            contract=contract_of(look),
+            sha256=look.sha256,
+            path=look.path,
+            engine=look.name,
+            engine_version=look.version,
+            reason=f"{look.device}: as consumer's engine",
+            precision=look.precision,
+            batch=look.batch,
+            since=self.live.since if same and self.live is not None else time.time(),
+        )
+
+
+def contract_of(look: EngineLook) -> ModelContract:
+    """As much of a model's contract as a consumer tells; its patches are not seen here, only what they add up to."""
+    return ModelContract(
+        name=look.model,
+        input_shape=(1, 1),
+        output_shape=(1, 1),
+        object_pixel_m=look.pixel_m,
+        mean_counts=look.mean_counts or None,
+    )

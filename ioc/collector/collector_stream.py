@@ -1,0 +1,79 @@
+"""The stream of a collector: the consumers are subscribed to the detector, not this process."""
+
+from __future__ import annotations
+
+import time
+
+from ptychostream.errors import ConfigError
+from ptychostream.ioc.collector.collector import Collector
+from ptychostream.ioc.records.records import Value
+from ptychostream.ioc.scan.stream import FrameLook
+from ptychostream.plugins.flow.scan_boundary import time_name
+
+
+class CollectorStream:
+    """Has the face of `ptychostream.ioc.scan.stream.Stream`.
+
+    Parameters
+    ----------
+    collector
+        Hears the consumers.
+    channel
+        What they are subscribed to, as the configuration says.
+    """
+
+    def __init__(self, collector: Collector, channel: str) -> None:
+        self._collector = collector
+        self._unnamed_scan = ""
+        self.channel = channel
+        self.attributes: tuple[str, ...] = ()
+        self.enabled = True
+
+    @property
+    def connected(self) -> bool:
+        """Whether any consumer works."""
+        return self._collector.cluster.live > 0
+
+    @property
+    def look(self) -> FrameLook:
+        """The latest frame's look, of the consumer that reported last."""
+        report = self._collector.newest
+        return FrameLook(report.frame_id, report.frame_shape, report.frame_type) if report else FrameLook()
+
+    def subscribe(
+        self, channel: str | None = None, attributes: tuple[str, ...] | None = None, enabled: bool | None = None
+    ) -> None:
+        """Refuse a change. Raises ConfigError."""
+        self.attributes = attributes if attributes is not None else self.attributes
+        if (channel is not None and channel.strip() != self.channel) or enabled is False:
+            remedy = "change it in the cluster's configuration, and restart the consumers"
+            raise ConfigError("the consumers' subscription is not changed from here", where="input", remedy=remedy)
+
+    def stop(self) -> None:
+        """Nothing to end here."""
+
+    def begin_scan(self) -> str:
+        """Frames that name no scan belong to a new one from here on; returns its id."""
+        self._unnamed_scan = time_name(time.time())
+        self._collector.start_scan(self._unnamed_scan, anew=True)
+        return self._unnamed_scan
+
+    def names(self, scan: str) -> bool:
+        """Whether `scan` is an id that frames carry, and not one that they were given here."""
+        return scan not in ("", self._unnamed_scan)
+
+
+def cluster_values(collector: Collector) -> dict[str, Value]:
+    """The records of a cluster."""
+    figures = collector.cluster
+    return {
+        "ConsumersExpected_RBV": figures.expected,
+        "ConsumersLive_RBV": figures.live,
+        "ConsumersMissing_RBV": figures.expected - figures.live,
+        "ConsumerRestarts_RBV": figures.restarts,
+        "FramesLost_RBV": figures.lost,
+        "FramesTwice_RBV": figures.twice,
+        "StateAge_RBV": figures.state_age_s,
+        "Consumers_RBV": "\n".join(figures.lines),
+        "ClusterOrders_RBV": collector.orders.model_dump_json(exclude_defaults=True),
+    }

@@ -1,0 +1,178 @@
+"""The figures of a cluster, from the book of its consumers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ptychostream.errors import GeometryError
+from ptychostream.frames.frames import DropCause
+from ptychostream.ioc.collector.collector_book import Book, Consumer, Sums
+from ptychostream.plugins.stage_times import Latencies, StageTimes
+from ptychostream.imaging.stitching import Canvas, CanvasState
+
+
+class ConsumersTimes(StageTimes):
+    """Latency to the canvas is the slowest consumer's: percentiles of several cannot be added up."""
+
+    stitched: tuple[float, float, float] = (float("nan"),) * 3
+
+    def latencies(self) -> Latencies:
+        return replace(super().latencies(), stitched_ms=self.stitched)
+
+
+@dataclass(frozen=True)
+class Zero:
+    """What was counted when the counters were set to zero; what was under way then counts as received."""
+
+    sums: Sums = field(default_factory=Sums)
+    missed: int = 0
+
+    @classmethod
+    def at(cls, book: Book, now: float) -> Zero:
+        """Now."""
+        sums = book.sums(now)
+        return cls(sums, book.missed(now) + sums.lost)
+
+
+@dataclass(frozen=True)
+class ClusterFigures:
+    """What there is to say of the consumers besides the pipeline's figures.
+
+    Attributes
+    ----------
+    live, expected
+        Consumers.
+    restarts
+        Processes that took another one's place.
+    lost
+        Frames that were with a consumer when it died; they are among the missed.
+    twice
+        Frames that two consumers' canvases hold.
+    state_age_s
+        Age of the oldest state of a live consumer: what it has had since would be lost with it.
+    lines
+        One line for each consumer.
+    """
+
+    live: int = 0
+    expected: int = 0
+    restarts: int = 0
+    lost: int = 0
+    twice: int = 0
+    state_age_s: float = 0.0
+    lines: tuple[str, ...] = ()
+
+
+def add_up(book: Book, live: Sequence[Consumer], now: float, zero: Zero, refused: str) -> dict[str, object]:
+    """Fields of `ptychostream.plugins.flow.snapshot.Snapshot`, over all consumers.
+
+    Parameters
+    ----------
+    book
+        What they have reported.
+    live, now
+        Those that work, and the time by which they were judged, monotonic s.
+    zero
+        Counted from.
+    refused
+        Why a canvas could not be added up; empty where all were.
+    """
+    sums, before = book.sums(now), zero.sums
+    dropped = {cause: sums.dropped[cause] - before.dropped[cause] for cause in DropCause}
+    received = sums.received - before.received + before.pending
+    stitched = sums.stitched - before.stitched
+    reports = [consumer.latest for consumer in live]
+    group = book.current
+    rate = sum(report.stitched_hz for report in reports)
+    counts = sum(report.mean_counts * report.stitched_hz for report in reports)
+    law = received == stitched + sums.pending + sum(dropped.values()) and all(r.law_holds for r in reports)
+    active = group is not None and not group.ended and any(share.run.active for share in group.shares.values())
+    running = next((report.engine for report in reports if report.engine.name), None)
+    return {
+        "received": received,
+        "stitched": stitched,
+        "pending": sums.pending,
+        "dropped": dropped,
+        "law_holds": law,
+        "missed": book.missed(now) + sums.lost - zero.missed,
+        "disordered": sums.disordered - before.disordered,
+        "waiting_position": sum(report.waiting_position for report in reports),
+        "queue_used": sum(report.queue_used for report in reports),
+        "queue_size": sum(report.queue_size for report in reports) or 1,
+        "in_flight": sum(report.in_flight for report in reports),
+        "scan": group.scan if group is not None else "",
+        "scan_active": active,
+        "scan_stitched": group.patches if group is not None else 0,
+        "received_hz": sum(report.received_hz for report in reports),
+        "stitched_hz": rate,
+        "execution_ms": max((report.execution_ms for report in reports), default=0.0),
+        "engine": running.name if running else "",
+        "model": running.model if running else "",
+        "mean_counts": counts / rate if rate else max((r.mean_counts for r in reports), default=0.0),
+        "message": _message(book, live, refused),
+    }
+
+
+def describe_consumers(book: Book, live: Sequence[Consumer], now: float, zero: Zero) -> ClusterFigures:
+    """Of each consumer, and of all."""
+    lines, ages = [], []
+    alive = {consumer.number for consumer in live}
+    for number in book.numbers:
+        consumer = book.newest(number)
+        if consumer is None:
+            lines.append(f"{number}: never heard of")
+            continue
+        report = consumer.latest
+        if number in alive and consumer.state is not None and report.run.received:
+            ages.append(report.time - consumer.state.time)
+        engine = f"{report.engine.name} {report.engine.model}".strip() or report.model_failure
+        lines.append(
+            f"{number}: {'live' if number in alive else 'gone'}, {report.received} received, "
+            f"{report.stitched} stitched, {report.pending} pending, {report.all_dropped} dropped, "
+            f"{report.stitched_hz:.0f} frames/s, {engine}"
+        )
+    return ClusterFigures(
+        live=len(live),
+        expected=len(book.numbers),
+        restarts=book.restarts,
+        lost=book.sums(now).lost - zero.sums.lost,
+        twice=book.twice(),
+        state_age_s=max(0.0, max(ages, default=0.0)),
+        lines=tuple(lines),
+    )
+
+
+def _message(book: Book, live: Sequence[Consumer], refused: str) -> str:
+    """What is wrong, the worst first."""
+    alive = {consumer.number for consumer in live}
+    dead = [str(number) for number in book.numbers if number not in alive]
+    if dead:
+        return f"no report of consumer {', '.join(dead)}"
+    if refused:
+        return refused
+    engines = {f"{e.name} {e.version} {e.precision}" for e in (consumer.latest.engine for consumer in live) if e.name}
+    if len(engines) > 1:
+        return f"consumers run {', '.join(sorted(engines))}: the canvas depends on who had which frame"
+    said = next((consumer for consumer in live if consumer.latest.message), None)
+    return f"consumer {said.number}: {said.latest.message}" if said is not None else ""
+
+
+def merge_canvases(states: Sequence[CanvasState], max_pixels: int) -> tuple[Canvas, str]:
+    """The canvases added up, at least one, and why one was left out: it has another pixel size, or is too large."""
+    merged, refused = Canvas(states[0].pixel_m, [[1.0]], max_pixels), ""
+    for state in states:
+        try:
+            merged.merge_state(state)
+        except GeometryError as error:
+            refused = f"a consumer's canvas does not fit the others': {error.what}"
+    return merged, refused
+
+
+def lies_in(changes: Mapping[str, object], settings: Mapping[str, object]) -> bool:
+    """Whether every change is to what is there already."""
+    return all(
+        lies_in(value, inner) if isinstance(value, Mapping) and isinstance(inner, Mapping) else value == inner
+        for name, value in changes.items()
+        for inner in (settings.get(name),)
+    )

@@ -1,0 +1,1 @@
+"""The images that the IOC serves, saves and compares."""

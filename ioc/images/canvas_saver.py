@@ -1,0 +1,195 @@
+"""Finished canvases to files: on a thread of its own, so that no frame waits for a disk."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from ptychostream.errors import ConfigError, PtychostreamError, ScanFileError
+from ptychostream.scans.phase_file import save_phase_image
+from ptychostream.plugins.mosaic import RunCanvas
+from ptychostream.plugins.scan_ends import log_finished
+from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
+
+log = logging.getLogger(__name__)
+
+
+class SaveState(IntEnum):
+    """States of the record SaveStatus_RBV."""
+
+    IDLE = 0
+    SAVING = 1
+    SAVED = 2
+    FAILED = 3
+
+
+@dataclass
+class _Job:
+    """A canvas to write, and who waits for it. It holds the canvas, whatever else is forgotten."""
+
+    canvas: RunCanvas
+    figures: RunFigures
+    due: float
+    done: Future[Path] = field(default_factory=Future)
+
+
+class CanvasSaver:
+    """Saves canvases, in order. Methods may be called from any thread.
+
+    Parameters
+    ----------
+    figures_of
+        The accounting of a run by its number; None where it is not kept any more.
+    describe
+        The provenance of a canvas.
+    directory
+        Folder of the files.
+    automatic
+        Save every scan when it ends.
+    delay_s
+        How long after its end a scan is saved by itself: its last frames may come late.
+    queue
+        Canvases that may wait, and as many whose saving failed.
+    on_change
+        Called when there is something to show.
+    """
+
+    def __init__(
+        self,
+        figures_of: Callable[[int], RunFigures | None],
+        describe: Callable[[Stitched, RunFigures], dict[str, Any]],
+        *,
+        directory: str = "",
+        automatic: bool = False,
+        delay_s: float = 2.0,
+        queue: int = 4,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.directory = directory
+        self.automatic = automatic
+        self.state = SaveState.IDLE
+        self.message = ""
+        self.last_file = ""
+        self.saved = 0
+        self.lost = 0
+        """Canvases that were to be saved and never were."""
+        self._figures_of = figures_of
+        self._describe = describe
+        self._delay_s = delay_s
+        self._capacity = queue
+        self._on_change = on_change
+        self._wake = threading.Condition()
+        self._jobs: deque[_Job] = deque()
+        self._failed: deque[_Job] = deque()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="canvas saver", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """Canvases that wait to be saved, or to be saved again."""
+        return len(self._jobs) + len(self._failed)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 30.0) -> None:
+        """Save what waits, at once, and end the thread."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    def finished(self, figures: RunFigures, canvas: RunCanvas | None) -> None:
+        """A scan is over: save it, where that is asked for."""
+        log_finished(figures)
+        if not self.automatic or canvas is None or not canvas.patches:
+            return
+        job = _Job(canvas, figures, time.monotonic() + self._delay_s)
+        with self._wake:
+            if len(self._jobs) < self._capacity:
+                self._jobs.append(job)
+                self._wake.notify()
+                return
+        self.lost += 1
+        self._tell(SaveState.FAILED, f"scan {figures.scan} was not saved: {self._capacity} canvases wait already")
+
+    def save(self, canvas: RunCanvas | None) -> None:
+        """Save a canvas now, and those again that could not be saved; returns when that is done.
+
+        Raises
+        ------
+        ConfigError
+            There is nothing to save.
+        ScanFileError
+            One could not be written; it is tried again next time.
+        """
+        with self._wake:
+            jobs, self._failed = list(self._failed), deque()
+            if canvas is not None and canvas.patches and canvas not in [job.canvas for job in jobs]:
+                figures = self._figures_of(canvas.run)
+                if figures is not None:
+                    jobs.append(_Job(canvas, figures, 0.0))
+            jobs = [_Job(job.canvas, job.figures, 0.0) for job in jobs]
+            if not jobs:
+                raise ConfigError("the canvas is empty", where="SaveCanvas", remedy="stream a scan first")
+            if self._stopping:
+                raise ScanFileError("the IOC ends", where="SaveCanvas", remedy="start it again")
+            self._jobs.extendleft(reversed(jobs))
+            self._wake.notify()
+        failures = [error for job in jobs if (error := job.done.exception()) is not None]
+        if failures:
+            raise failures[0]
+
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
+            try:
+                path = self._write(job)
+            except Exception as error:
+                if not isinstance(error, PtychostreamError):
+                    log.exception("scan %s could not be saved", job.figures.scan)
+                self._keep(job)
+                self._tell(SaveState.FAILED, str(error))
+                job.done.set_exception(error)
+            else:
+                self.last_file, self.saved = str(path), self.saved + 1
+                self._tell(SaveState.SAVED, f"scan {job.figures.scan}: {job.canvas.patches} frames in {path.name}")
+                job.done.set_result(path)
+
+    def _next(self) -> _Job | None:
+        """The next job, when it is due; None to end."""
+        with self._wake:
+            while not (self._jobs and (self._stopping or self._jobs[0].due <= time.monotonic())):
+                if self._stopping:
+                    return None
+                self._wake.wait(self._jobs[0].due - time.monotonic() if self._jobs else None)
+            return self._jobs.popleft()
+
+    def _write(self, job: _Job) -> Path:
+        figures = self._figures_of(job.canvas.run) or job.figures
+        self._tell(SaveState.SAVING, f"scan {figures.scan}")
+        if not self.directory:
+            raise ConfigError("no folder named", where="SaveDirectory", remedy="write the folder's path to it")
+        stitched = job.canvas.stitched()
+        return save_phase_image(self.directory, stitched.scan, stitched.image, self._describe(stitched, figures))
+
+    def _keep(self, job: _Job) -> None:
+        """Keep what could not be saved for the next try; of too many the oldest goes."""
+        with self._wake:
+            self._failed.append(job)
+            if len(self._failed) > self._capacity:
+                self._failed.popleft()
+                self.lost += 1
+
+    def _tell(self, state: SaveState, message: str) -> None:
+        self.state, self.message = state, message
+        log.log(logging.ERROR if state is SaveState.FAILED else logging.INFO, "save: %s", message)
+        self._on_change()

@@ -1,0 +1,1 @@
+"""The model slot: loading, checking, comparing, rolling back."""

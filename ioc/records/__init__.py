@@ -1,0 +1,1 @@
+"""The EPICS database: templates, devices, access, autosave, preflight check."""

@@ -1,0 +1,172 @@
+"""Puts to Python: a record tagged `info(python:put, "name")` calls the handler of that name.
+
+The templates stay plain EPICS: device type and link are set here, before iocInit, and the value that the template
+or autosave gave is handed to the device, which would otherwise start from zero.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from softioc import device
+
+from ptychostream.errors import ConfigError, PtychostreamError
+from ptychostream.ioc.records.database import RecordInfo, get_static, put_static
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Any], None]
+
+_MAKERS: dict[str, tuple[Callable[..., Any], Callable[[str], Any]]] = {
+    "ao": (device.ao, lambda text: float(text or 0)),
+    "longout": (device.longout, lambda text: int(text or 0)),
+    "bo": (device.bo, lambda text: int(text or 0)),
+    "mbbo": (device.mbbo, lambda text: int(text or 0)),
+    "stringout": (device.stringout, str),
+}
+
+
+class Dispatcher:
+    """softioc's way from a put to Python: quick handlers in order on one thread, slow ones on their own.
+
+    A slow handler (loading a model) must not keep the others waiting; quick ones keep the order of their puts.
+
+    Parameters
+    ----------
+    on_done
+        Called after each put with what its handler raised, ours or not, or None: the put itself completes all the
+        same.
+
+    Notes
+    -----
+    Puts wait until `open`: records process at iocInit, before everything they act on has started.
+    """
+
+    def __init__(self, on_done: Callable[[Exception | None], None], slow_threads: int = 8) -> None:
+        self._quick = ThreadPoolExecutor(1, thread_name_prefix="put")
+        self._slow = ThreadPoolExecutor(slow_threads, thread_name_prefix="command")
+        self._on_done = on_done
+        self._opened = threading.Event()
+        self._closed = threading.Event()
+
+    def open(self) -> None:
+        """Let puts through."""
+        self._opened.set()
+
+    def run_slow(self, action: Callable[[], None]) -> None:
+        """Run `action` in the slow lane, as if a put had asked for it."""
+        self(Slow(lambda _: action()), (None,))
+
+    def __call__(
+        self,
+        func: Handler,
+        func_args: tuple[Any, ...] = (),
+        completion: Callable[..., None] | None = None,
+        completion_args: tuple[Any, ...] = (),
+    ) -> None:
+        if self._closed.is_set():  # a put that came while the IOC ends: nothing is there to serve it
+            return
+        pool = self._slow if getattr(func, "slow", False) else self._quick
+        pool.submit(self._run, func, func_args, completion, completion_args)
+
+    def _run(
+        self,
+        func: Handler,
+        func_args: tuple[Any, ...],
+        completion: Callable[..., None] | None,
+        completion_args: tuple[Any, ...],
+    ) -> None:
+        self._opened.wait()
+        failure: Exception | None = None
+        try:
+            func(*func_args)
+        except PtychostreamError as error:
+            log.warning("%s", error)
+            failure = error
+        except Exception as error:
+            log.exception("a put failed")
+            failure = error
+        try:
+            self._on_done(failure)
+        finally:
+            if completion is not None and not self._closed.is_set():
+                completion(*completion_args)
+
+    def close(self) -> None:
+        """Take no more puts; what is queued is dropped, what runs is not waited for."""
+        self._closed.set()
+        self._opened.set()
+        self._quick.shutdown(wait=False, cancel_futures=True)
+        self._slow.shutdown(wait=False, cancel_futures=True)
+
+
+class Slow:
+    """A handler for the dispatcher's slow lane."""
+
+    slow = True
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    def __call__(self, value: Any) -> None:
+        self._handler(value)
+
+
+def bind(infos: Iterable[RecordInfo], handlers: object, texts: Mapping[str, str]) -> None:
+    """Give every tagged record its handler, a method of `handlers`. Before iocInit.
+
+    Parameters
+    ----------
+    infos
+        The records of the database.
+    handlers
+        Its method `name` serves `info(python:put, "name")`.
+    texts
+        Starting values by record name, where they are not the template's.
+
+    Raises
+    ------
+    ConfigError
+        A starting value is not one that its record can hold.
+    """
+    for info in infos:
+        name = info.info.get("python:put")
+        if name is None:
+            continue
+        handler: Handler = getattr(handlers, name)
+        if info.info.get("python:lane") == "slow":
+            handler = Slow(handler)
+        _make(info, handler, texts.get(info.name))
+
+
+def _make(info: RecordInfo, handler: Handler, text: str | None) -> None:
+    try:
+        _make_device(info, handler, text)
+    except (ValueError, AssertionError) as error:  # softioc asserts that a text fits
+        raise ConfigError(f"{text!r}", where=info.name, remedy="give a value that the record can hold") from error
+
+
+def _make_device(info: RecordInfo, handler: Handler, text: str | None) -> None:
+    options: dict[str, Any] = {"on_update": handler, "always_update": True, "blocking": True}
+    if info.type == "waveform":
+        length, kind, link = int(info.fields["NELM"]), "PythonWfOut", "INP"
+        if info.fields["FTVL"] == "CHAR":
+            kind = "PythonLongStringOut"
+            chars = {"_wf_nelm": length, "_wf_dtype": np.dtype("u1")}
+            device.long_stringout(info.name, initial_value=text or "", **chars, **options)
+        else:
+            empty = np.empty(0, np.float64)
+            device.waveform_out(info.name, _wf_nelm=length, _wf_dtype=np.dtype("f8"), initial_value=empty, **options)
+    else:
+        kind, link = "Python", "OUT"
+        make, parse = _MAKERS[info.type]
+        if text is None:  # not always: dbStaticLib gives a double back in 15 digits only
+            text = get_static(info.name, "VAL") or ""
+        make(info.name, initial_value=parse(text), **options)
+    put_static(info.name, "DTYP", kind)
+    put_static(info.name, link, f"@{info.name}")

@@ -1,0 +1,1 @@
+"""What the IOC subscribes to: frames, positions, scan PVs."""

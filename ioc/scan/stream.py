@@ -1,0 +1,133 @@
+"""The subscription to the detector: which channel, on or off, which attributes; and the end of a scan."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ptychostream.frames.frames import Frame
+from ptychostream.frames.idle import is_idle
+from ptychostream.ioc.config.settings import InputSettings
+from ptychostream.plugins.pipeline import Pipeline
+from ptychostream.plugins.receiver import Receiver, ReceiverSettings
+from ptychostream.plugins.flow.scan_boundary import is_time_name, time_name
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FrameLook:
+    """What the latest frame looked like."""
+
+    frame_id: int = 0
+    shape: tuple[int, int] = (0, 0)
+    dtype: str = ""
+
+
+class Stream:
+    """Owns the receiver, and replaces it when the channel changes.
+
+    Parameters
+    ----------
+    pipeline
+        Takes the frames.
+    settings
+        Queue and scan attribute.
+    on_end
+        Called with the scan's id when a frame's end attribute says that its scan is over.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: InputSettings, on_end: Callable[[str], None]) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+        self._on_end = on_end
+        self._changing = threading.Lock()
+        self._receiver: Receiver | None = None
+        self._latest: Frame | None = None
+        self._unnamed_scan = ""
+        self.channel = ""
+        self.attributes: tuple[str, ...] = ()
+        self.enabled = False
+
+    @property
+    def connected(self) -> bool:
+        receiver = self._receiver
+        return receiver is not None and receiver.connected
+
+    @property
+    def look(self) -> FrameLook:
+        """The latest frame's look."""
+        frame = self._latest
+        if frame is None:
+            return FrameLook()
+        height, width = frame.counts.shape
+        return FrameLook(frame.id, (height, width), str(frame.counts.dtype))
+
+    def subscribe(
+        self, channel: str | None = None, attributes: tuple[str, ...] | None = None, enabled: bool | None = None
+    ) -> None:
+        """Change what is given. The subscription goes on undisturbed but for another channel, or on and off."""
+        with self._changing:
+            if attributes is not None and attributes != self.attributes:
+                self.attributes = attributes
+                if self._receiver is not None:
+                    self._receiver.want(self._wanted)
+            subscription = (
+                self.channel if channel is None else channel.strip(),
+                self.enabled if enabled is None else enabled,
+            )
+            if subscription == (self.channel, self.enabled):
+                return
+            self.channel, self.enabled = subscription
+            self._stop()
+            if self.enabled and self.channel:
+                self._start()
+
+    def stop(self) -> None:
+        """Unsubscribe; what has come is handed on first."""
+        self.subscribe(enabled=False)
+
+    def begin_scan(self) -> str:
+        """Frames that name no scan belong to a new one from here on; returns its id."""
+        self._unnamed_scan = time_name(time.time())
+        if self._receiver is not None:
+            self._receiver.scan = self._unnamed_scan
+        return self._unnamed_scan
+
+    def names(self, scan: str) -> bool:
+        """Whether `scan` is an id of the beamline's, and not one that was made here."""
+        return scan not in ("", self._unnamed_scan) and not is_time_name(scan)
+
+    @property
+    def _wanted(self) -> tuple[str, ...]:
+        """Attributes of a frame that are looked at here."""
+        return (*self.attributes, self._settings.end_attribute)
+
+    def _start(self) -> None:
+        settings = ReceiverSettings(
+            channel=self.channel,
+            queue_size=self._settings.queue_size,
+            scan_attribute=self._settings.scan_attribute,
+            attributes=self._wanted,
+        )
+        take = self._take if self._settings.end_attribute else self._look_and_submit
+        self._receiver = Receiver(settings, take, self._pipeline.reject)
+        self._receiver.scan = self._unnamed_scan
+        self._receiver.start()
+
+    def _stop(self) -> None:
+        if self._receiver is not None:
+            self._receiver.stop()
+            self._receiver = None
+
+    def _look_and_submit(self, frame: Frame) -> None:
+        self._latest = frame
+        self._pipeline.submit(frame)
+
+    def _take(self, frame: Frame) -> None:
+        self._look_and_submit(frame)
+        if not is_idle(frame.attributes.get(self._settings.end_attribute)):
+            self._on_end(frame.scan)

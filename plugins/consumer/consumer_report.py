@@ -1,0 +1,140 @@
+"""What a consumer tells its collector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ptychostream.cluster.id_set import IdSet
+from ptychostream.frames.codecs import MAX_FRAME_BYTES
+from ptychostream.frames.frames import DropCause
+from ptychostream.imaging.stitching import CanvasState
+from ptychostream.plugins.flow.snapshot import LatestPatch
+
+STATUS, FINAL = ":Status", ":Final"
+"""What follows the output channel's name: reports without a canvas, more often; the canvas of the scan before."""
+MOST_PIXELS = MAX_FRAME_BYTES // 8
+"""Of a canvas that can be sent."""
+
+
+@dataclass(frozen=True)
+class EngineLook:
+    """The engine that runs, and its model."""
+
+    name: str = ""
+    version: str = ""
+    precision: str = ""
+    device: str = ""
+    batch: int = 0
+    model: str = ""
+    sha256: str = ""
+    path: str = ""
+    pixel_m: float = 0.0
+    mean_counts: float = 0.0
+    """Of the model's training frames; 0 when unknown."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run of a scan, as one consumer had it.
+
+    Attributes
+    ----------
+    number
+        The consumer's own number of the run.
+    scan, active
+        Scan id, and whether its frames go on.
+    received, stitched, dropped
+        Frames of it, those on the canvas, and those that will never be.
+    began, latest
+        Acquisition times of the first and the latest frame, s since the POSIX epoch; 0 before any.
+    ids
+        Of every frame of the run received, but for those taken back; None in a status.
+    laid
+        Of those on the canvas; None in a status.
+    canvas
+        Exactly what was added up when the figures were taken; None in a status, or before a model.
+    patch
+        The last inference; None in a status.
+    """
+
+    number: int = 0
+    scan: str = ""
+    active: bool = False
+    received: int = 0
+    stitched: int = 0
+    dropped: Mapping[DropCause, int] = field(default_factory=dict)
+    began: float = 0.0
+    latest: float = 0.0
+    ids: IdSet | None = None
+    laid: IdSet | None = None
+    canvas: CanvasState | None = None
+    patch: LatestPatch | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """One consumer at one moment.
+
+    Attributes
+    ----------
+    consumer, instance
+        Its number, and a text that differs after each of its starts.
+    sequence
+        Counts its reports.
+    time
+        s since the POSIX epoch.
+    session, resets, models, recalls
+        Of the orders that were carried out when the figures were taken.
+    drained
+        The session's end of a scan that was carried out last: nothing of that scan waits any more.
+    saw_end
+        The scan of which this consumer had the last frame; empty once it has had a frame of a later run.
+    received, stitched, pending, dropped
+        Since its start; `law_holds` says whether they add up.
+    queue_used, queue_size, waiting_position, in_flight
+        Where the pending frames are.
+    latency_ms
+        50th, 95th and 99th percentile, frame time to stitched; 0 before any frame.
+    run
+        The run that the report is about.
+    """
+
+    consumer: int
+    instance: str
+    sequence: int
+    time: float
+    session: str = ""
+    resets: int = 0
+    models: int = 0
+    recalls: int = 0
+    drained: int = 0
+    saw_end: str = ""
+    received: int = 0
+    stitched: int = 0
+    pending: int = 0
+    dropped: Mapping[DropCause, int] = field(default_factory=dict)
+    law_holds: bool = True
+    disordered: int = 0
+    queue_used: int = 0
+    queue_size: int = 0
+    waiting_position: int = 0
+    in_flight: int = 0
+    received_hz: float = 0.0
+    stitched_hz: float = 0.0
+    latency_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    execution_ms: float = 0.0
+    batches: int = 0
+    mean_counts: float = 0.0
+    dose_scale: float = 1.0
+    message: str = ""
+    model_failure: str = ""
+    engine: EngineLook = EngineLook()
+    run: RunReport = RunReport()
+    frame_id: int = 0
+    frame_shape: tuple[int, int] = (0, 0)
+    frame_type: str = ""
+
+    @property
+    def all_dropped(self) -> int:
+        return sum(self.dropped.values())

@@ -1,0 +1,88 @@
+"""Configuration of one consumer of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ptychostream.cluster.settings import dotted
+from ptychostream.config import Settings, load_settings
+from ptychostream.errors import ConfigError
+from ptychostream.plugins.engines.settings import EngineSettings
+from ptychostream.plugins.pipeline import PipelineSettings
+from ptychostream.positions.positions import AttributePositions, AxisConfig, PositionSource, RoutePositions
+
+OF_PVAPY = frozenset(
+    {
+        "processorId", "inputChannel", "inputMode", "inputArgs", "outputChannel", "outputMode", "outputArgs",
+        "objectIdField", "skipInitialUpdates", "objectIdOffset", "nSequentialUpdates", "fieldRequest",
+    }
+)  # fmt: skip
+"""What pvapy-hpc-consumer adds to the processor's arguments."""
+
+
+class ConsumerInput(Settings):
+    """What frames carry."""
+
+    scan_attribute: str = "ScanID"
+    """NTNDArray attribute that names the scan; empty: the stream names none."""
+    end_attribute: str = "ScanComplete"
+    """NTNDArray attribute that is not 0 in the last frame of a scan; empty: do not look."""
+
+
+class ConsumerPositions(Settings):
+    """Where positions come from: each consumer has every position it may need, whichever frames it gets."""
+
+    source: Literal["attributes", "route"] = "attributes"
+    x_attribute: str = "PositionX"
+    y_attribute: str = "PositionY"
+    route_file: Path | None = None
+    first_id: int = 0
+    """Frame id that the first position of a route belongs to."""
+    axes: AxisConfig = AxisConfig()
+
+    def make(self) -> PositionSource:
+        """The source. Raises ScanFileError when the route cannot be read, ConfigError when none is named."""
+        if self.source == "attributes":
+            return AttributePositions(self.x_attribute, self.y_attribute, self.axes)
+        if self.route_file is None:
+            raise ConfigError("no route file", where="consumer.positions", remedy="name it as route_file")
+        return RoutePositions(self.route_file, self.axes, self.first_id)
+
+
+class ConsumerSettings(Settings):
+    """Everything a consumer can be told."""
+
+    orders: str = ""
+    """PV of the collector's orders, `<prefix>ClusterOrders_RBV`; empty: nobody collects."""
+    input: ConsumerInput = ConsumerInput()
+    positions: ConsumerPositions = ConsumerPositions()
+    model: Path | None = None
+    """Model to start with; none: engine None, or the collector's."""
+    engine: EngineSettings = EngineSettings()
+    pipeline: PipelineSettings = PipelineSettings()
+    dose_scale: float = Field(1.0, gt=0)
+    state_s: float = Field(1.0, gt=0, le=60)
+    """Seconds between two states: what a consumer that dies can lose at most, besides what it holds."""
+    status_s: float = Field(0.2, gt=0, le=10)
+    """Seconds between two reports without a canvas."""
+    recall_mib: float = Field(64.0, gt=0)
+    """Memory for the last patches: a frame that the distributor has repeated is taken back while its patch is there."""
+    codec: Literal["", "lz4", "bslz4", "zlib"] = "bslz4"
+    """Compression of the canvas in a state."""
+
+
+def consumer_settings(arguments: Mapping[str, Any]) -> ConsumerSettings:
+    """From pvapy's processor arguments: the settings' own keys, over the TOML file that `config` names.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key.
+    """
+    own = {key: value for key, value in arguments.items() if key not in OF_PVAPY}
+    config = own.pop("config", None)
+    return load_settings(ConsumerSettings, Path(config) if config else None, dotted(own))

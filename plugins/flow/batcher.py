@@ -1,0 +1,123 @@
+"""Frames gathered into batches. Passive: the time is an argument, and there is no lock here."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from ptychostream.frames.frames import PlacedFrame
+
+MOST_AT_ONCE = 128
+"""Frames that leave at once however many wait: beyond it a call only grows longer, not quicker by the frame."""
+
+
+def frames_at_once(batch: int, backlog_batches: int) -> int:
+    """Frames that one call of the engine is to take under a backlog: so many batches, within `MOST_AT_ONCE`."""
+    return max(batch, min(batch * backlog_batches, MOST_AT_ONCE // batch * batch))
+
+
+class Batcher:
+    """A bounded queue that lets a batch go when it is full, when its oldest frame has waited long enough, or
+    when it was flushed. A batch never reaches across a flush, and a new scan id flushes: a batch is of one scan.
+    Where more frames wait than a batch, several batches leave as one: the latency of a light load is that of
+    the small batch, the throughput of a heavy one that of the large.
+
+    Parameters
+    ----------
+    batch
+        Frames in a full batch.
+    max_latency_s
+        How long a frame may wait for the batch to fill.
+    capacity
+        Frames held at most.
+    drop_oldest
+        Which frame gives way when the queue is full: the oldest, or the one that comes.
+    at_once
+        Most frames that leave together, a batch at least.
+    """
+
+    def __init__(
+        self, batch: int, max_latency_s: float, capacity: int, drop_oldest: bool = False, at_once: int = 1
+    ) -> None:
+        self.batch = batch
+        self.at_once = at_once
+        self.max_latency_s = max_latency_s
+        self.capacity = capacity
+        self.drop_oldest = drop_oldest
+        self.full_at = -math.inf
+        """When the queue was last seen full."""
+        self._queue: deque[PlacedFrame] = deque()
+        self._left = 0
+        self._flushes: deque[int] = deque()  # values of `entered` at which a batch ends
+
+    @property
+    def waiting(self) -> int:
+        """Frames held."""
+        return len(self._queue)
+
+    @property
+    def use(self) -> float:
+        """Part of the places in use, 0 … 1."""
+        return len(self._queue) / self.capacity
+
+    @property
+    def entered(self) -> int:
+        """Frames ever taken in: when `left` reaches it, those are gone."""
+        return self._left + len(self._queue)
+
+    @property
+    def left(self) -> int:
+        """Frames ever let go."""
+        return self._left
+
+    @property
+    def ready(self) -> bool:
+        """Whether a batch may leave whatever the time is."""
+        return bool(self._flushes) or len(self._queue) >= self.batch
+
+    def add(self, placed: PlacedFrame, now: float) -> PlacedFrame | None:
+        """Take a frame in; returns the frame that was dropped for it, perhaps itself."""
+        dropped = None
+        if len(self._queue) >= self.capacity:
+            self.full_at = now
+            if not self.drop_oldest:
+                return placed
+            dropped = self._pop()
+        if self._queue and self._queue[-1].frame.scan != placed.frame.scan:
+            self.flush()
+        placed.queued = now
+        self._queue.append(placed)
+        return dropped
+
+    def flush(self) -> None:
+        """Let what is held leave at once, without waiting for more."""
+        if self._queue and (not self._flushes or self._flushes[-1] < self.entered):
+            self._flushes.append(self.entered)
+
+    def due(self, now: float) -> float | None:
+        """Seconds until a batch may leave; 0 when one may, None when there is nothing to wait for."""
+        if not self._queue:
+            return None
+        if self.ready:
+            return 0.0
+        return max(0.0, self._queue[0].queued + self.max_latency_s - now)
+
+    def take(self, now: float) -> list[PlacedFrame]:
+        """The batch that is due, whole batches where more frames wait; empty when none is due."""
+        if self.due(now) != 0.0:
+            return []
+        end = self._flushes[0] if self._flushes else self.entered
+        frames = min(max(self.batch, self.at_once), end - self._left)
+        if frames > self.batch:
+            frames -= frames % self.batch  # the engine pads what is no whole batch
+        return [self._pop() for _ in range(frames)]
+
+    def clear(self) -> list[PlacedFrame]:
+        """Everything held, to be counted by the caller."""
+        return [self._pop() for _ in range(len(self._queue))]
+
+    def _pop(self) -> PlacedFrame:
+        self._left += 1
+        if self._flushes and self._flushes[0] <= self._left:
+            self._flushes.popleft()
+        return self._queue.popleft()

@@ -1,0 +1,296 @@
+"""Where every frame is: waiting for its position, for its batch, for its inference, or gone and counted.
+
+Passive: no thread, no clock, no lock. Whatever order its methods are called in, received = stitched +
+pending + Σ dropped, where pending is what the containers hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from ptychostream.frames.frames import DropCause, Frame, PlacedFrame
+from ptychostream.plugins.flow.batcher import Batcher
+from ptychostream.plugins.flow.decimator import DecimationSettings, Decimator
+from ptychostream.plugins.flow.ledger import Ledger
+from ptychostream.plugins.flow.scan_boundary import Begin, Boundary, BoundarySettings
+from ptychostream.plugins.flow.scan_runs import ScanRun, ScanRuns
+from ptychostream.positions.join import Join, Joined
+from ptychostream.positions.positions import NeverPlaced, PositionSource
+
+
+class FrameFlow:
+    """Join, batcher, the batch in flight and the ledger, kept in step.
+
+    Parameters
+    ----------
+    positions
+        Where positions come from.
+    join_size
+        Frames that may wait for one.
+    batcher
+        Gathers the frames that have one.
+    scans
+        What tells scans apart, and what becomes of late frames.
+
+    Attributes
+    ----------
+    position_wait_s
+        After a scan's end its frames wait so long for positions that come by time.
+    late_taken
+        Frames taken for the canvas of a run that another one had followed.
+    """
+
+    def __init__(
+        self, positions: PositionSource, join_size: int, batcher: Batcher, scans: BoundarySettings | None = None
+    ) -> None:
+        scans = scans or BoundarySettings()
+        self.ledger = Ledger()
+        self.batcher = batcher
+        self.decimator = Decimator(DecimationSettings())
+        self.in_flight: list[PlacedFrame] = []
+        self.runs = ScanRuns(scans.keep, scans.keep_bytes)
+        self.late_taken = 0
+        self._boundary = Boundary(scans)
+        self._join_size = join_size
+        self._join = Join(positions, join_size)
+        self.position_wait_s = 5.0
+        self._overdue: dict[int, float] = {}  # runs that are over, and until when their frames wait for positions
+        self._closed = False
+        self._last_entered = 0  # the run of the frame that entered the batcher last
+        self._missed_before = 0  # what was counted when the counters were set to zero
+        self._disordered_before = 0
+
+    @property
+    def scan(self) -> str | None:
+        """Id of the current run's scan; None before any."""
+        return self.runs.current.scan if self.runs.current else None
+
+    @property
+    def scan_active(self) -> bool:
+        """Whether the current run goes on."""
+        return self.runs.current is not None and self.runs.current.active
+
+    @property
+    def waiting_position(self) -> int:
+        return self._join.waiting
+
+    def waits_for_position(self, run: int) -> bool:
+        """Whether frames of that run do."""
+        return self._join.waiting_of(run) > 0
+
+    @property
+    def pending(self) -> int:
+        """Frames under way, counted where they are."""
+        return self._join.waiting + self.batcher.waiting + len(self.in_flight)
+
+    @property
+    def holds(self) -> bool:
+        """The conservation law."""
+        return self.ledger.holds(self.pending)
+
+    @property
+    def missed(self) -> int:
+        """Gaps in the detector's frame numbers, over all scans."""
+        return self.runs.missed - self._missed_before
+
+    @property
+    def disordered(self) -> int:
+        """Frames that came after one with a higher number."""
+        return self.runs.disordered - self._disordered_before
+
+    def submit(self, frame: Frame, now: float) -> None:
+        """Take a frame with the detector's raw id, which is unwrapped here.
+
+        It goes to the run that the boundary says it belongs to, or begins one. Frames of a run that another one has
+        followed are late: stitched to the canvas they belong to, or dropped.
+        """
+        frame.entered = now
+        self.ledger.received += 1
+        run = None if self._closed else self._run_of(frame, now)
+        if run is None:
+            self.ledger.drop(DropCause.LATE)
+            return
+        run.ledger.received += 1
+        frame.run, frame.scan = run.number, run.scan
+        if not self._boundary.takes(run, self.runs, now):
+            self._drop(run, DropCause.LATE)
+            return
+        unwrapped = run.ids.accept(frame.id, frame.time)
+        if unwrapped is None:
+            self._drop(run, DropCause.DUPLICATE)
+            return
+        frame.id = unwrapped
+        run.note(frame.time, now)
+        self.late_taken += run is not self.runs.current
+        if run is self.runs.current and run.active:
+            self._take_in(self._join.add(frame), now)
+        else:
+            self._place_late(run, frame, now)
+
+    def reject(self, cause: DropCause) -> None:
+        """Count a frame that could not be read; it is the running scan's, where one runs."""
+        self.ledger.received += 1
+        if self.runs.current is not None and self.runs.current.active:
+            self.runs.current.ledger.received += 1
+            self._drop(self.runs.current, cause)
+        else:
+            self.ledger.drop(cause)
+
+    def poll(self, now: float) -> None:
+        """The position source has changed: place what can be placed."""
+        self._take_in(self._join.poll(), now)
+
+    def set_positions(self, positions: PositionSource, now: float) -> None:
+        """Change the source; frames that wait are looked up in the new one."""
+        waiting = self._join.give_up(lambda _: True)
+        self._take_in(Joined(placed=waiting.placed), now)
+        self._join = Join(positions, self._join_size)
+        for frame, cause in waiting.dropped:
+            if frame.run in self._overdue and not positions.outlasts_scan:
+                self._drop(self.runs.get(frame.run), cause)
+            else:
+                self._take_in(self._join.add(frame), now)
+
+    def start_scan(self, scan: str, now: float, anew: bool = False) -> None:
+        """Begin a run of `scan`.
+
+        Nothing happens where one of that id goes on, unless it is to begin `anew`. A run that has no frame yet, or
+        that frames began before the beamline said that a scan runs, takes the id instead.
+        """
+        current = self.runs.current
+        unnamed = current is not None and current.active and (current.provisional or not current.ledger.received)
+        self._boundary.told = True
+        if current is not None and unnamed and anew:
+            self._rename(current, scan, now)
+        elif anew or scan != self.scan or not self.scan_active:
+            self._begin_run(scan, now)
+
+    def end_scan(self, scan: str, now: float) -> None:
+        """The scan is over: let what has a position go at once.
+
+        What waits for one is dropped, or where positions come by time goes on waiting for `position_wait_s`.
+        """
+        self._boundary.told = True
+        if scan == self.scan:
+            self._end_waiting(now)
+            self.batcher.flush()
+            self.runs.end(now)
+
+    def tick(self, now: float) -> bool:
+        """Time has passed: True when a pause in the stream has ended the scan."""
+        for run in [run for run, due in self._overdue.items() if due <= now or not self._join.waiting_of(run)]:
+            self._give_up(run, now)
+        current = self.runs.current
+        if current is None or not self._boundary.is_over(current, now):
+            return False
+        self.end_scan(current.scan, now)
+        return True
+
+    def close(self, now: float) -> None:
+        """Flush, and take no more frames at all."""
+        if self.scan is not None:
+            self.end_scan(self.scan, now)
+        self._take_in(self._join.give_up(lambda _: True), now)
+        self.batcher.flush()
+        self._closed = True
+
+    def take(self, now: float) -> None:
+        """Put the batch that is due in flight, if one is; it is of one run."""
+        self.in_flight = self.batcher.take(now)
+
+    def land(self, stitched: int, dropped: Iterable[DropCause]) -> None:
+        """The batch in flight is through: so many stitched, the others dropped."""
+        if not self.in_flight:
+            return
+        run, self.in_flight = self.runs.get(self.in_flight[0].frame.run), []
+        self.ledger.stitched += stitched
+        run.ledger.stitched += stitched
+        for cause in dropped:
+            self._drop(run, cause)
+
+    def take_back(self, run: int) -> None:
+        """A stitched frame of that run was taken off its canvas again: it is another one's."""
+        for ledger in (self.ledger, self.runs.get(run).ledger):
+            ledger.stitched -= 1
+            ledger.drop(DropCause.DUPLICATE)
+
+    def restart_counters(self) -> None:
+        """Count from zero; what is under way counts as received. The runs' own accounting goes on."""
+        self.ledger.restart(self.pending)
+        self._missed_before, self._disordered_before = self.runs.missed, self.runs.disordered
+        self.late_taken = 0
+
+    def _run_of(self, frame: Frame, now: float) -> ScanRun | None:
+        chosen = self._boundary.choose(frame, self.runs, now)
+        if isinstance(chosen, Begin):
+            return self._begin_run(chosen.scan, now, provisional=self._boundary.waits_to_be_told)
+        if chosen is not None and chosen is self.runs.current and not chosen.active and self._boundary.reopens(chosen):
+            self.runs.reopen()
+            self._overdue.pop(chosen.number, None)
+        return chosen
+
+    def _begin_run(self, scan: str, now: float, provisional: bool = False) -> ScanRun:
+        if self.scan is not None:
+            self._end_waiting(now)
+            self.batcher.flush()
+        return self.runs.begin(scan, now, provisional)
+
+    def _rename(self, run: ScanRun, scan: str, now: float) -> None:
+        """The current run's scan has another id; what waits for a position goes on waiting under it."""
+        waiting = self._join.give_up(lambda frame: frame.run == run.number)
+        run.scan, run.provisional = scan, False
+        self._take_in(Joined(placed=waiting.placed), now)
+        for frame, _ in waiting.dropped:
+            frame.scan = scan
+            self._take_in(self._join.add(frame), now)
+
+    def _place_late(self, run: ScanRun, frame: Frame, now: float) -> None:
+        """A frame of a run that is over."""
+        source = self._join.source
+        if source.outlasts_scan:
+            self._take_in(self._join.add(frame), now)
+            if self._join.waiting_of(run.number):
+                self._overdue.setdefault(run.number, now + self.position_wait_s)
+            return
+        place = None
+        if run is self.runs.current:  # by now the source knows another run's positions
+            with suppress(NeverPlaced):
+                place = source.lookup(frame)
+        if place is None:
+            self._drop(run, DropCause.NO_POSITION)
+        else:
+            self._take_in(Joined(placed=[PlacedFrame(frame, *place)]), now)
+
+    def _end_waiting(self, now: float) -> None:
+        """The current run is over: what waits for a position is dropped, at once or when positions fail to come."""
+        assert self.runs.current is not None
+        run = self.runs.current.number
+        if self._join.source.outlasts_scan and self._join.waiting_of(run):
+            self._overdue.setdefault(run, now + self.position_wait_s)
+        else:
+            self._give_up(run, now)
+
+    def _give_up(self, run: int, now: float) -> None:
+        self._overdue.pop(run, None)
+        if self._join.waiting_of(run):
+            self._take_in(self._join.give_up(lambda frame: frame.run == run), now)
+
+    def _take_in(self, joined: Joined, now: float) -> None:
+        for frame, cause in joined.dropped:
+            self._drop(self.runs.get(frame.run), cause)
+        for placed in joined.placed:
+            if self.decimator.on and not self.decimator.keep(placed, self.batcher.use, now):
+                self._drop(self.runs.get(placed.frame.run), DropCause.DECIMATED)
+                continue
+            if placed.frame.run != self._last_entered:
+                self.batcher.flush()  # a batch is of one run, though a scan come twice under one id
+            gone = self.batcher.add(placed, now)
+            if gone is not placed:
+                self._last_entered = placed.frame.run
+            if gone is not None:
+                self._drop(self.runs.get(gone.frame.run), DropCause.QUEUE_FULL)
+
+    def _drop(self, run: ScanRun, cause: DropCause) -> None:
+        self.ledger.drop(cause)
+        run.ledger.drop(cause)

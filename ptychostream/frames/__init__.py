@@ -1,0 +1,1 @@
+"""What a frame is: identifiers, codecs, thinning, and when a stream is idle."""

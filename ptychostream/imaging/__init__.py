@@ -1,0 +1,1 @@
+"""From patches to one image: geometry, stitching, registration."""

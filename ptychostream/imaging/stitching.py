@@ -1,0 +1,341 @@
+"""Stitching: patches of phase laid on a canvas, a pure function of the set of patches.
+
+Weighted mean, mean(x) = Σ w·phase / Σ w, with both sums as exact integers (`stitching_kernels`), so the
+same set of patches gives the same canvas bit for bit, in any order and split over any number of canvases
+that are merged. The pixel grid is absolute: pixel (row, column) is centred on (column, row) · pixel_m
+whatever the canvas holds, so canvases that grew differently add up.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ptychostream.errors import FrameError, GeometryError
+from ptychostream.frames.frames import DropCause
+from ptychostream.imaging import stitching_kernels as kernels
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.pixel_box import PixelBox
+
+
+@dataclass(frozen=True)
+class CanvasState:
+    """What a canvas has added up, exactly; can be pickled.
+
+    Attributes
+    ----------
+    pixel_m
+        Pixel size, metres.
+    row0, column0
+        Absolute pixel of [0, 0].
+    value, weight
+        [H, W] int64 accumulators, trimmed to where the weight is not zero.
+    patches
+        Number of patches added.
+    """
+
+    pixel_m: float
+    row0: int
+    column0: int
+    value: NDArray[np.int64]
+    weight: NDArray[np.int64]
+    patches: int
+
+
+_EMPTY = PixelBox(0, 0, 0, 0)
+
+
+class Canvas:
+    """Accumulates patches; safe to add to and to read from different threads.
+
+    Parameters
+    ----------
+    pixel_m
+        Pixel size of patches and canvas, metres.
+    patch_weight
+        [h, w] ≥ 0, how far each patch pixel is to be trusted (see `ptychostream.imaging.probe_weight`); scaled to
+        a maximum of 1 and rounded to 1/1024. Ones weight evenly.
+    max_pixels
+        The bounding box of what was added never exceeds this; 16 bytes a pixel.
+
+    Notes
+    -----
+    Phases are rounded to 2⁻¹⁶ rad, positions to 1/64 pixel. A pixel holds at least 10 million patches of
+    phase π at full weight; before one could overflow, adding is refused with a GeometryError.
+    Compilation is done when the constructor returns.
+    """
+
+    def __init__(self, pixel_m: float, patch_weight: ArrayLike, max_pixels: int = 64_000_000) -> None:
+        if not (np.isfinite(pixel_m) and pixel_m > 0):
+            raise GeometryError(f"pixel size {pixel_m} m", where="canvas", remedy="give the object pixel in metres")
+        self.pixel_m = float(pixel_m)
+        self.max_pixels = max_pixels
+        footprint = _quantise_weight(np.asarray(patch_weight))
+        self.patch_shape: tuple[int, int] = footprint.shape
+        rows, columns = np.flatnonzero(footprint.any(axis=1)), np.flatnonzero(footprint.any(axis=0))
+        self._row0, self._column0 = int(rows[0]), int(columns[0])
+        height, width = self.patch_shape
+        self._footprint_box = np.array(
+            [rows[0] - height // 2, columns[0] - width // 2, np.ptp(rows) + 1, np.ptp(columns) + 1], np.int64
+        )
+        self._footprint = np.ascontiguousarray(footprint[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+        self._lock = threading.Lock()
+        self._patches = 0
+        self._used = _EMPTY  # bounding box of weight > 0
+        self._held = _EMPTY  # what the arrays cover, at least `_used`
+        self._value = np.zeros((0, 0), np.int64)
+        self._weight = np.zeros((0, 0), np.int64)
+        self._peak_sum = 0  # Σ of the patches' largest quantised phases: bounds every accumulator
+
+    @property
+    def patches(self) -> int:
+        """Number of patches added."""
+        return self._patches
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the accumulators, bytes."""
+        return self._value.nbytes + self._weight.nbytes
+
+    def add(self, patch: NDArray[np.float32], x_m: float, y_m: float) -> None:
+        """Add one [h, w] patch (rad) whose pixel [h//2, w//2] lies on (x_m, y_m). Raises as `add_batch`."""
+        self.add_batch(np.asarray(patch)[np.newaxis], np.array([[x_m, y_m]], np.float64))
+
+    def add_batch(self, patches: NDArray[np.float32], xy_m: ArrayLike) -> None:
+        """Add [B, h, w] patches (rad) at [B, 2] positions (x, y), metres: all of them or, with an error, none.
+
+        Raises
+        ------
+        FrameError
+            Cause ENGINE: a value is not finite or beyond ±10π rad. Cause SHAPE: not [B, h, w].
+        GeometryError
+            A position is not finite, or the canvas would exceed `max_pixels`, or its integers, or the memory.
+        """
+        batch = np.ascontiguousarray(patches, np.float32)
+        xy = np.ascontiguousarray(xy_m, np.float64)
+        if batch.ndim != 3 or batch.shape[1:] != self.patch_shape or xy.shape != (len(batch), 2):
+            raise FrameError(
+                DropCause.SHAPE,
+                f"patches {batch.shape} at positions {xy.shape} on a canvas for patches {self.patch_shape}",
+                where="canvas",
+                remedy="the model's output_shape must be that of the patch weight",
+            )
+        if len(batch) == 0:
+            return
+        peak = np.empty(len(batch), np.int64)
+        kernels.peaks(batch, peak)
+        if peak.min() < 0:
+            index = int(np.argmin(peak))
+            raise FrameError(
+                DropCause.ENGINE,
+                f"the patch at {_text(xy[index])} has values that are not finite or beyond ±10π rad",
+                where="canvas",
+                remedy="check the model and the precision it runs at",
+            )
+        places, reach = self._places(xy)
+        peak_sum = int(peak.sum())
+        with self._lock:
+            self._reserve_headroom(peak_sum)
+            used = reach.union(self._used) if self._patches else reach
+            if used.pixels > self.max_pixels:
+                raise self._too_large(used, xy)
+            self._grow(used)
+            places[:, 0] -= self._held.top
+            places[:, 1] -= self._held.left
+            kernels.accumulate(self._value, self._weight, batch, self._footprint, self._row0, self._column0, places)
+            self._used = used
+            self._patches += len(batch)
+            self._peak_sum += peak_sum
+
+    def merge(self, other: Canvas) -> None:
+        """Add everything that `other` holds; `other` is unchanged and may have another patch weight.
+
+        Raises
+        ------
+        GeometryError
+            The pixel sizes differ, or the canvas would exceed `max_pixels`, or its integers.
+        """
+        self.merge_state(other.state())
+
+    def merge_state(self, state: CanvasState) -> None:
+        """Add what another canvas, perhaps of another process, has added up. Raises as `merge`."""
+        if state.pixel_m != self.pixel_m:
+            raise GeometryError(
+                f"pixel size {state.pixel_m} m on a canvas of {self.pixel_m} m",
+                where="canvas",
+                remedy="merge canvases of one geometry only",
+            )
+        if state.patches == 0:
+            return
+        rows, columns = state.value.shape
+        box = PixelBox(state.row0, state.column0, state.row0 + rows, state.column0 + columns)
+        peak = _peak(state.value)
+        with self._lock:
+            self._reserve_headroom(peak)
+            used = box.union(self._used) if self._patches else box
+            if used.pixels > self.max_pixels:
+                raise GeometryError(
+                    f"merging makes {used.shape[0]} × {used.shape[1]} pixels of canvas, more than {self.max_pixels}",
+                    where="canvas",
+                    remedy="raise max_pixels",
+                )
+            self._grow(used)
+            inner = self._held.slices(box)
+            self._value[inner] += state.value
+            self._weight[inner] += state.weight
+            self._used = used
+            self._patches += state.patches
+            self._peak_sum += peak
+
+    def subtract_state(self, state: CanvasState) -> None:
+        """Take out what was added before, exactly: the canvas is as if it had never been there.
+
+        Raises
+        ------
+        GeometryError
+            The pixel sizes differ, or this was never added here.
+        """
+        rows, columns = state.value.shape
+        box = PixelBox(state.row0, state.column0, state.row0 + rows, state.column0 + columns)
+        with self._lock:
+            inner = self._held.slices(box)
+            known = state.pixel_m == self.pixel_m and state.patches <= self._patches and self._used.contains(box)
+            if not known or (self._weight[inner] < state.weight).any():
+                what = f"{state.patches} patches of {state.pixel_m} m pixels were never added"
+                raise GeometryError(what, where="canvas", remedy="take out only what was put in")
+            self._value[inner] -= state.value
+            self._weight[inner] -= state.weight
+            self._patches -= state.patches
+            self._used = self._covered()
+
+    def state(self) -> CanvasState:
+        """An exact copy of what was added up, for merging across processes."""
+        with self._lock:
+            box = self._used
+            inner = self._held.slices(box)
+            value, weight = self._value[inner].copy(), self._weight[inner].copy()
+            return CanvasState(self.pixel_m, box.top, box.left, value, weight, self._patches)
+
+    @classmethod
+    def from_state(cls, state: CanvasState, patch_weight: ArrayLike, max_pixels: int = 64_000_000) -> Canvas:
+        """The canvas that `state` came from. Raises GeometryError when it has more than `max_pixels`."""
+        canvas = cls(state.pixel_m, patch_weight, max_pixels)
+        canvas.merge_state(state)
+        return canvas
+
+    def image(self) -> PhaseImage:
+        """The stitched phase, trimmed to where something was added; 0 × 0 pixels when nothing was.
+
+        `weight` is in patches: a pixel covered once at full patch weight has 1.
+        """
+        # Fresh memory costs more than the division, so it is taken, and touched, before the lock.
+        box = self._used
+        phase, weight = np.full(box.shape, np.nan, np.float32), np.full(box.shape, 0, np.float32)
+        with self._lock:
+            if box != self._used:
+                box = self._used
+                phase, weight = np.empty(box.shape, np.float32), np.empty(box.shape, np.float32)
+            inner = self._held.slices(box)
+            kernels.divide(self._value[inner], self._weight[inner], phase, weight)
+        return PhaseImage(phase, weight, (box.left * self.pixel_m, box.top * self.pixel_m), self.pixel_m)
+
+    def _places(self, xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], PixelBox]:
+        """Places as `stitching_kernels.accumulate` takes them, on the absolute grid, and what they cover."""
+        places, box = np.empty((len(xy), 4), np.int64), np.empty(4, np.int64)
+        bad = kernels.place(xy, self.pixel_m, self._footprint_box, places, box)
+        if bad >= 0:
+            raise GeometryError(
+                f"position {_text(xy[bad])} cannot be placed",
+                where="canvas",
+                remedy="check the position source and its unit",
+            )
+        return places, PixelBox(*box.tolist())
+
+    def _too_large(self, used: PixelBox, xy: NDArray[np.float64]) -> GeometryError:
+        seen, centre = self._used, xy[0]
+        if self._patches:
+            centre = np.array([seen.left + seen.right, seen.top + seen.bottom]) * self.pixel_m / 2
+        farthest = xy[int(np.argmax(np.abs(xy - centre).max(axis=1)))]
+        return GeometryError(
+            f"position {_text(farthest)} makes {used.shape[0]} × {used.shape[1]} pixels of canvas, "
+            f"more than {self.max_pixels}",
+            where="canvas",
+            remedy="check the position's unit and pixel size, reset the canvas, or raise max_pixels",
+        )
+
+    def _covered(self) -> PixelBox:
+        """The box around every pixel with a weight."""
+        used = self._weight[self._held.slices(self._used)] > 0
+        rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
+        if rows.size == 0:
+            return _EMPTY
+        top, left = self._used.top, self._used.left
+        return PixelBox(
+            top + int(rows[0]), left + int(columns[0]), top + int(rows[-1]) + 1, left + int(columns[-1]) + 1
+        )
+
+    def _grow(self, used: PixelBox) -> None:
+        """Make the arrays cover `used`; by at least half their side, so that growing costs little on the whole."""
+        if self._held.contains(used) and self._held.pixels:
+            return
+        old = self._held if self._held.pixels else used
+        base = old.union(used)
+        rows, columns = base.shape
+        wide = PixelBox(
+            base.top - rows // 2 * (base.top < old.top),
+            base.left - columns // 2 * (base.left < old.left),
+            base.bottom + rows // 2 * (base.bottom > old.bottom),
+            base.right + columns // 2 * (base.right > old.right),
+        )
+        # `_used` is all that has to be kept: room that was never needed does not count against the limit.
+        held = next((box for box in (wide, base) if box.pixels <= self.max_pixels), used)
+        try:
+            value, weight = np.zeros(held.shape, np.int64), np.zeros(held.shape, np.int64)
+        except MemoryError as error:
+            raise GeometryError(
+                f"no memory for {held.shape[0]} × {held.shape[1]} pixels",
+                where="canvas",
+                remedy="limit the field of view or max_canvas_pixels, or keep fewer finished canvases",
+            ) from error
+        kept = self._used
+        if kept.pixels:
+            value[held.slices(kept)] = self._value[old.slices(kept)]
+            weight[held.slices(kept)] = self._weight[old.slices(kept)]
+        self._held, self._value, self._weight = held, value, weight
+
+    def _reserve_headroom(self, peak: int) -> None:
+        """Refuse what could overflow. The bound is of all patches; the pixels themselves tell a closer one."""
+        if self._peak_sum + peak > kernels.HEADROOM:
+            self._peak_sum = _peak(self._value)
+        if self._peak_sum + peak > kernels.HEADROOM:
+            raise GeometryError(
+                f"a pixel has taken all it can hold ({self._patches} patches were added)",
+                where="canvas",
+                remedy="reset the canvas",
+            )
+
+
+def _quantise_weight(patch_weight: NDArray[np.generic]) -> NDArray[np.int32]:
+    weight = patch_weight.astype(np.float64)
+    if weight.ndim != 2 or not np.isfinite(weight).all() or weight.size == 0 or weight.min() < 0 or weight.max() == 0:
+        raise GeometryError(
+            f"patch weight of shape {weight.shape} must be two-dimensional, finite, ≥ 0 and not zero everywhere",
+            where="canvas",
+            remedy="export the model again, or weight evenly with ones",
+        )
+    quantised: NDArray[np.int32] = np.rint(weight / weight.max() * kernels.WEIGHT_STEPS).astype(np.int32)
+    return quantised
+
+
+def _peak(value: NDArray[np.int64]) -> int:
+    """The largest |accumulator| in units of TERM_SCALE, rounded up."""
+    if value.size == 0:
+        return 0
+    return -(-max(int(value.max()), -int(value.min())) // kernels.TERM_SCALE)
+
+
+def _text(xy: NDArray[np.float64]) -> str:
+    return f"({xy[0]:.9g}, {xy[1]:.9g}) m"

@@ -1,0 +1,253 @@
+"""What is done to a frame before the network, in one compiled pass.
+
+The order is that of `ptychostream.model.contract.Preprocessing`: bad pixels to zero, crop, bin, rot90, flip_lr,
+flip_ud, fftshift. Negative counts of signed types are a detector's marks (−1 a gap, −2 a dead pixel) or
+noise around an empty pixel, and become zero too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ptychostream.errors import FrameError, GeometryError
+from ptychostream.frames.frames import DropCause
+from ptychostream.model.contract import Preprocessing
+
+
+class Preprocessor:
+    """Turns raw counts into the network's input; keeps no state between frames, may be used by several threads.
+
+    Parameters
+    ----------
+    spec
+        What to do, from the model's contract.
+    raw_shape
+        (rows, columns) of the raw frame.
+    dtype
+        Integer type of the counts, signed or unsigned, 8 to 64 bits.
+
+    Attributes
+    ----------
+    output_shape
+        (H, W) of the result.
+
+    Raises
+    ------
+    GeometryError
+        The crop does not lie in the frame, the bin does not divide it, or the mask has another shape.
+    FrameError
+        Cause TYPE: not an integer type.
+
+    Notes
+    -----
+    Compilation is done when the constructor returns. Sums over a bin are exact below 2⁵³.
+    """
+
+    def __init__(self, spec: Preprocessing, raw_shape: tuple[int, int], dtype: DTypeLike) -> None:
+        kind = np.dtype(dtype)
+        if kind.kind not in "iu":
+            raise FrameError(
+                DropCause.TYPE, f"counts of type {kind}", where="preprocessing", remedy="stream integer counts"
+            )
+        self.raw_shape = (int(raw_shape[0]), int(raw_shape[1]))
+        self.dtype = kind.newbyteorder("=")
+        row0, column0, height, width = _checked_crop(spec, self.raw_shape)
+        self._window = np.array([row0, column0, height, width, spec.bin], np.int64)
+        shape = (height // spec.bin, width // spec.bin)
+        turned = shape[::-1] if spec.rot90 % 2 else shape
+        self.output_shape: tuple[int, int] = turned
+        # Orientation acts on each axis alone, so two tables say where a binned row and column go.
+        target = np.arange(turned[0] * turned[1], dtype=np.int64).reshape(turned)
+        index = _undo(target, spec)
+        self._row_to, self._column_to = index[:, 0].copy(), index[0] - index[0, 0]
+        self._straight = bool((np.diff(self._column_to) == 1).all())
+        self._highest = _highest_good(spec, self.dtype)
+        self._masked = spec.bad_pixels is not None
+        self._good = _good_pixels(spec, self.raw_shape)
+        self._kernel = _kernel(self.dtype)
+
+    def apply(self, counts: NDArray[np.integer[Any]], out: NDArray[np.float32]) -> None:
+        """Preprocess [rows, columns] `counts` into `out`, [H, W] float32, C order; all of it is overwritten.
+
+        Raises
+        ------
+        FrameError
+            Cause SHAPE or TYPE: not what the preprocessor was made for.
+        ValueError
+            `out` is not of `output_shape`.
+        """
+        if counts.shape != self.raw_shape:
+            raise FrameError(
+                DropCause.SHAPE,
+                f"frame of {counts.shape}, expected {self.raw_shape}",
+                where="preprocessing",
+                remedy="the detector's region changed: load a model for it, or set it back",
+            )
+        if counts.dtype != self.dtype:
+            if counts.dtype.newbyteorder("=") != self.dtype:
+                raise FrameError(
+                    DropCause.TYPE,
+                    f"counts of type {counts.dtype}, expected {self.dtype}",
+                    where="preprocessing",
+                    remedy="keep the detector's data type during a scan",
+                )
+            counts = counts.astype(self.dtype)
+        if out.shape != self.output_shape:
+            raise ValueError(f"out of {out.shape} for a result of {self.output_shape}")
+        self._kernel(
+            np.ascontiguousarray(counts),
+            self._good,
+            self._masked,
+            self._highest,
+            self._window,
+            self._row_to,
+            self._column_to,
+            self._straight,
+            out,
+        )
+
+
+def good_counts(spec: Preprocessing, counts: NDArray[np.integer[Any]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """[h, w] counts after crop and bin, not turned, and where all the raw pixels of each can be trusted.
+
+    Raises
+    ------
+    GeometryError
+        The crop does not lie in the frame, the bin does not divide it, or the mask has another shape.
+    """
+    trusted = (counts >= 0) & (counts <= _highest_good(spec, counts.dtype)) & _good_pixels(spec, counts.shape)
+    return bin_counts(spec, np.where(trusted, counts, 0)), bin_counts(spec, trusted) == spec.bin**2
+
+
+def bin_counts(spec: Preprocessing, frame: NDArray[Any]) -> NDArray[np.float64]:
+    """[h, w] sums of a raw frame after crop and bin, not turned. Raises GeometryError as `good_counts`."""
+    row0, column0, height, width = _checked_crop(spec, frame.shape)
+    window = frame[row0 : row0 + height, column0 : column0 + width]
+    side = spec.bin
+    return window.reshape(height // side, side, width // side, side).sum(axis=(1, 3), dtype=np.float64)
+
+
+def _checked_crop(spec: Preprocessing, raw_shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    rows, columns = raw_shape
+    row0, column0, height, width = crop = spec.crop or (0, 0, rows, columns)
+    inside = row0 >= 0 and column0 >= 0 and row0 + height <= rows and column0 + width <= columns
+    if not inside or height < 1 or width < 1:
+        raise GeometryError(
+            f"crop {crop} (row, column, height, width) of a frame of {rows} × {columns}",
+            where="preprocessing",
+            remedy="the model is for another detector region: set that region, or train for this one",
+        )
+    if height % spec.bin or width % spec.bin:
+        raise GeometryError(
+            f"bin {spec.bin} does not divide {height} × {width}",
+            where="preprocessing",
+            remedy="crop to a multiple of the bin",
+        )
+    return crop
+
+
+def _undo(target: NDArray[np.int64], spec: Preprocessing) -> NDArray[np.int64]:
+    """`target` seen from before the turns: element [i, j] is where binned pixel (i, j) goes."""
+    index = np.fft.ifftshift(target) if spec.fftshift else target
+    index = index[::-1] if spec.flip_ud else index
+    index = index[:, ::-1] if spec.flip_lr else index
+    return np.rot90(index, -spec.rot90)
+
+
+def _highest_good(spec: Preprocessing, dtype: np.dtype[Any]) -> Any:
+    """The largest count that is believed, as a scalar of `dtype`."""
+    largest = int(np.iinfo(dtype).max)
+    highest = largest - 1 if spec.saturated_is_bad else largest
+    if spec.hot_threshold is not None:
+        highest = max(0, min(highest, spec.hot_threshold))
+    return dtype.type(highest)
+
+
+def _good_pixels(spec: Preprocessing, raw_shape: tuple[int, int]) -> NDArray[np.bool_]:
+    if spec.bad_pixels is None:
+        return np.ones((1, 1), np.bool_)
+    bad = spec.bad_pixels.unpack().astype(np.bool_)
+    if bad.shape != raw_shape:
+        raise GeometryError(
+            f"bad-pixel mask of {bad.shape} for frames of {raw_shape}",
+            where="preprocessing",
+            remedy="the mask is of the raw frame, before the crop: make it for this detector region",
+        )
+    return ~bad
+
+
+@cache
+def _kernel(dtype: np.dtype[Any]) -> Callable[..., None]:
+    """`_preprocess` compiled for one count type; it takes read-only and unaligned frames without compiling again."""
+    count = numba.from_dtype(dtype)
+    signature = numba.void(
+        numba.types.Array(count, 2, "C", readonly=True, aligned=False),
+        numba.boolean[:, ::1],
+        numba.boolean,
+        count,
+        numba.int64[::1],
+        numba.int64[::1],
+        numba.int64[::1],
+        numba.boolean,
+        numba.float32[:, ::1],
+    )
+    compiled: Callable[..., None] = numba.njit(signature, nogil=True, cache=True)(_preprocess)
+    return compiled
+
+
+def _preprocess(
+    counts: NDArray[Any],
+    good: NDArray[np.bool_],
+    masked: bool,
+    highest: Any,
+    window: NDArray[np.int64],
+    row_to: NDArray[np.int64],
+    column_to: NDArray[np.int64],
+    straight: bool,
+    out: NDArray[np.float32],
+) -> None:
+    row0, column0, height, width, side = window[0], window[1], window[2], window[3], window[4]
+    flat = out.reshape(out.size)
+    columns = width // side
+    # A row is cleaned and summed here, in cache, then laid down where orientation wants it. The loops have no
+    # branches and one test each, so that they vectorise.
+    clean = np.empty(columns, np.float32)
+    raw = np.empty(width, np.float64)
+    total = np.empty(columns, np.float64)
+    for i in range(height // side):
+        if side == 1:
+            row = counts[row0 + i, column0 : column0 + width]
+            for c in range(width):
+                clean[c] = np.float32(row[c]) if 0 <= row[c] <= highest else np.float32(0)
+            if masked:
+                good_row = good[row0 + i, column0 : column0 + width]
+                for c in range(width):
+                    clean[c] = clean[c] if good_row[c] else np.float32(0)
+        else:
+            total[:] = 0
+            for k in range(row0 + i * side, row0 + (i + 1) * side):
+                row = counts[k, column0 : column0 + width]
+                for c in range(width):
+                    raw[c] = np.float64(row[c]) if 0 <= row[c] <= highest else 0.0
+                if masked:
+                    good_row = good[k, column0 : column0 + width]
+                    for c in range(width):
+                        raw[c] = raw[c] if good_row[c] else 0.0
+                for m in range(side):
+                    every = raw[m::side]
+                    for c in range(columns):
+                        total[c] += every[c]
+            for c in range(columns):
+                clean[c] = np.float32(total[c])
+        start = row_to[i]
+        if straight:
+            flat[start : start + columns] = clean
+        else:
+            for c in range(columns):
+                flat[start + column_to[c]] = clean[c]

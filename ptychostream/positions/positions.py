@@ -1,0 +1,261 @@
+"""Where a frame was taken: attributes, waveforms or a route answer through one interface, as streams do.
+
+What the beamline sends is turned into metres and canvas axes here, once, by `AxisConfig`.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ptychostream.config import Settings
+from ptychostream.errors import GeometryError
+from ptychostream.frames.frames import Frame
+from ptychostream.positions.route_file import read_route
+
+_UNIT_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
+_WAVEFORMS = "position waveforms"
+EVERY_ID = math.inf
+Number = TypeVar("Number", float, NDArray[np.float64])
+
+
+class NeverPlaced(Exception):  # noqa: N818 - an answer, not a failure
+    """No position can ever come for this frame. Its text says why."""
+
+
+class AxisConfig(Settings):
+    """How the beamline's two positions become canvas axes: first swapped, then signed, then scaled."""
+
+    unit: Literal["m", "mm", "um", "nm"] = "m"
+    swap_xy: bool = False
+    sign_x: Literal[-1, 1] = 1
+    sign_y: Literal[-1, 1] = 1
+
+    @property
+    def unit_m(self) -> float:
+        return _UNIT_M[self.unit]
+
+    def apply(self, a: Number, b: Number) -> tuple[Number, Number]:
+        """(x, y) in metres from what was sent as x and y; numbers or arrays."""
+        if self.swap_xy:
+            a, b = b, a
+        return a * (self.sign_x * self.unit_m), b * (self.sign_y * self.unit_m)
+
+
+class PositionSource(Protocol):
+    """Answers for one frame at a time.
+
+    Attributes
+    ----------
+    version
+        Changes whenever an answer of "not known yet" may have become another.
+    known_below
+        Frames with a key from here on are certainly not known yet, so nobody needs to ask.
+    outlasts_scan
+        Whether it answers rightly for frames of a scan that is over: its positions are not those of one scan alone.
+    """
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def known_below(self) -> float: ...
+
+    @property
+    def outlasts_scan(self) -> bool: ...
+
+    def key(self, frame: Frame) -> float:
+        """By what positions become known: the frame's id, or its time. Always the same for a frame."""
+        ...
+
+    def lookup(self, frame: Frame) -> tuple[float, float] | None:
+        """(x, y) in metres; None when not known yet. Raises NeverPlaced when no position can ever come."""
+        ...
+
+
+class _ById:
+    """Positions that belong to frames by their ids."""
+
+    outlasts_scan = True
+
+    def key(self, frame: Frame) -> float:
+        """As `PositionSource.key`."""
+        return frame.id
+
+
+class AttributePositions(_ById):
+    """Positions that travel in the frame's own attributes.
+
+    Parameters
+    ----------
+    x_name, y_name
+        Names of the two attributes.
+    axes
+        Unit, swap and signs.
+    """
+
+    version = 0
+    known_below = EVERY_ID
+
+    def __init__(self, x_name: str, y_name: str, axes: AxisConfig | None = None) -> None:
+        axes = axes or AxisConfig()
+        self.axes = axes
+        # Worked out once: this is asked for every frame.
+        self._names = (y_name, x_name) if axes.swap_xy else (x_name, y_name)
+        self._scale_x, self._scale_y = axes.apply(1.0, 1.0)
+
+    def lookup(self, frame: Frame) -> tuple[float, float] | None:
+        """Never None: an attribute that is absent, not a number or not finite raises NeverPlaced."""
+        name_x, name_y = self._names
+        try:
+            x = self._scale_x * float(frame.attributes[name_x])
+            y = self._scale_y * float(frame.attributes[name_y])
+        except KeyError as error:
+            raise NeverPlaced(f"frame {frame.id} has no attribute {error}") from None
+        except ValueError as error:
+            raise NeverPlaced(f"frame {frame.id}: attribute {error}") from None
+        if math.isfinite(x) and math.isfinite(y):
+            return x, y
+        raise NeverPlaced(f"frame {frame.id}: attributes {name_x} and {name_y} give ({x}, {y})")
+
+
+class _Waveforms(NamedTuple):
+    """What belongs together, so that another thread never sees the new x with the old y."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    complete: bool
+    scan: str | None
+
+
+class WaveformPositions(_ById):
+    """Two arrays by frame index that fill while the scan runs, or are known beforehand.
+
+    Parameters
+    ----------
+    axes
+        Unit, swap and signs.
+    first_id
+        Id of the frame that belongs to element 0.
+
+    Notes
+    -----
+    An element that is not finite is not filled yet while the arrays are incomplete, and never placed once
+    they are complete. Arrays that fill with zeros must be cut to what is filled by whoever reads them.
+    One thread may update while another looks up.
+    """
+
+    outlasts_scan = False
+
+    def __init__(self, axes: AxisConfig | None = None, first_id: int = 0) -> None:
+        self.axes = axes or AxisConfig()
+        self.first_id = first_id
+        self.version = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the arrays: a new scan's frames must not be placed by the last one's positions."""
+        self.update([], [])
+
+    def update(self, x: ArrayLike, y: ArrayLike, complete: bool = False, scan: str | None = None) -> None:
+        """Take new arrays, whole, in the place of the old ones.
+
+        Parameters
+        ----------
+        x, y
+            As the beamline sends them. While they fill one may be longer: the shorter counts.
+        complete
+            True: no more will come, frames beyond the end are never placed.
+        scan
+            Answer for the frames of this scan alone; those of others are not known yet. None answers for any.
+
+        Raises
+        ------
+        GeometryError
+            Not one-dimensional numbers, or complete with different lengths. The old arrays stay.
+        """
+        first, second = _numbers(x), _numbers(y)
+        if complete and len(first) != len(second):
+            raise GeometryError(
+                f"complete, but {len(first)} x and {len(second)} y",
+                where=_WAVEFORMS,
+                remedy="send as many y as x, then say complete",
+            )
+        length = min(len(first), len(second))
+        now = _Waveforms(*self.axes.apply(first[:length], second[:length]), complete, scan)
+        filled = np.flatnonzero(np.isfinite(now.x) & np.isfinite(now.y))
+        # In this order: whoever sees the new version finds the new arrays.
+        self._now = now
+        self.known_below: float = EVERY_ID if complete else self.first_id + (int(filled[-1]) + 1 if len(filled) else 0)
+        self.version += 1
+
+    def lookup(self, frame: Frame) -> tuple[float, float] | None:
+        """As `PositionSource.lookup`."""
+        now = self._now
+        if now.scan is not None and frame.scan != now.scan:
+            return None
+        index = frame.id - self.first_id
+        if index < 0:
+            raise NeverPlaced(f"frame {frame.id} is before the first position's frame {self.first_id}")
+        if index >= len(now.x):
+            if now.complete:
+                raise NeverPlaced(f"frame {frame.id} is beyond the {len(now.x)} positions of the scan")
+            return None
+        x, y = now.x.item(index), now.y.item(index)
+        if math.isfinite(x) and math.isfinite(y):
+            return x, y
+        if now.complete:
+            raise NeverPlaced(f"frame {frame.id} has position ({x}, {y})")
+        return None
+
+
+class RoutePositions(_ById):
+    """Positions written in a file before the scan (see `ptychostream.positions.route_file`).
+
+    Parameters
+    ----------
+    path
+        CSV or HDF5 route file.
+    axes
+        Unit, swap and signs of what the file holds.
+    first_id
+        Id of the frame that belongs to the first row, where the file gives no ids.
+
+    Raises
+    ------
+    ScanFileError
+        The file cannot be read as a route.
+    """
+
+    version = 0
+    known_below = EVERY_ID
+
+    def __init__(self, path: Path | str, axes: AxisConfig | None = None, first_id: int = 0) -> None:
+        route = read_route(Path(path))
+        self.axes = axes or AxisConfig()
+        ids = range(first_id, first_id + len(route.x)) if route.ids is None else route.ids.tolist()
+        x, y = self.axes.apply(route.x, route.y)
+        self._places = dict(zip(ids, zip(x.tolist(), y.tolist(), strict=True), strict=True))
+
+    def lookup(self, frame: Frame) -> tuple[float, float] | None:
+        """Never None: a frame that the route does not have, or has without a number, raises NeverPlaced."""
+        place = self._places.get(frame.id)
+        if place is None:
+            raise NeverPlaced(f"frame {frame.id} is not in the route of {len(self._places)} positions")
+        if not (math.isfinite(place[0]) and math.isfinite(place[1])):
+            raise NeverPlaced(f"frame {frame.id} has position {place} in the route")
+        return place
+
+
+def _numbers(values: ArrayLike) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise GeometryError(f"not numbers: {error}", where=_WAVEFORMS, remedy="send numeric arrays") from error
+    if array.ndim != 1:
+        raise GeometryError(f"shape {array.shape}", where=_WAVEFORMS, remedy="send one-dimensional arrays")
+    return array

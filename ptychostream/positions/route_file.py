@@ -1,0 +1,121 @@
+"""Route files: a scan's positions, known beforehand.
+
+CSV: two columns x, y or three id, x, y, separated by commas, semicolons, tabs or blanks; `#` begins a
+comment. A first row of names is optional; with it the columns may come in any order and others are ignored.
+HDF5: one-dimensional data sets `x` and `y`, and optionally `id`, at the root.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ScanFileError
+from ptychostream.storage.hdf5_heaps import open_checked
+
+_REMEDY = "give a CSV with columns [id,] x, y, or an HDF5 file with data sets x and y"
+MAX_POSITIONS = 1 << 25
+_SEPARATOR = re.compile(r"\s*[,;\t]\s*|\s+")
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Route:
+    """[N] positions in the file's own unit and axes; `ids` [N] are the frames' ids, None: in order."""
+
+    ids: NDArray[np.int64] | None
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+
+def read_route(path: Path) -> Route:
+    """Read a route file; its content, not its name, says whether it is HDF5.
+
+    Raises
+    ------
+    ScanFileError
+        Naming the row or data set: unreadable, empty, ragged, not numbers, an id twice.
+    """
+    try:
+        with path.open("rb") as stream:
+            is_hdf5 = stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC
+        columns = _read_hdf5(path) if is_hdf5 else _read_csv(path)
+    except OSError as error:
+        raise ScanFileError(error.strerror or str(error), where=str(path), remedy=_REMEDY) from error
+    except (RuntimeError, KeyError) as error:  # as h5py says that a file is damaged
+        raise ScanFileError(f"damaged: {error}", where=str(path), remedy=_REMEDY) from error
+    if len(columns["x"]) == 0:
+        raise ScanFileError("no positions", where=str(path), remedy=_REMEDY)
+    return Route(_checked_ids(columns.get("id"), path), columns["x"], columns["y"])
+
+
+def _read_csv(path: Path) -> dict[str, NDArray[np.float64]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ScanFileError(f"neither text nor HDF5: {error}", where=str(path), remedy=_REMEDY) from error
+    rows = [(number, line.partition("#")[0].strip()) for number, line in enumerate(lines, 1)]
+    cells = [(number, _SEPARATOR.split(text)) for number, text in rows if text]
+    if not cells:
+        raise ScanFileError("empty", where=str(path), remedy=_REMEDY)
+    names = [name.strip("\"'").lower() for name in cells[0][1]]
+    if {"x", "y"} <= set(names):
+        cells = cells[1:]
+    elif len(names) in (2, 3):
+        names = ["id", "x", "y"][-len(names) :]
+    else:
+        raise ScanFileError(f"{len(names)} columns without names", where=f"{path}, row 1", remedy=_REMEDY)
+    kept = [name for name in ("id", "x", "y") if name in names]
+    values = np.empty((len(cells), len(kept)), np.float64)
+    for row, (number, texts) in enumerate(cells):
+        where = f"{path}, row {number}"
+        if len(texts) != len(names):
+            raise ScanFileError(f"{len(texts)} columns instead of {len(names)}", where=where, remedy=_REMEDY)
+        try:
+            values[row] = [float(texts[names.index(name)]) for name in kept]
+        except ValueError as error:
+            raise ScanFileError(str(error), where=where, remedy="write numbers only") from error
+    return {name: values[:, column].copy() for column, name in enumerate(kept)}
+
+
+def _read_hdf5(path: Path) -> dict[str, NDArray[np.float64]]:
+    columns = {}
+    with open_checked(path) as file:
+        for name in ("x", "y", "id"):
+            data = file.get(name)
+            if data is None and name == "id":
+                continue
+            if not isinstance(data, h5py.Dataset) or data.ndim != 1 or data.dtype.kind not in "iuf":
+                raise ScanFileError(
+                    f"data set {name!r} is missing or not one-dimensional numbers", where=str(path), remedy=_REMEDY
+                )
+            if data.size > MAX_POSITIONS:
+                raise ScanFileError(f"data set {name!r} announces {data.size} values", where=str(path), remedy=_REMEDY)
+            columns[name] = data[()].astype(np.float64)
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ScanFileError(f"data sets of different lengths {lengths}", where=str(path), remedy=_REMEDY)
+    return columns
+
+
+def _checked_ids(ids: NDArray[np.float64] | None, path: Path) -> NDArray[np.int64] | None:
+    if ids is None:
+        return None
+    whole = np.isfinite(ids) & (ids == np.floor(ids)) & (np.abs(ids) < 2**53)
+    if not whole.all():
+        raise ScanFileError(
+            f"id {ids[np.argmin(whole)]} is not a whole number", where=str(path), remedy="number the frames 0, 1, 2 …"
+        )
+    unique, count = np.unique(ids, return_counts=True)
+    if len(unique) < len(ids):
+        raise ScanFileError(
+            f"id {int(unique[np.argmax(count)])} occurs {count.max()} times",
+            where=str(path),
+            remedy="give each frame one position",
+        )
+    return ids.astype(np.int64)

@@ -1,0 +1,1 @@
+"""Child processes, stopping, priority and ports."""

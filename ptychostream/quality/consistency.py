@@ -1,0 +1,141 @@
+"""How well an inferred patch explains the pattern it came from: quality without a reference.
+
+The probe on the patch, propagated to the detector, is what the pattern should have been; the R factor tells how far it
+is from what was measured (Maiden, Johnson & Li 2017, Optica 4, 736, eq. 18), with the intensity's scale left free:
+
+    R = min_s Σ(√I − s|ψ|)² / ΣI = 1 − C²,  C = Σ√I|ψ| / √(ΣI Σ|ψ|²)
+
+over good pixels, C being the normalised correlation of the amplitudes. Most of a pattern is the bare probe's, so that
+even an empty patch gives a small R. The consistency therefore is the part of that R which the patch takes away:
+
+    consistency = 1 − R / R_empty
+
+1: the pattern is explained; 0: no better than no sample at all; below 0: a worse guess than none, another place's patch
+for instance. Photon noise, which nothing explains, and whatever lies outside the patch keep it below 1; over an empty
+or even place there is nothing to explain and it is about 0 or below, while R is small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import GeometryError
+from ptychostream.model.contract import ModelContract
+from ptychostream.model.preprocessing import bin_counts, good_counts
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Figures of one patch; NaN where the pattern holds no counts.
+
+    Attributes
+    ----------
+    figure
+        1 − r_factor / r_empty.
+    r_factor, r_empty
+        R factor of the patch, and of the bare probe.
+    """
+
+    figure: float
+    r_factor: float
+    r_empty: float
+
+
+UNKNOWN = Consistency(float("nan"), float("nan"), float("nan"))
+
+
+class ForwardModel:
+    """The probe of a contract, ready to propagate patches.
+
+    Parameters
+    ----------
+    contract
+        Of the model that infers the patches.
+
+    Raises
+    ------
+    GeometryError
+        It has no probe.
+    """
+
+    def __init__(self, contract: ModelContract) -> None:
+        if contract.probe is None:
+            remedy = "train or export the model again: those of contract version 2 carry their probe"
+            raise GeometryError("no probe", where=f"contract of {contract.name}", remedy=remedy)
+        self._probe: NDArray[np.complex64] = contract.probe.unpack()
+        self._preprocessing = contract.preprocessing
+        self._empty = self.intensity(np.zeros(contract.output_shape, np.float32))
+
+    def intensity(
+        self, phase: NDArray[np.float32], amplitude: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """[N, M] far-field intensity behind the probe on a patch [h, w], zero frequency at [N//2, M//2].
+
+        Pixel [h//2, w//2] of the patch lies under the probe's centre. What the patch does not reach is taken as even,
+        with its mean phase; what reaches out of the probe's window is left out.
+        """
+        height, width = self._probe.shape[-2:]
+        window = np.ones((height, width), np.complex64)
+        mean = phase.mean(dtype=np.float64)
+        wave = np.exp(1j * (phase - np.float32(mean))).astype(np.complex64)
+        rows, patch_rows = _overlap(height, phase.shape[0])
+        columns, patch_columns = _overlap(width, phase.shape[1])
+        window[rows, columns] = (wave if amplitude is None else wave * amplitude)[patch_rows, patch_columns]
+        waves = np.fft.fft2(self._probe * window, norm="ortho")
+        intensity = (waves.real**2 + waves.imag**2).sum(axis=0)
+        return np.fft.fftshift(intensity).astype(np.float32)
+
+    def judge(
+        self, phase: NDArray[np.float32], counts: NDArray[np.integer], amplitude: NDArray[np.float32] | None = None
+    ) -> Consistency:
+        """Compare a patch with the frame it was inferred from.
+
+        Parameters
+        ----------
+        phase
+            [h, w] rad.
+        counts
+            The raw frame, before preprocessing: dead and saturated pixels are known there.
+        amplitude
+            [h, w]; None: 1 everywhere, as for a network that gives the phase alone.
+
+        Raises
+        ------
+        GeometryError
+            The probe's window is neither the raw frame nor the frame after crop and bin, or the frame does not fit
+            the preprocessing.
+        """
+        measured, good = good_counts(self._preprocessing, counts)
+        window = self._probe.shape[-2:]
+        raw = window == counts.shape
+        if not raw and window != measured.shape:
+            raise GeometryError(
+                f"a probe of {window} for frames of {counts.shape}, {measured.shape} after crop and bin",
+                where="consistency",
+                remedy="set the detector's region to that of the scan that the model was trained on",
+            )
+        root = np.sqrt(measured[good])
+        total = float(np.square(root).sum())
+        if total == 0:
+            return UNKNOWN
+        expected = (self.intensity(phase, amplitude), self._empty)
+        seen = (bin_counts(self._preprocessing, image) if raw else image for image in expected)
+        r_factor, r_empty = (_r_factor(root, total, np.sqrt(image[good])) for image in seen)
+        return Consistency(1 - r_factor / r_empty if r_empty > 0 else float("nan"), r_factor, r_empty)
+
+
+def _overlap(window: int, patch: int) -> tuple[slice, slice]:
+    """Where a patch of so many pixels lies in the window, and which of its own lie there; centre on centre."""
+    first = window // 2 - patch // 2
+    start, stop = max(first, 0), min(first + patch, window)
+    return slice(start, stop), slice(start - first, stop - first)
+
+
+def _r_factor(root: NDArray[np.float64], total: float, amplitude: NDArray[np.floating]) -> float:
+    power = float(np.square(amplitude, dtype=np.float64).sum())
+    if power == 0:
+        return 1.0
+    return max(0.0, 1 - float(root @ amplitude) ** 2 / (total * power))

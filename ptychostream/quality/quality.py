@@ -1,0 +1,127 @@
+"""How alike two phase images are. This is the only place that computes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.metrics import structural_similarity
+
+from ptychostream.errors import GeometryError
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.registration import MIN_PIXELS, Aligned, align, smooth
+
+SSIM_SIGMA_PX = 1.5
+SSIM_RADIUS_PX = 5
+"""Half the window of Wang et al.: 11 × 11 pixels at σ = 1.5."""
+
+RESOLUTION_PX = 1.0
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Likeness of an image to its reference on an area.
+
+    Attributes
+    ----------
+    ssim
+        Mean structural similarity, images as they are.
+    ssim_1px
+        The same with both images low-passed by a Gaussian of σ = 1 object pixel: a reference has noise of its own,
+        which limits `ssim`.
+    pearson, pearson_1px
+        Pearson's correlation likewise; 0 where the image is flat.
+    shift_px
+        (rows, columns) that the image lay off the reference, taken away before comparing.
+    pixels
+        Number of pixels compared.
+    covered
+        Fraction of the area that the image has.
+    """
+
+    ssim: float
+    ssim_1px: float
+    pearson: float
+    pearson_1px: float
+    shift_px: tuple[float, float]
+    pixels: int
+    covered: float
+
+
+def compare(image: PhaseImage, reference: PhaseImage, area: NDArray[np.bool_] | None = None) -> Quality:
+    """Compare `image` with `reference` after aligning them (see `ptychostream.imaging.registration.align`).
+
+    Structural similarity has Gaussian weights (σ = 1.5 pixels, population covariance), the data range is the
+    reference's maximum less minimum on the area, and the mean is taken over the pixels whose whole 11 × 11 window lies
+    in the area; where fewer than 64 are left, over the area, with the images continued beyond it by their nearest
+    pixel.
+
+    Parameters
+    ----------
+    image, reference
+        Phase in radians, in the same axes.
+    area
+        [H, W] bool on the reference's grid; None takes the pixels with at least a tenth of the reference's largest
+        weight.
+
+    Raises
+    ------
+    GeometryError
+        Image and reference do not overlap there, or the reference is flat.
+
+    References
+    ----------
+    Wang, Bovik, Sheikh, Simoncelli, IEEE Trans. Image Process. 13, 600 (2004).
+    """
+    return measure(align(image, reference, area))
+
+
+def measure(aligned: Aligned) -> Quality:
+    """`compare` for images that are aligned already. Raises GeometryError when the reference is flat."""
+    rows, columns = np.nonzero(aligned.mask)
+    box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+    mask = aligned.mask[box]
+    nearest = tuple(ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True))
+    image, reference = (values[box][nearest] for values in (aligned.image, aligned.reference))
+    soft_image, soft_reference = (smooth(values, mask, RESOLUTION_PX)[nearest] for values in (image, reference))
+    return Quality(
+        ssim=_ssim(image, reference, mask),
+        ssim_1px=_ssim(soft_image, soft_reference, mask),
+        pearson=_pearson(image[mask], reference[mask]),
+        pearson_1px=_pearson(soft_image[mask], soft_reference[mask]),
+        shift_px=aligned.shift_px,
+        pixels=int(mask.sum()),
+        covered=aligned.covered,
+    )
+
+
+def _ssim(image: NDArray[np.float64], reference: NDArray[np.float64], mask: NDArray[np.bool_]) -> float:
+    data_range = float(np.ptp(reference[mask]))
+    if data_range == 0:
+        raise GeometryError(
+            "the reference is flat on the area",
+            where="comparing two phase images",
+            remedy="choose an area with features",
+        )
+    margin = [(SSIM_RADIUS_PX, SSIM_RADIUS_PX)] * 2
+    _, similarity = structural_similarity(
+        np.pad(reference, margin, mode="edge"),
+        np.pad(image, margin, mode="edge"),
+        data_range=data_range,
+        gaussian_weights=True,
+        sigma=SSIM_SIGMA_PX,
+        use_sample_covariance=False,
+        full=True,
+    )
+    similarity = similarity[SSIM_RADIUS_PX:-SSIM_RADIUS_PX, SSIM_RADIUS_PX:-SSIM_RADIUS_PX]
+    window = np.ones((2 * SSIM_RADIUS_PX + 1,) * 2, dtype=bool)
+    whole = ndimage.binary_erosion(mask, window)
+    return float(similarity[whole if whole.sum() >= MIN_PIXELS else mask].mean())
+
+
+def _pearson(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt(np.vdot(a, a) * np.vdot(b, b)))
+    return float(np.vdot(a, b) / scale) if scale > 0 else 0.0

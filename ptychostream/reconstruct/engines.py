@@ -1,0 +1,110 @@
+"""What every reconstruction engine is given and gives back; the CPU engine by numba."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ReconstructionError
+from ptychostream.reconstruct.grid import ObjectGrid
+from ptychostream.reconstruct.options import ReconstructOptions
+
+
+class Misfit(NamedTuple):
+    """How far the model is from the measured amplitudes, over good pixels.
+
+    Attributes
+    ----------
+    r_factor
+        Σ(√I − |ψ|)² / ΣI, the error metric of ePIE's authors (Maiden, Johnson & Li 2017, Optica 4, 736).
+    absolute
+        Σ|√I − |ψ|| / Σ√I, crystallography's R.
+    """
+
+    r_factor: float
+    absolute: float
+
+
+class Norms(NamedTuple):
+    """What sums of squared and of absolute differences are divided by, over the good pixels of all patterns."""
+
+    squared: float
+    absolute: float
+
+    @classmethod
+    def of(cls, amplitudes: NDArray[np.float32]) -> Norms:
+        squared = sum(float(np.square(np.maximum(frame, 0)).sum(dtype=np.float64)) for frame in amplitudes)
+        return cls(squared, sum(float(np.maximum(frame, 0).sum(dtype=np.float64)) for frame in amplitudes))
+
+    def misfit(self, squared: float, absolute: float) -> Misfit:
+        return Misfit(squared / self.squared, absolute / self.absolute)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What an engine starts from. FFTs are orthonormal: Σ|probe|² is the photons of a frame.
+
+    Attributes
+    ----------
+    amplitudes
+        [N, n, n] float32, zero frequency at [0, 0], negative where not measured.
+    grid
+        The object's frame, with the N patches' corners.
+    object
+        [Ho, Wo] complex64.
+    probe
+        [modes, n, n] complex64, centred on [n//2, n//2].
+    """
+
+    amplitudes: NDArray[np.float32]
+    grid: ObjectGrid
+    object: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+
+
+class Engine(Protocol):
+    """A running reconstruction.
+
+    Attributes
+    ----------
+    name
+        The engine and its device.
+    """
+
+    name: str
+
+    def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
+        """One pass over the patterns in `order`; returns the misfit met on the way."""
+        ...
+
+    def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+        """Object [Ho, Wo] and probe [modes, n, n] as they are now."""
+        ...
+
+
+CreateEngine = Callable[[Problem, ReconstructOptions], Engine]
+
+
+def epie_engine(problem: Problem, options: ReconstructOptions) -> Engine:
+    """ePIE by numba on one CPU core.
+
+    Raises
+    ------
+    ReconstructionError
+        When it cannot take frames of this size.
+    """
+    from ptychostream.reconstruct import fft_kernels
+    from ptychostream.reconstruct.epie import EpieEngine
+
+    size = problem.probe.shape[-1]
+    if not fft_kernels.supports(size):
+        raise ReconstructionError(
+            f"the epie engine takes frames of 16, 32, 64, 128 … pixels, not {size}",
+            where="--engine",
+            remedy="crop the frames, or take --engine torch",
+        )
+    return EpieEngine(problem, options)

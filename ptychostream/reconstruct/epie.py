@@ -1,0 +1,188 @@
+"""ePIE on one CPU core, one position at a time: the whole pass over the scan is one compiled loop.
+
+Maiden & Rodenburg 2009 (doi 10.1016/j.ultramic.2009.05.012), eqs. 3-5, with several incoherent probe modes after
+Thibault & Menzel 2013 (doi 10.1038/nature11806).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from ptychostream.reconstruct.engines import Misfit, Norms, Problem
+from ptychostream.reconstruct.fft_kernels import PADDING, forward, inverse, permute, twiddles
+from ptychostream.reconstruct.options import ReconstructOptions
+
+_FAST: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True, "nogil": True}
+
+
+class EpieEngine:
+    """See `engines.Engine`. Amplitudes lie in the FFT's own order, complex numbers in two planes."""
+
+    def __init__(self, problem: Problem, options: ReconstructOptions) -> None:
+        modes, size, _ = problem.probe.shape
+        self.name = "epie"
+        self._norms = Norms.of(problem.amplitudes)
+        self._amplitudes = permute(problem.amplitudes)
+        self._corners = np.ascontiguousarray(problem.grid.corners)
+        self._object = _planes(problem.object)
+        self._probe = _planes(problem.probe)
+        self._steps = np.array([options.object_step, options.probe_step], np.float32)
+        self._work = np.zeros((2, 2, modes, size, size + PADDING), np.float32)
+        self._twiddles = twiddles(size)
+
+    def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
+        """One pass over the positions in `order`; returns the misfit met on the way."""
+        steps = self._steps * np.array([1, update_probe], np.float32)
+        squared, absolute = _pass(
+            order, self._amplitudes, self._corners, self._object, self._probe, self._work, self._twiddles, steps
+        )
+        return self._norms.misfit(squared, absolute)
+
+    def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+        """Object [Ho, Wo] and probe [modes, H, W] as they are now."""
+        return _complex(self._object), _complex(self._probe)
+
+
+def _planes(values: NDArray[np.complex64]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(np.stack([values.real, values.imag]), np.float32)
+
+
+def _complex(planes: NDArray[np.float32]) -> NDArray[np.complex64]:
+    return (planes[0] + 1j * planes[1]).astype(np.complex64)
+
+
+@njit(**_FAST)
+def _pass(order, amplitudes, corners, object_, probe, work, w, steps):  # type: ignore[no-untyped-def]
+    modes, n = probe.shape[1], probe.shape[2]
+    scratch = np.zeros((2, n), np.float32)
+    probe_peak = _probe_peak(probe, scratch[0])
+    squared, absolute = 0.0, 0.0
+    for index in order:
+        row, column = corners[index]
+        for mode in range(modes):
+            re, im = work[0, 0, mode], work[0, 1, mode]
+            _exit_wave(re, im, probe[0, mode], probe[1, mode], object_, row, column)
+            forward(re, im, work[1, 0, mode], work[1, 1, mode], w)
+        frame_squared, frame_absolute = _constrain(work[1], amplitudes[index], scratch[0])
+        squared += frame_squared
+        absolute += frame_absolute
+        for mode in range(modes):
+            inverse(work[1, 0, mode], work[1, 1, mode], work[0, 0, mode], work[0, 1, mode], w)
+        object_step = steps[0] / probe_peak
+        probe_step = steps[1] / _object_peak(object_, row, column, scratch[0])
+        probe_peak = _update(work[0], probe, object_, row, column, object_step, probe_step, scratch)
+    return squared, absolute
+
+
+@njit(inline="always", **_FAST)
+def _row(object_, row, column, n):  # type: ignore[no-untyped-def]
+    # Sliced from whole rows: of a row of a sliced plane the compiler would not know that it is contiguous.
+    return object_[0, row, column : column + n], object_[1, row, column : column + n]
+
+
+# Greatest values are gathered column by column: an ordinary maximum would not become SIMD code.
+
+
+@njit(**_FAST)
+def _object_peak(object_, row, column, columns):  # type: ignore[no-untyped-def]
+    n = columns.shape[0]
+    columns[:] = 0
+    for i in range(n):
+        a, b = _row(object_, row + i, column, n)
+        for k in range(n):
+            columns[k] = max(columns[k], a[k] * a[k] + b[k] * b[k])
+    return columns.max()
+
+
+@njit(**_FAST)
+def _probe_peak(probe, columns):  # type: ignore[no-untyped-def]
+    columns[:] = 0
+    for i in range(probe.shape[2]):
+        for k in range(probe.shape[3]):
+            power = np.float32(0)
+            for mode in range(probe.shape[1]):
+                power += probe[0, mode, i, k] ** 2 + probe[1, mode, i, k] ** 2
+            columns[k] = max(columns[k], power)
+    return columns.max()
+
+
+@njit(**_FAST)
+def _exit_wave(re, im, p_re, p_im, object_, row, column):  # type: ignore[no-untyped-def]
+    n = p_re.shape[0]
+    norm = np.float32(1) / np.float32(n)
+    for i in range(n):
+        x, y, p, q = re[i, :n], im[i, :n], p_re[i], p_im[i]
+        a, b = _row(object_, row + i, column, n)
+        for k in range(n):
+            x[k] = norm * (p[k] * a[k] - q[k] * b[k])
+            y[k] = norm * (p[k] * b[k] + q[k] * a[k])
+
+
+@njit(**_FAST)
+def _constrain(waves, amplitudes, factors):  # type: ignore[no-untyped-def]
+    """Turn the waves [2, modes, n, n] into what the modulus constraint adds to them.
+
+    Returns the sums of (sqrt(I) - |psi|)^2 and of |sqrt(I) - |psi|| over good pixels.
+    """
+    modes, n = waves.shape[1], amplitudes.shape[0]
+    norm = np.float32(1) / np.float32(n)
+    tiny = np.float32(1e-20)
+    squared, absolute = 0.0, 0.0
+    for i in range(n):
+        measured = amplitudes[i]
+        factors[:] = tiny
+        for mode in range(modes):
+            x, y = waves[0, mode, i, :n], waves[1, mode, i, :n]
+            for k in range(n):
+                factors[k] += x[k] * x[k] + y[k] * y[k]
+        row_squared, row_absolute = np.float32(0), np.float32(0)
+        for k in range(n):
+            modulus = np.sqrt(factors[k])
+            good = np.float32(1) if measured[k] >= 0 else np.float32(0)
+            lacking = good * (measured[k] - modulus)
+            row_squared += lacking * lacking
+            row_absolute += abs(lacking)
+            factors[k] = norm * lacking / modulus
+        squared += float(row_squared)
+        absolute += float(row_absolute)
+        for mode in range(modes):
+            x, y = waves[0, mode, i, :n], waves[1, mode, i, :n]
+            for k in range(n):
+                x[k] *= factors[k]
+                y[k] *= factors[k]
+    return squared, absolute
+
+
+@njit(**_FAST)
+def _update(change, probe, object_, row, column, object_step, probe_step, scratch):  # type: ignore[no-untyped-def]
+    """Update object and probe by the change of the exit waves, each from the other's old value; return max|P|^2."""
+    modes, n = probe.shape[1], probe.shape[2]
+    columns = np.zeros(n, np.float32)
+    power = np.empty(n, np.float32)
+    d_re, d_im = scratch[0], scratch[1]
+    for i in range(n):
+        a, b = _row(object_, row + i, column, n)
+        d_re[:] = 0
+        d_im[:] = 0
+        power[:] = 0
+        for mode in range(modes):
+            x, y = change[0, mode, i, :n], change[1, mode, i, :n]
+            p, q = probe[0, mode, i], probe[1, mode, i]
+            for k in range(n):
+                d_re[k] += p[k] * x[k] + q[k] * y[k]
+                d_im[k] += p[k] * y[k] - q[k] * x[k]
+            for k in range(n):
+                p[k] += probe_step * (a[k] * x[k] + b[k] * y[k])
+                q[k] += probe_step * (a[k] * y[k] - b[k] * x[k])
+            for k in range(n):
+                power[k] += p[k] * p[k] + q[k] * q[k]
+        for k in range(n):
+            a[k] += object_step * d_re[k]
+            b[k] += object_step * d_im[k]
+        for k in range(n):
+            columns[k] = max(columns[k], power[k])
+    return columns.max()

@@ -1,0 +1,121 @@
+"""From a scan to what an engine starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ReconstructionError
+from ptychostream.imaging.geometry import object_pixel_m, wavelength_m
+from ptychostream.reconstruct import probe
+from ptychostream.reconstruct.engines import CreateEngine, Problem, epie_engine
+from ptychostream.reconstruct.grid import ObjectGrid
+from ptychostream.reconstruct.options import ReconstructOptions
+from ptychostream.reconstruct.patterns import Patterns
+from ptychostream.reconstruct.soundness import noise_r_factor
+from ptychostream.scans.scan import Scan
+
+InitialObject: TypeAlias = "NDArray[np.complex64] | Callable[[ObjectGrid], NDArray[np.complex64]]"
+"""[Ho, Wo] object to start from, or what makes one for the scan's grid."""
+
+TRIAL_FRAMES, TRIAL_ITERATIONS = 96, 4
+"""Of the short reconstructions that search for the defocus; half of the frames are kept to judge by."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan ready for an engine.
+
+    Attributes
+    ----------
+    problem
+        What the engine starts from.
+    positions_m
+        [N, 2] (x, y) of the frames that are used.
+    defocus_m
+        Of the probe made from the patterns; None where a probe was given.
+    noise_r_factor
+        R factor that the photon noise alone makes (see `soundness.noise_r_factor`).
+    """
+
+    problem: Problem
+    positions_m: NDArray[np.float64]
+    defocus_m: float | None
+    noise_r_factor: float
+
+
+def prepare(
+    scan: Scan,
+    options: ReconstructOptions,
+    initial_object: InitialObject | None = None,
+    initial_probe: NDArray[np.complex64] | None = None,
+    create_engine: CreateEngine = epie_engine,
+) -> Prepared:
+    """Everything before the first iteration; parameters and errors as for `reconstruct`."""
+    patterns = Patterns.read(scan)
+    size = patterns.mean.shape[0]
+    pixel = object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, size, scan.radiation)
+    positions = np.asarray(scan.positions_m, np.float64)[patterns.frames]
+    grid = ObjectGrid.around(positions, pixel, size, options.margin)
+    start = _object(initial_object, grid)
+    given = scan.probe if initial_probe is None else initial_probe
+    defocus = options.defocus_m if given is None else None
+    if given is None:
+        area = np.pi * wavelength_m(scan.energy_ev, scan.radiation) / (size * pixel) ** 2
+        if defocus is None:
+            defocus = float(
+                probe.search_curvature(patterns.mean, _trial(patterns, grid, options, create_engine)) / area
+            )
+        given = probe.from_pattern(patterns.mean, defocus * area)
+    elif given.ndim != 3 or given.shape[1:] != (size, size):
+        raise ReconstructionError(
+            f"a probe of shape {given.shape} for frames of {size} × {size}",
+            where="probe",
+            remedy="give [modes, H, W] of the frames' own size, or none",
+        )
+    modes = probe.complete(given, options.probe_modes, patterns.power)
+    problem = Problem(patterns.amplitudes, grid, start, modes)
+    return Prepared(problem, positions, defocus, noise_r_factor(patterns.mean))
+
+
+def _object(initial: InitialObject | None, grid: ObjectGrid) -> NDArray[np.complex64]:
+    if initial is None:
+        return np.ones(grid.shape, np.complex64)
+    if callable(initial):
+        initial = initial(grid)
+    if initial.shape != grid.shape:
+        raise ReconstructionError(
+            f"an object of {initial.shape} where the scan needs {grid.shape}",
+            where="initial object",
+            remedy="start from a reconstruction of the same scan, made with the same margin",
+        )
+    if not np.isfinite(initial).all():
+        raise ReconstructionError("the object is not finite", where="initial object", remedy="start without it")
+    return initial
+
+
+def _trial(
+    patterns: Patterns, grid: ObjectGrid, options: ReconstructOptions, create_engine: CreateEngine
+) -> Callable[[NDArray[np.complex64]], float]:
+    """How badly a short reconstruction from half of the frames in the middle of the scan predicts the other half.
+
+    The R factor of the frames reconstructed from would prefer a spot so small that no two of them overlap.
+    """
+    from_middle = np.abs(grid.corners - np.median(grid.corners, axis=0)).max(axis=1)
+    near = np.sort(np.argsort(from_middle, kind="stable")[:TRIAL_FRAMES])
+    part = grid.part(near)
+    amplitudes = patterns.amplitudes[near]
+    seen, unseen = np.arange(0, len(near), 2), np.arange(1, len(near), 2)
+
+    def r_factor(start: NDArray[np.complex64]) -> float:
+        modes = probe.complete(start, 1, patterns.power)
+        engine = create_engine(Problem(amplitudes, part, np.ones(part.shape, np.complex64), modes), options)
+        for _ in range(TRIAL_ITERATIONS):
+            engine.iterate(seen, True)
+        return engine.iterate(unseen, False).r_factor
+
+    return r_factor

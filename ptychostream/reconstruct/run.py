@@ -1,0 +1,111 @@
+"""Reconstruct a scan: prepare it, iterate, and bring the result to the convention."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import DivergedError
+from ptychostream.reconstruct.engines import CreateEngine, Engine, Misfit, epie_engine
+from ptychostream.reconstruct.gauge import fix_gauge
+from ptychostream.reconstruct.grid import ObjectGrid
+from ptychostream.reconstruct.options import ReconstructOptions
+from ptychostream.reconstruct.prepare import InitialObject, prepare
+from ptychostream.scans.scan import Reconstruction, Scan
+
+OnIteration = Callable[[int, float], bool | None]
+
+DIVERGED = 2.0
+"""R factor beyond which, and three times beyond its first value, nothing is being reconstructed any more."""
+
+
+def reconstruct(
+    scan: Scan,
+    options: ReconstructOptions,
+    *,
+    on_iteration: OnIteration | None = None,
+    initial_object: InitialObject | None = None,
+    initial_probe: NDArray[np.complex64] | None = None,
+    create_engine: CreateEngine = epie_engine,
+) -> Reconstruction:
+    """Object and probe of `scan` by ePIE (Maiden & Rodenburg 2009, doi 10.1016/j.ultramic.2009.05.012).
+
+    Parameters
+    ----------
+    scan
+        Patterns and positions; frames without a single count are left out.
+    options
+        See `ReconstructOptions`. The same options and seed give the same result, bit for bit, on one machine.
+    on_iteration
+        Called after each iteration with its number, from 1, and R factor; returning False ends the reconstruction.
+    initial_object
+        [Ho, Wo] object to start from, on the grid that the scan and `options.margin` give: that of an earlier
+        reconstruction of the same scan. Or a function that makes one for that grid, see `start.object_from_phase`.
+    initial_probe
+        [modes, n, n] probe to start from; else the scan's, else one made from the mean pattern.
+    create_engine
+        Makes the engine from a `Problem`; numba's ePIE unless another is given.
+
+    Raises
+    ------
+    ReconstructionError
+        When the scan cannot be reconstructed or an engine is absent; DivergedError when the iterations diverge.
+    """
+    ready = prepare(scan, options, initial_object, initial_probe, create_engine)
+    grid = ready.problem.grid
+    engine = create_engine(ready.problem, options)
+    began = time.perf_counter()
+    misfits = _iterate(engine, len(ready.positions_m), options, on_iteration)
+    seconds = time.perf_counter() - began
+    object_, modes = engine.result()
+    seen = grid.accumulate((np.abs(modes) ** 2).sum(axis=0))
+    object_, modes = fix_gauge(object_, modes, seen, options.margin, options.remove_ramp)
+    return Reconstruction(
+        object=object_,
+        probe=modes,
+        origin_m=grid.origin_m,
+        pixel_m=grid.pixel_m,
+        positions_m=ready.positions_m,
+        errors=np.array([misfit.r_factor for misfit in misfits]),
+        coverage=coverage(grid, modes, options.coverage_threshold),
+        scan_id=scan.scan_id,
+        engine=engine.name,
+        provenance={
+            "options": options.model_dump(),
+            "frames": len(scan),
+            "frames_without_counts": len(scan) - len(ready.positions_m),
+            "defocus_m": ready.defocus_m,
+            "noise_r_factor": ready.noise_r_factor,
+            "absolute_r_factor": misfits[-1].absolute,
+            "seconds_per_iteration": seconds / len(misfits),
+        },
+    )
+
+
+def _iterate(
+    engine: Engine, frames: int, options: ReconstructOptions, on_iteration: OnIteration | None
+) -> list[Misfit]:
+    random = np.random.default_rng(options.seed)
+    misfits: list[Misfit] = []
+    for iteration in range(1, options.iterations + 1):
+        misfits.append(engine.iterate(random.permutation(frames), iteration > options.probe_start))
+        first, r_factor = misfits[0].r_factor, misfits[-1].r_factor
+        if not np.isfinite(r_factor) or r_factor > max(DIVERGED, 3 * first):
+            raise DivergedError(
+                f"diverged: R = {r_factor:.3g} at iteration {iteration}, {first:.3g} at the first",
+                where=engine.name,
+                remedy="take smaller steps (object_step, probe_step, at most 1), and check positions and probe",
+            )
+        if on_iteration is not None and on_iteration(iteration, r_factor) is False:
+            break
+    return misfits
+
+
+def coverage(grid: ObjectGrid, illumination: NDArray[np.complex64], threshold: float) -> NDArray[np.float32]:
+    coverage = grid.accumulate((np.abs(illumination) ** 2).sum(axis=0))
+    coverage /= coverage.max()
+    coverage[coverage < threshold] = 0
+    return coverage

@@ -1,0 +1,1 @@
+"""The recorder: a stream into scan files."""

@@ -1,0 +1,362 @@
+"""Frames sorted into scans, scans into files: what a recording does with what arrives. No thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptychostream.errors import FrameError
+from ptychostream.frames.frame_ids import FrameIds
+from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.positions.join import Join
+from ptychostream.positions.positions import PositionSource
+from ptychostream.pva.reading import RawPayload
+from ptychostream.scans.file_names import FileNames
+from ptychostream.scans.scan_recording import RecordedFrame, ScanRecording
+
+_log = logging.getLogger(__name__)
+_NAN = (math.nan, math.nan)
+_NO_COUNTS = np.empty((0, 0), np.uint8)
+_AWAITED = 1 << 20
+"""Frames, without their counts, that may wait for a position."""
+_ENDED = 1024
+
+
+@dataclass
+class Counts:
+    """What became of the frames: received = written + Σ dropped + beyond + unwritten + those in work.
+
+    Attributes
+    ----------
+    received
+        Updates that held a frame, good or bad; counted by who calls.
+    written
+        In the files, finished or not.
+    dropped
+        By `DropCause`.
+    beyond
+        Came after the recording had all that was asked for.
+    unwritten
+        Good frames that a failing disk did not take.
+    missed
+        Gaps in the frame ids: lost before they came here.
+    without_position
+        Written, but their position never came.
+    """
+
+    received: int = 0
+    written: int = 0
+    dropped: Counter[DropCause] = field(default_factory=Counter)
+    beyond: int = 0
+    unwritten: int = 0
+    missed: int = 0
+    without_position: int = 0
+
+    @property
+    def lost(self) -> int:
+        """Frames that should be in a file and are not."""
+        return sum(self.dropped.values()) - self.dropped[DropCause.DUPLICATE] + self.unwritten + self.missed
+
+
+@dataclass(frozen=True)
+class RecordedFile:
+    """One scan's file; `path` is the partial one where the recording of it did not come to its end."""
+
+    path: Path
+    scan_id: str
+    frames: int
+    missed: int
+    without_position: int
+    bytes: int
+    finished: bool
+
+
+def recorded_file(recording: ScanRecording, path: Path, missed: int, without_position: int) -> RecordedFile:
+    """What `recording` has come to, under `path`."""
+    finished = path == recording.path
+    return RecordedFile(
+        path, recording.scan_id, recording.committed, missed, without_position, recording.bytes, finished
+    )
+
+
+@dataclass(frozen=True)
+class ScanRules:
+    """When scans begin and end, and what their files hold. See `ptychostream.recording.record.RecordSettings`."""
+
+    end_attribute: str
+    columns: tuple[str, ...]
+    linger_s: float
+    position_wait_s: float
+    frames: int | None
+    scans: int | None
+
+
+@dataclass(eq=False)
+class _Open:
+    """One scan being recorded."""
+
+    recording: ScanRecording
+    scan: str
+    join: Join | None
+    ids: FrameIds = field(default_factory=FrameIds)
+    rows: dict[int, int] = field(default_factory=dict)  # by frame id, of those without a position so far
+    new: list[tuple[RecordedFrame, tuple[float, float]]] = field(default_factory=list)
+    unplaced: int = 0
+    latest: float = -math.inf  # acquisition time
+    ends_at: float = math.inf  # acquisition time of the last frame
+    ended: float | None = None  # when that was known
+    run: int = 0
+
+    def frame(self, payload: RawPayload, frame_id: int, time_s: float, arrived: float) -> Frame:
+        """What the join needs of a frame: all but its counts."""
+        return Frame(self.scan, frame_id, time_s, _NO_COUNTS, payload.attributes, arrived, self.run)
+
+
+class ScanSorter:
+    """Takes frames in order of arrival, keeps one `ScanRecording` per scan open, ends it when the scan has.
+
+    A scan begins with a frame of another scan id. It ends with the end attribute, or when the next begins; for
+    `linger_s` from then on its late frames are still taken, and for `position_wait_s` its positions.
+
+    Parameters
+    ----------
+    names, rules
+        Where and how.
+    positions
+        None: the positions are not recorded.
+    on_begin
+        Told of every recording as its scan begins.
+    on_end
+        Takes a recording that has all its frames, and is to close it; gets the scan's missed frames and those
+        without a position.
+
+    Raises
+    ------
+    ScanFileError
+        From `take`, `tick` and `finish`, when a file cannot be written.
+    """
+
+    def __init__(
+        self,
+        names: FileNames,
+        rules: ScanRules,
+        positions: PositionSource | None,
+        on_begin: Callable[[ScanRecording], None],
+        on_end: Callable[[ScanRecording, int, int], None],
+    ) -> None:
+        self.counts = Counts()
+        self._names = names
+        self._rules = rules
+        self._positions = positions
+        self._on_begin = on_begin
+        self._on_end = on_end
+        self._open: dict[str, _Open] = {}
+        self._settling: list[_Open] = []  # runs of scans whose names have come anew; positions may still come
+        self._ended: OrderedDict[str, float] = OrderedDict()  # acquisition time of the last frame, by scan
+        self._begun = self._closed = self._rows = 0
+
+    @property
+    def complete(self) -> bool:
+        """All that was asked for is here."""
+        rules = self._rules
+        return (rules.frames is not None and self._rows >= rules.frames) or (
+            rules.scans is not None and self._closed >= rules.scans
+        )
+
+    @property
+    def rows(self) -> int:
+        """Frames taken for the files so far."""
+        return self._rows
+
+    def refuse(self, error: FrameError) -> None:
+        """Count an update that is no usable frame."""
+        self._drop(DropCause(error.cause))
+        if self.counts.dropped[DropCause(error.cause)] == 1:
+            _log.warning("%s; more of the kind are counted", error)
+
+    def take(self, scan: str, frame: RawPayload, chunk: bytes, codec: str, arrived: float, now: float) -> None:
+        """One good frame, that arrived at a POSIX time; `now` is monotonic. It is written with the next `flush`."""
+        time_s = frame.time or arrived
+        one = self._scan_of(scan, time_s, frame, codec, now)
+        if one is None:
+            return
+        if (frame.shape, frame.dtype, codec) != (one.recording.shape, one.recording.dtype, one.recording.codec):
+            self._drop(DropCause.SHAPE if frame.shape != one.recording.shape else DropCause.TYPE)
+            return
+        frame_id = one.ids.accept(frame.raw_id, time_s)
+        if frame_id is None:
+            self._drop(DropCause.DUPLICATE)
+            return
+        row = one.recording.frames + len(one.new)
+        place = self._place(one, row, one.frame(frame, frame_id, time_s, arrived))
+        values = [_number(frame.attributes.get(name)) for name in self._rules.columns]
+        one.new.append((RecordedFrame(chunk, frame_id, time_s, values), place))
+        one.latest = max(one.latest, time_s)
+        self._rows += 1
+        if one.ended is None and _number(frame.attributes.get(self._rules.end_attribute)) > 0:
+            one.ended, one.ends_at = now, one.latest
+
+    def flush(self) -> None:
+        """Write what was taken."""
+        for one in self._all():
+            if one.new:
+                frames, places = zip(*one.new, strict=True)
+                one.recording.append(frames, places)
+                one.new.clear()
+
+    def tick(self, now: float, *, commit: bool = False) -> None:
+        """Positions that came; scans whose time is up, monotonic; with `commit`, all to the disk."""
+        for one in self._all():
+            if one.join is not None:
+                self._settle(one, one.join.poll().placed)
+            if one.ended is not None and now - one.ended >= self._wait(one):
+                self._end(one)
+            elif commit:
+                one.recording.commit()
+
+    @property
+    def waiting(self) -> bool:
+        """A scan has ended, and its positions may still come."""
+        return any(one.ended is not None and one.rows for one in self._all())
+
+    def no_more_frames(self, now: float) -> None:
+        """Every scan has ended, `now`, monotonic; positions may still come."""
+        for one in self._all():
+            self._mark_ended(one, math.inf, now)
+
+    def finish(self) -> None:
+        """No more frames come."""
+        for one in self._all():
+            self._end(one)
+
+    def abandon(self) -> list[RecordedFile]:
+        """The disk has failed: count what is not in the files, and say what they are."""
+        files = []
+        for one in self._all():
+            one.recording.abandon()
+            self.counts.unwritten += one.recording.frames + len(one.new) - one.recording.committed
+            self.counts.written += one.recording.committed
+            self._leave(one)
+            files.append(recorded_file(one.recording, one.recording.partial, one.ids.missed, one.unplaced))
+        self._open.clear()
+        self._settling.clear()
+        return files
+
+    def _wait(self, one: _Open) -> float:
+        """For how long a scan that has ended stays open."""
+        linger = self._rules.linger_s if one.ids.missed or one.ends_at > one.latest else 0.0
+        return max(linger, self._rules.position_wait_s if one.rows else 0.0)
+
+    def _scan_of(self, scan: str, time_s: float, frame: RawPayload, codec: str, now: float) -> _Open | None:
+        """The open scan that a frame belongs to, perhaps begun by it; None where it is not to be written."""
+        one = self._open.get(scan)
+        if self._rules.frames is not None and self._rows >= self._rules.frames:
+            self.counts.beyond += 1
+            return None
+        if one is not None:
+            if one.ended is None or time_s <= one.ends_at:
+                return one
+            self._settling.append(self._open.pop(scan))  # the same name anew: a scan that was repeated
+            self._ended[scan] = one.latest
+        if time_s <= self._ended.get(scan, -math.inf):
+            self._drop(DropCause.LATE)
+            return None
+        if self._rules.scans is not None and self._begun >= self._rules.scans:
+            self.counts.beyond += 1
+            for other in self._open.values():  # another scan has begun
+                self._mark_ended(other, time_s, now)
+            return None
+        for other in self._open.values():
+            self._mark_ended(other, time_s, now)
+        if self._positions is not None and not self._positions.outlasts_scan:
+            for other in self._all():
+                self._no_more_positions(other)  # those that come now are the next scan's
+        return self._begin(scan, frame, codec)
+
+    def _all(self) -> list[_Open]:
+        return [*self._settling, *self._open.values()]
+
+    def _mark_ended(self, one: _Open, next_began_s: float, now: float) -> None:
+        if one.ended is None:
+            one.ended, one.ends_at = now, math.nextafter(next_began_s, -math.inf)
+
+    def _begin(self, scan: str, frame: RawPayload, codec: str) -> _Open:
+        self._begun += 1
+        recording = ScanRecording(
+            self._names.path(scan, self._begun),
+            frame.shape,
+            frame.dtype,
+            codec=codec,
+            scan_id=scan,
+            columns=self._rules.columns,
+        )
+        self._on_begin(recording)
+        _log.info("recording scan %r to %s", scan, recording.path)
+        join = None if self._positions is None else Join(self._positions, _AWAITED)
+        one = _Open(recording, scan, join, run=self._begun)
+        self._open[scan] = one
+        return one
+
+    def _place(self, one: _Open, row: int, frame: Frame) -> tuple[float, float]:
+        """The frame's position; NaN where it comes later or never."""
+        if one.join is None:
+            one.unplaced += 1
+            return _NAN
+        joined = one.join.add(frame)
+        if joined.placed:
+            return joined.placed[0].x_m, joined.placed[0].y_m
+        gone = {dropped.id for dropped, _ in joined.dropped}
+        one.unplaced += len(gone)
+        if frame.id not in gone:
+            one.rows[frame.id] = row
+        for frame_id in gone - {frame.id}:
+            del one.rows[frame_id]
+        return _NAN
+
+    def _settle(self, one: _Open, placed: list[Any]) -> None:
+        for found in placed:
+            one.recording.place(one.rows.pop(found.frame.id), found.x_m, found.y_m)
+
+    def _end(self, one: _Open) -> None:
+        self._no_more_positions(one)
+        if one.new:
+            frames, places = zip(*one.new, strict=True)
+            one.recording.append(frames, places)
+            one.new.clear()
+        self._on_end(one.recording, one.ids.missed, one.unplaced)
+        self.counts.written += one.recording.frames
+        self._leave(one)
+        if one in self._settling:
+            self._settling.remove(one)
+        else:
+            del self._open[one.scan]
+
+    def _no_more_positions(self, one: _Open) -> None:
+        if one.join is not None:
+            self._settle(one, one.join.end_scan(one.scan).placed)
+            one.unplaced += len(one.rows)
+            one.rows.clear()
+            one.join = None
+
+    def _leave(self, one: _Open) -> None:
+        self._closed += 1
+        self.counts.missed += one.ids.missed
+        self.counts.without_position += one.unplaced
+        self._ended[one.scan] = one.latest
+        self._ended.move_to_end(one.scan)
+        if len(self._ended) > _ENDED:
+            self._ended.popitem(last=False)
+
+    def _drop(self, cause: DropCause) -> None:
+        self.counts.dropped[cause] += 1
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan

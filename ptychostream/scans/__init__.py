@@ -1,0 +1,1 @@
+"""Scan files: read, written, recorded, fetched."""

@@ -1,0 +1,132 @@
+"""A stitched phase image on disk: HDF5 as NeXus viewers show it, written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ptychostream.errors import ScanFileError
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.storage.atomic import atomic_new_file, atomic_path, cannot_be_written
+from ptychostream.storage.hdf5_heaps import open_checked
+from ptychostream.storage.hdf5_output import hdf5_output
+
+KIND = "ptychostream phase image"
+_LONGEST_STEM = 180  # bytes; file systems take 255, and a number, a suffix and a temporary's prefix are added
+
+
+def write_phase_image(
+    path: str | os.PathLike[str], image: PhaseImage, provenance: Mapping[str, Any] | None = None
+) -> None:
+    """Write `image`: `/entry/data` (NXdata) holds `phase` (rad), `weight`, and the axes `y` and `x` (m).
+
+    `provenance`, plain values by name, is kept as JSON in `/entry/provenance`.
+
+    Raises
+    ------
+    ScanFileError
+        The file cannot be written; nothing is left behind.
+    """
+    try:
+        with atomic_path(path) as temporary, hdf5_output(temporary) as file:
+            _write(file, image, dict(provenance or {}))
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
+
+
+def save_phase_image(
+    folder: str | os.PathLike[str], name: str, image: PhaseImage, provenance: Mapping[str, Any] | None = None
+) -> Path:
+    """Write `image` as `write_phase_image` does, to a file of its own named after `name`; returns its path.
+
+    No file is ever replaced: a number is added to the name where there is one already.
+
+    Raises
+    ------
+    ScanFileError
+        The file cannot be written; nothing is left behind.
+    """
+    path = Path(folder) / f"{file_stem(name)}.h5"
+    try:
+        with atomic_new_file(path) as new, hdf5_output(new.temporary) as file:
+            _write(file, image, dict(provenance or {}))
+        return new.path
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
+
+
+def file_stem(name: str) -> str:
+    """A file name made of any text: letters, digits and . _ + - stay, the rest becomes _; never hidden, never empty.
+
+    >>> file_stem("../scan 247/α")
+    'scan_247_α'
+    """
+    safe = re.sub(r"[^\w.+-]+", "_", name).lstrip("._-").rstrip("._")
+    while len(safe.encode()) > _LONGEST_STEM:
+        safe = safe[:-1]
+    return safe or "scan"
+
+
+def _write(file: h5py.File, image: PhaseImage, provenance: dict[str, Any]) -> None:
+    file.attrs.update({"file_kind": KIND, "default": "entry"})
+    entry = file.create_group("entry")
+    entry.attrs.update({"NX_class": "NXentry", "default": "data"})
+    entry.create_dataset("provenance", data=json.dumps(provenance))
+    data = entry.create_group("data")
+    data.attrs.update({"NX_class": "NXdata", "signal": "phase", "axes": ["y", "x"]})
+    data.create_dataset("phase", data=image.phase).attrs["units"] = "rad"
+    data.create_dataset("weight", data=image.weight)
+    for axis, name in enumerate(("y", "x")):
+        values = image.origin_m[1 - axis] + image.pixel_m * np.arange(image.phase.shape[axis])
+        data.create_dataset(name, data=values).attrs["units"] = "m"
+    data.attrs["pixel_m"] = image.pixel_m
+    data.attrs["origin_m"] = image.origin_m
+
+
+def read_phase_image(path: str | os.PathLike[str]) -> PhaseImage:
+    """Read what `write_phase_image` wrote.
+
+    Raises
+    ------
+    ScanFileError
+        The file is missing, damaged or of another kind.
+    """
+    with _opened(path) as file:
+        data = file["entry/data"]
+        x, y = (float(value) for value in data.attrs["origin_m"])
+        return PhaseImage(data["phase"][()], data["weight"][()], (x, y), float(data.attrs["pixel_m"]))
+
+
+def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Where a phase image comes from: what `write_phase_image` was given.
+
+    Raises
+    ------
+    ScanFileError
+        As `read_phase_image`.
+    """
+    with _opened(path) as file:
+        provenance: dict[str, Any] = json.loads(file["entry/provenance"][()])
+        return provenance
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """The file, checked; what goes wrong while it is read is a ScanFileError."""
+    if not Path(path).is_file():
+        raise ScanFileError("there is no such file", where=str(path), remedy="give a file that exists")
+    try:
+        with open_checked(path) as file:
+            if file.attrs.get("file_kind") != KIND:
+                raise ScanFileError("HDF5, but not a phase image", where=str(path), remedy="give what `infer` wrote")
+            yield file
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise ScanFileError(f"not a readable phase image: {error}", where=str(path), remedy="write it again") from error

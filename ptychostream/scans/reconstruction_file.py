@@ -1,0 +1,136 @@
+"""Reconstructions on disk: one HDF5 file each, written atomically, read back exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ScanFileError
+from ptychostream.scans.scan import Reconstruction
+from ptychostream.storage.atomic import atomic_path, cannot_be_written
+from ptychostream.storage.hdf5_heaps import open_checked
+from ptychostream.storage.hdf5_output import hdf5_output
+
+KIND = "ptychostream reconstruction"
+VERSION = 1
+
+# name: (dtype, dimensions, unit)
+_ARRAYS: dict[str, tuple[type, int, str]] = {
+    "object": (np.complex64, 2, ""),
+    "probe": (np.complex64, 3, ""),
+    "positions_m": (np.float64, 2, "m"),
+    "errors": (np.float64, 1, ""),
+    "coverage": (np.float32, 2, ""),
+}
+
+
+def write_reconstruction(path: str | os.PathLike[str], reconstruction: Reconstruction) -> None:
+    """Write `reconstruction` to `path`, atomically.
+
+    Layout: `/entry` (NXentry) holds `object`, `probe`, `positions_m`, `errors`, `coverage` with the dtypes and
+    shapes of `scan.Reconstruction`, and `origin_m`, `pixel_m`, `scan_id`, `engine`, `provenance` (JSON).
+
+    Raises
+    ------
+    ScanFileError
+        When the file cannot be written; nothing is left behind.
+    """
+    try:
+        with atomic_path(path) as temporary, hdf5_output(temporary) as file:
+            _write(file, reconstruction)
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
+
+
+def _write(file: h5py.File, reconstruction: Reconstruction) -> None:
+    file.attrs["file_kind"] = KIND
+    file.attrs["file_version"] = VERSION
+    file.attrs["default"] = "entry"
+    entry = file.create_group("entry")
+    entry.attrs["NX_class"] = "NXentry"
+    for name, (dtype, _, unit) in _ARRAYS.items():
+        array: NDArray[Any] = np.asarray(getattr(reconstruction, name), dtype=dtype)
+        dataset = entry.create_dataset(name, data=array)
+        if unit:
+            dataset.attrs["units"] = unit
+    for name in ("origin_m", "pixel_m"):
+        entry.create_dataset(name, data=np.asarray(getattr(reconstruction, name), np.float64)).attrs["units"] = "m"
+    for name in ("scan_id", "engine"):
+        entry.create_dataset(name, data=getattr(reconstruction, name))
+    entry.create_dataset("provenance", data=json.dumps(reconstruction.provenance, default=_plain))
+
+
+def read_reconstruction(path: str | os.PathLike[str]) -> Reconstruction:
+    """Read what `write_reconstruction` wrote.
+
+    Raises
+    ------
+    ScanFileError
+        When the file is missing, damaged, of another kind, or holds arrays of the wrong shape.
+    """
+    where = str(path)
+    if not Path(path).is_file():
+        raise ScanFileError("there is no such file", where=where, remedy="reconstruct the scan first")
+    try:
+        with open_checked(path) as file:
+            _check_kind(file, where)
+            entry = file["entry"]
+            arrays = {name: _array(entry, name, where) for name in _ARRAYS}
+            origin = entry["origin_m"][()]
+            return Reconstruction(
+                **arrays,
+                origin_m=(float(origin[0]), float(origin[1])),
+                pixel_m=float(entry["pixel_m"][()]),
+                scan_id=entry["scan_id"].asstr()[()],
+                engine=entry["engine"].asstr()[()],
+                provenance=json.loads(entry["provenance"].asstr()[()]),
+            )
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ScanFileError(
+            f"not a readable reconstruction: {error}",
+            where=where,
+            remedy="the file is damaged or foreign; reconstruct the scan again",
+        ) from error
+
+
+def _check_kind(file: h5py.File, where: str) -> None:
+    if file.attrs.get("file_kind") != KIND:
+        raise ScanFileError(
+            "HDF5, but not a reconstruction",
+            where=where,
+            remedy="give a file that `ptychostream reconstruct` wrote",
+        )
+    version = file.attrs.get("file_version")
+    if version != VERSION:
+        raise ScanFileError(
+            f"reconstruction file version {version}, this program reads {VERSION}",
+            where=where,
+            remedy="use the version of ptychostream that wrote it",
+        )
+
+
+def _array(entry: h5py.Group, name: str, where: str) -> NDArray[Any]:
+    dtype, dimensions, _ = _ARRAYS[name]
+    array: NDArray[Any] = entry[name][()]
+    if array.ndim != dimensions or array.dtype != np.dtype(dtype):
+        raise ScanFileError(
+            f"{name} is {array.dtype} with {array.ndim} dimensions, not {np.dtype(dtype)} with {dimensions}",
+            where=where,
+            remedy="reconstruct the scan again",
+        )
+    return array
+
+
+def _plain(value: Any) -> Any:
+    """Numpy scalars and arrays, and paths, as JSON; anything else is the caller's mistake."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be kept as JSON")

@@ -1,0 +1,104 @@
+"""A scan and its reconstruction, in memory or lazily on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.imaging.phase_image import PhaseImage
+
+
+@dataclass
+class Scan:
+    """Diffraction patterns and where they were taken.
+
+    Attributes
+    ----------
+    scan_id
+        Name of the scan.
+    counts
+        [N, H, W] integer counts, zero frequency at the centre (H//2, W//2). An array, or an h5py
+        dataset that is read by slices (`counts[i]`, `counts[i:j]`) when it is larger than memory.
+    positions_m
+        [N, 2] float64 (x, y) of the probe's centre, metres, canvas axes.
+    energy_ev, distance_m, detector_pixel_m
+        Geometry; `energy_ev` is the photon energy, or for electrons the accelerating voltage (see geometry).
+    radiation
+        "photon" or "electron".
+    bad_pixels
+        [H, W] bool, True where the detector cannot be trusted; None when unknown.
+    probe
+        [modes, H, W] complex64 first guess, or None.
+    frame_ids
+        [N] int64 frame numbers.
+    times
+        [N] float64 acquisition times, seconds since the POSIX epoch, or None.
+    metadata
+        Whatever else the file said, by name.
+    """
+
+    scan_id: str
+    counts: Any
+    positions_m: NDArray[np.float64]
+    energy_ev: float
+    distance_m: float
+    detector_pixel_m: float
+    radiation: str = "photon"
+    bad_pixels: NDArray[np.bool_] | None = None
+    probe: NDArray[np.complex64] | None = None
+    frame_ids: NDArray[np.int64] | None = None
+    times: NDArray[np.float64] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.positions_m)
+
+
+@dataclass
+class Reconstruction:
+    """What a reconstruction engine returns and a reconstruction file holds.
+
+    Attributes
+    ----------
+    object
+        [Ho, Wo] complex64 transmission function (row = +y, column = +x).
+    probe
+        [modes, H, W] complex64.
+    origin_m
+        (x, y) of the centre of object pixel [0, 0], metres.
+    pixel_m
+        Object pixel, metres.
+    positions_m
+        [N, 2] float64 (x, y) used, metres.
+    errors
+        [iterations] float64 R factor of each iteration, sum (sqrt(I)-|psi|)^2 / sum I over good pixels.
+    coverage
+        [Ho, Wo] float32 accumulated probe intensity; 0 where nothing was measured.
+    scan_id, engine, provenance
+        Where it comes from.
+    """
+
+    object: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+    origin_m: tuple[float, float]
+    pixel_m: float
+    positions_m: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    coverage: NDArray[np.float32]
+    scan_id: str = ""
+    engine: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def r_factor(self) -> float:
+        """R factor after the last iteration."""
+        return float(self.errors[-1])
+
+    def phase_image(self) -> PhaseImage:
+        """The object's phase (rad) where the probe went, NaN elsewhere."""
+        covered = self.coverage > 0
+        phase = np.where(covered, np.angle(self.object), np.nan).astype(np.float32)
+        return PhaseImage(phase, self.coverage.astype(np.float32), self.origin_m, self.pixel_m)

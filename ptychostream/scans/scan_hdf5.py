@@ -1,0 +1,140 @@
+"""HDF5 opened with errors that name the cause, and the few values that all layouts share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import hdf5plugin  # registers LZ4, bitshuffle, Blosc and others with HDF5
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import FileBusyError, FileCutError, ScanFileError
+from ptychostream.storage.hdf5_extent import MAX_CHUNKS, check_extent, object_blocks
+from ptychostream.storage.hdf5_heaps import open_checked
+
+JOULE_PER_EV = 1.602176634e-19
+
+_MAX_FRAME_CHUNKS = 1 << 14
+
+_UNITS: dict[str, float] = {
+    "m": 1.0, "meter": 1.0, "metre": 1.0, "meters": 1.0, "metres": 1.0,
+    "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "micron": 1e-6, "microns": 1e-6, "nm": 1e-9, "pm": 1e-12,
+    "ev": 1.0, "kev": 1e3, "j": 1 / JOULE_PER_EV, "joule": 1 / JOULE_PER_EV,
+}  # fmt: skip
+
+# What an HDF5 message says, and what that means to the user.
+_CAUSES: tuple[tuple[str, str, str, type[ScanFileError]], ...] = (
+    ("truncated file", "the file is cut short", "copy it again; the copy or the writer was interrupted", FileCutError),
+    ("already open for write", "the file is still open for writing", "wait until the writer has closed it; after a "
+     "crash of the writer `h5clear -s` frees it", FileBusyError),
+    ("unable to lock file", "another process holds the file open for writing", "wait until it has closed it",
+     FileBusyError),
+    ("file signature not found", "the file is not HDF5", "give an HDF5 or npz scan file", ScanFileError),
+    ("Permission denied", "no permission to read it", "change the file's permissions", ScanFileError),
+)  # fmt: skip
+
+
+def open_hdf5(path: str | os.PathLike[str], *, swmr: bool = False) -> h5py.File:
+    """Open for reading. Raises ScanFileError: cut short, locked, still being written, not HDF5, of damaged heaps."""
+    try:
+        return open_checked(path, swmr=swmr)
+    except (OSError, RuntimeError) as error:
+        message = str(error)
+        for fragment, what, remedy, kind in _CAUSES:
+            if fragment in message:
+                raise kind(what, where=str(path), remedy=remedy) from error
+        raise ScanFileError(f"HDF5 cannot open it: {message}", where=str(path), remedy="copy it again") from error
+
+
+def checked_dataset(dataset: h5py.Dataset, where: str) -> h5py.Dataset:
+    """The patterns' `dataset`, when this machine has its compression filters and a frame is of sane size.
+
+    Raises ScanFileError.
+    """
+    properties = dataset.id.get_create_plist()
+    for index in range(properties.get_nfilters()):
+        code, _, _, name = properties.get_filter(index)
+        if not h5py.h5z.filter_avail(code):
+            label = name.decode(errors="replace") or "unnamed"
+            raise ScanFileError(
+                f"{dataset.name} is compressed with HDF5 filter {code} ({label}), which hdf5plugin "
+                f"{hdf5plugin.version} does not have",
+                where=where,
+                remedy="repack the file with another filter, for instance `h5repack -f GZIP=1`",
+            )
+    if dataset.shape is None:
+        raise ScanFileError(f"{dataset.name} is empty", where=where, remedy="record the scan again")
+    check_extent(dataset, dataset.shape[1:], _MAX_FRAME_CHUNKS, where)
+    return dataset
+
+
+def whole(part: Any, where: str, kinds: str = "") -> NDArray[Any]:
+    """All of a part that is read at once; `kinds` are the dtype kinds that will do, all where it names none.
+
+    Raises ScanFileError: no array, of another kind, or larger than anything real.
+    """
+    if not isinstance(part, h5py.Dataset) or part.shape is None:
+        name = getattr(part, "name", part)
+        raise ScanFileError(f"{name} is no array", where=where, remedy="the file is damaged or foreign; copy it again")
+    if kinds and part.dtype.kind not in kinds:
+        what = f"{part.name} is of type {part.dtype}"
+        raise ScanFileError(what, where=where, remedy="store numbers there; the file is damaged or foreign")
+    if part.dtype.hasobject and part.ndim:
+        blocks = list(object_blocks(part, where))
+        return np.concatenate(blocks) if blocks else np.empty(part.shape, object)
+    check_extent(part, part.shape, MAX_CHUNKS, where)
+    return np.asarray(part[()])
+
+
+def group(file: h5py.File, path: str) -> Mapping[str, Any]:
+    """The group at `path`; empty where there is none."""
+    found = file.get(path)
+    return found if isinstance(found, h5py.Group) else {}
+
+
+def text(value: Any) -> str:
+    """A string out of HDF5, however it was stored; empty where there is none."""
+    if isinstance(value, h5py.Dataset):
+        value = _first(value)
+    if isinstance(value, np.ndarray):
+        value = value.flat[0] if value.size else ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    return "" if value is None else str(value)
+
+
+def number(dataset: Any) -> float | None:
+    """The first value of a scalar or one-element dataset; None where it is absent."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf" or not dataset.size:
+        return None
+    return float(_first(dataset))
+
+
+def _first(dataset: h5py.Dataset) -> Any:
+    """The first value; None where there is none."""
+    return dataset[(0,) * dataset.ndim] if dataset.size else None
+
+
+def unit_of(dataset: h5py.Dataset, where: str, default: str = "") -> float | None:
+    """One unit of `dataset` in metres or electronvolts, by its `units` or else `default`; None where neither says.
+
+    Raises ScanFileError for a unit that is not known.
+    """
+    unit = text(dataset.attrs.get("units")) or default
+    if not unit:
+        return None
+    try:
+        return _UNITS[unit.strip().lower()]
+    except KeyError:
+        raise ScanFileError(
+            f"{dataset.name} is in unit {unit!r}", where=where, remedy=f"use one of {', '.join(_UNITS)}"
+        ) from None
+
+
+def in_unit(dataset: Any, default: str, where: str) -> float | None:
+    """A quantity in metres or electronvolts; None where it is absent. Raises ScanFileError."""
+    value = number(dataset)
+    return None if value is None else value * (unit_of(dataset, where, default) or 1.0)

@@ -1,0 +1,124 @@
+"""Scans in numpy's npz.
+
+Keys: `counts` [N, H, W] integers, `positions_m` [N, 2] (x, y), `energy_ev`, `distance_m`, `detector_pixel_m`;
+optional `scan_id`, `radiation`, `bad_pixels` [H, W], `probe` [modes, H, W], `frame_ids` [N], `times` [N]. Other keys
+become metadata. Saved with `numpy.savez` the counts are mapped, not read, so they may be larger than memory; with
+`numpy.savez_compressed` they are read whole.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ScanFileError
+from ptychostream.scans.scan_parts import GEOMETRY, ScanOptions, ScanParts
+from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
+
+REQUIRED = ("counts", "positions_m")
+_OPTIONAL = ("bad_pixels", "probe", "frame_ids", "times")
+_DTYPES = {"bad_pixels": np.bool_, "probe": np.complex64, "frame_ids": np.int64, "times": np.float64}
+_DEFLATE_RATIO = 1032
+"""What deflate shrinks at most."""
+_MAX_COMPRESSED_COUNTS = 1 << 34
+"""Compressed counts are read whole."""
+_DAMAGES = (OSError, ValueError, EOFError, KeyError, TypeError, OverflowError, RuntimeError, struct.error,
+            SyntaxError, tokenize.TokenError, zlib.error, zipfile.BadZipFile, NotImplementedError)  # fmt: skip
+"""What zipfile and numpy raise for damaged files."""
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+
+
+def read_parts(path: str, options: ScanOptions, where: str) -> ScanParts:
+    """Read an npz. Raises ScanFileError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            required = REQUIRED if options.route is None else REQUIRED[:1]
+            missing = [key for key in required if key not in members]
+            if missing:
+                raise ScanFileError(
+                    f"npz without {' and '.join(missing)}",
+                    where=where,
+                    remedy=f"save the keys {', '.join((*REQUIRED, *GEOMETRY))}; this file has {', '.join(members)}",
+                )
+            counts = _mapped(path, archive, members.pop("counts"))
+            return _parts(counts, {key: _read(archive, member) for key, member in members.items()})
+    except _DAMAGES as error:
+        raise ScanFileError(
+            f"npz cannot be read: {error}",
+            where=where,
+            remedy="save plain arrays with numpy.savez, no objects; copy the file again if it is damaged",
+        ) from error
+
+
+def _parts(counts: NDArray[Any], values: dict[str, NDArray[Any]]) -> ScanParts:
+    given = [key for key in GEOMETRY if key in values and values[key].size == 1]
+    scalars: dict[str, Any] = {key: float(values.pop(key).item()) for key in given}
+    arrays: dict[str, Any] = {key: values.pop(key).astype(_DTYPES[key]) for key in _OPTIONAL if key in values}
+    return ScanParts(
+        scan_id=str(values.pop("scan_id", "")),
+        counts=counts,
+        raw_positions=values.pop("positions_m", None),
+        radiation=str(values.pop("radiation", "photon")),
+        metadata=dict(values),
+        **scalars,
+        **arrays,
+    )
+
+
+class _Header(NamedTuple):
+    """What an npy member says of itself; `start` is where its data begin within it."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    start: int
+
+
+def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
+    """Read and check against the member's size, before anything is allocated. Raises ValueError."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} is compressed in another way than numpy does")
+    if member.file_size > _DEFLATE_RATIO * member.compress_size:
+        raise ValueError(f"{member.compress_size} bytes of {member.filename} cannot hold {member.file_size}")
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        header = _Header(*read_header(file), file.tell())
+    if header.dtype.hasobject:
+        raise ValueError(f"{member.filename} holds Python objects")
+    size = math.prod(header.shape) * header.dtype.itemsize
+    if min(header.shape, default=0) < 0 or header.start + size != member.file_size:
+        raise ValueError(f"{member.filename} says {header.shape} {header.dtype}, and has {member.file_size} bytes")
+    return header
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int = MAX_PART_BYTES) -> NDArray[Any]:
+    header = _header(archive, member)
+    if member.file_size > most:
+        raise ValueError(f"{member.filename} is larger than {most >> 20} MiB")
+    with archive.open(member) as file:
+        file.read(header.start)
+        flat = np.frombuffer(file.read(), header.dtype)
+    return flat.reshape(header.shape, order="F" if header.fortran else "C")
+
+
+def _mapped(path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    """The counts as a memory map where they are stored as they are, else read whole."""
+    header = _header(archive, member)
+    if member.compress_type != zipfile.ZIP_STORED or header.fortran or 0 in header.shape:
+        return _read(archive, member, _MAX_COMPRESSED_COUNTS)
+    with open(path, "rb") as file:  # noqa: PTH123 - numpy.memmap takes what open gives
+        file.seek(member.header_offset)
+        signature, name_length, extra_length = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+    if signature != b"PK\x03\x04":
+        raise ValueError(f"no member header of {member.filename} where the directory points")
+    start = member.header_offset + _LOCAL_HEADER.size + name_length + extra_length + header.start
+    return np.memmap(path, dtype=header.dtype, mode="r", offset=start, shape=header.shape)

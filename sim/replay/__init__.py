@@ -1,0 +1,1 @@
+"""Frames and positions served over PV Access: simulated, replayed, or raw."""

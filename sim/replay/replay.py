@@ -1,0 +1,163 @@
+"""A scan file streamed as a detector would."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from ptychostream.config import Settings
+from ptychostream.errors import ConfigError
+from ptychostream.frames.codecs import CODECS
+from ptychostream.scans.scan_probe import open_probed
+from ptychostream.sim.replay.connections import drain
+from ptychostream.sim.replay.detector import POSITION_UNITS_M, Detector, Streamed, scan_arrays
+from ptychostream.sim.replay.gate import Gate
+from ptychostream.sim.replay.position_stream import PositionStream, PositionStreamSettings, serve_positions
+
+
+class Replay(Settings):
+    """How a scan file is streamed.
+
+    Attributes
+    ----------
+    channel
+        PVA channel to serve.
+    rate_hz
+        Frames per second.
+    codec
+        As in `ptychostream.frames.codecs`; "" sends the counts as they are.
+    loops
+        Passes over the file; 0 repeats until stopped.
+    scan_id
+        The file's own when empty. With several passes each is a scan of its own: id-1, id-2…
+    dtype
+        Integer type to send; the file's when empty.
+    position_unit
+        Unit of the attributes PositionX and PositionY.
+    positions
+        "attributes" of the frames, or a "stream" of its own, as `position_stream` says, or "both".
+    gate
+        What to wait for before the first frame.
+    """
+
+    channel: str = "bl:Pva1:Image"
+    rate_hz: float = Field(100.0, gt=0)
+    codec: str = ""
+    loops: int = Field(1, ge=0)
+    scan_id: str = ""
+    dtype: Literal["", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"] = ""
+    position_unit: Literal["m", "mm", "um", "nm"] = "m"
+    positions: Literal["attributes", "stream", "both"] = "attributes"
+    position_stream: PositionStreamSettings = PositionStreamSettings()
+    gate: Gate = Gate()
+
+    @property
+    def position_channel(self) -> str:
+        return self.position_stream.channel or f"{self.channel.rpartition(':')[0]}:Positions".lstrip(":")
+
+
+def replay(
+    path: str | Path,
+    settings: Replay,
+    stop: threading.Event,
+    on_serving: Callable[[str], None] | None = None,
+    on_scan: Callable[[str, int], None] | None = None,
+    on_sent: Callable[[int, float], None] | None = None,
+) -> list[tuple[str, Streamed]]:
+    """Serve the scan file `path` until it is sent or `stop` is set.
+
+    Parameters
+    ----------
+    on_serving
+        Called once with what is served, before waiting for the gate.
+    on_scan
+        Called with (scan id, frames) as each pass begins.
+    on_sent
+        Called with (frame id, POSIX time) of each frame.
+
+    Returns
+    -------
+    (scan id, what was sent) of each pass.
+
+    Raises
+    ------
+    ScanFileError, StreamError, ConfigError
+    """
+    check_codec(settings.codec)
+    passes: list[tuple[str, Streamed]] = []
+    with open_probed(path) as scan, Detector(settings.channel) as detector, ExitStack() as ended:
+        height, width = scan.counts.shape[1:]
+        dtype = np.dtype(settings.dtype or scan.counts.dtype)
+        positions: PositionStream | None = None
+        if settings.positions != "attributes":
+            positions = serve_positions(
+                detector, settings.position_channel, settings.position_stream, settings.position_unit
+            )
+            ended.callback(positions.stop)
+        if on_serving is not None:
+            on_serving(
+                f"{settings.channel}: {len(scan)} frames of {height}×{width} {dtype} {settings.codec or 'raw'}, "
+                f"{settings.rate_hz:g} frames/s, positions in {settings.position_unit}"
+                + ("" if positions is None else f" on {settings.position_channel}")
+            )
+        if not settings.gate.wait(stop):
+            return passes
+        for scan_id in scan_ids(settings.scan_id or scan.scan_id, settings.loops):
+            if on_scan is not None:
+                on_scan(scan_id, len(scan))
+            arrays = scan_arrays(
+                scan,
+                scan_id=scan_id,
+                codec=settings.codec,
+                unit_m=POSITION_UNITS_M[settings.position_unit],
+                dtype=dtype,
+                with_positions=settings.positions != "stream",
+            )
+            if positions is not None:
+                positions.begin(scan.positions_m)
+            streamed = detector.stream(arrays, settings.rate_hz, stop, _tell(positions, on_sent))
+            if positions is not None:
+                positions.end()
+            passes.append((scan_id, streamed))
+            if stop.is_set():
+                break
+        drain(stop)
+    return passes
+
+
+def _tell(
+    positions: PositionStream | None, on_sent: Callable[[int, float], None] | None
+) -> Callable[[int, float], None] | None:
+    """What a sent frame is told to: the stream of positions as well."""
+    if positions is None:
+        return on_sent
+
+    def sent(frame: int, time_s: float) -> None:
+        positions.frame(frame, time_s)
+        if on_sent is not None:
+            on_sent(frame, time_s)
+
+    return sent
+
+
+def scan_ids(name: str, loops: int) -> Iterator[str]:
+    """The ids of the passes: the name itself for one pass, name-1, name-2… for several, endless for 0."""
+    if loops == 1:
+        yield name
+        return
+    for number in count(1) if loops == 0 else range(1, loops + 1):
+        yield f"{name}-{number}"
+
+
+def check_codec(codec: str) -> None:
+    """Raise ConfigError when there is no such codec."""
+    if codec not in CODECS:
+        known = ", ".join(name or "none" for name in CODECS)
+        raise ConfigError(f"no codec {codec!r}", where="--codec", remedy=f"choose from {known}")
