@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import FrameError
 from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.plugins.consumer.pvapy_reading import decode
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
-from ptychostream.pva.reading import UPDATE_FIELDS, decode
+from ptychostream.pva.reading import UPDATE_FIELDS
 
 Heard = list[dict[str, Any]]
 

@@ -13,7 +13,8 @@ import time
 import numpy as np
 import pvaccess as pva
 
-from ptychostream.pva.reading import UPDATE_FIELDS, decode
+from ptychostream.plugins.consumer.pvapy_reading import decode
+from ptychostream.pva.reading import UPDATE_FIELDS
 
 NAMES = ("PositionX", "PositionY", "ScanID", "ScanComplete")
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ptychostream.errors import FrameError
 from ptychostream.frames.codecs import CODECS, LOSSY, compress
 from ptychostream.frames.frames import DropCause
+from ptychostream.plugins.consumer.pvapy_reading import decode
 from ptychostream.pva.ntndarray import Encoded, build, encode
-from ptychostream.pva.reading import decode
 
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 SIGNED_FIRST = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]

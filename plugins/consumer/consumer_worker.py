@@ -21,10 +21,10 @@ from ptychostream.plugins.consumer import consumer_model
 from ptychostream.plugins.consumer.consumer_pipeline import ConsumerPipeline
 from ptychostream.plugins.consumer.consumer_report import FINAL, MOST_PIXELS, STATUS, EngineLook, Report, RunReport
 from ptychostream.plugins.consumer.consumer_settings import ConsumerSettings
+from ptychostream.plugins.consumer.pvapy_reading import decode
 from ptychostream.plugins.engines.plain import PLAIN
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot
-from ptychostream.pva.reading import decode
 
 log = logging.getLogger(__name__)
 

@@ -1,17 +1,16 @@
-"""What the updates of an NTNDArray channel hold, read through pvapy or p4p and judged alike.
+"""What the updates of an NTNDArray channel hold, read through p4p.
 
-Takes the oddities of real emitters: any integer kind of type code, sizes left out, payloads longer than they say.
+Accepts what real emitters send: a type code of any integer type, missing sizes, payloads longer than announced.
+`ptychostream.plugins.consumer.pvapy_reading` reads updates of pvapy and judges them by the functions of this module.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
-import pvaccess as pva
 from numpy.typing import NDArray
 from p4p import Value
 
@@ -88,15 +87,15 @@ class Packed(NamedTuple):
     long: bool = False
 
 
-def decode(pv_object: pva.PvObject, attributes: Collection[str] = ()) -> RawArray | None:
-    """Read one update that came through pvapy.
+def decode_value(value: Value, attributes: Collection[str] = ()) -> RawArray | None:
+    """Read one update.
 
     Parameters
     ----------
-    pv_object
-        The update; needs `UPDATE_FIELDS`.
+    value
+        The update, as p4p gives it without an NT handler; needs `UPDATE_FIELDS`.
     attributes
-        Names of the NTAttributes wanted; the others are left out, and reading none saves time.
+        Names of the NTAttributes wanted. The others are not read; an empty collection is the fastest.
 
     Returns
     -------
@@ -108,57 +107,7 @@ def decode(pv_object: pva.PvObject, attributes: Collection[str] = ()) -> RawArra
     FrameError
         Its cause says what is wrong: `TYPE` (not integers, not an NTNDArray), `SHAPE`, `CODEC`.
     """
-    # The typed getters cost a quarter of `pv_object[...]`, and this runs thousands of times a second.
-    try:
-        raw_id = pv_object.getInt("uniqueId")
-        dimensions = pv_object.getStructureArray("dimension")
-        field = pv_object.getSelectedUnionFieldName("value")
-        if not dimensions and not field:
-            return None
-        payload = pv_object.getUnion("value").getScalarArray(field) if field else None
-        packed = None
-        if codec := pv_object.getString("codec.name"):
-            held, kinds = pv_object["codec.parameters"]
-            code, kind = held.get("value"), kinds.get("value")
-            if isinstance(code, str) and len(code) == 1:
-                code = ord(code)  # how pvapy gives a signed byte
-            sent, size = pv_object.getLong("compressedSize"), pv_object.getLong("uncompressedSize")
-            packed = Packed(codec, code, sent, size, kind == pva.LONG)
-        if field == "booleanValue":
-            payload = np.asarray(payload, np.bool_)  # signed bytes in pvapy
-        array = _array(raw_id, [int(dimension["size"]) for dimension in dimensions], payload, packed)
-        time = _posix_of(pv_object, "dataTimeStamp")
-        if not time and pv_object.hasField("timeStamp"):  # optional in an NTNDArray
-            time = _posix_of(pv_object, "timeStamp")
-        return RawArray(raw_id, time, array, _pvapy_attributes(pv_object, attributes) if attributes else {})
-    except (pva.PvaException, LookupError, TypeError, ValueError) as error:
-        _foreign(error)
-
-
-def _posix_of(pv_object: pva.PvObject, stamp: str) -> float:
-    return _posix(pv_object.getLong(f"{stamp}.secondsPastEpoch"), pv_object.getInt(f"{stamp}.nanoseconds"))
-
-
-def _pvapy_attributes(pv_object: pva.PvObject, wanted: Collection[str]) -> dict[str, Scalar]:
-    found: dict[str, Scalar] = {}
-    try:
-        for attribute in pv_object.getStructureArray("attribute"):
-            if (name := attribute["name"]) in wanted:
-                held, kinds = attribute["value"]
-                value = held.get("value")
-                if isinstance(value, float | int | str):
-                    found[name] = ord(str(value)) if kinds.get("value") == pva.BYTE else value
-    except UnicodeDecodeError:
-        # pvapy takes a negative byte for a letter that is none. The way round it is slow, but right.
-        for attribute in json.loads(pv_object.toJSON(False))["attribute"]:
-            if attribute["name"] in wanted and isinstance(attribute["value"], float | int | str):
-                found[attribute["name"]] = attribute["value"]
-    return found
-
-
-def decode_value(value: Value, attributes: Collection[str] = ()) -> RawArray | None:
-    """Read one update that came through p4p, unwrapped by no NT handler: as `decode`, in a quarter of the time."""
-    update = _read_value(value, attributes, _array)
+    update = _read_value(value, attributes, counts_of)
     return None if update is None else RawArray(*update)
 
 
@@ -190,9 +139,9 @@ def _read_value(
             long = code == 1 and "int64_t" in str(value["codec"])  # p4p tells the type nowhere else
             packed = Packed(codec, code, value["compressedSize"], value["uncompressedSize"], long)
         made = make(raw_id, [dimension["size"] for dimension in dimensions], payload, packed)
-        time = _posix(value["dataTimeStamp.secondsPastEpoch"], value["dataTimeStamp.nanoseconds"])
+        time = posix_time(value["dataTimeStamp.secondsPastEpoch"], value["dataTimeStamp.nanoseconds"])
         if not time and "timeStamp" in value:  # optional in an NTNDArray
-            time = _posix(value["timeStamp.secondsPastEpoch"], value["timeStamp.nanoseconds"])
+            time = posix_time(value["timeStamp.secondsPastEpoch"], value["timeStamp.nanoseconds"])
         found: dict[str, Scalar] = {}
         for attribute in value["attribute"] if attributes else ():
             try:
@@ -204,10 +153,11 @@ def _read_value(
                 continue  # a text in another encoding is no value that can be used
         return raw_id, time, made, found
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        _foreign(error)
+        not_an_ntndarray(error)
 
 
-def _foreign(error: Exception) -> NoReturn:
+def not_an_ntndarray(error: Exception) -> NoReturn:
+    """Raise the FrameError for an update that lacks a field of an NTNDArray, or has one of another type."""
     remedy = "name the channel of a detector's PVA plugin"
     raise FrameError(DropCause.TYPE, f"not an NTNDArray: {error}", where="frame", remedy=remedy) from error
 
@@ -217,8 +167,25 @@ def _bad(cause: DropCause, what: str, raw_id: int) -> FrameError:
     return FrameError(cause, what, where=f"frame {raw_id}", remedy=remedy)
 
 
-def _array(raw_id: int, sizes: list[int], payload: Any, packed: Packed | None) -> NDArray[np.integer]:
-    """The counts [H, W], read-only, from the payload and the sizes, fastest first."""
+def counts_of(raw_id: int, sizes: list[int], payload: Any, packed: Packed | None) -> NDArray[np.integer]:
+    """The counts [H, W], read-only.
+
+    Parameters
+    ----------
+    raw_id
+        The update's id, for messages.
+    sizes
+        Of the dimensions, the fastest first.
+    payload
+        The selected field of the union, flat; None: an empty one.
+    packed
+        What the update says about its compression; None: it is not compressed.
+
+    Raises
+    ------
+    FrameError
+        See `decode_value`.
+    """
     sent, codec, shape, dtype = _as_sent(raw_id, sizes, payload, packed)
     array = decompress(sent, codec, shape, dtype) if codec else sent.reshape(shape)
     array.setflags(write=False)
@@ -281,6 +248,6 @@ def _original_type(packed: Packed, sent: np.dtype[Any], shape: tuple[int, int], 
     raise _bad(DropCause.TYPE, f"type code {code!r} does not go with {itemsize} bytes a pixel", raw_id)
 
 
-def _posix(seconds: int, nanoseconds: int) -> float:
-    """A time stamp in seconds since the POSIX epoch; 0 where there is none. The driver's goes before the record's."""
+def posix_time(seconds: int, nanoseconds: int) -> float:
+    """A time stamp in seconds since the POSIX epoch; 0 where the emitter gave none."""
     return seconds + 1e-9 * nanoseconds if seconds > 0 else 0.0

@@ -13,7 +13,8 @@ from p4p import Type, Value
 from ptychostream.errors import FrameError
 from ptychostream.frames.codecs import CODECS, compress
 from ptychostream.frames.frames import DropCause
-from ptychostream.pva.reading import RawArray, decode, decode_value
+from ptychostream.plugins.consumer.pvapy_reading import decode
+from ptychostream.pva.reading import RawArray, decode_value
 
 _FIELDS: dict[str, tuple[Any, str]] = {
     "booleanValue": (pva.BOOLEAN, "?"), "byteValue": (pva.BYTE, "i1"), "shortValue": (pva.SHORT, "i2"),
