@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import socket
@@ -24,6 +25,7 @@ from ptychostream.hpc_agent.scans.collect import ScanEvent
 _log = logging.getLogger(__name__)
 
 _LEASE_S = 30.0
+_RENEW_S = 10.0  # each renewal is a write that waits for the disk: as few as keep the lease from running out
 _TICK_S = 0.5
 _PUSH_AGAIN_S = 5.0
 _EVENTS = 10_000  # scans that may complete while the agent is at work; the journal takes them within a tick
@@ -64,6 +66,8 @@ class Agent:
         See there.
     scan_key
         The name of a scan in the journal: the same for an event that is told twice.
+    clock
+        A time in seconds that only increases.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Agent:
         edge: Edge,
         push: Push,
         scan_key: Callable[[ScanEvent], str],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
         self._policy = policy
@@ -81,6 +86,7 @@ class Agent:
         self._edge = edge
         self._push = push
         self._scan_key = scan_key
+        self._clock = clock
         self._holder = f"{socket.gethostname()}:{os.getpid()}"
         self._events: queue.Queue[ScanEvent] = queue.Queue(_EVENTS)
         self._commands: queue.Queue[str] = queue.Queue(_EVENTS)
@@ -88,6 +94,7 @@ class Agent:
         self._more = threading.Event()  # scans for the worker
         self._stop = threading.Event()
         self._failure: Exception | None = None
+        self._renew_at = -math.inf
         self._push_at = 0.0
         self._pushing: tuple[str, Future[None]] | None = None
 
@@ -120,7 +127,7 @@ class Agent:
         AgentError
             Another agent is at work here, or the journal fails.
         """
-        self._journal.take_lease(self._holder, time.time(), _LEASE_S)
+        self._renew_lease()
         for scan, step in self._journal.recover(time.time()):
             _log.info("scan %s: %s was under way when the agent ended, and is begun again", scan, step)
         worker = threading.Thread(target=self._work_through, name="scans")
@@ -128,14 +135,7 @@ class Agent:
         try:
             on_started()
             while not self._stop.is_set():
-                self._journal.take_lease(self._holder, time.time(), _LEASE_S)
-                self._take_in()
-                self._more.set()
-                self._follow_switches()
-                self._push_waiting()
-                self._show()
-                if self._failure is not None:
-                    raise self._failure
+                self.tick()
                 self._wake.wait(_TICK_S)
                 self._wake.clear()
         finally:
@@ -145,6 +145,23 @@ class Agent:
             self._edge.report(State="Offline", Message="the agent has ended")
 
     # The loop
+
+    def tick(self) -> None:
+        """Do once what `run` does every half second. Raises as `run` does."""
+        self._renew_lease()
+        self._take_in()
+        self._more.set()
+        self._follow_switches()
+        self._push_waiting()
+        self._show()
+        if self._failure is not None:
+            raise self._failure
+
+    def _renew_lease(self) -> None:
+        now = self._clock()
+        if now >= self._renew_at:
+            self._journal.take_lease(self._holder, time.time(), _LEASE_S)
+            self._renew_at = now + _RENEW_S
 
     def _take_in(self) -> None:
         while True:
@@ -175,7 +192,7 @@ class Agent:
     def _push_waiting(self) -> None:
         """Bring the newest model that waits to the edge; tried again until the edge takes it."""
         sha256 = self._journal.waiting_push
-        if self._pushing is None and (not sha256 or time.monotonic() < self._push_at):
+        if self._pushing is None and (not sha256 or self._clock() < self._push_at):
             return
         if self._pushing is None:
             self._pushing = sha256, self._begin_push(sha256)
@@ -185,7 +202,7 @@ class Agent:
         self._pushing = None
         error = pushed.exception()
         if isinstance(error, AgentError):
-            self._push_at = time.monotonic() + _PUSH_AGAIN_S
+            self._push_at = self._clock() + _PUSH_AGAIN_S
             self._tell(f"model {sha256[:12]} waits: {error}")
             return
         pushed.result()
@@ -211,9 +228,8 @@ class Agent:
         return pushed
 
     def _show(self) -> None:
-        scans = self._journal.scans()
-        latest = scans[-1].key if scans else ""
-        self._edge.report(State=self._policy.mode.value, LastScan=latest)
+        latest = self._journal.latest_scan()
+        self._edge.report(State=self._policy.mode.value, LastScan=latest.key if latest else "")
 
     def _tell(self, message: str) -> None:
         _log.info("%s", message)

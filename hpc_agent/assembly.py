@@ -145,8 +145,8 @@ class AgentProcess:
         ended.callback(self._end_chores)
         self._look.set()
         if settings.watch.complete_pv:
-            scans = self._journal.scans()
-            last = ScanEvent(**scans[-1].event) if scans else None
+            latest = self._journal.latest_scan()
+            last = ScanEvent(**latest.event) if latest else None
             watch = ScanWatch(settings.watch, self._completed, last, self._look.set)
             watch.start()
             ended.callback(watch.stop)

@@ -134,6 +134,10 @@ class Journal:
         """All, oldest first."""
         return self._scans("ORDER BY number")
 
+    def latest_scan(self) -> ScanEntry | None:
+        """The scan that was entered last; None: there is none."""
+        return next(iter(self._scans("ORDER BY number DESC LIMIT 1")), None)
+
     def close_scan(self, key: str, outcome: str) -> None:
         """The scan is through, for good or ill; `outcome` says how."""
         assert outcome
@@ -181,7 +185,7 @@ class Journal:
 
     def steps(self, scan: str) -> dict[str, StepEntry]:
         """The steps of a scan, in order of their beginning."""
-        with self._transaction() as db:
+        with self._reading() as db:
             names = db.execute("SELECT step FROM steps WHERE scan = ? ORDER BY rowid", (scan,)).fetchall()
             return {name: self._step(db, scan, name) for (name,) in names}
 
@@ -220,7 +224,7 @@ class Journal:
 
     def transitions(self) -> list[tuple[float, str, str]]:
         """(time, mode, reason) of every change of mode."""
-        with self._transaction() as db:
+        with self._reading() as db:
             return db.execute("SELECT time, state, reason FROM transitions ORDER BY id").fetchall()
 
     def want_push(self, sha256: str) -> None:
@@ -273,25 +277,30 @@ class Journal:
     # The file
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                except BaseException:
-                    self._db.execute("ROLLBACK")
-                    raise
-                self._db.execute("COMMIT")
+                yield self._db
             except sqlite3.Error as error:
                 raise self._failure(error) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._reading() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
 
     def _failure(self, error: Exception) -> AgentError:
         remedy = "free some space, or see who else uses the file; a damaged one: move it away, the scans begin anew"
         return AgentError(f"the journal failed: {error}", where=self._where, remedy=remedy)
 
     def _scans(self, condition: str) -> list[ScanEntry]:
-        with self._transaction() as db:
+        with self._reading() as db:
             columns = "key, number, entered, event, outcome, asked, asked_times"
             rows = db.execute(f"SELECT {columns} FROM scans {condition}").fetchall()
         return [
@@ -314,7 +323,7 @@ class Journal:
         return StepEntry(step, StepState(state), attempts, json.loads(result), message)
 
     def _get(self, name: str) -> Any:
-        with self._transaction() as db:
+        with self._reading() as db:
             row = db.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
         return None if row is None else json.loads(row[0])
 

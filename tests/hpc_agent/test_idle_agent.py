@@ -1,0 +1,127 @@
+"""An agent that has nothing to do writes to its disk only to renew its lease."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptychostream.hpc_agent.agent import Agent
+from ptychostream.hpc_agent.edge.switches import Switches
+from ptychostream.hpc_agent.journal.journal import Journal
+from ptychostream.hpc_agent.journal.policy import PolicySettings
+from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
+
+CONFIGURATION = """
+prefix = "idle:"
+work = {work!r}
+[folder]
+files = {files!r}
+poll_s = 1
+[runner]
+preload = []
+"""
+
+
+class Commits:
+    """Counts the commits that other connections make to an SQLite file, as seen by `look`."""
+
+    def __init__(self, file: sqlite3.Connection) -> None:
+        self._file = file
+        self._version = self._read()
+        self.count = 0
+
+    def _read(self) -> int:
+        return int(self._file.execute("PRAGMA data_version").fetchone()[0])
+
+    def look(self) -> None:
+        before, self._version = self._version, self._read()
+        self.count += self._version != before
+
+
+@contextmanager
+def commits_to(journal: Path) -> Iterator[Commits]:
+    with closing(sqlite3.connect(journal)) as file:
+        yield Commits(file)
+
+
+class QuietEdge:
+    """An edge without a model that is reached and changes nothing."""
+
+    def switches(self) -> Switches:
+        return Switches()
+
+    def live_model(self) -> str | None:
+        return ""
+
+    def report(self, **values: Any) -> None:
+        self.last_scan = values["LastScan"]
+
+
+def test_an_idle_agent_commits_only_its_renewals(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    for number in range(50):
+        journal.enter(str(number), {}, 0.0)
+        journal.close_scan(str(number), "reconstructed")
+    seconds = 0.0
+    policy = PolicyKeeper(journal, PolicySettings, lambda _: None)
+    edge = QuietEdge()
+    agent = Agent(journal, policy, None, edge, lambda _: None, lambda _: "", clock=lambda: seconds)  # type: ignore[arg-type]
+    with commits_to(tmp_path / "journal.sqlite") as commits, closing(journal):
+        for _ in range(600):
+            agent.tick()
+            commits.look()
+            seconds += 0.5
+    assert commits.count == 30, "300 s, renewed every 10 s"
+    assert edge.last_scan == "49"
+
+
+def test_the_lease_is_renewed_before_it_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    other = Journal(tmp_path / "journal.sqlite")
+    seconds = 1000.0
+    monkeypatch.setattr(time, "time", lambda: seconds)
+    policy = PolicyKeeper(journal, PolicySettings, lambda _: None)
+    agent = Agent(journal, policy, None, QuietEdge(), lambda _: None, lambda _: "", clock=lambda: seconds)  # type: ignore[arg-type]
+    with closing(journal), closing(other):
+        for _ in range(200):
+            agent.tick()
+            with pytest.raises(Exception, match=r"at work here, and has the lease for (2|30)"):
+                other.take_lease("other:1", seconds, 30.0)
+            seconds += 0.5
+
+
+def test_a_real_idle_agent_leaves_the_disk_alone(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    configuration = tmp_path / "agent.toml"
+    configuration.write_text(CONFIGURATION.format(work=str(work), files=str(tmp_path / "{scan}.h5")))
+    command = [sys.executable, "-m", "ptychostream", "agent", "--config", str(configuration)]
+    agent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 60
+        while not (work / "journal.sqlite").exists() or not _lease_holder(work):
+            assert time.monotonic() < deadline and agent.poll() is None
+            time.sleep(0.1)
+        with commits_to(work / "journal.sqlite") as commits:
+            for _ in range(80):
+                time.sleep(0.1)
+                commits.look()
+        assert agent.poll() is None
+        assert commits.count <= 2, "8 s of 0.5 s each gave 16 commits before"
+    finally:
+        agent.terminate()
+        assert agent.wait(30) == 0
+        assert agent.stdout is not None
+        agent.stdout.close()
+
+
+def _lease_holder(work: Path) -> str:
+    with closing(Journal(work / "journal.sqlite")) as journal:
+        return journal.lease_holder
