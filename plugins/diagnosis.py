@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause
 
 _log = logging.getLogger(__name__)
 

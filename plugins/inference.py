@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.errors import EngineError, FrameError, GeometryError
-from ptychostream.frames.frames import DropCause, Frame, PlacedFrame
+from ptychostream.errors import DropCause, EngineError, FrameError, GeometryError
+from ptychostream.frames.frames import Frame, PlacedFrame
 from ptychostream.model.contract import ModelContract
 from ptychostream.model.preprocessing import Preprocessor
 from ptychostream.plugins.engines.base import Engine
@@ -85,7 +85,6 @@ class Inference:
         for frame in batch:
             prepare = self._preprocessor(frame.frame.counts)
             if isinstance(prepare, FrameError):
-                assert isinstance(prepare.cause, DropCause)
                 misfits.append((prepare.cause, str(prepare)))
             else:
                 prepare.apply(frame.frame.counts, self._buffer[len(placed)])

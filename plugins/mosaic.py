@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ptychostream.errors import FrameError, GeometryError
-from ptychostream.frames.frames import DropCause, PlacedFrame
+from ptychostream.errors import DropCause, FrameError, GeometryError
+from ptychostream.frames.frames import PlacedFrame
 from ptychostream.imaging.stitching import Canvas
 from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.flow.snapshot import LatestPatch, Maker, Stitched
@@ -231,7 +231,6 @@ def _lay(canvas: Canvas, patches: Patches) -> Laid:
             try:
                 canvas.add(phase, placed.x_m, placed.y_m)
             except FrameError as error:
-                assert isinstance(error.cause, DropCause)
                 laid.refused.append((error.cause, str(error)))
             except GeometryError as error:
                 laid.refused.append((DropCause.NO_POSITION, str(error)))

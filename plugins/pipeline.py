@@ -15,8 +15,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 
-from ptychostream.errors import FrameError
-from ptychostream.frames.frames import DropCause, Frame, PlacedFrame
+from ptychostream.errors import DropCause, FrameError
+from ptychostream.frames.frames import Frame, PlacedFrame
 from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.flow.batcher import Batcher, frames_at_once
 from ptychostream.plugins.flow.frame_flow import FrameFlow
@@ -117,7 +117,6 @@ class Pipeline:
 
     def reject(self, error: FrameError) -> None:
         """Count a frame that could not be read, under the error's cause."""
-        assert isinstance(error.cause, DropCause)
         with self._wake:
             self._flow.reject(error.cause)
             self._message = str(error)

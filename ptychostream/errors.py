@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 
 class PtychostreamError(Exception):
     """Base of every error the user can act upon.
@@ -24,11 +26,12 @@ class PtychostreamError(Exception):
         super().__init__(f"{text} ({remedy})" if remedy else text)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.what, self.where, self.remedy))
+        """Pickle every attribute, also those of a subclass whose `__init__` takes other arguments."""
+        return _restore, (type(self), self.args), self.__dict__
 
 
-def _rebuild(kind: type[PtychostreamError], what: str, where: str, remedy: str) -> PtychostreamError:
-    return kind(what, where=where, remedy=remedy)
+def _restore(kind: type[PtychostreamError], args: tuple[object, ...]) -> PtychostreamError:
+    return kind.__new__(kind, *args)  # __init__ would format the message a second time; the attributes follow
 
 
 class ConfigError(PtychostreamError):
@@ -83,21 +86,33 @@ class StreamError(PtychostreamError):
     """A stream cannot be served or subscribed to."""
 
 
+class DropCause(Enum):
+    """Why a received frame was not stitched; each is one record `Dropped<value>_RBV`."""
+
+    CODEC = "Codec"
+    TYPE = "Type"
+    SHAPE = "Shape"
+    DUPLICATE = "Duplicate"
+    NO_POSITION = "NoPosition"
+    LATE = "Late"
+    QUEUE_FULL = "QueueFull"
+    NO_MODEL = "NoModel"
+    ENGINE = "Engine"
+    DECIMATED = "Decimated"
+
+
 class FrameError(PtychostreamError):
-    """One frame is bad. Carries the cause it is counted under.
+    """One frame cannot be used.
 
     Parameters
     ----------
     cause
-        A `ptychostream.frames.frames.DropCause`.
+        The drop counter that counts this frame.
     """
 
-    def __init__(self, cause: object, what: str, *, where: str = "", remedy: str = "") -> None:
+    def __init__(self, cause: DropCause, what: str, *, where: str = "", remedy: str = "") -> None:
         super().__init__(what, where=where, remedy=remedy)
         self.cause = cause
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (FrameError, (self.cause, self.what))
 
 
 class ReconstructionError(PtychostreamError):

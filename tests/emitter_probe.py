@@ -19,7 +19,7 @@ import pvaccess as pva
 from numpy.typing import NDArray
 
 from ptychostream.errors import FrameError
-from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.frames.frames import Frame
 from ptychostream.plugins.consumer.pvapy_reading import decode
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 from ptychostream.pva.reading import UPDATE_FIELDS
@@ -42,7 +42,6 @@ def seen(counts: NDArray[Any], number: int, time_s: float, attributes: dict[str,
 
 
 def refused(error: FrameError) -> dict[str, Any]:
-    assert isinstance(error.cause, DropCause)
     return {"is": "refused", "cause": error.cause.value, "text": str(error)}
 
 

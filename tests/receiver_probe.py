@@ -9,7 +9,7 @@ import threading
 import numpy as np
 
 from ptychostream.errors import FrameError
-from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.frames.frames import Frame
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 
 _speaking = threading.Lock()
@@ -35,7 +35,6 @@ def frame(frame: Frame) -> None:
 
 
 def bad(error: FrameError) -> None:
-    assert isinstance(error.cause, DropCause)
     say(event="bad", cause=error.cause.value, text=str(error))
 
 

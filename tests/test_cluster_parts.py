@@ -22,8 +22,7 @@ from ptychostream.cluster.orders import Orders
 from ptychostream.cluster.settings import ClusterSettings, dotted, merged
 from ptychostream.cluster.supervisor import back_off_s
 from ptychostream.config import load_settings
-from ptychostream.errors import ConfigError, StreamError
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import ConfigError, DropCause, StreamError
 from ptychostream.imaging.stitching import Canvas
 from ptychostream.ioc.collector.collector_book import KEPT_GROUPS, Book
 from ptychostream.ioc.collector.collector_sums import Zero, add_up

@@ -20,9 +20,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from ptychostream.errors import FrameError
+from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.codecs import CODECS, LOSSY, compress, decompress
-from ptychostream.frames.frames import DropCause
 
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 LOSSLESS = [name for name in CODECS if name not in LOSSY]

@@ -21,7 +21,7 @@ from ptychostream.demo.loop_record import LoopRecord, ScanTaken, assemble
 from ptychostream.demo.processes import DemoError
 from ptychostream.demo.report import Report, write_html
 from ptychostream.demo.run import LOOP_PLAN, Demo
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause
 from ptychostream.hpc_agent.assembly import check_options
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.journal.policy import Mode, PolicyState

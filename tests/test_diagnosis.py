@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause
 from ptychostream.plugins.diagnosis import STUCK_S, Diagnoser, Look, Where, diagnose
 
 BEFORE = Look(100.0, channel="det:Image", connected=True, received=50, stitched=50, scan_active=True, dropped={})

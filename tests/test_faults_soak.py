@@ -31,7 +31,7 @@ from ptychostream.benchmarks.soak_report import growth, rate_hz, summarise, writ
 from ptychostream.benchmarks.soak_rounds import Round
 from ptychostream.benchmarks.soak_schedule import RESTARTS, schedule
 from ptychostream.benchmarks.soak_watch import Sample
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause
 from ptychostream.model.model_file import load_model
 from ptychostream.plugins.engines import create_engine
 from ptychostream.processes.loopback import LOOPBACK, free_ports

@@ -12,9 +12,8 @@ from fuzz import codec, ntndarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptychostream.errors import FrameError
+from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.codecs import CODECS, MAX_FRAME_BYTES, compress, decompress
-from ptychostream.frames.frames import DropCause
 
 FOUND = Path(__file__).parent / "fuzz" / "found"
 TARGETS = {"codec": codec, "ntndarray": ntndarray}

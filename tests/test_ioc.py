@@ -16,7 +16,7 @@ from ioc_helpers import Detector, record_list, run_python, wait_for
 from p4p.client.thread import RemoteError
 from tiny_model import write_tiny
 
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause
 from ptychostream.scans.reconstruction_file import write_reconstruction
 from ptychostream.scans.scan import Reconstruction
 

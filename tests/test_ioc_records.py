@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ioc_helpers import record_list
 
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause
 
 ROOT = Path(__file__).resolve().parents[1]
 ALARMED = (

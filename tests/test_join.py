@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.errors import DropCause
+from ptychostream.frames.frames import Frame
 from ptychostream.imaging.stitching import Canvas
 from ptychostream.positions.join import Join, Joined
 from ptychostream.positions.positions import AttributePositions, WaveformPositions

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from ptychostream.errors import FrameError
+from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.codecs import CODECS, LOSSY, compress
-from ptychostream.frames.frames import DropCause
 from ptychostream.plugins.consumer.pvapy_reading import decode
 from ptychostream.pva.ntndarray import Encoded, build, encode
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ptychostream.benchmarks.stream_overload import Sample, overload_figures
 from ptychostream.cli.main import main
-from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.errors import DropCause
+from ptychostream.frames.frames import Frame
 from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.flow.batcher import Batcher, frames_at_once
 from ptychostream.plugins.flow.frame_flow import FrameFlow

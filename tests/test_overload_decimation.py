@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from test_overload import Simulated
 
+from ptychostream.errors import DropCause
 from ptychostream.frames.decimation import LARGEST_FACTOR, AutoFactor, Thinning, thinned
-from ptychostream.frames.frames import DropCause, Frame, PlacedFrame
+from ptychostream.frames.frames import Frame, PlacedFrame
 from ptychostream.plugins.flow.decimator import DecimationSettings, Decimator
 from ptychostream.plugins.pipeline import PipelineSettings
 

@@ -8,7 +8,7 @@ import pytest
 from epics_env import EpicsEnv, Process, wait_until
 from ioc_helpers import Detector, wait_for
 
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause
 from ptychostream.plugins.stage_times import Stage
 
 P, CHANNEL = "over:", "over:det:Image"

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from ptychostream.errors import EngineError, FrameError
-from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.errors import DropCause, EngineError, FrameError
+from ptychostream.frames.frames import Frame
 from ptychostream.imaging.stitching import Canvas
 from ptychostream.model.contract import ModelContract, PackedArray, Preprocessing
 from ptychostream.plugins.flow.batcher import Batcher

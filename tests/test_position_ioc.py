@@ -16,7 +16,7 @@ from p4p import Type, Value
 from p4p.server import Server
 from p4p.server.thread import SharedPV
 
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause
 
 P = "ps:"
 IMAGES, POSITIONS = "det:Pva1:Image", "panda:Positions"

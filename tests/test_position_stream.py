@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptychostream.errors import GeometryError
-from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.errors import DropCause, GeometryError
+from ptychostream.frames.frames import Frame
 from ptychostream.positions.clock_offset import ClockOffset
 from ptychostream.positions.join import Join
 from ptychostream.positions.position_gate import GatedPositions, GateSettings

@@ -11,7 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.errors import DropCause
+from ptychostream.frames.frames import Frame
 from ptychostream.model.contract import ModelContract, Preprocessing
 from ptychostream.plugins.engines.null import NullEngine
 from ptychostream.plugins.flow.batcher import Batcher

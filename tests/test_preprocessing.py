@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ptychostream.errors import FrameError, GeometryError
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause, FrameError, GeometryError
 from ptychostream.model.contract import PackedArray, Preprocessing
 from ptychostream.model.preprocessing import Preprocessor
 

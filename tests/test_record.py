@@ -22,9 +22,8 @@ from p4p.server import Server
 from p4p.server.thread import SharedPV
 
 from ptychostream.cli.main import main
-from ptychostream.errors import FrameError, ScanFileError
+from ptychostream.errors import DropCause, FrameError, ScanFileError
 from ptychostream.frames.codecs import compress
-from ptychostream.frames.frames import DropCause
 from ptychostream.positions.positions import AttributePositions
 from ptychostream.pva.reading import RawPayload
 from ptychostream.recording.record_scans import ScanRules, ScanSorter

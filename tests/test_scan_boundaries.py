@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from test_pipeline import SHAPE, FakeEngine, make_contract, make_frame, reference, wait_for
 
 from ptychostream.config import load_settings
-from ptychostream.errors import ConfigError
-from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.errors import ConfigError, DropCause
+from ptychostream.frames.frames import Frame
 from ptychostream.imaging.stitching import Canvas
 from ptychostream.plugins.flow.batcher import Batcher
 from ptychostream.plugins.flow.frame_flow import FrameFlow

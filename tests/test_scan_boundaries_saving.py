@@ -18,8 +18,7 @@ from test_pipeline import make_frame, reference, wait_for
 from test_scan_boundaries import running, runs_of
 
 import ptychostream.ioc  # noqa: F401 - EPICS base in its order
-from ptychostream.errors import ConfigError, ScanFileError
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import ConfigError, DropCause, ScanFileError
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.ioc.config.settings import PositionSettings
 from ptychostream.ioc.images.canvas_saver import CanvasSaver, SaveState

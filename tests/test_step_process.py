@@ -23,13 +23,7 @@ from step_helpers import (
 )
 
 from ptychostream import errors
-from ptychostream.errors import (
-    ConfigError,
-    FrameError,
-    PtychostreamError,
-    ScanFileError,
-)
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import ConfigError, DropCause, FrameError, PtychostreamError, ScanFileError
 from ptychostream.hpc_agent.models.model_store import ModelStore
 from ptychostream.hpc_agent.running.step_errors import pack_error, unpack_error
 from ptychostream.hpc_agent.scans.scan_checks import CollectError, ScanFault

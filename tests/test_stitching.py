@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ptychostream.errors import FrameError, GeometryError
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause, FrameError, GeometryError
 from ptychostream.imaging import stitching_kernels
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.probe_weight import probe_weight

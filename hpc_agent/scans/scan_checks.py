@@ -48,13 +48,6 @@ class CollectError(ScanFileError):
         super().__init__(what, where=where, remedy=remedy)
         self.fault = fault
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _collect_error, (self.fault, self.what, self.where, self.remedy)
-
-
-def _collect_error(fault: ScanFault, what: str, where: str, remedy: str) -> CollectError:
-    return CollectError(fault, what, where=where, remedy=remedy)
-
 
 _FAULTS: tuple[tuple[type[ScanFileError], ScanFault], ...] = (
     (FileMissingError, ScanFault.MISSING),

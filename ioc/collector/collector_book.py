@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from ptychostream.errors import DropCause
 from ptychostream.cluster.id_set import IdSet, union
-from ptychostream.frames.frames import DropCause
 from ptychostream.ioc.collector.collector_recalls import Recalls
 from ptychostream.plugins.consumer.consumer_report import Report, RunReport
 from ptychostream.imaging.stitching import CanvasState

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ptychostream.errors import GeometryError
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause, GeometryError
 from ptychostream.ioc.collector.collector_book import Book, Consumer, Sums
 from ptychostream.plugins.stage_times import Latencies, StageTimes
 from ptychostream.imaging.stitching import Canvas, CanvasState

@@ -19,8 +19,7 @@ from typing import Any
 import pvaccess as pva
 from p4p import Value
 
-from ptychostream.errors import ConfigError
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import ConfigError, DropCause
 from ptychostream.plugins.consumer.consumer_report import FINAL, STATUS, Report
 from ptychostream.plugins.consumer.consumer_settings import consumer_settings
 from ptychostream.plugins.consumer.consumer_wire import STRUCTURE, encode_report

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ptychostream.cluster.id_set import IdSet
+from ptychostream.errors import DropCause
 from ptychostream.frames.codecs import MAX_FRAME_BYTES
-from ptychostream.frames.frames import DropCause
 from ptychostream.imaging.stitching import CanvasState
 from ptychostream.plugins.flow.snapshot import LatestPatch
 

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from p4p import Value
 
 from ptychostream.cluster.id_set import MAX_SPAN, IdSet
-from ptychostream.errors import FrameError, StreamError
+from ptychostream.errors import DropCause, FrameError, StreamError
 from ptychostream.frames.codecs import compress, decompress
-from ptychostream.frames.frames import DropCause
 from ptychostream.imaging.stitching import CanvasState
 from ptychostream.plugins.consumer.consumer_report import MOST_PIXELS, EngineLook, Report, RunReport
 from ptychostream.plugins.flow.snapshot import LatestPatch

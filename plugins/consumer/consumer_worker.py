@@ -14,8 +14,8 @@ import pvaccess as pva
 
 from ptychostream.cluster.id_set import IdSet
 from ptychostream.cluster.orders import Orders
-from ptychostream.errors import FrameError, PtychostreamError, StreamError
-from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.errors import DropCause, FrameError, PtychostreamError, StreamError
+from ptychostream.frames.frames import Frame
 from ptychostream.frames.idle import is_idle
 from ptychostream.plugins.consumer import consumer_model
 from ptychostream.plugins.consumer.consumer_pipeline import ConsumerPipeline

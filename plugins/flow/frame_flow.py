@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
-from ptychostream.frames.frames import DropCause, Frame, PlacedFrame
+from ptychostream.errors import DropCause
+from ptychostream.frames.frames import Frame, PlacedFrame
 from ptychostream.plugins.flow.batcher import Batcher
 from ptychostream.plugins.flow.decimator import DecimationSettings, Decimator
 from ptychostream.plugins.flow.ledger import Ledger

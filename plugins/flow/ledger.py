@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause
 
 
 @dataclass

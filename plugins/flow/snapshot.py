@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.model.contract import ModelContract
 

@@ -13,7 +13,7 @@ from typing import Any
 from ptychostream.demo.client import read_received
 from ptychostream.demo.processes import Child
 from ptychostream.demo.pvs import POLL_S, Pvs, until
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause
 from ptychostream.imaging.phase_image import PhaseImage
 
 CAUSES = tuple(cause.value for cause in DropCause)

@@ -27,7 +27,7 @@ from ptychostream.demo.loop_record import LoopRecord, ScanTaken, assemble
 from ptychostream.demo.processes import Child, DemoError
 from ptychostream.demo.pvs import POLL_S, Follow, Pvs
 from ptychostream.demo.second_terminal import second_terminal
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause
 from ptychostream.imaging.phase_image import PhaseImage
 
 READY_TIMEOUT_S = 120.0

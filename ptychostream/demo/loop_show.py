@@ -15,7 +15,7 @@ from ptychostream.demo.loop_figure import images_figure, loop_figure
 from ptychostream.demo.loop_place import Place
 from ptychostream.demo.loop_plan import LoopPlan
 from ptychostream.demo.report import FIGURE, IMAGES, TIME_LINE, Report, versions
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.processes.loopback import free_ports, loopback_environment
 from ptychostream.quality import figures

@@ -29,9 +29,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
-from ptychostream.errors import FrameError
+from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames import bitshuffle
-from ptychostream.frames.frames import DropCause
 
 MAX_FRAME_BYTES = 1 << 28
 """A frame of more than 256 MiB is refused before anything is allocated for it."""

@@ -8,25 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-class DropCause(Enum):
-    """Why a received frame was not stitched; each is one record `Dropped<value>_RBV`."""
-
-    CODEC = "Codec"
-    TYPE = "Type"
-    SHAPE = "Shape"
-    DUPLICATE = "Duplicate"
-    NO_POSITION = "NoPosition"
-    LATE = "Late"
-    QUEUE_FULL = "QueueFull"
-    NO_MODEL = "NoModel"
-    ENGINE = "Engine"
-    DECIMATED = "Decimated"
 
 
 @dataclass(slots=True)

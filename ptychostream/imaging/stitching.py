@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ptychostream.errors import FrameError, GeometryError
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause, FrameError, GeometryError
 from ptychostream.imaging import stitching_kernels as kernels
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.pixel_box import PixelBox

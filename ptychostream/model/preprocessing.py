@@ -15,8 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ptychostream.errors import FrameError, GeometryError
-from ptychostream.frames.frames import DropCause
+from ptychostream.errors import DropCause, FrameError, GeometryError
 from ptychostream.model.contract import Preprocessing
 
 

@@ -11,7 +11,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ptychostream.frames.frames import DropCause, Frame, PlacedFrame
+from ptychostream.errors import DropCause
+from ptychostream.frames.frames import Frame, PlacedFrame
 from ptychostream.positions.positions import NeverPlaced, PositionSource
 
 _ENDED_SCANS = 1024

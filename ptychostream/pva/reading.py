@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from p4p import Value
 
-from ptychostream.errors import FrameError
+from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.codecs import decompress
-from ptychostream.frames.frames import DropCause
 
 UPDATE_FIELDS = (
     "field(uniqueId,value,dimension,codec,timeStamp,dataTimeStamp,attribute,compressedSize,uncompressedSize)"

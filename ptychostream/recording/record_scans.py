@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ptychostream.errors import FrameError
+from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.frame_ids import FrameIds
-from ptychostream.frames.frames import DropCause, Frame
+from ptychostream.frames.frames import Frame
 from ptychostream.positions.join import Join
 from ptychostream.positions.positions import PositionSource
 from ptychostream.pva.reading import RawPayload
@@ -177,8 +177,8 @@ class ScanSorter:
 
     def refuse(self, error: FrameError) -> None:
         """Count an update that is no usable frame."""
-        self._drop(DropCause(error.cause))
-        if self.counts.dropped[DropCause(error.cause)] == 1:
+        self._drop(error.cause)
+        if self.counts.dropped[error.cause] == 1:
             _log.warning("%s; more of the kind are counted", error)
 
     def take(self, scan: str, frame: RawPayload, chunk: bytes, codec: str, arrived: float, now: float) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from fuzz.reader import Reader
 
-from ptychostream.errors import FrameError
+from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.codecs import CODECS, compress, decompress
-from ptychostream.frames.frames import DropCause
 
 SHAPES = ((5, 9), (64, 64), (1, 1), (1, 7), (0, 4), (16384, 16384), (1 << 20, 1 << 20), (1 << 62, 1 << 62))
 DTYPES = ("u1", "u2", "i4", "u8", "i1")

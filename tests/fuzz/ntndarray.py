@@ -10,9 +10,8 @@ import pvaccess as pva
 from fuzz.reader import Reader
 from p4p import Type, Value
 
-from ptychostream.errors import FrameError
+from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.codecs import CODECS, compress
-from ptychostream.frames.frames import DropCause
 from ptychostream.plugins.consumer.pvapy_reading import decode
 from ptychostream.pva.reading import RawArray, decode_value
 
