@@ -24,11 +24,11 @@ test: $(READY)
 
 # The agent's steps on a one-node Slurm that the test starts; as root it installs Debian's packages where they are missing.
 test-slurm: $(READY)
-	$(BIN)/python -m pytest -m slurm tests/test_slurm.py
+	$(BIN)/python -m pytest -m slurm tests/system/test_slurm.py
 
 # A cluster on three hosts, network namespaces that the test makes and takes down; needs root, and installs iproute2.
 test-hosts: $(READY)
-	$(BIN)/python -m pytest -m hosts tests/test_hosts.py
+	$(BIN)/python -m pytest -m hosts tests/system/test_hosts.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -47,7 +47,7 @@ wheel: $(READY)
 	$(BIN)/python -m build --wheel --outdir dist .
 	$(PYTHON) -m venv build/wheel
 	build/wheel/bin/python -m pip install --quiet -c constraints.txt "$$(ls dist/*.whl)[edge]"
-	cd build/wheel && bin/python ../../tests/wheel_check.py
+	cd build/wheel && bin/python ../../tests/helpers/wheel_check.py
 
 bench: $(READY)
 	mkdir -p results/bench

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
+from folders import ROOT
 
 LIBRARY = {
     "numpy", "scipy", "h5py", "hdf5plugin", "skimage", "numba", "pydantic", "onnx", "google", "rich", "matplotlib",

@@ -31,7 +31,7 @@ def main(name: str, seconds: int) -> None:
     """Fuzz until the time is over or an input fails; does not return."""
     import atheris
 
-    sys.path.insert(0, str(HERE.parent))
+    sys.path[:0] = [str(HERE.parent), str(HERE.parent / "helpers")]
     with atheris.instrument_imports(include=["ptychostream"], exclude=COMPILED):
         target = importlib.import_module(f"fuzz.{name}")
     corpus = Path("build/fuzz") / name

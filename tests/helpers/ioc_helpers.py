@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from epics_env import EpicsEnv, wait_until
-
-HERE = Path(__file__).parent
+from folders import HELPERS
 
 
 class Detector:
@@ -18,7 +16,7 @@ class Detector:
 
     def __init__(self, env: EpicsEnv, channel: str) -> None:
         self._popen = subprocess.Popen(
-            [sys.executable, str(HERE / "scripted_detector.py"), channel],
+            [sys.executable, str(HELPERS / "scripted_detector.py"), channel],
             env=env.server_env(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

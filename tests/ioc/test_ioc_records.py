@@ -6,15 +6,14 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import ROOT
 from ioc_helpers import record_list
 
 from ptychostream.errors import DropCause
 
-ROOT = Path(__file__).resolve().parents[1]
 ALARMED = (
     "Accounting_RBV", "Connected_RBV", "QueueUse_RBV", "DroppedArrays_RBV", "FramesMissed_RBV", "ModelState_RBV",
 )  # fmt: skip

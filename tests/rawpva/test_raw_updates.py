@@ -15,14 +15,13 @@ from typing import Any
 
 import pytest
 from epics_env import EpicsEnv, wait_until
+from folders import CORPUS, HELPERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from p4p import Type, Value
 from p4p.server import Server
 from p4p.server.thread import SharedPV
 
-HERE = Path(__file__).parent
-CORPUS = HERE / "corpus"
 sys.path.insert(0, str(CORPUS))
 
 from encoding import ANYTHING, CODES, array, encode, scalar, structure, structures, union
@@ -264,7 +263,7 @@ def test_blocks_that_mean_nothing_are_an_error(tail: bytes) -> None:
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     program = (
         "import resource, sys\n"
-        "sys.path.insert(0, sys.argv[2])\n"
+        "sys.path[:0] = sys.argv[2:]\n"
         "from test_raw_updates import small\n"
         "from ptychostream.rawpva.raw_updates import RawWriter\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
@@ -272,9 +271,8 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
         "    for number in range(100_000): writer.write(small(100))\n"
     )
     path = tmp_path / "x.pvaraw"
-    ran = subprocess.run(
-        [sys.executable, "-c", program, str(path), str(HERE)], capture_output=True, text=True, timeout=TIMEOUT_S
-    )
+    command = [sys.executable, "-c", program, str(path), str(Path(__file__).parent), str(HELPERS)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert ran.stderr.strip().splitlines()[-1].startswith("ptychostream.errors.ScanFileError")
     assert "cannot be written" in ran.stderr
     with RawFile(path) as recording:

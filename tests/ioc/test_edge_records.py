@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from caproto import ChannelType
 from epics_env import EpicsEnv, Process, wait_until
+from folders import HELPERS
 from hypothesis import given
 from hypothesis import strategies as st
 from ioc_helpers import run_python, wait_for
@@ -30,7 +31,7 @@ from ptychostream.ioc.agent_desk import AgentDesk, CommandStatus, Lease, Pulse
 from ptychostream.model.rollback_text import BY_OPERATOR, went_back
 
 P = "ag:"
-PROBE = Path(__file__).parent / "edge_probe.py"
+PROBE = HELPERS / "edge_probe.py"
 
 
 class Probe:

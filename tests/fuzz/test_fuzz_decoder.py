@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import FUZZ_FOUND as FOUND
 from fuzz import codec, ntndarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.codecs import CODECS, MAX_FRAME_BYTES, compress, decompress
 
-FOUND = Path(__file__).parent / "fuzz" / "found"
 TARGETS = {"codec": codec, "ntndarray": ntndarray}
 
 

@@ -7,14 +7,12 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from epics_env import EpicsEnv, wait_until
+from folders import CORPUS, HELPERS
 
-HERE = Path(__file__).parent
-CORPUS = HERE / "corpus"
 sys.path.insert(0, str(CORPUS))
 
 from cases import written
@@ -63,7 +61,7 @@ def heard(env: EpicsEnv) -> dict[str, dict[str, list[dict[str, Any]]]]:
         for entry in [MANIFEST[name]]
     }
     probe = subprocess.Popen(
-        [sys.executable, str(HERE / "emitter_probe.py")],
+        [sys.executable, str(HELPERS / "emitter_probe.py")],
         env=env.env,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from epics_env import EpicsEnv
+from folders import HELPERS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_model import write_tiny
@@ -26,7 +27,6 @@ from ptychostream.model.model_file import load_model
 from ptychostream.model.rollback_text import BY_OPERATOR, went_back
 from ptychostream.storage import atomic
 
-TESTS = Path(__file__).parent
 MODELS = 5
 
 
@@ -337,7 +337,7 @@ def test_killed_at_any_moment_a_model_is_whole_or_not_there(tmp_path: Path, step
 
 def run(program: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", program, str(TESTS), *arguments], text=True, stdout=-1, stderr=-1, stdin=-1
+        [sys.executable, "-c", program, str(HELPERS), *arguments], text=True, stdout=-1, stderr=-1, stdin=-1
     )
 
 

@@ -9,13 +9,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from epics_env import EpicsEnv
-
-HERE = Path(__file__).parent
+from folders import HELPERS
 
 PVAPY_DETECTOR = """
 import json, sys
@@ -123,7 +121,7 @@ class Bench:
         return child
 
     def receiver(self, **settings: Any) -> Child:
-        child = self.child(str(HERE / "receiver_probe.py"), json.dumps({"channel": "t:Image", **settings}))
+        child = self.child(str(HELPERS / "receiver_probe.py"), json.dumps({"channel": "t:Image", **settings}))
         child.until(lambda event: event["event"] == "started")
         return child
 

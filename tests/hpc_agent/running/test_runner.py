@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from epics_env import wait_until
+from folders import HELPERS
 
 from ptychostream.config import load_settings
 from ptychostream.errors import AgentError, ConfigError, ReconstructionError, TrainingError
@@ -22,14 +23,13 @@ from ptychostream.hpc_agent.running.parsl_settings import ParslSettings
 from ptychostream.hpc_agent.running.parsl_step import ends_with_agent
 from ptychostream.hpc_agent.running.runner import LocalRunner, RunnerSettings, StepRunner, make_runner
 
-HERE = Path(__file__).parent
 Start = Callable[..., StepRunner]
 
 
 @pytest.fixture(params=["local", "forked", "threads", "htex"])
 def start(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Runners of every kind that needs no cluster."""
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HELPERS))
     running: list[StepRunner] = []
 
     def make(**settings: Any) -> StepRunner:
@@ -125,7 +125,7 @@ runner.submit("train", {"key": "1", "script": {"sleep": 600, "pids": pids}}).res
 @pytest.mark.parametrize("kind", ["local", "forked", "parsl"])
 def test_no_step_outlives_its_agent(kind: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", AGENT, kind, str(tmp_path / "work"), str(tmp_path / "pids")]
-    agent = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(HERE)}, start_new_session=True)
+    agent = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(HELPERS)}, start_new_session=True)
     try:
         pids = pids_of(tmp_path / "pids")
     finally:
@@ -167,7 +167,7 @@ def test_a_step_on_a_node_ends_when_its_agent_is_gone(tmp_path: Path) -> None:
 def test_steps_are_forked_from_one_process_that_is_replaced_when_it_dies(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HELPERS))
     settings = RunnerSettings(module="scripted_steps", preload=("ptychostream.errors",), nice=4)
     runner = LocalRunner(settings, tmp_path / "work")
     try:
@@ -189,7 +189,7 @@ def test_steps_are_forked_from_one_process_that_is_replaced_when_it_dies(
 
 
 def test_modules_that_cannot_be_loaded_stop_no_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HELPERS))
     settings = RunnerSettings(module="scripted_steps", preload=("no_such_module",))
     runner = LocalRunner(settings, tmp_path / "work")
     try:

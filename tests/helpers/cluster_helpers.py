@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from epics_env import EpicsEnv, Process, wait_until
+from folders import HELPERS
 from numpy.typing import NDArray
 
 from ptychostream.imaging.phase_image import PhaseImage
@@ -188,7 +189,7 @@ class Source:
     def __init__(self, env: EpicsEnv, channel: str, environment: Mapping[str, str] | None = None) -> None:
         self.channel = channel
         self._popen = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("cluster_source.py")), channel],
+            [sys.executable, str(HELPERS / "cluster_source.py"), channel],
             env={**env.server_env(), **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from epics_env import EpicsEnv, Process, wait_until
+from folders import HELPERS
 from p4p.nt import NTScalar, NTTable
 from p4p.server import Server
 from p4p.server.thread import SharedPV
@@ -73,7 +74,7 @@ class Detector:
 @contextmanager
 def detector(env: EpicsEnv, recorder: Process) -> Iterator[Detector]:
     """One that `recorder` has subscribed to."""
-    script = Path(__file__).with_name("scripted_detector.py")
+    script = HELPERS / "scripted_detector.py"
     with env.start(sys.executable, str(script), CHANNEL, env=env.server_env()) as process:
         wait_until(lambda: f"{CHANNEL} connected" in recorder.output, TIMEOUT_S, lambda: recorder.output)
         yield Detector(process)

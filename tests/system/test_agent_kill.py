@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from epics_env import EpicsEnv, Process, wait_until
+from folders import HELPERS
 from ioc_helpers import wait_for
 
 from ptychostream.hpc_agent.journal.journal import Journal
@@ -81,7 +82,7 @@ class World:
 
     def start(self) -> None:
         command = (sys.executable, "-m", "ptychostream", "agent", "--config", str(self.folder / "agent.toml"))
-        self.agent = self.env.start(*command, env={**self.env.env, "PYTHONPATH": str(Path(__file__).parent)})
+        self.agent = self.env.start(*command, env={**self.env.env, "PYTHONPATH": str(HELPERS)})
 
     def end(self, number: int = signal.SIGKILL) -> int:
         assert self.agent is not None

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from epics_env import wait_until
+from folders import HELPERS
 from slurm_node import SlurmNode, slurm_node
 from still_edge import StillEdge
 
@@ -46,7 +47,7 @@ def node() -> Iterator[SlurmNode]:
 
 @pytest.fixture
 def start(node: SlurmNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(HELPERS))
     for name, value in node.environment.items():
         monkeypatch.setenv(name, value)
     running: list[StepRunner] = []

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from epics_env import EpicsEnv, Process, wait_until
+from folders import HELPERS
 from p4p.nt import NTScalar
 from p4p.server import Server
 from p4p.server.thread import SharedPV
@@ -66,7 +67,7 @@ def gate(env: EpicsEnv) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def recording(env: EpicsEnv, path: Path, count: int) -> Iterator[Process]:
-    script = Path(__file__).with_name("stream_recorder.py")
+    script = HELPERS / "stream_recorder.py"
     with env.start(sys.executable, str(script), CHANNEL, str(path), str(count)) as recorder:
         yield recorder
 

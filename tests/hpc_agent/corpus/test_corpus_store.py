@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from folders import HELPERS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from ptychostream.hpc_agent.corpus.training_data import Corpus, Source, build_co
 from ptychostream.hpc_agent.training.batches import Batch, Dose, batches, make_batch, thin
 from ptychostream.hpc_agent.training.training import TrainingOptions, TrainingState, split_validation, train
 
-TESTS = Path(__file__).parent
+PATHS = f"{Path(__file__).parent}{os.pathsep}{HELPERS}"
 
 
 @cache
@@ -138,7 +139,7 @@ def test_a_full_disk_leaves_nothing_behind(store: CorpusStore, tmp_path: Path) -
     program = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
-        f"sys.path.insert(0, {str(TESTS)!r})\n"
+        f"sys.path[:0] = {PATHS.split(os.pathsep)!r}\n"
         "from test_corpus_store import pairs\n"
         "from ptychostream.errors import ScanFileError\n"
         "from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore\n"
@@ -297,7 +298,7 @@ def test_memory_stays_within_a_few_batches(tmp_path: Path) -> None:
 WORKER = """
 import json, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(":")
 import torch
 torch.set_num_threads(1)
 from test_corpus_store import pairs
@@ -315,7 +316,7 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(script), str(TESTS), str(tmp_path)]
+    command += [str(script), PATHS, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     (weight, losses, told), (other_weight, other_losses, other_told) = (

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_models import SIDE, counts_of, make_model, make_proto, reference
+from folders import HELPERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -169,7 +170,7 @@ def test_threads_are_limited(tmp_path: Path, name: str) -> None:
     model = make_model(tmp_path, make_proto(side=128), golden=False)
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(HELPERS)!r})
 from pathlib import Path
 from engine_models import counts_of
 from ptychostream.model.model_file import load_model

@@ -1,6 +1,6 @@
 """A pvapy client in a process of its own: records every update of an NTNDArray channel.
 
-`python tests/stream_recorder.py CHANNEL FILE COUNT` prints "subscribed" when the first, empty update is here, and ends
+`python tests/helpers/stream_recorder.py CHANNEL FILE COUNT` prints "subscribed" when the first, empty update is here, and ends
 with what it got in FILE (npz) once COUNT frames came, or on SIGTERM.
 """
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from epics_env import EpicsEnv, Process
+from folders import ROOT
 from ioc_helpers import Detector, wait_for
 
 from ptychostream.scans.phase_file import read_phase_image, read_provenance
 
-ROOT = Path(__file__).resolve().parents[1]
 P = "sb:"
 SIZE, COLUMNS = 64, 12
 COUNT = 10 * COLUMNS  # 10 rows: 484 x 404 pixels of canvas at a step of 36
