@@ -1,7 +1,7 @@
 """A pvapy client in a process of its own: records every update of an NTNDArray channel.
 
-`python tests/helpers/stream_recorder.py CHANNEL FILE COUNT` prints "subscribed" when the first, empty update is here, and ends
-with what it got in FILE (npz) once COUNT frames came, or on SIGTERM.
+`python tests/helpers/stream_recorder.py CHANNEL FILE COUNT` prints "subscribed" when the first, empty update is here,
+and ends with what it got in FILE (npz) once COUNT frames came, or on SIGTERM.
 """
 
 from __future__ import annotations
