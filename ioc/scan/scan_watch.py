@@ -10,11 +10,12 @@ from typing import Any, Literal, NamedTuple
 
 import pvaccess as pva
 
+from ptychostream.frames.idle import is_idle
+
 log = logging.getLogger(__name__)
 
 Provider = Literal["ca", "pva"]
 
-_IDLE_WORDS = frozenset({"", "0", "idle", "done", "no", "off", "false", "inactive", "complete", "finished"})
 _POLL_S = 0.05
 _REST_S = 0.2  # after a failure of the thread's own
 _QUEUED = 100
@@ -140,22 +141,13 @@ class ScanWatch:
             while len(self._id.updates):  # after the active PV's update: an id that was written before it is here
                 self._scan = id_text(self._id.updates.get()["value"])
         if update is not None:
-            self._said = not idle(_plain(update["value"]))
+            self._said = not is_idle(_plain(update["value"]))
         if self._id is not None and self._scan is None:
             return  # a scan is not begun before its name is known
         edge = self._edges.change(self._said, self._scan)
         if edge is not None:
             log.info("scan PV %s: %s, scan %s", self._name, edge.value, self._scan or "without an id")
             self._on_edge(edge, self._scan)
-
-
-def idle(value: object) -> bool:
-    """Whether a PV's or an attribute's value says that nothing goes on."""
-    if value is None:
-        return True
-    if isinstance(value, str):
-        return value.strip().lower() in _IDLE_WORDS
-    return not value
 
 
 def id_text(value: object) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ptychostream.frames.frames import Frame
-from ptychostream.frames.idle import is_idle
+from ptychostream.frames.idle import ends_scan
 from ptychostream.ioc.config.settings import InputSettings
 from ptychostream.plugins.pipeline import Pipeline
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
@@ -129,5 +129,5 @@ class Stream:
 
     def _take(self, frame: Frame) -> None:
         self._look_and_submit(frame)
-        if not is_idle(frame.attributes.get(self._settings.end_attribute)):
+        if ends_scan(frame.attributes.get(self._settings.end_attribute)):
             self._on_end(frame.scan)

@@ -16,7 +16,7 @@ from ptychostream.cluster.id_set import IdSet
 from ptychostream.cluster.orders import Orders
 from ptychostream.errors import DropCause, FrameError, PtychostreamError, StreamError
 from ptychostream.frames.frames import Frame
-from ptychostream.frames.idle import is_idle
+from ptychostream.frames.idle import ends_scan
 from ptychostream.plugins.consumer import consumer_model
 from ptychostream.plugins.consumer.consumer_pipeline import ConsumerPipeline
 from ptychostream.plugins.consumer.consumer_report import FINAL, MOST_PIXELS, STATUS, EngineLook, Report, RunReport
@@ -130,7 +130,7 @@ class Worker:
             if frame.run:
                 begins = begins or frame.run not in self._ids
                 self._ids.setdefault(frame.run, IdSet()).add(frame.id)
-        ends = not is_idle(raw.attributes.get(self._settings.input.end_attribute))
+        ends = ends_scan(raw.attributes.get(self._settings.input.end_attribute))
         if begins or ends:
             with self._lock:
                 self._saw_end = frame.scan if ends else ""

@@ -15,6 +15,7 @@ import numpy as np
 from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.frame_ids import FrameIds
 from ptychostream.frames.frames import Frame
+from ptychostream.frames.idle import ends_scan
 from ptychostream.positions.join import Join
 from ptychostream.positions.positions import PositionSource
 from ptychostream.pva.reading import RawPayload
@@ -200,7 +201,7 @@ class ScanSorter:
         one.new.append((RecordedFrame(chunk, frame_id, time_s, values), place))
         one.latest = max(one.latest, time_s)
         self._rows += 1
-        if one.ended is None and _number(frame.attributes.get(self._rules.end_attribute)) > 0:
+        if one.ended is None and ends_scan(frame.attributes.get(self._rules.end_attribute)):
             one.ended, one.ends_at = now, one.latest
 
     def flush(self) -> None:

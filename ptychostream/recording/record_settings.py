@@ -23,7 +23,8 @@ class RecordSettings(Settings):
     scan_attribute, scan_id
         NTAttribute that names the scan; the id of frames that name none.
     end_attribute
-        NTAttribute that is not 0 in a scan's last frame.
+        NTAttribute of the scan's last frame: a number other than 0, or a text such as "true" (see
+        `ptychostream.frames.idle.ends_scan`).
     position_attributes, attributes
         NTAttributes that hold x and y, read where positions come from attributes; further numbers to keep.
     codec

@@ -207,13 +207,16 @@ def test_pvapy_reads_the_image_and_unmeasured_pixels_are_told_by_weight(rig: Rig
     assert fill == pytest.approx(5 * GAIN, abs=1e-4)
 
 
-def test_the_last_frame_may_say_that_it_is_the_last(rig: Rig) -> None:
+@pytest.mark.parametrize(("scan", "no", "yes"), [("told", 0, 1), ("told as text", "false", "true")])
+def test_the_last_frame_may_say_that_it_is_the_last(rig: Rig, scan: str, no: int | str, yes: int | str) -> None:
     stitched = rig.get("FramesStitched_RBV")
-    rig.detector.send(scan="told", count=5)
-    rig.detector.send(scan="told", count=1, first=6, attributes={"ScanComplete": 1})
+    rig.detector.send(scan=scan, count=5, attributes={"ScanComplete": no})
+    rig.wait("FramesStitched_RBV", stitched + 5)
+    assert rig.get("ScanActive_RBV") == 1
+    rig.detector.send(scan=scan, count=1, first=6, attributes={"ScanComplete": yes})
     rig.wait("FramesStitched_RBV", stitched + 6)
     rig.wait("ScanActive_RBV", 0)
-    assert rig.get("ScanID_RBV") == "told"
+    assert rig.get("ScanID_RBV") == scan
 
 
 def test_reset_empties_the_canvas_and_lets_the_scan_come_again(rig: Rig) -> None:

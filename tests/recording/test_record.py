@@ -205,6 +205,15 @@ def test_energy_and_more_from_pvs(env: EpicsEnv, tmp_path: Path) -> None:
         np.testing.assert_array_equal(scan.metadata["attributes"]["Ring"], 101.5)
 
 
+def test_a_text_attribute_ends_a_scan(env: EpicsEnv, tmp_path: Path) -> None:
+    with recording(env, tmp_path / "a.h5", "--scans", "1") as recorder, detector(env, recorder) as source:
+        source.send("s", 3, value=1, attributes={"ScanComplete": "false"})
+        source.send("s", 1, value=1, first=4, attributes={"ScanComplete": "true"})
+        assert recorder.wait(TIMEOUT_S) == 0, recorder.output
+    with open_scan(tmp_path / "a.h5", GEOMETRY) as scan:
+        assert len(scan) == 4
+
+
 def test_waveforms_that_come_after_the_frames(env: EpicsEnv, tmp_path: Path) -> None:
     x, y = (SharedPV(nt=NTScalar("ad"), initial=[]) for _ in "xy")
     words = ("--scans", "2", "--positions", "waveform", "--x", "t:X", "--y", "t:Y", "--position-unit", "um")
