@@ -15,17 +15,17 @@ from pydantic import Field
 
 from ptychostream.config import Settings
 from ptychostream.errors import AgentError, PtychostreamError
-from ptychostream.hpc_agent.running.nursery import Nursery
+from ptychostream.hpc_agent.running.fork_server import ForkServer
 from ptychostream.hpc_agent.running.parsl_settings import ParslSettings
 from ptychostream.hpc_agent.running.runner_process import (
     Progress,
     ProgressFile,
     StepJob,
     StepProcess,
-    environment,
     prepare,
     run_job,
     start_plain,
+    variables,
 )
 from ptychostream.scans.phase_file import file_stem
 
@@ -183,47 +183,35 @@ class StepRunner(ABC):
 
 
 class LocalRunner(StepRunner):
-    """Steps as children of this process, or of one that has loaded what they need."""
+    """Steps as children of this process, or forked from one that has loaded what they need."""
 
     def __init__(self, settings: RunnerSettings, folder: Path) -> None:
         super().__init__(settings, folder)
-        self._nursery: Nursery | None = None
-        self._loading = threading.Lock()
+        self._server: ForkServer | None = None
         if settings.loaded:
-            self._renew()
+            told = settings.arguments()
+            try:
+                self._server = ForkServer(settings.loaded, told["nice"], variables(told.get("threads")))
+            except OSError as error:
+                log.warning("every step starts an interpreter of its own: %s", error)
 
     def close(self) -> None:
-        """As every runner's, and end the process from which steps are forked."""
+        """End every step that runs, and the process from which they are forked."""
         super().close()
-        if self._nursery is not None:
-            self._nursery.close()
+        if self._server is not None:
+            self._server.close()
 
     def _run(self, future: StepFuture, job: StepJob, progress: ProgressFile) -> dict[str, Any]:
         return run_job(job, lambda: "was given up" if future.stopped.is_set() else "", progress.look, self.start_here)
 
     def start_here(self, job: StepJob) -> StepProcess:
-        """Fork it, or where that cannot be done start it as if there were no nursery. Raises OSError."""
-        with self._loading:
-            nursery = self._nursery
-        if nursery is None:
-            return start_plain(job)
-        try:
-            return nursery.start(job.words, job.log)
-        except OSError as error:
-            log.warning("the step %s is not forked: %s", job.step, error)
-        with self._loading:
-            if not nursery.alive and self._nursery is nursery:
-                nursery.close()
-                self._renew()
+        """Fork the step, or where that fails start an interpreter for it. Raises OSError."""
+        if self._server is not None:
+            try:
+                return self._server.start(job.words, job.log)
+            except OSError as error:
+                log.warning("the step %s starts an interpreter of its own: %s", job.step, error)
         return start_plain(job)
-
-    def _renew(self) -> None:
-        told = self._settings.arguments()
-        try:
-            self._nursery = Nursery(self._settings.loaded, told["nice"], environment(told.get("threads")))
-        except OSError as error:
-            log.warning("every step starts an interpreter of its own: %s", error)
-            self._nursery = None
 
 
 def make_runner(settings: RunnerSettings, folder: Path) -> StepRunner:

@@ -106,10 +106,10 @@ class PlainProcess(subprocess.Popen[bytes]):
             self.stdin.close()
 
 
-def environment(threads: int | None) -> dict[str, str]:
-    """Of a step whose numerical libraries start so many threads."""
+def variables(threads: int | None) -> dict[str, str]:
+    """Environment variables of a step whose libraries start `threads` threads; None: as many as they like."""
     limits = {} if threads is None else dict.fromkeys(_THREADS, str(threads))
-    return {**os.environ, **limits, "PYTHONUNBUFFERED": "1"}
+    return {**limits, "PYTHONUNBUFFERED": "1"}
 
 
 def start_plain(job: StepJob) -> StepProcess:
@@ -120,7 +120,7 @@ def start_plain(job: StepJob) -> StepProcess:
             stdin=subprocess.PIPE,  # held open: see runner_child
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment(job.threads),
+            env={**os.environ, **variables(job.threads)},
             start_new_session=True,  # with all that it starts, one group to end
         )
 
@@ -173,16 +173,24 @@ def run_job(
 def end_group(process: StepProcess) -> None:
     """End a process that leads a group, and the group, in any case."""
     if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+        _send(process, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_S)
     if process.returncode != 0:  # also what a leader that died has left
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _send(process, signal.SIGKILL)
         process.wait()
         _await_end(process.pid)
     process.release()
+
+
+def _send(process: StepProcess, number: int) -> None:
+    """To its group, or to the process alone where it has just begun and leads no group yet."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)
 
 
 def _await_end(group: int) -> None:

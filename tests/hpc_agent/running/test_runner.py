@@ -173,16 +173,16 @@ def test_steps_are_forked_from_one_process_that_is_replaced_when_it_dies(
     try:
         future = submit(runner, sleep=600, pids=str(tmp_path / "pids"))
         step, its = pids_of(tmp_path / "pids")
-        nursery = parent_of(step)
-        assert os.getpriority(os.PRIO_PROCESS, nursery) == max(4, os.getpriority(os.PRIO_PROCESS, 0))
-        os.kill(nursery, signal.SIGKILL)
+        server = parent_of(step)
+        assert os.getpriority(os.PRIO_PROCESS, server) == max(4, os.getpriority(os.PRIO_PROCESS, 0))
+        os.kill(server, signal.SIGKILL)
         with pytest.raises(AgentError, match="was killed"):
             future.result(60)
         assert not alive(step) and not alive(its)
         assert submit(runner).result(60)["step"] == "train"  # by an interpreter of its own, while a new one loads
         submit(runner, sleep=600, pids=str(tmp_path / "again"))
         step, _ = pids_of(tmp_path / "again")
-        assert alive(another := parent_of(step)) and another not in (nursery, os.getpid())
+        assert alive(another := parent_of(step)) and another not in (server, os.getpid())
     finally:
         runner.close()
     assert not alive(step) and not alive(another)
