@@ -83,7 +83,8 @@ def test_every_drop_cause_has_its_record(by_name: dict[str, dict[str, Any]]) -> 
 
 def test_states_are_those_of_the_configuration(by_name: dict[str, dict[str, Any]]) -> None:
     code = (
-        "import json; from ptychostream.ioc import settings as s, setpoints as p, model_slot as m\n"
+        "import json; from ptychostream.ioc.config import settings as s, setpoints as p\n"
+        "from ptychostream.ioc.model import model_slot as m\n"
         "from ptychostream.plugins.engines import engine_names\n"
         "from ptychostream.plugins.engines.base import PRECISIONS\n"
         "print(json.dumps([s.ENGINES, s.PRECISIONS, s.POSITION_SOURCES, p.DOSE_MODES, [x.name for x in m.SlotState],"
