@@ -40,4 +40,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"ptychostream.benchmarks.{name.replace('-', '_')}")
+    inner = "soak.soak" if name == "soak" else name.replace("-", "_")
+    return importlib.import_module(f"ptychostream.benchmarks.{inner}")

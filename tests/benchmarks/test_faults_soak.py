@@ -21,16 +21,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptychostream.benchmarks import soak
-from ptychostream.benchmarks.soak_clock import SteppedClock, compiler
-from ptychostream.benchmarks.soak_faults import FAULTS
-from ptychostream.benchmarks.soak_journal import Journal, Mark, Place
-from ptychostream.benchmarks.soak_model import MARK_COUNTS, write_mark_model
-from ptychostream.benchmarks.soak_proxy import PvaProxy, port_in, with_port
-from ptychostream.benchmarks.soak_report import growth, rate_hz, summarise, write_report
-from ptychostream.benchmarks.soak_rounds import Round
-from ptychostream.benchmarks.soak_schedule import RESTARTS, schedule
-from ptychostream.benchmarks.soak_watch import Sample
+from ptychostream.benchmarks.soak import soak
+from ptychostream.benchmarks.soak.soak_clock import SteppedClock, compiler
+from ptychostream.benchmarks.soak.soak_faults import FAULTS
+from ptychostream.benchmarks.soak.soak_journal import Journal, Mark, Place
+from ptychostream.benchmarks.soak.soak_model import MARK_COUNTS, write_mark_model
+from ptychostream.benchmarks.soak.soak_proxy import PvaProxy, port_in, with_port
+from ptychostream.benchmarks.soak.soak_report import growth, rate_hz, summarise, write_report
+from ptychostream.benchmarks.soak.soak_rounds import Round
+from ptychostream.benchmarks.soak.soak_schedule import RESTARTS, schedule
+from ptychostream.benchmarks.soak.soak_watch import Sample
 from ptychostream.errors import DropCause
 from ptychostream.model.model_file import load_model
 from ptychostream.plugins.engines import create_engine

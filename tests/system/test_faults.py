@@ -15,11 +15,11 @@ import pytest
 from epics_env import EpicsEnv, wait_until
 from fault_tools import pva_client, small_disk
 
-from ptychostream.benchmarks.soak_clock import compiler
-from ptychostream.benchmarks.soak_faults import FAULTS, Fault, fault
-from ptychostream.benchmarks.soak_rounds import Round, play, steady
-from ptychostream.benchmarks.soak_source import scan_name
-from ptychostream.benchmarks.soak_stage import PREFIX, Stage
+from ptychostream.benchmarks.soak.soak_clock import compiler
+from ptychostream.benchmarks.soak.soak_faults import FAULTS, Fault, fault
+from ptychostream.benchmarks.soak.soak_rounds import Round, play, steady
+from ptychostream.benchmarks.soak.soak_source import scan_name
+from ptychostream.benchmarks.soak.soak_stage import PREFIX, Stage
 
 PATIENCE_S = 60.0
 HOLD_S = {"network stalled": 1.5, "network cut": 1.5, "client frozen": 1.5, "disk full": 3.0}

@@ -17,11 +17,11 @@ from types import TracebackType
 from typing import Any
 
 from ptychostream.benchmarks.measured import Measured
-from ptychostream.benchmarks.soak_clock import SteppedClock, compiler
-from ptychostream.benchmarks.soak_journal import Journal
-from ptychostream.benchmarks.soak_model import write_mark_model
-from ptychostream.benchmarks.soak_proxy import PvaProxy
-from ptychostream.benchmarks.soak_source import SoakSource
+from ptychostream.benchmarks.soak.soak_clock import SteppedClock, compiler
+from ptychostream.benchmarks.soak.soak_journal import Journal
+from ptychostream.benchmarks.soak.soak_model import write_mark_model
+from ptychostream.benchmarks.soak.soak_proxy import PvaProxy
+from ptychostream.benchmarks.soak.soak_source import SoakSource
 from ptychostream.demo.live import CAUSES
 from ptychostream.demo.pvs import Pvs
 from ptychostream.errors import StreamError
@@ -159,8 +159,8 @@ class Stage:
         self.start_ioc()
         self.image_client = self._client("stream_client", "image", f"{PREFIX}Phase")
         self.frozen_client = self._client("stream_client", "image-frozen", f"{PREFIX}Phase")
-        self.monitor = self._client("soak_client", "monitor", "monitor", PREFIX)
-        self.writer = self._client("soak_client", "writer", "write", PREFIX, str(self.seed))
+        self.monitor = self._client("soak.soak_client", "monitor", "monitor", PREFIX)
+        self.writer = self._client("soak.soak_client", "writer", "write", PREFIX, str(self.seed))
         self.wait(lambda: self.image_client.latest() and self.frozen_client.latest(), START_TIMEOUT_S, "image clients")
 
     def start_source(self) -> None:
@@ -172,7 +172,7 @@ class Stage:
             journal=self.folder / "journal",
             first=self.journal.allowed + 1,
         )
-        module, log = "ptychostream.benchmarks.soak_source", self.folder / f"detector-{self.journal.allowed}.log"
+        module, log = "ptychostream.benchmarks.soak.soak_source", self.folder / f"detector-{self.journal.allowed}.log"
         self.source = Victim(module, [settings.model_dump_json()], log, self._source_environment)
 
     def start_ioc(self) -> None:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ptychostream.benchmarks.soak_journal import Mark, Place
-from ptychostream.benchmarks.soak_stage import Figures, Stage
+from ptychostream.benchmarks.soak.soak_journal import Mark, Place
+from ptychostream.benchmarks.soak.soak_stage import Figures, Stage
 
 CLOCK_STEP_S = 3600.0
 SPARE_BYTES = 96 << 20

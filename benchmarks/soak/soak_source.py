@@ -1,6 +1,6 @@
 """The detector of the soak, a process of its own: scan after scan of simulated patterns, as the journal allows.
 
-`python -m ptychostream.benchmarks.soak_source SETTINGS`, the settings as JSON. Each scan goes on until the journal
+`python -m ptychostream.benchmarks.soak.soak_source SETTINGS`, the settings as JSON. Each scan goes on until the journal
 says that it is to end; its ids begin at 0. Ended by SIGTERM, or killed: what was sent stands in the journal.
 """
 
@@ -19,8 +19,8 @@ import pvaccess as pva
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ptychostream.benchmarks.soak_journal import Journal, Mark, Place
-from ptychostream.benchmarks.soak_model import MARK_COUNTS
+from ptychostream.benchmarks.soak.soak_journal import Journal, Mark, Place
+from ptychostream.benchmarks.soak.soak_model import MARK_COUNTS
 from ptychostream.benchmarks.stream_source import STEP_M, patterns
 from ptychostream.config import Settings
 from ptychostream.processes.stopping import stop_on_signals

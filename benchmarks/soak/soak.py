@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from ptychostream.benchmarks.measured import say
-from ptychostream.benchmarks.soak_clock import compiler
-from ptychostream.benchmarks.soak_faults import FAULTS, fault
-from ptychostream.benchmarks.soak_report import as_text, summarise, write_report
-from ptychostream.benchmarks.soak_rounds import InterruptedRound, Round, play, steady
-from ptychostream.benchmarks.soak_schedule import RESTARTS, schedule
-from ptychostream.benchmarks.soak_stage import Stage
-from ptychostream.benchmarks.soak_watch import Watch
+from ptychostream.benchmarks.soak.soak_clock import compiler
+from ptychostream.benchmarks.soak.soak_faults import FAULTS, fault
+from ptychostream.benchmarks.soak.soak_report import as_text, summarise, write_report
+from ptychostream.benchmarks.soak.soak_rounds import InterruptedRound, Round, play, steady
+from ptychostream.benchmarks.soak.soak_schedule import RESTARTS, schedule
+from ptychostream.benchmarks.soak.soak_stage import Stage
+from ptychostream.benchmarks.soak.soak_watch import Watch
 from ptychostream.errors import ConfigError, PtychostreamError
 from ptychostream.plugins.engines.hardware import cores, cpu_name
 from ptychostream.processes.stopping import stop_on_signals

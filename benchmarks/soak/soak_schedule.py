@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-from ptychostream.benchmarks.soak_faults import Fault
+from ptychostream.benchmarks.soak.soak_faults import Fault
 
 RESTARTS = "IOC killed"
 """It ends the process whose memory is watched: it comes in the first cycle and at the soak's end alone."""

@@ -1,7 +1,8 @@
 """The Channel Access clients of the soak, processes of their own.
 
-`python -m ptychostream.benchmarks.soak_client monitor PREFIX` watches records as a screen would; `… write PREFIX SEED`
-writes setpoints with completion and reads them back. Both print a line of JSON a second, until SIGTERM.
+`python -m ptychostream.benchmarks.soak.soak_client monitor PREFIX` watches records as a screen would;
+`… write PREFIX SEED` writes setpoints with completion and reads them back. Both print a line of JSON a second, until
+SIGTERM.
 """
 
 from __future__ import annotations

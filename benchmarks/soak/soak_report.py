@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ptychostream.benchmarks.soak_rounds import Round
-from ptychostream.benchmarks.soak_watch import Sample
+from ptychostream.benchmarks.soak.soak_rounds import Round
+from ptychostream.benchmarks.soak.soak_watch import Sample
 from ptychostream.quality.figures import save_figure
 from ptychostream.storage.atomic import write_bytes_atomic
 

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ptychostream.benchmarks.soak_faults import Fault, Moment
-from ptychostream.benchmarks.soak_source import scan_name
-from ptychostream.benchmarks.soak_stage import Figures, Stage
+from ptychostream.benchmarks.soak.soak_faults import Fault, Moment
+from ptychostream.benchmarks.soak.soak_source import scan_name
+from ptychostream.benchmarks.soak.soak_stage import Figures, Stage
 from ptychostream.errors import StreamError
 
 MARGIN_S = 2.0

@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from ptychostream.benchmarks.soak_stage import Stage
+from ptychostream.benchmarks.soak.soak_stage import Stage
 
 PERIOD_S = 0.5
 TIMEOUT_S = 1.0
