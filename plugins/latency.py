@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 _SHORTEST_S = 1e-5
 _PER_DECADE = 100
 _BINS = 8 * _PER_DECADE  # 10 µs to 1000 s
+_INTERVALS = 20
 
 
 class LatencyHistograms:
@@ -46,18 +47,24 @@ class LatencyHistograms:
 
 
 class RateMeter:
-    """Events per second over the last `window_s` seconds, from a running total."""
+    """Events per second over the last `window_s` seconds, counted in intervals of a twentieth of that.
+
+    Events are noted when they happen, so that reading the rate changes nothing, however often it is read.
+    """
 
     def __init__(self, window_s: float = 2.0) -> None:
-        self._window_s = window_s
-        self._seen: deque[tuple[float, int]] = deque()
+        self._interval_s = window_s / _INTERVALS
+        self._counts: deque[tuple[int, int]] = deque(maxlen=_INTERVALS + 1)  # number of an interval, its events
 
-    def update(self, total: int, now: float) -> float:
-        """The rate at `now`, given the total so far; a total that fell starts over."""
-        if self._seen and total < self._seen[-1][1]:
-            self._seen.clear()
-        self._seen.append((now, total))
-        while len(self._seen) > 2 and self._seen[1][0] <= now - self._window_s:
-            self._seen.popleft()
-        (start, first), elapsed = self._seen[0], now - self._seen[0][0]
-        return (total - first) / elapsed if elapsed > 0 and start < now else 0.0
+    def note(self, events: int, now: float) -> None:
+        """Count events that happened at `now`, seconds of a clock that never goes back."""
+        interval = int(now / self._interval_s)
+        if self._counts and self._counts[-1][0] == interval:
+            events += self._counts.pop()[1]
+        self._counts.append((interval, events))
+
+    def rate(self, now: float) -> float:
+        """Events per second in the window that ends at `now`."""
+        first = int(now / self._interval_s) - _INTERVALS
+        events = sum(count for interval, count in self._counts if interval >= first)
+        return events / (now - first * self._interval_s)

@@ -24,6 +24,16 @@ class Laid:
     refused: list[tuple[DropCause, str]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class CanvasFigures:
+    """The live canvas's run, latest patch and number of patches, and the memory of the finished canvases."""
+
+    run: int = 0
+    latest: LatestPatch | None = None
+    patches: int = 0
+    finished_bytes: int = 0
+
+
 @dataclass
 class _Made:
     """What one model and engine added to a canvas."""
@@ -109,16 +119,11 @@ class Mosaic:
         self._live: RunCanvas | None = None
         self._finished: dict[int, RunCanvas] = {}
 
-    @property
-    def patches(self) -> int:
-        """Patches on the live canvas."""
-        live = self._live
-        return live.patches if live else 0
-
-    @property
-    def latest(self) -> LatestPatch | None:
-        live = self._live
-        return live.last if live else None
+    def figures(self) -> CanvasFigures:
+        """The figures as they are now."""
+        with self._lock:
+            live, size = self._live, sum(canvas.canvas.nbytes for canvas in self._finished.values())
+        return CanvasFigures(live.run, live.last, live.patches, size) if live else CanvasFigures(finished_bytes=size)
 
     def adopt(self, contract: ModelContract, engine: str = "") -> str:
         """Stitch with another model's pixel and patch weight; what is on the live canvas stays where the pixel allows.

@@ -23,8 +23,8 @@ from ptychostream.plugins.flow.frame_flow import FrameFlow
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import Snapshot, Stitched
 from ptychostream.plugins.inference import Inference, Patches, describe
-from ptychostream.plugins.latency import RateMeter
-from ptychostream.plugins.mosaic import Mosaic, RunCanvas
+from ptychostream.plugins.mosaic import Laid, Mosaic, RunCanvas
+from ptychostream.plugins.pipeline_figures import PipelineFigures
 from ptychostream.plugins.pipeline_settings import PipelineSettings
 from ptychostream.plugins.scan_dose import ScanDose
 from ptychostream.plugins.scan_ends import ScanEnds
@@ -35,8 +35,6 @@ from ptychostream.positions.positions import PositionSource
 __all__ = ["Pipeline", "PipelineSettings"]
 
 _log = logging.getLogger(__name__)
-
-_FULL_SHOWS_S = 1.0
 
 
 class Pipeline:
@@ -80,12 +78,8 @@ class Pipeline:
         """Tells when a scan is through."""
         self.times = StageTimes()
         """Where the time of the running scan's frames goes."""
-        self._received_rate, self._stitched_rate = RateMeter(), RateMeter()
+        self._figures = PipelineFigures()
         self._taken = 0.0  # when the inference thread last looked for a batch
-        self._execution_s = 0.0
-        self._batches = 0
-        self._mean_counts = float("nan")
-        self._message = ""
 
     def start(self) -> None:
         """Start the inference thread."""
@@ -113,13 +107,16 @@ class Pipeline:
         """Take one frame; its `id` is the detector's raw uniqueId and is unwrapped here."""
         frame.received = frame.received or time.time()
         with self._flowing():
-            self._flow.submit(frame, time.monotonic())
+            now = time.monotonic()
+            self._flow.submit(frame, now)
+            self._figures.note_received(1, now)
 
     def reject(self, error: FrameError) -> None:
         """Count a frame that could not be read, under the error's cause."""
         with self._wake:
             self._flow.reject(error.cause)
-            self._message = str(error)
+            self._figures.note_received(1, time.monotonic())
+            self._figures.message = str(error)
 
     def update_positions(self, update: Callable[[], None]) -> None:
         """Run `update`, which changes the position source, and place the frames that waited for it."""
@@ -170,18 +167,20 @@ class Pipeline:
         """Keep so many finished canvases from now on."""
         with self._wake:
             self._flow.runs.keep = number
-            self.ends.trim()
+            self._trim()
 
     def reset(self) -> None:
         """Empty the canvas; the batch in flight may still go to the old one."""
         self._mosaic.reset()
         self.times.reset()
+        with self._wake:
+            self._figures.canvases = self._mosaic.figures()
 
     def reset_counters(self) -> None:
         """Count from zero; what is under way counts as received."""
         with self._wake:
             self._flow.restart_counters()
-            self._message = ""
+            self._figures.message = ""
         self.times.restart_counters()
 
     def configure(self, **changes: object) -> PipelineSettings:
@@ -235,49 +234,17 @@ class Pipeline:
     # What goes out
 
     def snapshot(self) -> Snapshot:
-        """Every figure at one moment."""
-        latest, scan_stitched = self._mosaic.latest, self._mosaic.patches
-        latency_ms = self.times.stitched_ms()
-        kept_bytes = sum(self._mosaic.sizes().values())
+        """Every figure at one moment; reading them changes nothing."""
         with self._wake:
-            flow, ledger, inference = self._flow, self._flow.ledger, self._inference
-            trained = inference.contract.mean_counts if inference else None
-            now = time.monotonic()
-            return Snapshot(
-                received=ledger.received,
-                stitched=ledger.stitched,
-                pending=flow.pending,
-                dropped=dict(ledger.dropped),
-                law_holds=flow.holds,
-                missed=flow.missed,
-                disordered=flow.disordered,
-                waiting_position=flow.waiting_position,
-                queue_used=flow.batcher.waiting,
-                queue_size=self._settings.queue_size,
-                in_flight=len(flow.in_flight),
-                scan=flow.scan or "",
-                scan_active=flow.scan_active,
-                scan_stitched=scan_stitched,
-                runs=flow.runs.figures(),
-                late_taken=flow.late_taken,
-                keep=flow.runs.keep,
-                kept_bytes=kept_bytes,
-                received_hz=self._received_rate.update(ledger.received, now),
-                stitched_hz=self._stitched_rate.update(ledger.stitched, now),
-                latency_ms=latency_ms,
-                execution_ms=1e3 * self._execution_s,
-                batches=self._batches,
-                engine=inference.engine.name if inference else "",
-                model=inference.contract.name if inference else "",
-                mean_counts=self._mean_counts,
-                dose_scale=self.scan_dose.newest_scale(trained, self.dose_scale),
-                patch=latest,
-                message=self._message,
-                queue_full=now - flow.batcher.full_at < _FULL_SHOWS_S,
-                when_full=self._settings.when_full,
-                decimation=flow.decimator.settings.mode,
-                decimation_factor=flow.decimator.factor,
-                busy_s=now - self._taken if flow.in_flight else 0.0,
+            trained = self._inference.contract.mean_counts if self._inference else None
+            return self._figures.snapshot(
+                self._flow,
+                self._settings,
+                self._inference,
+                self.times.stitched_ms(),
+                self.scan_dose.newest_scale(trained, self.dose_scale),
+                self._taken,
+                time.monotonic(),
             )
 
     def stitched(self, run: int | None = None) -> Stitched | None:
@@ -302,6 +269,10 @@ class Pipeline:
             through = self.ends.through()
         for tell in through:
             tell()
+
+    def _trim(self) -> None:
+        self.ends.trim()
+        self._figures.canvases = self._mosaic.figures()
 
     def _notify(self) -> None:
         with self._wake:
@@ -342,11 +313,10 @@ class Pipeline:
 
     def _infer(self, batch: list[PlacedFrame]) -> None:
         lost: list[tuple[DropCause, str]] = []
-        stitched, mean_counts = 0, float("nan")
+        run = batch[0].frame.run
+        laid, times, mean_counts = Laid(), None, float("nan")
         try:
-            run = batch[0].frame.run
             self._mosaic.begin(run, batch[0].frame.scan)
-            self.times.begin(run)
             if self._inference is None:
                 lost = [(DropCause.NO_MODEL, "frames come and no model is loaded")] * len(batch)
             else:
@@ -356,10 +326,8 @@ class Pipeline:
                 mean_counts = patches.mean_counts
                 self.on_patches(self._inference.contract, patches)
                 laid = self._mosaic.add(patches, run, patches.dose_scale)
-                times = BatchTimes(self._taken, patches.prepared, patches.inferred, time.monotonic())
-                self.times.note(laid.stitched, times)
                 lost = patches.misfits + laid.refused
-                stitched = len(laid.stitched)
+                times = BatchTimes(self._taken, patches.prepared, patches.inferred, time.monotonic())
                 self._failures = 0
         except Exception as error:  # noqa: BLE001 - an engine is foreign code; what it raises costs its batch alone
             self._failures += 1
@@ -367,15 +335,18 @@ class Pipeline:
                 _log.exception("batch of %d frames failed, the %d. in a row", len(batch), self._failures)
             lost = [(DropCause.ENGINE, f"the engine failed: {error}")] * len(batch)
         with self._wake:
-            self._flow.land(stitched, [cause for cause, _ in lost])
+            now = time.monotonic()
+            execution_s = now - self._taken
+            self._flow.land(len(laid.stitched), [cause for cause, _ in lost])
+            self._flow.decimator.note(len(batch), execution_s)
+            self._figures.note_batch(len(laid.stitched), mean_counts, execution_s, now)
+            self.times.begin(run)
+            if times is not None:
+                self.times.note(laid.stitched, times)
             if lost:
-                self._message = lost[-1][1]
-            self._batches += 1
-            self._execution_s = time.monotonic() - self._taken
-            self._flow.decimator.note(len(batch), self._execution_s)
-            self._mean_counts = mean_counts
+                self._figures.message = lost[-1][1]
             through = self.ends.through()
-            self.ends.trim()
+            self._trim()
         for tell in through:
             tell()
 
@@ -393,7 +364,8 @@ class Pipeline:
         with self._wake:
             self._inference = inference
             self._apply_settings()
-            self._message = message
+            self._figures.canvases = self._mosaic.figures()
+            self._figures.message = message
         if old is not None:
             close_engine(old.engine)
         swap.done.set_result(inference.engine.name)

@@ -106,7 +106,7 @@ class Collector(Pipeline):
         self._zero = Zero()
         self._version = 0
         self._refused = ""
-        self._figures: dict[str, object] = {}
+        self._sums: dict[str, object] = {}
         self._cluster_figures = ClusterFigures(expected=len(settings.consumers))
         self._newest: Report | None = None
         channels = {number: settings.channel(number, prefix) for number in settings.consumers}
@@ -230,7 +230,7 @@ class Collector(Pipeline):
 
     def snapshot(self) -> Snapshot:
         """Every figure, as of the last look at the consumers."""
-        return replace(super().snapshot(), **self._figures)  # type: ignore[arg-type]
+        return replace(super().snapshot(), **self._sums)  # type: ignore[arg-type]
 
     # From the consumers, in threads of the client
 
@@ -275,8 +275,8 @@ class Collector(Pipeline):
             self._merge(group)
         with self._book_lock:
             self._update_runs(groups, live, now)
-            self._figures = add_up(self._book, live, now, self._zero, self._refused)
-            self._figures |= {"batches": self._version, "dose_scale": self.dose_scale}
+            self._sums = add_up(self._book, live, now, self._zero, self._refused)
+            self._sums |= {"batches": self._version, "dose_scale": self.dose_scale}
             self._cluster_figures = describe_consumers(self._book, live, now, self._zero)
             announced = self._announce(live)
             through = self._through(live, now)
@@ -341,7 +341,7 @@ class Collector(Pipeline):
                 run.ledger.received = accounted + group.pending(instances)
                 run.first_time, run.last_time = group.began or None, group.latest or None
                 run.ids.missed = self._book.missed_of(group, now)  # type: ignore[misc]
-            self.ends.trim()
+            self._trim()
 
     def _announce(self, live: list[Consumer]) -> str | None:
         """The current scan's id, once, when a consumer has had its last frame."""

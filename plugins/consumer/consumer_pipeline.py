@@ -58,6 +58,7 @@ class ConsumerPipeline(Pipeline):
             return False
         with self._wake:
             self._flow.take_back(run)
+            self._figures.canvases = self._recalling.figures()
         return True
 
     def _infer(self, batch: list[PlacedFrame]) -> None:

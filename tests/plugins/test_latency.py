@@ -38,12 +38,22 @@ def test_nothing_recorded_is_not_a_number_and_extremes_stay_inside() -> None:
 
 def test_a_rate_is_that_of_the_window() -> None:
     meter = RateMeter(window_s=2.0)
-    assert meter.update(0, 100.0) == 0.0
+    assert meter.rate(100.0) == 0.0
     for step in range(1, 101):
-        rate = meter.update(10 * step, 100.0 + step / 10)
-    assert rate == pytest.approx(100)
-    for step in range(1, 30):
-        rate = meter.update(1000, 110.0 + step / 10)
-    assert rate == 0.0
-    assert meter.update(5, 120.0) == 0.0  # counted from zero again
-    assert meter.update(25, 121.0) == pytest.approx(20)
+        meter.note(10, 100.0 + step / 10)
+    assert meter.rate(110.0) == pytest.approx(100, rel=0.06)
+    assert 0 < meter.rate(111.5) < 50
+    assert meter.rate(112.2) == 0.0
+    meter.note(20, 120.0)  # after a pause
+    assert meter.rate(120.0) == pytest.approx(10, rel=0.06)
+
+
+def test_reading_a_rate_changes_nothing() -> None:
+    asked, unasked = RateMeter(), RateMeter()
+    for step in range(500):
+        now = 7.0 + step * 0.013
+        for meter in (asked, unasked):
+            meter.note(step % 3, now)
+        for _ in range(step % 4):
+            asked.rate(now + 0.005)
+        assert asked.rate(now) == asked.rate(now) == unasked.rate(now)

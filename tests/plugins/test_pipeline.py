@@ -67,6 +67,14 @@ class FakeEngine:
         self.closed = True
 
 
+class Clock:
+    """In the place of the module `time`, with a clock that stands still."""
+
+    def __init__(self, now: float) -> None:
+        self.monotonic = lambda: now
+        self.time = time.time
+
+
 def make_contract(name: str = "m1", pixel_m: float = PIXEL, weight: NDArray[np.float32] = WEIGHT) -> ModelContract:
     return ModelContract(
         name=name,
@@ -677,6 +685,60 @@ def test_the_law_holds_after_every_step(
         assert flow.holds
     assert flow.pending == 0
     assert flow.waiting_position == 0
+
+
+def test_a_snapshot_is_of_one_moment_while_frames_stream() -> None:
+    """Ledger, runs, canvas and latencies agree in each snapshot, wherever between two batches it falls."""
+    stop = threading.Event()
+
+    def stream(pipeline: Pipeline) -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            pipeline.submit(make_frame(number, scan=f"s{number // 200}", time=time.time()))
+            if number % 7 == 0:
+                pipeline.reject(FrameError(DropCause.CODEC, "garbage"))
+
+    with running(engine=FakeEngine(), max_latency_s=0.002, queue_size=50) as pipeline:
+        sender = threading.Thread(target=stream, args=(pipeline,))
+        sender.start()
+        try:
+            seen = 0
+            deadline = time.monotonic() + 60
+            while seen < 1500 and time.monotonic() < deadline:
+                snapshot = pipeline.snapshot()
+                assert snapshot.received == snapshot.stitched + snapshot.pending + sum(snapshot.dropped.values())
+                assert snapshot.pending == snapshot.waiting_position + snapshot.queue_used + snapshot.in_flight
+                if not snapshot.runs:
+                    continue
+                run = snapshot.runs[0]
+                assert (run.scan, run.received) == (
+                    snapshot.scan,
+                    run.stitched + run.pending + sum(run.dropped.values()),
+                )
+                assert snapshot.scan_stitched == run.stitched
+                assert (snapshot.patch is None) == np.isnan(snapshot.latency_ms[0])
+                seen = snapshot.stitched
+            assert seen >= 1500
+        finally:
+            stop.set()
+            sender.join()
+
+
+def test_asking_for_a_snapshot_twice_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(engine=FakeEngine(), batch=4) as pipeline:
+        for number in range(10):
+            pipeline.submit(make_frame(number, time=time.time()))
+        drained(pipeline)
+        now = time.monotonic()
+        monkeypatch.setattr("ptychostream.plugins.pipeline.time", Clock(now))
+        first = pipeline.snapshot()
+        assert first.stitched == 10
+        assert first.received_hz > 0
+        assert first.stitched_hz > 0
+        for _ in range(5):
+            assert pipeline.snapshot() == first
+        monkeypatch.undo()
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
