@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 
 install: $(READY)
 
-$(READY): setup.cfg pyproject.toml constraints.txt
+$(READY): setup.py setup.cfg pyproject.toml constraints.txt $(wildcard ptychostream/pva/_array_*pp)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install -c constraints.txt --editable '.[edge,hpc,dev]'

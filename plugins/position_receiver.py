@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ptychostream.config import Settings
 from ptychostream.errors import StreamError
-from ptychostream.pva.channel_reader import ChannelReader
+from ptychostream.pva.channel_reader import ChannelReader, each
 from ptychostream.pva.position_update import decode_positions
 
 _REST_S = 0.004  # as the detector's receiver does, so that it cancels out of the clock offset
@@ -60,7 +60,13 @@ class PositionReceiver:
         self._sink = sink
         self._on_bad = on_bad
         self._reader = ChannelReader(
-            settings.channel, "field()", settings.queue_size, self._take, on_connect, name="positions", rest_s=_REST_S
+            settings.channel,
+            "field()",
+            settings.queue_size,
+            each(self._take),
+            on_connect,
+            name="positions",
+            rest_s=_REST_S,
         )
 
     @property

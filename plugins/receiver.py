@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from p4p import Value
 from pydantic import Field
 
 from ptychostream.config import Settings
 from ptychostream.errors import FrameError
 from ptychostream.frames.frames import Frame
-from ptychostream.pva.channel_reader import ChannelReader
-from ptychostream.pva.reading import UPDATE_FIELDS, RawArray, decode_value
+from ptychostream.pva.array_monitor import open_monitor
+from ptychostream.pva.channel_reader import ChannelReader, each
+from ptychostream.pva.monitors import Monitor
+from ptychostream.pva.reading import UPDATE_FIELDS, RawArray, decode_taken
 
 _REST_S = 0.004  # waking for every frame costs more than the frame
 
@@ -43,6 +45,8 @@ class Receiver:
         Takes the error of an update that is no usable frame.
     on_connect
         Told True and False as the channel comes and goes, in the receiver's thread.
+    monitor
+        Opens the monitor of the channel with this name and pvRequest.
 
     Notes
     -----
@@ -56,22 +60,24 @@ class Receiver:
         sink: Callable[[Frame], None],
         on_bad: Callable[[FrameError], None],
         on_connect: Callable[[bool], None] = lambda _: None,
+        monitor: Callable[[str, str], Monitor] = open_monitor,
     ) -> None:
         self.scan = ""
         """Scan id of the frames that name none."""
         self._settings = settings
         self._sink = sink
         self._on_bad = on_bad
-        self.want(settings.attributes)
         self._reader = ChannelReader(
             settings.channel,
             UPDATE_FIELDS,
             settings.queue_size,
-            self._handle,
+            each(self._handle),
             on_connect,
             name="receiver",
             rest_s=_REST_S,
+            monitor=monitor,
         )
+        self.want(settings.attributes)
 
     @property
     def connected(self) -> bool:
@@ -79,7 +85,7 @@ class Receiver:
 
     def want(self, attributes: Iterable[str]) -> None:
         """Further NTAttributes that the next frames are to carry."""
-        self._wanted = frozenset({self._settings.scan_attribute, *attributes} - {""})
+        self._reader.attributes = tuple({self._settings.scan_attribute, *attributes} - {""})
 
     def start(self) -> None:
         """Subscribe. A channel that is not there yet is connected to when it comes."""
@@ -89,9 +95,9 @@ class Receiver:
         """Unsubscribe, and hand on what has come. `on_connect` is not called any more."""
         self._reader.stop()
 
-    def _handle(self, update: Value) -> None:
+    def _handle(self, update: Any) -> None:
         try:
-            raw = decode_value(update, self._wanted)
+            raw = decode_taken(update, self._reader.attributes)
         except FrameError as error:
             self._on_bad(error)
             return

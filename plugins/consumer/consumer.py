@@ -24,7 +24,7 @@ from ptychostream.plugins.consumer.consumer_report import FINAL, STATUS, Report
 from ptychostream.plugins.consumer.consumer_settings import consumer_settings
 from ptychostream.plugins.consumer.consumer_wire import STRUCTURE, encode_report
 from ptychostream.plugins.consumer.consumer_worker import STATE, Worker, parse_orders
-from ptychostream.pva.channel_reader import ChannelReader
+from ptychostream.pva.channel_reader import ChannelReader, each
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class PtychoConsumer:
         self._worker.start()
         if self._settings.orders:
             self._orders = ChannelReader(
-                self._settings.orders, "field(value)", 4, self._ordered, _ignore, name="collector's orders"
+                self._settings.orders, "field(value)", 4, each(self._ordered), _ignore, name="collector's orders"
             )
             self._orders.start()
 

@@ -49,8 +49,18 @@ def examine() -> dict[str, object]:
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
         "packages": packages,
         "engines": engines,
+        "receiver": _receiver(),
         "epics_environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith("EPICS_")},
     }
+
+
+def _receiver() -> str:
+    """What receives a detector's images: "compiled", "p4p" where that was not built, "" where neither is there."""
+    if importlib.util.find_spec("p4p") is None:
+        return ""
+    from ptychostream.pva.array_monitor import receiver_kind
+
+    return receiver_kind()
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -76,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     for engine in engines:
         table.add_row(str(engine["name"]), "yes" if engine["available"] else "no", str(engine["reason"]))
     console.print(table)
+    console.print(f"receiver of images: {found['receiver'] or 'none'}")
     environment: dict[str, str] = found["epics_environment"]  # type: ignore[assignment]
     for name, value in environment.items():
         console.print(f"{name}={value}")

@@ -5,15 +5,29 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from p4p import Value
-from p4p.client.raw import Context, Disconnected, Finished, Subscription
+from ptychostream.pva.monitors import Monitor, P4pMonitor
 
 _log = logging.getLogger(__name__)
 _IDLE_S = 0.1  # how often a thread without updates looks whether it is to stop
 _ANEW_S = 10.0  # decision 11: longer than a server of pvAccessCPP is held up by a connection that is given up
 _LINGER_S = 5.0  # how long a connection may take that `stop` finds under way
+_MOST = 256  # updates taken at once, so that a reader that is behind stops soon and holds no more than these
+
+
+def each(take: Callable[[Any], None]) -> Callable[[Sequence[Any]], None]:
+    """Takes updates one by one. What `take` raises costs that update alone."""
+
+    def take_all(updates: Sequence[Any]) -> None:
+        for update in updates:
+            try:
+                take(update)
+            except Exception:  # noqa: BLE001 - one update must not end the stream
+                _log.exception("an update was lost")
+
+    return take_all
 
 
 class ChannelReader:
@@ -30,11 +44,18 @@ class ChannelReader:
         full. No flow control (`pipeline`) is asked for: servers of pvAccessCPP, ADCore's and pvapy's, then send
         updates twice.
     take
-        Gets every update. What it raises costs that update alone.
+        Gets the updates that have come since the last call, in order; see `each`. What it raises costs all of these.
     on_connect
         Told True and False as the channel comes and goes. Both are called in the reader's thread, of name `name`.
     rest_s
         Rest after an update before the next are taken: waking for each costs more than handling it at high rates.
+    monitor
+        Opens the monitor of the channel with this name and pvRequest.
+
+    Attributes
+    ----------
+    attributes
+        Names of the NTAttributes that the monitor is to read, where it reads them.
     """
 
     def __init__(
@@ -42,20 +63,20 @@ class ChannelReader:
         channel: str,
         fields: str,
         queue_size: int,
-        take: Callable[[Value], None],
+        take: Callable[[Sequence[Any]], None],
         on_connect: Callable[[bool], None],
         *,
         name: str,
         rest_s: float = 0.0,
+        monitor: Callable[[str, str], Monitor] = P4pMonitor,
     ) -> None:
         self.connected = False
+        self.attributes: tuple[str, ...] = ()
         self._channel = channel
-        self._request = f"record[queueSize={queue_size}]{fields}"
         self._take = take
         self._on_connect = on_connect
         self._rest_s = rest_s
-        self._context = Context("pva", useenv=True, nt=False)
-        self._arrived = threading.Event()
+        self._monitor = monitor(channel, f"record[queueSize={queue_size}]{fields}")
         self._stopping = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -67,75 +88,76 @@ class ChannelReader:
     def stop(self) -> None:
         """Hand on what has come, and nothing any more. A connection that is being made is closed when it is made."""
         if self._thread.ident is None:
-            self._context.close()
+            self._monitor.close()
             return
         self._stopping = True
-        self._arrived.set()
+        self._monitor.wake()
         self._stopped.wait()
 
-    def _subscribe(self) -> Subscription:
-        return self._context.monitor(self._channel, self._arrived.set, self._request)
-
     def _run(self) -> None:
-        subscription: Subscription | None = self._subscribe()
+        self._monitor.subscribe()
         anew_at = time.monotonic() + _ANEW_S
         while not self._stopping:
-            if self._arrived.wait(_IDLE_S):
-                if self._rest_s:
-                    time.sleep(self._rest_s)
-                self._arrived.clear()
-            if subscription is not None and not self._drain(subscription):
-                subscription.close()
-                subscription = None
+            self._monitor.wait(_IDLE_S, self._rest_s)
+            self._drain()
             now = time.monotonic()
             if self.connected:
                 anew_at = now + _ANEW_S
             elif now > anew_at:
-                subscription = self._anew(subscription)
+                self._search_anew()
                 anew_at = now + _ANEW_S
-        if subscription is not None:
-            self._drain(subscription)
+        self._drain()
         self._stopped.set()
-        if subscription is not None:
-            self._leave(subscription)
-        self._context.close()
+        self._leave()
+        self._monitor.close()
 
-    def _anew(self, subscription: Subscription | None) -> Subscription:
+    def _search_anew(self) -> None:
         """A new channel is searched for after 0, 1, 2, 4 and 7 s: each gap is a second longer than the one before."""
-        if subscription is not None:
-            subscription.close()
-            self._context.disconnect(self._channel)
-        return self._subscribe()
+        self._monitor.unsubscribe()
+        self._monitor.forget()
+        self._monitor.subscribe()
 
-    def _leave(self, subscription: Subscription) -> None:
+    def _leave(self) -> None:
         """Unsubscribe, when the handshake that may be under way is done (decision 11)."""
         deadline = time.monotonic() + _LINGER_S
         connected = self.connected
         while not connected and (left := deadline - time.monotonic()) > 0:
-            self._arrived.wait(left)
-            self._arrived.clear()
-            while (update := subscription.pop()) is not None:
-                connected = isinstance(update, Value)
-        subscription.close()
+            self._monitor.wait(left, 0.0)
+            while updates := self._monitor.take((), _MOST):
+                connected = not isinstance(updates[-1], str | None)
+        self._monitor.unsubscribe()
 
-    def _drain(self, subscription: Subscription) -> bool:
-        """Hand on what has come; False when the server has ended the subscription, or refused it."""
-        goes_on = True
-        while (update := subscription.pop()) is not None:
-            try:
-                self._connection_changed(isinstance(update, Value))
-                if isinstance(update, Value):
-                    self._take(update)
-                elif isinstance(update, Finished) or not isinstance(update, Disconnected):
-                    _log.warning("%s ended the subscription: %r", self._channel, update)
-                    goes_on = False
-            except Exception:  # noqa: BLE001 - the thread's outermost: one update must not end the stream
-                _log.exception("an update of %s was lost", self._channel)
-        return goes_on
+    def _drain(self) -> None:
+        """Hand on what has come. A subscription that the server has ended, or refused, is closed."""
+        while updates := self._monitor.take(self.attributes, _MOST):
+            data: list[Any] = []
+            for update in updates:
+                if not isinstance(update, str | None):
+                    data.append(update)
+                    continue
+                self._hand_on(data)
+                data = []
+                self._connection_changed(False)
+                if update is not None:
+                    _log.warning("%s ended the subscription: %s", self._channel, update)
+                    self._monitor.unsubscribe()
+            self._hand_on(data)
+
+    def _hand_on(self, data: list[Any]) -> None:
+        if not data:
+            return
+        self._connection_changed(True)
+        try:
+            self._take(data)
+        except Exception:  # noqa: BLE001 - the thread's outermost: what one update does must not end the stream
+            _log.exception("%d updates of %s were lost", len(data), self._channel)
 
     def _connection_changed(self, connected: bool) -> None:
         if connected == self.connected:
             return
         self.connected = connected
         _log.info("%s %s", self._channel, "connected" if connected else "disconnected")
-        self._on_connect(connected)
+        try:
+            self._on_connect(connected)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("%s: what follows the connection failed", self._channel)

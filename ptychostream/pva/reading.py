@@ -86,13 +86,13 @@ class Packed(NamedTuple):
     long: bool = False
 
 
-def decode_value(value: Value, attributes: Collection[str] = ()) -> RawArray | None:
+def decode_value(value: Value | Mapping[str, Any], attributes: Collection[str] = ()) -> RawArray | None:
     """Read one update.
 
     Parameters
     ----------
     value
-        The update, as p4p gives it without an NT handler; needs `UPDATE_FIELDS`.
+        The update, as p4p gives it without an NT handler, or a mapping with the same keys; needs `UPDATE_FIELDS`.
     attributes
         Names of the NTAttributes wanted. The others are not read; an empty collection is the fastest.
 
@@ -110,6 +110,17 @@ def decode_value(value: Value, attributes: Collection[str] = ()) -> RawArray | N
     return None if update is None else RawArray(*update)
 
 
+def decode_taken(update: tuple[Any, ...] | Mapping[str, Any], attributes: Collection[str] = ()) -> RawArray | None:
+    """As `decode_value`, for an update that `ptychostream.pva.array_monitor` opens a monitor for."""
+    if not isinstance(update, tuple):
+        return decode_value(update, attributes)
+    raw_id, time, payload, kind, rows, columns, found, *packed = update
+    if not packed:
+        return RawArray(raw_id, time, np.ndarray((rows, columns), SCALAR_TYPES[kind], payload), found)
+    values = np.frombuffer(payload, SCALAR_TYPES[kind])
+    return RawArray(raw_id, time, counts_of(raw_id, [columns, rows], values, Packed(*packed[0])), found)
+
+
 def payload_of_value(value: Value, attributes: Collection[str] = ()) -> RawPayload | None:
     """As `decode_value`, for those who pass the frame on as it was sent: nothing is decompressed."""
     update = _read_value(value, attributes, _as_sent)
@@ -120,7 +131,9 @@ def payload_of_value(value: Value, attributes: Collection[str] = ()) -> RawPaylo
 
 
 def _read_value(
-    value: Value, attributes: Collection[str], make: Callable[[int, list[int], Any, Packed | None], T]
+    value: Value | Mapping[str, Any],
+    attributes: Collection[str],
+    make: Callable[[int, list[int], Any, Packed | None], T],
 ) -> tuple[int, float, T, dict[str, Scalar]] | None:
     """Id, time, what `make` gives for the payload, attributes."""
     # value["a.b"] costs a third of value.a.b.

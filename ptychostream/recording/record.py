@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from p4p import Value
 
 from ptychostream.errors import FrameError, PtychostreamError, StreamError
-from ptychostream.pva.channel_reader import ChannelReader
+from ptychostream.pva.channel_reader import ChannelReader, each
 from ptychostream.pva.reading import UPDATE_FIELDS, RawPayload, payload_of_value
 from ptychostream.recording.record_queue import BoundedQueue
 from ptychostream.recording.record_scans import Counts, RecordedFile, ScanRules, ScanSorter, recorded_file
@@ -128,7 +128,7 @@ class _Recording:
             channel,
             UPDATE_FIELDS,
             settings.queue_size,
-            self._arrive,
+            each(self._arrive),
             lambda _: None,
             name="record",
             rest_s=_REST_S,

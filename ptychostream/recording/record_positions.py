@@ -17,7 +17,7 @@ from p4p import Value
 from ptychostream.errors import StreamError
 from ptychostream.positions.position_stream import StreamPositions
 from ptychostream.positions.positions import AxisConfig, WaveformPositions
-from ptychostream.pva.channel_reader import ChannelReader
+from ptychostream.pva.channel_reader import ChannelReader, each
 
 _log = logging.getLogger(__name__)
 Samples = NDArray[np.float64]
@@ -43,7 +43,7 @@ class WaveformMonitor:
         self._arrays: list[NDArray[np.float64] | None] = [None, None]
         self._since = 0.0  # when the arrays of this scan began to come, POSIX
         self._readers = [
-            ChannelReader(pv, "field(value)", _QUEUE, partial(self._update, axis), lambda _: None, name=pv)
+            ChannelReader(pv, "field(value)", _QUEUE, each(partial(self._update, axis)), lambda _: None, name=pv)
             for axis, pv in enumerate((x_pv, y_pv))
         ]
 

@@ -3,7 +3,7 @@
 Its input is JSON, {channel: {"attributes": [names], "updates": number, "empty": how many of these, "pvapy": whether to
 receive it through pvapy as well}}. When all came, or
 30 s have passed since, it prints what did: {channel: {"receiver": […], "pvapy": […]}}, frames, refused updates and
-empty ones in order. A receiver passes over the empty ones.
+empty ones in order. A receiver passes over the empty ones. Its argument is the kind of receiver, "compiled" or "p4p".
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from ptychostream.errors import FrameError
 from ptychostream.frames.frames import Frame
 from ptychostream.plugins.consumer.pvapy_reading import decode
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
+from ptychostream.pva.array_monitor import ArrayMonitor
+from ptychostream.pva.monitors import P4pMonitor
 from ptychostream.pva.reading import UPDATE_FIELDS
 
 Heard = list[dict[str, Any]]
@@ -53,7 +55,9 @@ def receive(channel: str, names: list[str], heard: Heard) -> Receiver:
         time_s = 0.0 if frame.time == frame.received else frame.time
         heard.append(seen(frame.counts, frame.id, time_s, dict(frame.attributes)))
 
-    receiver = Receiver(settings, frame, lambda error: heard.append(refused(error)))
+    monitor = P4pMonitor if sys.argv[1] == "p4p" else ArrayMonitor
+    assert monitor is not None
+    receiver = Receiver(settings, frame, lambda error: heard.append(refused(error)), monitor=monitor)
     receiver.start()
     return receiver
 

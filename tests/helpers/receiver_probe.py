@@ -1,4 +1,7 @@
-"""A process that receives: one JSON line on stdout for every frame, bad frame and change of connection."""
+"""A process that receives: one JSON line on stdout for every frame, bad frame and change of connection.
+
+Its arguments: `ReceiverSettings` as JSON; "compiled" or "p4p".
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ import numpy as np
 from ptychostream.errors import FrameError
 from ptychostream.frames.frames import Frame
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
+from ptychostream.pva.array_monitor import ArrayMonitor
+from ptychostream.pva.monitors import P4pMonitor
 
 _speaking = threading.Lock()
 
@@ -40,7 +45,9 @@ def bad(error: FrameError) -> None:
 
 def main() -> None:
     settings = ReceiverSettings.model_validate_json(sys.argv[1])
-    receiver = Receiver(settings, frame, bad, lambda connected: say(event="connected", value=connected))
+    monitor = P4pMonitor if sys.argv[2] == "p4p" else ArrayMonitor
+    assert monitor is not None
+    receiver = Receiver(settings, frame, bad, lambda connected: say(event="connected", value=connected), monitor)
     say(event="started")
     receiver.start()
     for line in sys.stdin:

@@ -15,6 +15,8 @@ import pytest
 from epics_env import EpicsEnv
 from folders import HELPERS
 
+from ptychostream.pva.array_monitor import ArrayMonitor
+
 PVAPY_DETECTOR = """
 import json, sys
 import numpy as np, pvaccess as pva
@@ -103,11 +105,15 @@ def env() -> EpicsEnv:
     return EpicsEnv()
 
 
-class Bench:
-    """Starts detectors and receivers, and ends them all."""
+RECEIVERS = ("compiled", "p4p")
 
-    def __init__(self, env: EpicsEnv) -> None:
+
+class Bench:
+    """Starts detectors and receivers of one kind, and ends them all."""
+
+    def __init__(self, env: EpicsEnv, kind: str) -> None:
         self._env = env
+        self.kind = kind
         self.children: list[Child] = []
 
     def child(self, *command: str, server: bool = False) -> Child:
@@ -121,14 +127,18 @@ class Bench:
         return child
 
     def receiver(self, **settings: Any) -> Child:
-        child = self.child(str(HELPERS / "receiver_probe.py"), json.dumps({"channel": "t:Image", **settings}))
+        child = self.child(
+            str(HELPERS / "receiver_probe.py"), json.dumps({"channel": "t:Image", **settings}), self.kind
+        )
         child.until(lambda event: event["event"] == "started")
         return child
 
 
-@pytest.fixture
-def bench(env: EpicsEnv) -> Iterator[Bench]:
-    bench = Bench(env)
+@pytest.fixture(params=RECEIVERS)
+def bench(env: EpicsEnv, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    if request.param == "compiled" and ArrayMonitor is None:
+        pytest.skip("this installation has no compiled receiver")
+    bench = Bench(env, request.param)
     yield bench
     for child in bench.children:
         child.kill()
@@ -209,15 +219,19 @@ def test_a_detector_that_comes_late_vanishes_and_returns(bench: Bench) -> None:
 
 ABRUPT = """
 import random, sys, threading
+from ptychostream.pva.array_monitor import ArrayMonitor
 from ptychostream.pva.channel_reader import ChannelReader
+from ptychostream.pva.monitors import P4pMonitor
 random.seed(1)
+words = ("t:Image", "field(value)", 4, lambda _: None)
+monitor = P4pMonitor if sys.argv[1] == "p4p" else ArrayMonitor
 for _ in range(250):
-    reader = ChannelReader("t:Image", "field(value)", 4, lambda _: None, lambda _: None, name="reader")
+    reader = ChannelReader(*words, lambda _: None, name="reader", monitor=monitor)
     reader.start()
     threading.Event().wait(random.random() * 0.03)
     reader.stop()
 found = threading.Event()
-reader = ChannelReader("t:Image", "field(value)", 4, lambda _: None, lambda _: found.set(), name="reader")
+reader = ChannelReader(*words, lambda _: found.set(), name="reader", monitor=monitor)
 reader.start()
 print("found" if found.wait(4) else "held up", flush=True)
 reader.stop()
@@ -226,7 +240,7 @@ reader.stop()
 
 def test_a_reader_that_stops_while_it_connects_does_not_hold_up_the_detector(bench: Bench) -> None:
     bench.detector()
-    assert bench.child("-c", ABRUPT).hear(60) == "found"
+    assert bench.child("-c", ABRUPT, bench.kind).hear(60) == "found"
 
 
 def test_a_detector_that_is_held_up_is_not_kept_so(bench: Bench, env: EpicsEnv) -> None:

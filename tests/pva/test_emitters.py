@@ -19,6 +19,7 @@ from cases import written
 from make import expected
 
 from ptychostream.frames.frame_ids import FrameIds
+from ptychostream.pva.array_monitor import ArrayMonitor
 from ptychostream.rawpva.raw_server import RawServer
 from ptychostream.rawpva.raw_updates import RawFile
 from ptychostream.rawpva.raw_values import RawUpdate
@@ -47,9 +48,11 @@ def env() -> Iterator[EpicsEnv]:
         yield environment
 
 
-@pytest.fixture(scope="module")
-def heard(env: EpicsEnv) -> dict[str, dict[str, list[dict[str, Any]]]]:
+@pytest.fixture(scope="module", params=["compiled", "p4p"])
+def heard(env: EpicsEnv, request: pytest.FixtureRequest) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """What a Receiver and pvapy's client with `decode` made of every file, by channel; all replayed at once."""
+    if request.param == "compiled" and ArrayMonitor is None:
+        pytest.skip("this installation has no compiled receiver")
     wanted = {
         served_as(name): {
             "attributes": sorted(_attributes(entry)),
@@ -61,7 +64,7 @@ def heard(env: EpicsEnv) -> dict[str, dict[str, list[dict[str, Any]]]]:
         for entry in [MANIFEST[name]]
     }
     probe = subprocess.Popen(
-        [sys.executable, str(HELPERS / "emitter_probe.py")],
+        [sys.executable, str(HELPERS / "emitter_probe.py"), request.param],
         env=env.env,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
