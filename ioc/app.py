@@ -21,8 +21,6 @@ from ptychostream.ioc.records import devices
 from ptychostream.ioc.records import preflight
 from ptychostream.ioc.agent_watch import AgentWatch
 from ptychostream.ioc.assembly import assemble
-from ptychostream.ioc.collector.collector import Collector
-from ptychostream.ioc.collector.collector_stream import cluster_values
 from ptychostream.ioc.images.consistency_watch import ConsistencyWatch
 from ptychostream.ioc.records.database import (
     CLUSTER_GROUP, GPU_GROUP, GROUPS, keep_memory_pageable, load_group, put_static, records,
@@ -213,7 +211,6 @@ class Ioc:
         self._scans.tick()
         with self._updating:  # a value taken earlier must not be written later
             snapshot = parts.pipeline.snapshot()
-            self._consumers_dose(snapshot)
             self._agent.look()
             parts.rollback.follow()
             shown = {
@@ -239,8 +236,7 @@ class Ioc:
                 "StatusMessage_RBV": self._status(snapshot, self._diagnoser.look(look_at(parts, snapshot))),
             }
             shown.update(self._scans.values())
-            if isinstance(parts.pipeline, Collector):
-                shown.update(cluster_values(parts.pipeline))
+            shown.update(parts.cluster_values())
             self._records.put_all(shown)
 
     def _frame_ended(self, scan: str) -> None:
@@ -273,16 +269,6 @@ class Ioc:
         if found.where in SUBSCRIPTION:
             return found.text
         return parts.positions.failure or found.text or snapshot.message or "running"
-
-    def _consumers_dose(self, snapshot: Snapshot) -> None:
-        """Choose the scan's dose scale for consumers, so that all have one; a pipeline of our own chooses itself."""
-        pipeline, live = self._parts.pipeline, self._parts.slot.live
-        if not isinstance(pipeline, Collector) or live is None or not snapshot.runs:
-            return
-        run, dose = snapshot.runs[0], pipeline.scan_dose
-        if run.stitched and dose.wants(run.number):
-            dose.note(run.number, [snapshot.mean_counts])
-        pipeline.dose_scale = dose.scale(run.number, live.contract.mean_counts, pipeline.dose_scale)
 
     def _put_done(self, failure: Exception | None) -> None:
         self._refusal = f"refused: {failure}" if failure is not None else ""

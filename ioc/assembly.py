@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from ptychostream.ioc.model.canary_rollback import Rollback
 from ptychostream.ioc.images.canvas_saver import CanvasSaver
 from ptychostream.ioc.collector.collector import Collector
 from ptychostream.ioc.collector.collector_slot import ClusterSlot
-from ptychostream.ioc.collector.collector_stream import CollectorStream
+from ptychostream.ioc.collector.collector_stream import CollectorStream, cluster_values
 from ptychostream.ioc.images.comparison import Comparison
 from ptychostream.ioc.model.engine_maker import EngineMaker
 from ptychostream.ioc.handlers import Operating, Parts
 from ptychostream.ioc.images.images import ImageServer
 from ptychostream.ioc.model.model_slot import EngineWish, ModelSlot
+from ptychostream.ioc.records.records import Value
 from ptychostream.ioc.scan.position_desk import PositionDesk
 from ptychostream.ioc.images.provenance import provenance
 from ptychostream.ioc.config.setpoints import CLOCK_MODES, DOSE_MODES, DROP_POLICIES, Start
@@ -31,6 +33,7 @@ from ptychostream.ioc.scan.stream import Stream
 from ptychostream.plugins.flow.decimator import MODES as DECIMATION
 from ptychostream.plugins.engines.cache import default_cache
 from ptychostream.plugins.engines.plain import plain_contract
+from ptychostream.plugins.frame_source import FrameSource
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
 
@@ -58,10 +61,23 @@ def assemble(
     positions = PositionDesk(_position_settings(settings.positions, start))
     scans = settings.scan.model_copy(update={"keep": int(start.number("KeepCanvases"))})
     made = _pipeline_settings(settings, start)
+    pipeline: FrameSource
+    slot: ModelSlot | ClusterSlot
+    stream: Stream | CollectorStream
+    in_cluster: Callable[[], dict[str, Value]]
     if settings.cluster.consumers:
-        pipeline: Pipeline = Collector(settings.cluster, made, scans, settings.prefix, on_end, on_slot)
+        pipeline = collector = Collector(settings.cluster, made, scans, settings.prefix, on_end, on_slot)
+        slot = _make_cluster_slot(settings, start, collector, on_slot)
+        stream = CollectorStream(collector, settings.input.pv)
+        in_cluster = partial(cluster_values, collector)
     else:
-        pipeline = Pipeline(made, positions.current, scans)
+        in_cluster = dict
+        pipeline = local = Pipeline(made, positions.current, scans)
+        slot = _make_slot(settings, start, local, on_slot)
+        local.on_patches = slot.canary.note
+        # An end attribute ends an attribute's scan; PVs and pauses have ends of their own.
+        ends = {} if scans.boundary == "attribute" else {"end_attribute": ""}
+        stream = Stream(local.submit, local.reject, settings.input.model_copy(update=ends), on_end)
     positions.connect(pipeline)
     operating = Operating(
         dose_scale=start.number("DoseScale"),
@@ -71,13 +87,6 @@ def assemble(
         max_latency_ms=start.number("MaxLatency"),
     )
     pipeline.dose_scale, pipeline.scan_dose.automatic = operating.dose_scale, operating.dose_mode == 1
-    slot = _make_slot(settings, start, pipeline, on_slot)
-    pipeline.on_patches = slot.canary.note
-    # The word of the end in a frame is of an attribute's scan: PVs and pauses have ends of their own.
-    ends = {} if scans.boundary == "attribute" else {"end_attribute": ""}
-    stream: Stream | CollectorStream = Stream(pipeline, settings.input.model_copy(update=ends), on_end)
-    if isinstance(pipeline, Collector):
-        stream = CollectorStream(pipeline, settings.input.pv)
     shown = Shown(pipeline)
     saver = _make_saver(settings, start, pipeline, positions, slot.sha_of, on_slot)
     return Parts(
@@ -92,13 +101,14 @@ def assemble(
         saver=saver,
         agent=AgentDesk(settings.agent.timeout_s, on_slot),
         rollback=Rollback(slot, start.number("RollbackTolerance")),
+        cluster_values=in_cluster,
     )
 
 
 def _make_saver(
     settings: IocSettings,
     start: Start,
-    pipeline: Pipeline,
+    pipeline: FrameSource,
     positions: PositionDesk,
     sha_of: Callable[[str], str],
     on_change: Callable[[], None],
@@ -127,7 +137,7 @@ def _make_saver(
         queue=settings.save.queue,
         on_change=on_change,
     )
-    pipeline.ends.on_finished = saver.finished
+    pipeline.on_finished = saver.finished
     return saver
 
 
@@ -177,28 +187,37 @@ def _pipeline_settings(settings: IocSettings, start: Start) -> PipelineSettings:
         raise ConfigError(what, where="autosave file", remedy="correct or remove that setpoint") from error
 
 
-def _make_slot(
-    settings: IocSettings, start: Start, pipeline: Pipeline, on_slot: Callable[[], None]
-) -> ModelSlot | ClusterSlot:
-    maker = EngineMaker(settings.engine.cache_dir or default_cache(), settings.engine.threads)
-    wish = EngineWish(
+def _engine_wish(settings: IocSettings, start: Start) -> EngineWish:
+    return EngineWish(
         name=start.choice("Engine", ENGINES),
         precision=start.choice("Precision", PRECISIONS),
         batch=int(start.number("BatchSize")),
         backlog_batches=settings.pipeline.backlog_batches,
     )
-    directory, max_bytes = settings.model.directory, settings.model.max_bytes
-    if isinstance(pipeline, Collector):
-        slot = ClusterSlot(pipeline.run_model, wish=wish, directory=directory, max_bytes=max_bytes, on_change=on_slot)
-        pipeline.on_reports = slot.hear
-        return slot
+
+
+def _make_cluster_slot(
+    settings: IocSettings, start: Start, collector: Collector, on_slot: Callable[[], None]
+) -> ClusterSlot:
+    slot = ClusterSlot(
+        collector.run_model,
+        wish=_engine_wish(settings, start),
+        directory=settings.model.directory,
+        max_bytes=settings.model.max_bytes,
+        on_change=on_slot,
+    )
+    collector.on_reports = slot.hear
+    return slot
+
+
+def _make_slot(settings: IocSettings, start: Start, pipeline: Pipeline, on_slot: Callable[[], None]) -> ModelSlot:
     return ModelSlot(
-        maker,
+        EngineMaker(settings.engine.cache_dir or default_cache(), settings.engine.threads),
         pipeline.swap_engine,
         plain_contract(settings.engine.frame_shape, settings.engine.pixel_m),
-        wish=wish,
-        directory=directory,
-        max_bytes=max_bytes,
+        wish=_engine_wish(settings, start),
+        directory=settings.model.directory,
+        max_bytes=settings.model.max_bytes,
         on_change=on_slot,
         canary=Canary(start.number("CanaryLimit"), lambda: pipeline.scan_dose.automatic),
     )

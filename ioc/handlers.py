@@ -22,13 +22,14 @@ from ptychostream.ioc.collector.collector_stream import CollectorStream
 from ptychostream.ioc.images.comparison import Comparison
 from ptychostream.ioc.images.images import ImageServer
 from ptychostream.ioc.model.model_slot import ModelSlot
+from ptychostream.ioc.records.records import Value
 from ptychostream.ioc.scan.position_desk import PositionDesk
 from ptychostream.ioc.config.setpoints import CLOCK_MODES, DROP_POLICIES
 from ptychostream.ioc.config.settings import ENGINES, POSITION_SOURCES, PRECISIONS
 from ptychostream.ioc.images.shown import Shown
 from ptychostream.ioc.scan.stream import Stream
 from ptychostream.plugins.flow.decimator import MODES as DECIMATION
-from ptychostream.plugins.pipeline import Pipeline
+from ptychostream.plugins.frame_source import FrameSource
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Operating:
 class Parts:
     """What the handlers act on."""
 
-    pipeline: Pipeline
+    pipeline: FrameSource
     stream: Stream | CollectorStream
     slot: ModelSlot | ClusterSlot
     images: ImageServer
@@ -58,6 +59,8 @@ class Parts:
     saver: CanvasSaver
     agent: AgentDesk
     rollback: Rollback
+    cluster_values: Callable[[], dict[str, Value]]
+    """The records of a cluster; none without one."""
 
 
 class Handlers:

@@ -21,13 +21,13 @@ from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.flow.batcher import Batcher, frames_at_once
 from ptychostream.plugins.flow.frame_flow import FrameFlow
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
-from ptychostream.plugins.flow.snapshot import Snapshot, Stitched
+from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot, Stitched
 from ptychostream.plugins.inference import Inference, Patches, describe
 from ptychostream.plugins.mosaic import Laid, Mosaic, RunCanvas
 from ptychostream.plugins.pipeline_figures import PipelineFigures
 from ptychostream.plugins.pipeline_settings import PipelineSettings
 from ptychostream.plugins.scan_dose import ScanDose
-from ptychostream.plugins.scan_ends import ScanEnds
+from ptychostream.plugins.scan_ends import ScanEnds, log_finished
 from ptychostream.plugins.stage_times import BatchTimes, StageTimes
 from ptychostream.plugins.swap import EngineFactory, Swap, SwapQueue, close_engine
 from ptychostream.positions.positions import PositionSource
@@ -61,6 +61,8 @@ class Pipeline:
         """Chooses it for each scan, once it is `automatic`."""
         self.on_patches: Callable[[ModelContract, Patches], None] = lambda *_: None
         """Shown every batch's patterns and patches in the inference thread; must not keep them, nor take long."""
+        self.on_finished: Callable[[RunFigures, RunCanvas | None], None] = log_finished
+        """Called once for each run that has ended, with its figures and its canvas; it must not block."""
         self._wake = threading.Condition(threading.Lock())
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._swaps = SwapQueue(self._notify)
@@ -74,8 +76,7 @@ class Pipeline:
         batcher = Batcher(settings.batch, settings.max_latency_s, settings.queue_size)
         self._flow = FrameFlow(positions, settings.join_size, batcher, scans)
         self._apply_settings()
-        self.ends = ScanEnds(self._flow, self._mosaic)
-        """Tells when a scan is through."""
+        self._ends = ScanEnds(self._flow, self._mosaic, lambda run, canvas: self.on_finished(run, canvas))
         self.times = StageTimes()
         """Where the time of the running scan's frames goes."""
         self._figures = PipelineFigures()
@@ -141,7 +142,7 @@ class Pipeline:
         """
         with self._flowing():
             self._flow.start_scan(scan, time.monotonic(), anew)
-            self.ends.name_canvas()
+            self._ends.name_canvas()
 
     def end_scan(self, scan: str) -> Future[int]:
         """A scan is over: infer what waits at once, drop what has no position.
@@ -156,7 +157,7 @@ class Pipeline:
         """
         with self._flowing():
             self._flow.end_scan(scan, time.monotonic())
-            return self.ends.wait_for(scan)
+            return self._ends.wait_for(scan)
 
     def tick(self) -> str | None:
         """Time has passed: the id of the scan that a pause in the stream has ended, if it has."""
@@ -266,12 +267,12 @@ class Pipeline:
             yield
             if self._flow.batcher.ready or was_idle or self._stopping:
                 self._wake.notify()
-            through = self.ends.through()
+            through = self._ends.through()
         for tell in through:
             tell()
 
     def _trim(self) -> None:
-        self.ends.trim()
+        self._ends.trim()
         self._figures.canvases = self._mosaic.figures()
 
     def _notify(self) -> None:
@@ -345,7 +346,7 @@ class Pipeline:
                 self.times.note(laid.stitched, times)
             if lost:
                 self._figures.message = lost[-1][1]
-            through = self.ends.through()
+            through = self._ends.through()
             self._trim()
         for tell in through:
             tell()

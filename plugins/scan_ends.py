@@ -15,22 +15,22 @@ _log = logging.getLogger(__name__)
 
 
 class ScanEnds:
-    """Keeps who waits. Passive: the caller serialises, and makes the calls that `through` returns without its lock.
+    """Holds the futures of those that wait. Passive: the caller holds its lock for every method, and releases it
+    before it makes the calls that `through` returns.
 
     Parameters
     ----------
     flow, mosaic
-        Whose frames and canvases it is about.
-
-    Attributes
-    ----------
+        The frames and the canvases.
     on_finished
-        Called once for each run that has ended, with its figures and its canvas (None where there is none); it must
-        not block. Frames that come late change neither call nor figures.
+        Called once for each run that has ended, with its figures and its canvas (None where there is none). Frames
+        that come later change neither.
     """
 
-    def __init__(self, flow: FrameFlow, mosaic: Mosaic) -> None:
-        self.on_finished: Callable[[RunFigures, RunCanvas | None], None] = log_finished
+    def __init__(
+        self, flow: FrameFlow, mosaic: Mosaic, on_finished: Callable[[RunFigures, RunCanvas | None], None]
+    ) -> None:
+        self._on_finished = on_finished
         self._flow = flow
         self._mosaic = mosaic
         # Who waits: the batcher's `left` at which its run is through, None while frames wait for positions; the run.
@@ -48,7 +48,7 @@ class ScanEnds:
         """What there is to tell."""
         runs = self._flow.runs
         calls: list[Callable[[], None]] = [
-            partial(self._finished, run.figures(), self._mosaic.canvas(run.number)) for run in runs.take_ended()
+            partial(self._on_finished, run.figures(), self._mosaic.canvas(run.number)) for run in runs.take_ended()
         ]
         if self._waiting:
             self._waiting = [(self._target(target, run), run, done) for target, run, done in self._waiting]
@@ -74,9 +74,6 @@ class ScanEnds:
         canvas = self._mosaic.canvas(run.number) if run is not None else None
         if run is not None and canvas is not None:
             canvas.scan = run.scan
-
-    def _finished(self, figures: RunFigures, canvas: RunCanvas | None) -> None:
-        self.on_finished(figures, canvas)
 
     def _resolve(self, run: int, done: Future[int]) -> None:
         canvas = self._mosaic.canvas(run)

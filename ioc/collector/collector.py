@@ -1,6 +1,6 @@
-"""The pipeline of an IOC whose frames are stitched by consumers elsewhere: their canvases and figures, added up.
+"""Adds up the canvases and figures of consumers that stitch the frames in other processes.
 
-It is a `Pipeline` to the rest of the IOC. Frames never come here; what comes are the consumers' reports.
+To the IOC it is a `ptychostream.plugins.frame_source.FrameSource`, as the pipeline of an IOC without consumers is.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 
 from ptychostream.cluster.orders import Orders
 from ptychostream.errors import ConfigError
-from ptychostream.frames.frames import Frame
 from ptychostream.ioc.collector.collector_book import Book, Consumer, Group
 from ptychostream.ioc.collector.collector_links import Links
-from ptychostream.ioc.collector.collector_slot import contract_of
+from ptychostream.ioc.collector.collector_runs import ClusterRuns
 from ptychostream.ioc.collector.collector_sums import (
     ClusterFigures,
     ConsumersTimes,
@@ -26,14 +25,18 @@ from ptychostream.ioc.collector.collector_sums import (
     add_up,
     describe_consumers,
     lies_in,
-    merge_canvases,
+    running_engine,
+    worst_latency,
 )
 from ptychostream.ioc.config.settings import ClusterInput
 from ptychostream.plugins.consumer.consumer_report import Report
-from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
-from ptychostream.plugins.flow.snapshot import Snapshot
-from ptychostream.positions.positions import AttributePositions, PositionSource
+from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot, Stitched
+from ptychostream.plugins.mosaic import RunCanvas
+from ptychostream.plugins.pipeline_settings import PipelineSettings
+from ptychostream.plugins.scan_dose import ScanDose
+from ptychostream.plugins.scan_ends import log_finished
+from ptychostream.positions.positions import PositionSource
 
 log = logging.getLogger(__name__)
 
@@ -53,27 +56,19 @@ class _End:
     done: Future[int]
 
 
-@dataclass
-class _Gaps:
-    """In the place of a run's frame ids: these are counted in the book."""
-
-    missed: int = 0
-    disordered: int = 0
-
-
-class Collector(Pipeline):
-    """Adds up what consumers report.
+class Collector:
+    """Adds up what consumers report. A `FrameSource`.
 
     Parameters
     ----------
     settings
-        Which consumers.
+        The consumers' numbers and channels.
     pipeline
-        Of it, the limit of the canvas.
+        Only `max_canvas_pixels` is used; the rest is shown as it is and cannot be changed.
     scans
-        Of it, how many finished canvases are kept.
+        Only `keep` and `keep_bytes` are used.
     prefix
-        Of the IOC: `$(P)` in the consumers' channels.
+        The IOC's prefix, which stands for `$(P)` in the consumers' channels.
     on_end
         Called with a scan's id when a consumer has had its last frame.
     on_change
@@ -89,26 +84,29 @@ class Collector(Pipeline):
         on_end: Callable[[str], None],
         on_change: Callable[[], None],
     ) -> None:
-        self._orders = Orders(session=uuid.uuid4().hex[:12])
-        super().__init__(pipeline, AttributePositions("", ""), scans)
-        self.times = self._worst = ConsumersTimes()
+        self.on_finished: Callable[[RunFigures, RunCanvas | None], None] = log_finished
+        """Called once for each run that has ended, with its figures and its canvas; it must not block."""
         self.on_reports: Callable[[list[Report]], None] = lambda _: None
-        """Told the newest report of every live consumer, ten times a second."""
+        """Called ten times a second with the newest report of every live consumer."""
+        self.scan_dose = ScanDose()
+        """Chooses one dose scale per scan for all consumers, once it is `automatic`."""
+        self.times = ConsumersTimes()
+        """Latencies of the running scan's frames."""
         self._cluster = settings
-        self._max_pixels = pipeline.max_canvas_pixels
+        self._settings = pipeline
         self._on_end = on_end
         self._on_change = on_change
-        self._book_lock = threading.Lock()  # guards the book, the orders and what waits
+        self._lock = threading.Lock()  # guards what follows, but for the links and the thread
+        self._orders = Orders(session=uuid.uuid4().hex[:12], dose_scale=1.0)
+        self._runs = ClusterRuns(scans, pipeline.max_canvas_pixels)
         self._book = Book(settings.consumers, settings.dead_after_s)
         self._told = self._orders  # as they were last published
         self._ends: list[_End] = []
         self._announced: Group | None = None
         self._zero = Zero()
-        self._version = 0
-        self._refused = ""
-        self._sums: dict[str, object] = {}
         self._cluster_figures = ClusterFigures(expected=len(settings.consumers))
         self._newest: Report | None = None
+        self._snapshot = self._sum_up([], time.monotonic())
         channels = {number: settings.channel(number, prefix) for number in settings.consumers}
         self._links = Links(channels, self._take, self._connect)
         self._closing = threading.Event()
@@ -121,12 +119,12 @@ class Collector(Pipeline):
 
     @property
     def cluster(self) -> ClusterFigures:
-        """Of the consumers."""
+        """The figures that an IOC without consumers does not have."""
         return self._cluster_figures
 
     @property
     def newest(self) -> Report | None:
-        """The report that came last with a frame."""
+        """The report with the newest frame."""
         return self._newest
 
     @property
@@ -139,7 +137,7 @@ class Collector(Pipeline):
         if scale != self._orders.dose_scale:
             self._orders = self._orders.model_copy(update={"dose_scale": scale})
 
-    # The pipeline's face
+    # Commands of the IOC
 
     def start(self) -> None:
         """Listen to the consumers."""
@@ -154,28 +152,31 @@ class Collector(Pipeline):
         self._links.stop()
         return not self._ticker.is_alive()
 
-    def submit(self, frame: Frame) -> None:
-        """Refused: frames go to the consumers."""
-        raise ConfigError(f"frame {frame.id} came to the collector", where="cluster", remedy="subscribe the consumers")
+    def expect_engine(self, comes: bool) -> None:
+        """Do nothing: frames wait for an engine in the consumers."""
 
     def set_positions(self, positions: PositionSource) -> None:  # noqa: ARG002
-        """Refused: the consumers have a source of their own. Raises ConfigError."""
+        """Raise ConfigError: the consumers have a source of their own."""
         raise ConfigError("the consumers' positions are not changed from here", where="positions", remedy=_IN_FILE)
 
+    def update_positions(self, update: Callable[[], None]) -> None:
+        """Run `update`: no frame waits for a position here."""
+        update()
+
     def configure(self, **changes: object) -> PipelineSettings:
-        """Refuse a change: the consumers have settings of their own. Raises ConfigError."""
+        """Raise ConfigError for any change: the consumers have settings of their own."""
         if lies_in(changes, self._settings.model_dump()):
             return self._settings
         what = f"{', '.join(changes)} of the consumers is not changed from here"
         raise ConfigError(what, where="pipeline", remedy=_IN_FILE)
 
     def tick(self) -> str | None:
-        """Pauses in the stream end no scan of a cluster: no consumer sees the whole of it."""
+        """Return None: no consumer sees the whole stream, so a pause cannot be told from a share of another one."""
         return None
 
     def start_scan(self, scan: str, anew: bool = False) -> None:
         """Frames that name no scan belong to `scan` from here on, in every consumer; a run begins."""
-        with self._book_lock:
+        with self._lock:
             current = self._book.current
             if not anew and current is not None and current.scan == scan and not current.ended:
                 return
@@ -194,7 +195,7 @@ class Collector(Pipeline):
         """
         done: Future[int] = Future()
         done.set_running_or_notify_cancel()
-        with self._book_lock:
+        with self._lock:
             group = self._book.current
             if group is None or group.scan != scan:
                 group = None
@@ -207,35 +208,53 @@ class Collector(Pipeline):
         self._on_change()
         return done
 
+    def keep_canvases(self, number: int) -> None:
+        """Keep so many finished canvases from now on."""
+        with self._lock:
+            self._runs.runs.keep = number
+            self._runs.trim()
+            self._snapshot = replace(self._snapshot, keep=number)
+
     def reset(self) -> None:
         """Empty the canvas here and in every consumer."""
-        with self._book_lock:
+        with self._lock:
             self._order(resets=self._orders.resets + 1, settled="", settled_time=0.0)
             self._book.empty()
-        self._mosaic.reset()
+        self._runs.mosaic.reset()
         self._on_change()
 
     def reset_counters(self) -> None:
         """Count from zero; what is under way counts as received."""
         now = time.monotonic()
-        with self._book_lock:
+        with self._lock:
             self._zero = Zero.at(self._book, now)
         self._look(now)
 
     def run_model(self, path: str, sha256: str) -> None:
         """Tell the consumers to run a model; they build it aside."""
-        with self._book_lock:
+        with self._lock:
             self._order(model=path, model_sha256=sha256, models=self._orders.models + 1)
         self._on_change()
 
+    # What the IOC shows
+
     def snapshot(self) -> Snapshot:
-        """Every figure, as of the last look at the consumers."""
-        return replace(super().snapshot(), **self._sums)  # type: ignore[arg-type]
+        """Every figure, as the reports were last added up."""
+        return self._snapshot
+
+    def stitched(self, run: int | None = None) -> Stitched | None:
+        """The sum of the consumers' canvases of the newest run, or of a kept one, as an image."""
+        canvas = self._runs.mosaic.canvas(run)
+        return canvas.stitched() if canvas is not None else None
+
+    def canvas(self, run: int | None = None) -> RunCanvas | None:
+        """The sum of the consumers' canvases of the newest run, or of a kept one."""
+        return self._runs.mosaic.canvas(run)
 
     # From the consumers, in threads of the client
 
     def _take(self, report: Report) -> None:
-        with self._book_lock:
+        with self._lock:
             if report.session != self._orders.session:
                 report = replace(report, recalls=0)  # of another collector's
             self._book.take(report, time.monotonic(), self._orders.resets)
@@ -243,7 +262,7 @@ class Collector(Pipeline):
                 self._newest = report
 
     def _connect(self, number: int, connected: bool) -> None:
-        with self._book_lock:
+        with self._lock:
             self._book.connect(number, connected)
             if not connected:  # the distributor may have repeated its last update: whoever has it is to say so
                 self._order(states=self._orders.states + 1)
@@ -264,7 +283,7 @@ class Collector(Pipeline):
 
     def _look(self, now: float) -> None:
         """Add up what has come, tell who waits."""
-        with self._book_lock:
+        with self._lock:
             self._number_runs(now)
             groups = list(self._book.groups)
             stale = [group for group in groups if group.stale]
@@ -272,20 +291,22 @@ class Collector(Pipeline):
                 group.stale = False
             live = self._book.live(now)
         for group in stale:
-            self._merge(group)
-        with self._book_lock:
-            self._update_runs(groups, live, now)
-            self._sums = add_up(self._book, live, now, self._zero, self._refused)
-            self._sums |= {"batches": self._version, "dose_scale": self.dose_scale}
-            self._cluster_figures = describe_consumers(self._book, live, now, self._zero)
+            self._runs.merge(group, live, self.dose_scale)
+        with self._lock:
+            self._runs.update(groups, self._book, live, now)
             announced = self._announce(live)
             through = self._through(live, now)
+            self.times.stitched = worst_latency([consumer.latest for consumer in live])
+            snapshot = self._sum_up(live, now)
+            self._choose_dose(live, snapshot.mean_counts)
+            self._snapshot = replace(snapshot, dose_scale=self.dose_scale)
+            self._cluster_figures = describe_consumers(self._book, live, now, self._zero)
             recalls = self._book.recalls
             self._order(recalls=recalls.number, recall=recalls.open(consumer.instance for consumer in live))
             changed, self._told = self._orders != self._told, self._orders
-        self._worst.stitched = tuple(max((c.latest.latency_ms[i] for c in live), default=0.0) for i in range(3))  # type: ignore[assignment]
-        with self._flowing():
-            pass  # tells whoever waits for a run that is over now
+            finished = self._runs.take_ended()
+        for figures, canvas in finished:
+            self.on_finished(figures, canvas)
         self.on_reports([consumer.latest for consumer in live])
         for done, patches in through:
             done.set_result(patches)
@@ -298,50 +319,38 @@ class Collector(Pipeline):
         self._orders = self._orders.model_copy(update=changes)
 
     def _number_runs(self, now: float) -> None:
-        """A run of this pipeline for every group that is new."""
-        with self._wake:
-            for group in self._book.groups:
-                if group.number == 0:
-                    run = self._flow.runs.begin(group.scan, now)
-                    run.ids = _Gaps()  # type: ignore[assignment]
-                    group.number = run.number
-                    if self._orders.ended == group.scan:
-                        self._order(ended="", settled="", settled_time=0.0)
+        """Begin a run for every group that is new."""
+        for group in self._book.groups:
+            if group.number == 0:
+                group.number = self._runs.runs.begin(group.scan, now).number
+                if self._orders.ended == group.scan:
+                    self._order(ended="", settled="", settled_time=0.0)
 
-    def _merge(self, group: Group) -> None:
-        """The group's canvas anew, from all its consumers' canvases."""
-        states = group.canvases()
-        if not states:
+    def _sum_up(self, live: list[Consumer], now: float) -> Snapshot:
+        canvases = self._runs.mosaic.figures()
+        return Snapshot(
+            **add_up(self._book, live, now, self._zero, self._runs.refused),
+            runs=self._runs.figures(),
+            late_taken=0,
+            keep=self._runs.runs.keep,
+            kept_bytes=canvases.finished_bytes,
+            latency_ms=self.times.stitched,
+            batches=self._runs.merges,
+            dose_scale=self.dose_scale,
+            patch=canvases.latest,
+            when_full=self._settings.when_full,
+            decimation=self._settings.decimation.mode,
+            decimation_factor=self._settings.decimation.factor,
+        )
+
+    def _choose_dose(self, live: list[Consumer], mean_counts: float) -> None:
+        """Choose the newest scan's dose scale, so that all consumers use the same one."""
+        run, engine = self._runs.runs.current, running_engine([consumer.latest for consumer in live])
+        if run is None or engine is None:
             return
-        merged, self._refused = merge_canvases(states, self._max_pixels)
-        newest = max(group.shares.values(), key=lambda share: share.run.latest)
-        engine = next((c.latest.engine for c in self._book.live(time.monotonic()) if c.latest.engine.pixel_m), None)
-        if engine is not None:
-            contract = contract_of(replace(engine, pixel_m=merged.pixel_m))
-            live = self._mosaic.canvas()
-            if live is None or live.contract != contract:
-                self._mosaic.adopt(contract, f"{engine.name} {engine.version}".strip())
-        self._mosaic.begin(group.number, group.scan)
-        canvas = self._mosaic.canvas(group.number)
-        if canvas is not None:
-            canvas.canvas, canvas.last, canvas.dose_scale = merged, newest.run.patch, self.dose_scale
-        self._version += 1
-
-    def _update_runs(self, groups: list[Group], live: list[Consumer], now: float) -> None:
-        """The figures of every run that is kept; of frames that died with a consumer none is pending."""
-        instances = {consumer.instance for consumer in live}
-        with self._wake:
-            kept = {run.number: run for run in (self._flow.runs.current, *self._flow.runs.finished) if run is not None}
-            for group in groups:
-                run = kept.get(group.number)
-                if run is None or not group.shares:
-                    continue
-                run.ledger.stitched, run.ledger.dropped = group.patches, group.dropped
-                accounted = run.ledger.stitched + sum(run.ledger.dropped.values())
-                run.ledger.received = accounted + group.pending(instances)
-                run.first_time, run.last_time = group.began or None, group.latest or None
-                run.ids.missed = self._book.missed_of(group, now)  # type: ignore[misc]
-            self._trim()
+        if run.ledger.stitched and self.scan_dose.wants(run.number):
+            self.scan_dose.note(run.number, [mean_counts])
+        self.dose_scale = self.scan_dose.scale(run.number, engine.mean_counts or None, self.dose_scale)
 
     def _announce(self, live: list[Consumer]) -> str | None:
         """The current scan's id, once, when a consumer has had its last frame."""
@@ -387,6 +396,5 @@ class Collector(Pipeline):
             return
         group.settled = True
         self._order(settled=group.scan, settled_time=group.latest)
-        self._update_runs([group], live, now)
-        with self._wake:
-            self._flow.runs.end(now)
+        self._runs.update([group], self._book, live, now)
+        self._runs.runs.end(now)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ptychostream.errors import DropCause, GeometryError
 from ptychostream.ioc.collector.collector_book import Book, Consumer, Sums
+from ptychostream.plugins.consumer.consumer_report import EngineLook, Report
 from ptychostream.plugins.stage_times import Latencies, StageTimes
 from ptychostream.imaging.stitching import Canvas, CanvasState
 
@@ -63,7 +65,7 @@ class ClusterFigures:
     lines: tuple[str, ...] = ()
 
 
-def add_up(book: Book, live: Sequence[Consumer], now: float, zero: Zero, refused: str) -> dict[str, object]:
+def add_up(book: Book, live: Sequence[Consumer], now: float, zero: Zero, refused: str) -> dict[str, Any]:
     """Fields of `ptychostream.plugins.flow.snapshot.Snapshot`, over all consumers.
 
     Parameters
@@ -87,7 +89,7 @@ def add_up(book: Book, live: Sequence[Consumer], now: float, zero: Zero, refused
     counts = sum(report.mean_counts * report.stitched_hz for report in reports)
     law = received == stitched + sums.pending + sum(dropped.values()) and all(r.law_holds for r in reports)
     active = group is not None and not group.ended and any(share.run.active for share in group.shares.values())
-    running = next((report.engine for report in reports if report.engine.name), None)
+    running = running_engine(reports)
     return {
         "received": received,
         "stitched": stitched,
@@ -111,6 +113,17 @@ def add_up(book: Book, live: Sequence[Consumer], now: float, zero: Zero, refused
         "mean_counts": counts / rate if rate else max((r.mean_counts for r in reports), default=0.0),
         "message": _message(book, live, refused),
     }
+
+
+def running_engine(reports: Sequence[Report]) -> EngineLook | None:
+    """The engine of the first consumer that runs one."""
+    return next((report.engine for report in reports if report.engine.name), None)
+
+
+def worst_latency(reports: Sequence[Report]) -> tuple[float, float, float]:
+    """The slowest consumer's percentiles, ms; 0 where there is no report."""
+    p50, p95, p99 = (max((report.latency_ms[rank] for report in reports), default=0.0) for rank in range(3))
+    return p50, p95, p99
 
 
 def describe_consumers(book: Book, live: Sequence[Consumer], now: float, zero: Zero) -> ClusterFigures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ptychostream.plugins.mosaic import RunCanvas
-from ptychostream.plugins.pipeline import Pipeline
+from ptychostream.plugins.frame_source import FrameSource
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot, Stitched
 
 
@@ -18,7 +18,7 @@ class Shown:
         Where the canvases are.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: FrameSource) -> None:
         self.wish = 0
         """0 the live canvas, n the n-th last finished scan; live as long as there is none such."""
         self._pipeline = pipeline

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ptychostream.errors import FrameError
 from ptychostream.frames.frames import Frame
 from ptychostream.frames.idle import ends_scan
 from ptychostream.ioc.config.settings import InputSettings
-from ptychostream.plugins.pipeline import Pipeline
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 from ptychostream.plugins.flow.scan_boundary import is_time_name, time_name
 
@@ -32,16 +32,23 @@ class Stream:
 
     Parameters
     ----------
-    pipeline
-        Takes the frames.
+    submit, reject
+        Take each frame, and the error of each update that cannot be used.
     settings
         Queue and scan attribute.
     on_end
         Called with the scan's id when a frame's end attribute says that its scan is over.
     """
 
-    def __init__(self, pipeline: Pipeline, settings: InputSettings, on_end: Callable[[str], None]) -> None:
-        self._pipeline = pipeline
+    def __init__(
+        self,
+        submit: Callable[[Frame], None],
+        reject: Callable[[FrameError], None],
+        settings: InputSettings,
+        on_end: Callable[[str], None],
+    ) -> None:
+        self._submit = submit
+        self._reject = reject
         self._settings = settings
         self._on_end = on_end
         self._changing = threading.Lock()
@@ -114,7 +121,7 @@ class Stream:
             attributes=self._wanted,
         )
         take = self._take if self._settings.end_attribute else self._look_and_submit
-        self._receiver = Receiver(settings, take, self._pipeline.reject)
+        self._receiver = Receiver(settings, take, self._reject)
         self._receiver.scan = self._unnamed_scan
         self._receiver.start()
 
@@ -125,7 +132,7 @@ class Stream:
 
     def _look_and_submit(self, frame: Frame) -> None:
         self._latest = frame
-        self._pipeline.submit(frame)
+        self._submit(frame)
 
     def _take(self, frame: Frame) -> None:
         self._look_and_submit(frame)

@@ -123,6 +123,11 @@ class ScanRuns:
         return list(reversed(self._finished.values()))
 
     @property
+    def newest_first(self) -> list[ScanRun]:
+        """Every run that is known."""
+        return self._all()[::-1]
+
+    @property
     def missed(self) -> int:
         """Gaps in the frame ids of all runs there ever were."""
         return self._forgotten_missed + sum(run.ids.missed for run in self._all())
@@ -195,7 +200,7 @@ class ScanRuns:
 
     def figures(self) -> tuple[RunFigures, ...]:
         """The accounting of every run that is known, newest first."""
-        return tuple(run.figures() for run in reversed(self._all()))
+        return tuple(run.figures() for run in self.newest_first)
 
     def take_ended(self) -> list[ScanRun]:
         """Runs with frames that have ended, all of them through; each is given once."""

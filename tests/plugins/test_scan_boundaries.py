@@ -261,7 +261,7 @@ def test_kept_canvases_are_bounded_in_number_and_memory() -> None:
 def test_a_run_is_not_forgotten_while_its_frames_are_under_way_and_its_end_is_told_once() -> None:
     engine, told = FakeEngine(), []
     with running(engine, keep=0) as pipeline:
-        pipeline.ends.on_finished = lambda figures, canvas: told.append((figures, canvas))
+        pipeline.on_finished = lambda figures, canvas: told.append((figures, canvas))
         engine.gate.clear()
         for scan, number in (("a", 0), ("b", 0), ("c", 0), ("a", 1)):
             pipeline.submit(make_frame(number, scan))

@@ -100,7 +100,7 @@ def saving(
         return next((figures for figures in pipeline.snapshot().runs if figures.number == run), None)
 
     saver = CanvasSaver(figures_of, describe, **{"delay_s": 0.0, **options})
-    pipeline.ends.on_finished = saver.finished
+    pipeline.on_finished = saver.finished
     saver.start()
     try:
         yield saver
