@@ -1,20 +1,33 @@
 # Two commands matter: `make demo` and `make test`. Both set everything up first.
 PYTHON ?= python3
+# Which torch: auto (without an NVIDIA driver the smaller build without CUDA), cpu, cuda, or index (what the package index gives)
+TORCH ?= auto
 MINUTES ?= 30
 SEED ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: fuzz install demo test test-slurm test-hosts lint typecheck wheel bench soak clean
+.PHONY: always constraints constraints-check fuzz install demo test test-slurm test-hosts lint typecheck wheel bench soak clean
 
 install: $(READY)
 
-$(READY): setup.py setup.cfg pyproject.toml constraints.txt $(wildcard ptychostream/pva/_array_*pp)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install -c constraints.txt --editable '.[edge,hpc,dev]'
+# A TORCH that is given on the command line is obeyed even if the environment is ready.
+$(READY): setup.py setup.cfg pyproject.toml constraints.txt $(wildcard ptychostream/pva/_array_*pp) $(if $(filter command line,$(origin TORCH)),always)
+	$(PYTHON) .ci/setup_environment.py $(VENV) --torch $(TORCH) --editable '.[edge,hpc,dev]'
 	touch $(READY)
+
+always:
+
+# Writes constraints.txt anew; needs every supported python3.N on PATH, and some minutes.
+constraints: $(READY)
+	$(BIN)/python .ci/constraints.py write
+
+# The environment and constraints.txt name the same versions; which of them are outdated.
+constraints-check: $(READY)
+	$(BIN)/python -m pip check
+	$(BIN)/python .ci/constraints.py check
+	$(BIN)/python .ci/constraints.py outdated
 
 demo: $(READY)
 	$(BIN)/ptychostream demo
@@ -41,13 +54,16 @@ typecheck: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --target build/typecheck .
 	MYPYPATH=build/typecheck $(BIN)/mypy --config-file setup.cfg -p ptychostream
 
-# The built wheel, in a clean environment, from another folder.
-wheel: $(READY)
-	rm -rf build/wheel dist
-	$(BIN)/python -m build --wheel --outdir dist .
-	$(PYTHON) -m venv build/wheel
-	build/wheel/bin/python -m pip install --quiet -c constraints.txt "$$(ls dist/*.whl)[edge]"
-	cd build/wheel && bin/python ../../tests/helpers/wheel_check.py
+# The built wheel with one extra at a time, each in a clean environment of $(PYTHON), tried from another folder.
+wheel: wheel-edge wheel-hpc
+
+wheel-%:
+	rm -rf build/wheel-$* build/dist-$* build/lib build/bdist.*
+	$(PYTHON) -m venv build/wheel-$*
+	build/wheel-$*/bin/python -m pip wheel --quiet --no-deps --wheel-dir build/dist-$* .
+	$(PYTHON) .ci/setup_environment.py build/wheel-$* --torch $(if $(filter hpc,$*),$(TORCH),none) --quiet "$$(ls build/dist-$*/*.whl)[$*]"
+	cd build/wheel-$* && bin/python ../../tests/helpers/wheel_check.py $*
+	rm -rf build/wheel-$* build/dist-$* build/lib build/bdist.*
 
 bench: $(READY)
 	mkdir -p results/bench
