@@ -68,7 +68,8 @@ def check_edge() -> str:
     assert engines["ONNXRuntime"], engines
     for words in (["ioc", "--help"], ["demo", "--help"], ["replay", "--help"]):
         command(*words)
-    return f"{len(templates)} templates, engines {engines}, {served()}"
+    compiled = importlib.util.find_spec("ptychostream.pva._array_monitor") is not None
+    return f"{len(templates)} templates, compiled receiver {compiled}, engines {engines}, {served()}"
 
 
 def served() -> str:
