@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: always constraints constraints-check fuzz install demo test test-slurm test-hosts lint typecheck wheel bench soak clean
+.PHONY: always constraints constraints-check docs fuzz install demo test test-slurm test-hosts lint typecheck wheel bench soak clean
 
 install: $(READY)
 
@@ -53,6 +53,10 @@ typecheck: $(READY)
 	rm -rf build/typecheck
 	$(BIN)/python -m pip install --quiet --no-deps --target build/typecheck .
 	MYPYPATH=build/typecheck $(BIN)/mypy --config-file setup.cfg -p ptychostream
+
+# The documentation, to build/docs/index.html; a warning is an error.
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
 
 # The built wheel with one extra at a time, each in a clean environment of $(PYTHON), tried from another folder.
 wheel: wheel-edge wheel-hpc

@@ -24,7 +24,7 @@ class PositionReceiverSettings(Settings):
     """Configuration of the position receiver."""
 
     channel: str
-    """The PVA channel that gives time, x and y, such as `PANDA:Positions`."""
+    """PVA channel that gives time, x and y."""
     columns: tuple[str, str, str] = ("time", "x", "y")
     """Names of its fields or table columns."""
     time_unit: Literal["s", "ms", "us", "ns"] = "s"

@@ -23,7 +23,7 @@ class ReceiverSettings(Settings):
     """Configuration of the receiver."""
 
     channel: str
-    """The NTNDArray's PVA channel, such as `13SIM1:Pva1:Image`."""
+    """PVA channel of the NTNDArrays."""
     queue_size: int = Field(2000, ge=1)
     """Updates held on either side of the connection, each."""
     scan_attribute: str = "ScanID"

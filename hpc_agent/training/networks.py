@@ -73,8 +73,8 @@ class Network(nn.Module):  # type: ignore[misc]
     name
         "ptychonn2" or "ptychonn".
     reduction
-        The decoder's output, as large as the input, is averaged over `reduction`² pixels. 2 gives a patch of half the
-        window at the object's pixel, where the probe's footprint fills no more than that.
+        The decoder's output, as large as the input, is averaged over `reduction` × `reduction` pixels. 2 gives a
+        patch of half the window at the object's pixel, where the probe's footprint fills no more than that.
     normalisation
         From `ptychostream.hpc_agent.corpus.training_data.measure_normalisation`; kept with the weights.
 

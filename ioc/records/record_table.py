@@ -1,4 +1,4 @@
-"""Writes docs/records.md: `python -m ptychostream.ioc.records.record_table > docs/records.md`."""
+"""Prints the reference of the records as Markdown: `python -m ptychostream.ioc.records.record_table`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,6 @@ TITLES = {
 }
 HEAD = """# Records
 
-Made from db/ by `python -m ptychostream.ioc.records.record_table > docs/records.md`; do not edit.
-
 Every record is served over Channel Access and PV Access, its name after the prefix given by `--prefix`
 (`ptycho:NN1:`). A setpoint `X` has its readback in `X_RBV`. Commands go back to 0 when they are done; a put with
 callback (`caput -c`, `pvput` with `record[block=true]`) waits for that. Texts (type `waveform`, `CHAR`) take and
@@ -47,7 +45,7 @@ second:
 | `Weight` | what was added at each pixel of the `Phase` with the same uniqueId; 0 where nothing was measured |
 | `Patch` | the latest patch that the network gave, rad |
 
-`Model:Load` is a remote procedure call that takes a model; `docs/model-push.md` describes it.
+`Model:Load` is a remote procedure call that takes a model; [Pushing a model](../model-push.md) describes it.
 
 Their attributes: `ScanID`, `ModelVersion`, `ModelSHA`, `DoseScale`, `LastFrameId`; `Phase` and `Weight` also
 `PixelSize`, `OriginX`, `OriginY` (m, the centre of the first pixel), `FramesStitched` and `FillValue`; `Patch` also

@@ -31,7 +31,7 @@ def probe_engines() -> list[EngineStatus]:
 
 
 def candidates() -> list[Candidate]:
-    """The engines, the fastest first: GPUs before CPUs, and among CPU engines as docs/engines.md measures them."""
+    """The engines, the fastest first. CPU engines stand in the order that docs/reference/engines.md measures."""
     onnx_runtime = Candidate("ONNXRuntime", "onnxruntime_engine", "OnnxRuntimeEngine", _probe_onnxruntime)
     openvino = Candidate("OpenVINO", "openvino_engine", "OpenVinoEngine", _probe_openvino)
     by_gpu = has_nvidia_gpu() and _onnxruntime_gpu()

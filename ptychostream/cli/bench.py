@@ -24,8 +24,12 @@ BENCHMARKS = {
 class _LazyParser(argparse.ArgumentParser):
     """Loads its benchmark's module when its own arguments are parsed, so that no benchmark needs another's packages."""
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def load(self) -> None:
+        """Add the options of the benchmark."""
         _module(self.prog.split()[-1]).add_arguments(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.load()
         return super().parse_known_args(args, namespace)
 
 

@@ -3,15 +3,13 @@
 Payloads are checked before native code sees them and results are bounded by the size that the frame
 announces, so that a truncated or hostile payload is an error and nothing more.
 
-| name | payload |
-|---|---|
-| "" | the array's bytes |
-| lz4 | one LZ4 block, no header |
-| bslz4 | bitshuffle-LZ4 blocks, no header (as NDCodec); the HDF5 filter's 12-byte header is accepted |
-| lz4hdf5 | the HDF5 LZ4 filter's chunk |
-| blosc | one Blosc 1 frame |
-| zlib | one zlib stream |
-| jpeg | a grey 8-bit image; lossy |
+- "": the bytes of the array
+- lz4: one LZ4 block, no header
+- bslz4: bitshuffle-LZ4 blocks, no header (as NDCodec); the HDF5 filter's 12-byte header is accepted
+- lz4hdf5: a chunk of the HDF5 LZ4 filter
+- blosc: one Blosc 1 frame
+- zlib: one zlib stream
+- jpeg: a grey 8-bit image; lossy
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A file of PVA updates as they came: every field, every type, every bit.
 
-The file is a row of blocks, each with its length and checksum, that is only ever added to:
+The file is a row of blocks, each with its length and checksum, that is only ever added to::
 
     8 bytes "PVARAW2\\n", then blocks
     block   = kind (u8), 3 zeros, length (u32), CRC-32 of the payload (u32), payload; little-endian

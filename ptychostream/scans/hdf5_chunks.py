@@ -1,12 +1,10 @@
 """Compressed frames as HDF5 chunks: what a detector has compressed is kept as it came where the formats agree.
 
-| stream | file | chunk |
-|---|---|---|
-| bslz4 | bslz4 | the payload behind the filter's header |
-| lz4hdf5 | lz4 | the payload |
-| lz4 | lz4 | the block behind the filter's header |
-| blosc | blosc | the payload |
-| zlib | zlib | the payload |
+- A stream of bslz4 is kept in a file of bslz4: the payload behind the filter's header.
+- lz4hdf5 in lz4: the payload.
+- lz4 in lz4: the block behind the filter's header.
+- blosc in blosc: the payload.
+- zlib in zlib: the payload.
 
 Anything else is decompressed and compressed anew.
 """

@@ -65,7 +65,7 @@ def test_what_is_wrong_is_named(toml: str, message: str, tmp_path: Path, capsys:
 
 
 def test_the_examples_in_the_documentation_are_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (ROOT / "docs/agent.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/how-to/run-the-agent.md").read_text(encoding="utf-8")
     examples = [block.partition("```")[0] for block in text.split("```toml\n")[1:]]
     assert len(examples) == 4
     for example in examples:

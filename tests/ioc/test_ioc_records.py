@@ -9,7 +9,6 @@ import sys
 from typing import Any
 
 import pytest
-from folders import ROOT
 from ioc_helpers import record_list
 
 from ptychostream.errors import DropCause
@@ -106,19 +105,6 @@ def test_states_are_those_of_the_configuration(by_name: dict[str, dict[str, Any]
     assert states("PositionSource_RBV") == states("PositionSource")
     assert states("DoseMode") == states("DoseMode_RBV") == doses
     assert [name.upper() for name in states("ModelState_RBV")] == [name.replace("_", "") for name in slot]
-
-
-def test_the_record_reference_is_up_to_date() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ptychostream.ioc.records.record_table"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert (ROOT / "docs/records.md").read_text(encoding="utf-8") == done.stdout, (
-        "python -m ptychostream.ioc.records.record_table > docs/records.md"
-    )
 
 
 def test_pvaccess_is_imported_before_softioc() -> None:

@@ -1,4 +1,4 @@
-"""A cluster on three hosts, as docs/cluster.md says: `make test-hosts`."""
+"""A cluster on three hosts, as docs/how-to/run-a-cluster.md says: `make test-hosts`."""
 
 from __future__ import annotations
 

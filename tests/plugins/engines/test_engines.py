@@ -24,7 +24,7 @@ from ptychostream.model.model_file import ModelFile, check_golden
 from ptychostream.plugins.engines import Engine, create_engine, engine_names, probe_engines, probing, registry
 from ptychostream.plugins.engines.hardware import has_nvidia_gpu
 
-# Engine, precision, tolerance in rad rms: the table of docs/engines.md.
+# Engine, precision, tolerance in rad rms: the table of docs/reference/engines.md.
 TOLERANCES = [
     ("OpenVINO", "float32", 1e-5),
     ("OpenVINO", "bfloat16", 0.02),
