@@ -7,9 +7,9 @@ from p4p.client.thread import Context
 
 prefix = sys.argv[1] if len(sys.argv) > 1 else "ptycho:NN1:"
 with Context("pva") as pva:
-    phase = pva.get(f"{prefix}Phase", timeout=10)  # a numpy array [H, W], rad
+    phase = pva.get(f"{prefix}Phase", timeout=30)  # a numpy array [H, W], rad
     told = phase.attrib
-    ssim, compared = pva.get([f"{prefix}SSIM_RBV", f"{prefix}SSIMScan_RBV"], timeout=10)
+    ssim, compared = pva.get([f"{prefix}SSIM_RBV", f"{prefix}SSIMScan_RBV"], timeout=30)
 print(f"scan {told['ScanID']}: {told['FramesStitched']} frames, {phase.shape[1]} x {phase.shape[0]} pixels")
 print(f"one pixel is {1e9 * told['PixelSize']:.1f} nm; phase from {phase.min():.2f} to {phase.max():.2f} rad")
 print(f"SSIM {ssim:.2f} on scan {compared}" if compared else "SSIM: no reconstruction to compare with")

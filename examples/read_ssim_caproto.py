@@ -11,7 +11,7 @@ context = Context()
 names = ("FramesReceived_RBV", "FramesStitched_RBV", "SSIM_RBV", "Agent:SSIM")
 records = dict(zip(names, context.get_pvs(*(prefix + name for name in names)), strict=True))
 for name, record in records.items():
-    record.wait_for_connection(timeout=10)
+    record.wait_for_connection(timeout=30)
     print(f"{prefix}{name} = {record.read().data[0]:g}")
 
 

@@ -40,7 +40,7 @@ def test_every_frame_of_the_example_detector_has_its_place(env: EpicsEnv) -> Non
 def test_the_p4p_client_reads_and_saves_the_phase(env: EpicsEnv, tmp_path: Path) -> None:
     saved = tmp_path / "phase.npy"
     with env.start(sys.executable, str(EXAMPLES / "read_phase_p4p.py"), P, str(saved)) as client:
-        assert client.wait(60) == 0, client.output
+        assert client.wait(120) == 0, client.output
         assert "pixels" in client.output and "SSIM: no reconstruction" in client.output
     phase = np.load(saved)
     assert phase.ndim == 2 and phase.shape[1] > phase.shape[0] > 64
@@ -49,7 +49,7 @@ def test_the_p4p_client_reads_and_saves_the_phase(env: EpicsEnv, tmp_path: Path)
 
 def test_the_caproto_client_reads_figures_and_follows_one(env: EpicsEnv) -> None:
     with env.start(sys.executable, str(EXAMPLES / "read_ssim_caproto.py"), P, "3") as client:
-        assert client.wait(60) == 0, client.output
+        assert client.wait(120) == 0, client.output
         lines = client.output.splitlines()
     assert any(line.startswith(f"{P}SSIM_RBV = ") for line in lines)
     stitched = [int(float(line.split()[1])) for line in lines if line.startswith("stitched")]
