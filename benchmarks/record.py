@@ -15,8 +15,6 @@ import contextlib
 import json
 import platform
 import shutil
-import signal
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -62,7 +60,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 when a frame was lost."""
     source = _source(arguments)
     sent = patterns(source.shape, source.dtype, ring_lengths(source)[1])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended
     with tempfile.TemporaryDirectory(prefix="ptychostream-bench-", dir=arguments.folder) as folder:
         words = ["--threads", str(arguments.threads), *(["--no-check"] if arguments.no_check else [])]
         _check_space(Path(folder), source, sent)

@@ -19,9 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import signal
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -70,7 +68,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 when a frame was lost, or with --overload when its targets were missed."""
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended
     with tempfile.TemporaryDirectory(prefix="ptychostream-bench-") as folder:
         report = measure(options, Path(folder), say)
     report["command"] = "ptychostream bench stream " + " ".join(

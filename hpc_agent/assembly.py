@@ -27,11 +27,12 @@ from ptychostream.hpc_agent.scan_work import ScanWork, StoppedError, WorkSetting
 from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.scans.collect_apart import collect_apart
 from ptychostream.hpc_agent.scans.scan_checks import CollectError
-from ptychostream.hpc_agent.scans.stream_recorder import StreamRecorder, StreamRecorderSettings
+from ptychostream.hpc_agent.scans.stream_recorder import StreamRecorderSettings, stream_recorder
 from ptychostream.hpc_agent.scans.watch import ScanWatch
 from ptychostream.hpc_agent.scans.watch_folder import MissedScans, last_seen_s
 from ptychostream.hpc_agent.settings import AgentSettings
 from ptychostream.hpc_agent.steps.step_parts import read_options
+from ptychostream.processes.restarter import Restarter
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class AgentProcess:
         )
         self._agent = Agent(self._journal, policy, work, self._edge, self._push, self._keys)
         self._chores = threading.Thread(target=self._do_chores, name="chores", daemon=True)
-        self._recorder: StreamRecorder | None = None
+        self._recorder: Restarter | None = None
 
     def run(self) -> None:
         """Work until `stop`.
@@ -132,7 +133,7 @@ class AgentProcess:
         self._edge.start()
         if settings.record.channel:
             self._recorder = ended.enter_context(
-                StreamRecorder(
+                stream_recorder(
                     StreamRecorderSettings(
                         channel=settings.record.channel,
                         template=settings.collect.recordings,

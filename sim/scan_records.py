@@ -19,6 +19,7 @@ from typing import Any
 import pvaccess as pva
 
 from ptychostream.errors import StreamError
+from ptychostream.processes.program import stop
 
 START_TIMEOUT_S = 30.0
 _PROBE_S = 0.3
@@ -154,11 +155,7 @@ class ScanRecords:
         self._channels.clear()
         if self._ioc.stdin is not None:
             self._ioc.stdin.close()
-        try:
-            self._ioc.wait(5)
-        except subprocess.TimeoutExpired:
-            self._ioc.kill()
-            self._ioc.wait()
+        stop(self._ioc, patience_s=5.0)
         self._log.close()
 
     def __enter__(self) -> ScanRecords:

@@ -20,7 +20,7 @@ from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from ptychostream.hpc_agent.running.runner_child import end_when_closed
+from ptychostream.processes.child import end_after
 
 _LOAD_S = 300.0
 _SERVER_LOST = 255  # how multiprocessing reports a child whose server was killed
@@ -29,7 +29,7 @@ _context = multiprocessing.get_context("forkserver")
 
 
 class ForkedStep:
-    """A step that was forked. Implements `StepProcess`."""
+    """A step that was forked. It leads a process group: a `GroupLeader`."""
 
     def __init__(self, process: ForkServerProcess) -> None:
         assert process.pid is not None
@@ -50,9 +50,6 @@ class ForkedStep:
         if (status := self.poll()) is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
         return status
-
-    def release(self) -> None:
-        self._process.close()
 
 
 class ForkServer:
@@ -154,6 +151,6 @@ def _run(words: list[str], log: str) -> None:
     os.close(output)
     agent = multiprocessing.parent_process()
     assert agent is not None
-    end_when_closed([agent.sentinel])
+    end_after(agent.join)
     module, *_ = sys.argv = words
     runpy.run_module(module, run_name="__main__", alter_sys=True)

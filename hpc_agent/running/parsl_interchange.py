@@ -1,31 +1,21 @@
-"""`python -m ptychostream.hpc_agent.running.parsl_interchange PARENT`: an interchange that ends with its parent.
+"""`python -m ptychostream.hpc_agent.running.parsl_interchange PARENT`: Parsl's interchange, which ends with its parent.
 
-By itself it goes on for ever after a parent that was killed, and keeps the cluster's jobs alive with it. Ctrl-C at the
-terminal is the parent's to act upon.
+Without this it would go on for ever after its parent was killed, and keep the cluster's jobs alive. A Ctrl-C at the
+terminal is for the parent, which ends the interchange itself.
 """
 
 from __future__ import annotations
 
-import os
 import runpy
 import signal
 import sys
-import threading
-import time
 
-_LOOK_S = 0.5
-
-
-def end_with(parent: int) -> None:
-    """End this process once `parent` is not its parent any more."""
-    while os.getppid() == parent:
-        time.sleep(_LOOK_S)
-    os._exit(1)
+from ptychostream.processes.child import end_with_parent
 
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with, args=(int(sys.argv[1]),), name="parent", daemon=True).start()
+    end_with_parent(int(sys.argv[1]))
     runpy.run_module("parsl.executors.high_throughput.interchange", run_name="__main__", alter_sys=True)
 
 

@@ -21,12 +21,12 @@ from ptychostream.hpc_agent.running.runner_process import (
     Progress,
     ProgressFile,
     StepJob,
-    StepProcess,
     prepare,
     run_job,
     start_plain,
     variables,
 )
+from ptychostream.processes.program import GroupLeader
 from ptychostream.scans.phase_file import file_stem
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class StepRunner(ABC):
             if thread is not threading.current_thread():
                 thread.join()
 
-    def start_here(self, job: StepJob) -> StepProcess:
+    def start_here(self, job: StepJob) -> GroupLeader:
         """Start a job that is prepared as a child of this process, wherever the others run. Raises OSError."""
         return start_plain(job)
 
@@ -204,7 +204,7 @@ class LocalRunner(StepRunner):
     def _run(self, future: StepFuture, job: StepJob, progress: ProgressFile) -> dict[str, Any]:
         return run_job(job, lambda: "was given up" if future.stopped.is_set() else "", progress.look, self.start_here)
 
-    def start_here(self, job: StepJob) -> StepProcess:
+    def start_here(self, job: StepJob) -> GroupLeader:
         """Fork the step, or where that fails start an interpreter for it. Raises OSError."""
         if self._server is not None:
             try:

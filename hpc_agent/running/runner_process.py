@@ -6,24 +6,23 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ptychostream.errors import AgentError, PtychostreamError
-from ptychostream.hpc_agent.running.runner_child import STOP_S
 from ptychostream.hpc_agent.running.step_errors import unpack_error
+from ptychostream.processes.program import GroupLeader, Program, stop
 from ptychostream.storage.atomic import write_bytes_atomic
 
 Progress = Callable[[dict[str, Any]], None]
 
-_CHILD = "ptychostream.hpc_agent.running.runner_child"
 _FAILED = 3  # exit status of a step that has said why it cannot be done
 _LOOK_S = 0.1
+_STOP_S = 5.0  # between SIGTERM and SIGKILL
 _LAST_LINES = 5
 _LAST_BYTES = 4096
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -83,53 +82,23 @@ def prepare(job: StepJob, arguments: dict[str, Any]) -> None:
         raise AgentError(what, where=job.folder, remedy="check the work folder's permissions and free space") from error
 
 
-class StepProcess(Protocol):
-    """A step that runs, and leads a process group; Popen's words mean what they do there."""
-
-    pid: int
-    returncode: int | None
-
-    def poll(self) -> int | None: ...
-
-    def wait(self, timeout: float | None = None) -> int: ...
-
-    def release(self) -> None:
-        """It has ended: let go of what was held for it."""
-        ...
-
-
-class PlainProcess(subprocess.Popen[bytes]):
-    """A step in an interpreter of its own."""
-
-    def release(self) -> None:
-        if self.stdin is not None:
-            self.stdin.close()
-
-
 def variables(threads: int | None) -> dict[str, str]:
     """Environment variables of a step whose libraries start `threads` threads; None: as many as they like."""
     limits = {} if threads is None else dict.fromkeys(_THREADS, str(threads))
     return {**limits, "PYTHONUNBUFFERED": "1"}
 
 
-def start_plain(job: StepJob) -> StepProcess:
+def start_plain(job: StepJob) -> GroupLeader:
     """Start a step in an interpreter of its own. Raises OSError."""
-    with job.log.open("ab") as log:
-        return PlainProcess(
-            [sys.executable, "-m", _CHILD, *job.words],
-            stdin=subprocess.PIPE,  # held open: see runner_child
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **variables(job.threads)},
-            start_new_session=True,  # with all that it starts, one group to end
-        )
+    module, *arguments = job.words
+    return Program(module, arguments, job.log, {**os.environ, **variables(job.threads)})
 
 
 def run_job(
     job: StepJob,
     why_stop: Callable[[], str],
     look: Callable[[], None] = lambda: None,
-    start: Callable[[StepJob], StepProcess] = start_plain,
+    start: Callable[[StepJob], GroupLeader] = start_plain,
 ) -> dict[str, Any]:
     """Run a job that is prepared, to its end.
 
@@ -166,40 +135,8 @@ def run_job(
         if why and process.poll() is None:
             raise _failure(job, why)
     finally:
-        end_group(process)
+        stop(process, patience_s=_STOP_S)
     return _result(job, process.wait())
-
-
-def end_group(process: StepProcess) -> None:
-    """End a process that leads a group, and the group, in any case."""
-    if process.poll() is None:
-        _send(process, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_S)
-    if process.returncode != 0:  # also what a leader that died has left
-        _send(process, signal.SIGKILL)
-        process.wait()
-        _await_end(process.pid)
-    process.release()
-
-
-def _send(process: StepProcess, number: int) -> None:
-    """To its group, or to the process alone where it has just begun and leads no group yet."""
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.kill(process.pid, number)
-
-
-def _await_end(group: int) -> None:
-    """Until no process of a killed group is left: the system takes its moment, and they are nobody's children here."""
-    deadline = time.monotonic() + STOP_S
-    with suppress(ProcessLookupError):
-        while time.monotonic() < deadline:
-            os.killpg(group, 0)
-            time.sleep(_LOOK_S)
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:

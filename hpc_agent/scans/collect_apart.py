@@ -19,20 +19,20 @@ from ptychostream.hpc_agent.running.runner import STEPS_MODULE
 from ptychostream.hpc_agent.running.runner_process import (
     ProgressFile,
     StepJob,
-    StepProcess,
     prepare,
     run_job,
     start_plain,
 )
 from ptychostream.hpc_agent.scans.collect import Collected, CollectSettings, ScanEvent, file_of, options_of
 from ptychostream.hpc_agent.scans.scan_checks import CollectError, FrameStatistics, ScanFault
+from ptychostream.processes.program import GroupLeader
 
 
 def collect_apart(
     event: ScanEvent,
     settings: CollectSettings,
     stop: threading.Event,
-    start: Callable[[StepJob], StepProcess] = start_plain,
+    start: Callable[[StepJob], GroupLeader] = start_plain,
 ) -> Collected:
     """As `ptychostream.hpc_agent.scans.collect.collect`, in a child that `start` starts; `stop` ends it.
 

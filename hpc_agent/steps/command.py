@@ -62,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--together", action="store_true", help=argparse.SUPPRESS)  # one of several, by torchrun
     asked = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    # An interrupt meant for the agent must not pass for the wish to keep what was trained so far.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # A training takes an interrupt for the wish to keep what it has so far; a step that is stopped must leave no model.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     if not asked.together:
         asked.result.unlink(missing_ok=True)
     try:

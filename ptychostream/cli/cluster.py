@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
     from ptychostream.cluster.commands import Command
     from ptychostream.cluster.settings import ClusterSettings
-    from ptychostream.cluster.supervisor import Managed
+    from ptychostream.processes.restarter import Restarter
 
 HELP = "run several consumers of one stream, and the IOC that adds them up"
 PARTS = ("mirror", "collector", "consumers")
@@ -101,22 +100,21 @@ def check(settings: ClusterSettings, path: Path) -> None:
         raise ConfigError(error.what, where=f"{path}, section ioc", remedy=error.remedy) from error
 
 
-def table(processes: Sequence[Managed], prefix: str) -> Table:
+def table(processes: Sequence[Restarter], prefix: str) -> Table:
     """The processes' state."""
     from rich.table import Table
 
     shown = Table(title=f"cluster {prefix}", title_justify="left")
     for column in ("process", "state", "pid", "up", "restarts", "log"):
         shown.add_column(column)
-    now = time.monotonic()
     for process in processes:
         ended = "" if process.status is None else f"ended with {process.status}, waits"
         shown.add_row(
-            process.command.name,
-            "[green]running" if process.running else f"[red]{ended or 'not started'}",
-            str(process.pid or ""),
-            f"{process.uptime_s(now):.0f} s" if process.running else "",
+            process.name,
+            "[green]running" if process.program else f"[red]{ended or 'not started'}",
+            str(process.program.pid) if process.program else "",
+            f"{process.uptime_s():.0f} s" if process.program else "",
             str(process.restarts),
-            str(process.log_path),
+            str(process.log),
         )
     return shown

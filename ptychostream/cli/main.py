@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from ptychostream import __version__
 from ptychostream.errors import PtychostreamError
+from ptychostream.processes.stopping import interrupt_on_signals
 
 COMMANDS = {
     "demo": "fetch, reconstruct, train and watch a real scan being stitched live",
@@ -56,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     module = importlib.import_module(f"ptychostream.cli.{arguments.command}")
     try:
-        return int(module.run(arguments))
+        with interrupt_on_signals():
+            return int(module.run(arguments))
     except PtychostreamError as error:
         if arguments.verbose:
             logging.exception("failed")

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 from ptychostream.errors import PtychostreamError
+from ptychostream.processes.program import Program, stop
 
-log = logging.getLogger(__name__)
 STOP_TIMEOUT_S = 20.0
-CHILD = "ptychostream.processes.child"
-"""Runs a module as a child that ends with its parent."""
 
 C = TypeVar("C", bound="Child")
 
@@ -37,15 +31,8 @@ class Child:
     ) -> None:
         self.name = " ".join([module.rpartition(".")[2], *arguments[:1]])
         self.log_path = log_path
-        self._log = log_path.open("wb")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", CHILD, str(os.getpid()), module, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            env=dict(environment) if environment is not None else None,
-            start_new_session=True,  # a Ctrl-C at the terminal is the parent's to hand on, in its order
-        )
+        log_path.write_bytes(b"")
+        self._process = Program(module, arguments, log_path, environment)
 
     def running(self) -> bool:
         """Whether it still runs."""
@@ -73,15 +60,7 @@ class Child:
 
     def stop(self) -> int:
         """End it cleanly; returns its exit status."""
-        if self.running():
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                log.warning("%s ignored SIGTERM for %.0f s: killed", self.name, STOP_TIMEOUT_S)
-                self._process.kill()
-                self._process.wait()
-        self._log.close()
+        stop(self._process, patience_s=STOP_TIMEOUT_S)
         return self._process.returncode
 
     def __enter__(self: C) -> C:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,11 +22,12 @@ from ptychostream.demo.live import Live, Stage, stream
 from ptychostream.demo.loop_plan import LoopPlan
 from ptychostream.demo.loop_plan import Stage as LoopStage
 from ptychostream.demo.loop_show import loop_report, show_loop
-from ptychostream.demo.processes import CHILD, Child, DemoError
+from ptychostream.demo.processes import Child, DemoError
 from ptychostream.demo.report import FIGURE, Report, versions, write_html, write_json
 from ptychostream.demo.second_terminal import second_terminal
 from ptychostream.errors import DatasetError
 from ptychostream.processes.loopback import free_ports, loopback_environment
+from ptychostream.processes.program import child_command
 from ptychostream.quality import figures
 from ptychostream.quality.quality import compare
 from ptychostream.scans import datasets
@@ -241,7 +241,7 @@ class Demo:
         """Run a command whose progress goes to this terminal's stderr; returns what its --json printed."""
         texts = [str(word) for word in words]
         self.console.print(f"  $ ptychostream {' '.join(texts)}", style="dim", soft_wrap=True)
-        line = [sys.executable, "-m", CHILD, str(os.getpid()), "ptychostream", *texts, "--json"]
+        line = child_command("ptychostream", [*texts, "--json"])
         done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
             raise DemoError(

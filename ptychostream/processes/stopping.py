@@ -1,4 +1,8 @@
-"""SIGINT and SIGTERM as an event, so that a process finishes what it does and cleans up."""
+"""SIGINT and SIGTERM as an event or as KeyboardInterrupt, so that a process finishes its work and cleans up.
+
+A shell starts a command in the background (`command &` in a script) with SIGINT ignored, and Python then leaves it
+ignored. Here both signals are always handled.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,25 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+
+@contextmanager
+def interrupt_on_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM raise KeyboardInterrupt, unless a handler is installed already. In the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _restored() as before:
+        for number, handler in before.items():
+            if not callable(handler):  # ignored, or the system's default
+                signal.signal(number, signal.default_int_handler)
+        yield
 
 
 @contextmanager
 def stop_on_signals(also: Callable[[], None] | None = None) -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets, before it calls `also`; a second one acts as it did before."""
+    """An event that the first SIGINT or SIGTERM sets, before it calls `also`; a second one acts as before the block."""
     stop = threading.Event()
 
     def act() -> None:
@@ -19,17 +37,24 @@ def stop_on_signals(also: Callable[[], None] | None = None) -> Iterator[threadin
         if also is not None:
             also()
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with _restored() as before:
 
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal module's signature
-        # in a thread of its own: the main thread may hold the event's lock at this very moment
-        threading.Thread(target=act, daemon=True).start()
-        signal.signal(number, before[signal.Signals(number)])
+        def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal module's signature
+            # in a thread of its own: the main thread may hold the event's lock at this very moment
+            threading.Thread(target=act, daemon=True).start()
+            signal.signal(number, before[number])
 
-    for number in before:
-        signal.signal(number, handle)
-    try:
+        for number in before:
+            signal.signal(number, handle)
         yield stop
+
+
+@contextmanager
+def _restored() -> Iterator[dict[int, Any]]:
+    """The handlers as they are, put back at the end."""
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield before
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

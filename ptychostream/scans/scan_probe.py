@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ptychostream.errors import ScanFileError
+from ptychostream.processes.program import child_command
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 
@@ -42,10 +43,10 @@ def open_probed(
 
 def probe(path: str | os.PathLike[str], deadline_s: float = DEADLINE_S) -> None:
     """Raises ScanFileError where a process that opens `path` and reads some frames does not come to its end."""
-    command = [sys.executable, "-m", _MODULE, os.fspath(path)]
+    command = child_command(_MODULE, [os.fspath(path)])  # in this session: Ctrl-C reaches it too
     try:
         ended = subprocess.run(command, capture_output=True, timeout=deadline_s, check=False, stdin=subprocess.DEVNULL)
-        if ended.returncode == -signal.SIGINT:  # Ctrl-C reaches the child as well; the file is not to blame
+        if ended.returncode == -signal.SIGINT:  # the file is not to blame
             raise KeyboardInterrupt
         what = f"crashes HDF5 ({signal.Signals(-ended.returncode).name})" if ended.returncode < 0 else ""
     except subprocess.TimeoutExpired:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -71,13 +72,42 @@ def test_where_a_result_cannot_be_written_is_said_before_the_work(
 
 
 def test_ctrl_c_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The terminal interrupts the child that opens the file as well."""
+    """Neither where the child that opens the file is interrupted …"""
     child = tmp_path / "child"
-    child.write_text("#!/bin/sh\nkill -INT $$\n")
+    child.write_text(
+        f"#!{sys.executable}\n"
+        "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)  # the suite may have been started with it ignored\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+    )
     child.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(child))
     with pytest.raises(KeyboardInterrupt):
         probe(tmp_path / "scan.h5")
+
+
+def test_ctrl_c_ends_the_child_that_opens_the_file(tmp_path: Path) -> None:
+    """… nor where the command is."""
+    os.mkfifo(tmp_path / "scan.h5")  # nobody writes to it: opening it never returns
+    command = [sys.executable, "-m", "ptychostream", "reconstruct", str(tmp_path / "scan.h5"), "-o", "out.h5"]
+    ran = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    def openers() -> list[int]:
+        found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.name != str(ran.pid)]
+        return [int(path.parent.name) for path in found if str(tmp_path / "scan.h5") in _text(path)]
+
+    wait_until(openers, 60, "the child that opens the file")
+    os.killpg(ran.pid, signal.SIGINT)
+    _, errors = ran.communicate(timeout=60)
+    assert (ran.returncode, errors) == (130, "ptychostream reconstruct: interrupted\n")
+    assert not openers()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def test_raw_recording_refuses_what_it_does_not_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

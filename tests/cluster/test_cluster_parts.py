@@ -20,7 +20,6 @@ from ptychostream.cluster.commands import consumer_command, mirror_command
 from ptychostream.cluster.id_set import MAX_SPAN, IdSet, union
 from ptychostream.cluster.orders import Orders
 from ptychostream.cluster.settings import ClusterSettings, dotted, merged
-from ptychostream.cluster.supervisor import back_off_s
 from ptychostream.config import load_settings
 from ptychostream.errors import ConfigError, DropCause, StreamError
 from ptychostream.imaging.stitching import Canvas
@@ -29,6 +28,7 @@ from ptychostream.ioc.collector.collector_sums import Zero, add_up
 from ptychostream.plugins.consumer.consumer_report import EngineLook, Report, RunReport
 from ptychostream.plugins.consumer.consumer_settings import consumer_settings
 from ptychostream.plugins.consumer.consumer_wire import STRUCTURE
+from ptychostream.processes.restarter import back_off_s
 
 ids = st.sets(st.integers(-500, 500), max_size=60)
 
@@ -389,7 +389,6 @@ time.sleep(60)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the system tells a child of its parent's death on Linux alone")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_child_ends_cleanly_when_it_is_asked_to_and_when_its_parent_dies(
     tmp_path: Path, number: signal.Signals

@@ -83,7 +83,6 @@ def test_a_forked_step_has_nothing_of_the_agent(server: ForkServer, modules: Pat
         thread.start()
         step = server.start(["probe", str(modules / "found")], modules / "log.txt")
         assert step.wait(60) == step.poll() == 7
-        step.release()
         idle.set()
         thread.join()
     found: dict[str, Any] = json.loads((modules / "found").read_text())
@@ -101,7 +100,6 @@ def test_a_step_is_killed_by_a_signal_and_says_by_which(server: ForkServer, modu
         step.wait(0.1)
     os.kill(step.pid, signal.SIGABRT)
     assert step.wait(60) == -signal.SIGABRT
-    step.release()
 
 
 @pytest.mark.parametrize("module", ["fails", "hangs"])

@@ -26,7 +26,7 @@ from ptychostream.hpc_agent.scans.scan_checks import (
     judge,
     measure,
 )
-from ptychostream.hpc_agent.scans.stream_recorder import StreamRecorder, StreamRecorderSettings
+from ptychostream.hpc_agent.scans.stream_recorder import StreamRecorderSettings, stream_recorder
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 from ptychostream.scans.scan_writer import write_scan
@@ -302,7 +302,7 @@ def test_a_stream_is_recorded_by_a_child_and_collected(tmp_path: Path) -> None:
         channel="t:Image", template=template, arguments=arguments, log=tmp_path / "log"
     )
     settings = PATIENT.model_copy(update={"recordings": template})
-    with EpicsEnv() as env, StreamRecorder(recorder_settings, env.env) as recorder:
+    with EpicsEnv() as env, stream_recorder(recorder_settings, env.env) as recorder:
         words = (sys.executable, "-m", "ptychostream", "replay", str(scan_file), "--pv", "t:Image", "--rate", "100")
         with env.start(*words, "--wait-for-client", env=env.server_env()) as replay:
             found = collect(ScanEvent("s1", frames=FRAMES), settings)
@@ -311,9 +311,8 @@ def test_a_stream_is_recorded_by_a_child_and_collected(tmp_path: Path) -> None:
         with open_scan(found.path) as scan, open_scan(scan_file) as sent:
             np.testing.assert_array_equal(scan.counts[:], sent.counts[:])
             np.testing.assert_allclose(scan.positions_m, sent.positions_m)
-        process = recorder._process
-        assert process is not None
-        process.kill()
+        assert recorder.program is not None
+        recorder.program.kill()
         wait_until(lambda: recorder.check() and recorder.restarts == 1, TIMEOUT_S, "the recording again")
-    assert not recorder.running
+    assert recorder.program is None
     assert file_of(ScanEvent("s1"), settings).name == "s1.h5"
