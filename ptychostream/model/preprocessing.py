@@ -66,7 +66,7 @@ class Preprocessor:
         index = _undo(target, spec)
         self._row_to, self._column_to = index[:, 0].copy(), index[0] - index[0, 0]
         self._straight = bool((np.diff(self._column_to) == 1).all())
-        self._highest = _highest_good(spec, self.dtype)
+        self._lowest, self._highest = self.dtype.type(0), _highest_good(spec, self.dtype)
         self._masked = spec.bad_pixels is not None
         self._good = _good_pixels(spec, self.raw_shape)
         self._kernel = _kernel(self.dtype)
@@ -103,6 +103,7 @@ class Preprocessor:
             np.ascontiguousarray(counts),
             self._good,
             self._masked,
+            self._lowest,
             self._highest,
             self._window,
             self._row_to,
@@ -190,6 +191,7 @@ def _kernel(dtype: np.dtype[Any]) -> Callable[..., None]:
         numba.boolean[:, ::1],
         numba.boolean,
         count,
+        count,
         numba.int64[::1],
         numba.int64[::1],
         numba.int64[::1],
@@ -204,6 +206,7 @@ def _preprocess(
     counts: NDArray[Any],
     good: NDArray[np.bool_],
     masked: bool,
+    lowest: Any,
     highest: Any,
     window: NDArray[np.int64],
     row_to: NDArray[np.int64],
@@ -214,26 +217,28 @@ def _preprocess(
     row0, column0, height, width, side = window[0], window[1], window[2], window[3], window[4]
     flat = out.reshape(out.size)
     columns = width // side
-    # A row is cleaned and summed here, in cache, then laid down where orientation wants it. The loops have no
-    # branches and one test each, so that they vectorise.
+    # A row is cleaned and summed in its place, or in `clean` where the orientation moves its columns. The loops have
+    # no branches and compare counts of one type, so that they vectorise.
     clean = np.empty(columns, np.float32)
     raw = np.empty(width, np.float64)
     total = np.empty(columns, np.float64)
     for i in range(height // side):
+        start = row_to[i]
+        line = flat[start : start + columns] if straight else clean
         if side == 1:
             row = counts[row0 + i, column0 : column0 + width]
             for c in range(width):
-                clean[c] = np.float32(row[c]) if 0 <= row[c] <= highest else np.float32(0)
+                line[c] = np.float32(row[c]) if lowest <= row[c] <= highest else np.float32(0)
             if masked:
                 good_row = good[row0 + i, column0 : column0 + width]
                 for c in range(width):
-                    clean[c] = clean[c] if good_row[c] else np.float32(0)
+                    line[c] = line[c] if good_row[c] else np.float32(0)
         else:
             total[:] = 0
             for k in range(row0 + i * side, row0 + (i + 1) * side):
                 row = counts[k, column0 : column0 + width]
                 for c in range(width):
-                    raw[c] = np.float64(row[c]) if 0 <= row[c] <= highest else 0.0
+                    raw[c] = np.float64(row[c]) if lowest <= row[c] <= highest else 0.0
                 if masked:
                     good_row = good[k, column0 : column0 + width]
                     for c in range(width):
@@ -243,10 +248,7 @@ def _preprocess(
                     for c in range(columns):
                         total[c] += every[c]
             for c in range(columns):
-                clean[c] = np.float32(total[c])
-        start = row_to[i]
-        if straight:
-            flat[start : start + columns] = clean
-        else:
+                line[c] = np.float32(total[c])
+        if not straight:
             for c in range(columns):
                 flat[start + column_to[c]] = clean[c]
