@@ -77,7 +77,7 @@ def assemble(
         local.on_patches = slot.canary.note
         # An end attribute ends an attribute's scan; PVs and pauses have ends of their own.
         ends = {} if scans.boundary == "attribute" else {"end_attribute": ""}
-        stream = Stream(local.submit, local.reject, settings.input.model_copy(update=ends), on_end)
+        stream = Stream(local.submit_all, local.reject, settings.input.model_copy(update=ends), on_end)
     positions.connect(pipeline)
     operating = Operating(
         dose_scale=start.number("DoseScale"),

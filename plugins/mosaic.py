@@ -183,7 +183,8 @@ class Mosaic:
         laid = _lay(target.canvas, patches)
         if laid.stitched:
             last = laid.stitched[-1]
-            phase = patches.phase[patches.placed.index(last)].copy()
+            index = next(i for i, placed in enumerate(patches.placed) if placed is last)
+            phase = patches.phase[index].copy()
             frame = last.frame
             latest = LatestPatch(phase, frame.scan, frame.id, last.x_m, last.y_m, frame.counts, contract)
             target.note(latest, self._engine, dose_scale, len(laid.stitched))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -12,10 +13,11 @@ from ptychostream.config import Settings
 from ptychostream.errors import FrameError
 from ptychostream.frames.frames import Frame
 from ptychostream.pva.array_monitor import open_monitor
-from ptychostream.pva.channel_reader import ChannelReader, each
+from ptychostream.pva.channel_reader import ChannelReader
 from ptychostream.pva.monitors import Monitor
 from ptychostream.pva.reading import UPDATE_FIELDS, RawArray, decode_taken
 
+_log = logging.getLogger(__name__)
 _REST_S = 0.004  # waking for every frame costs more than the frame
 
 
@@ -40,7 +42,7 @@ class Receiver:
     settings
         See `ReceiverSettings`.
     sink
-        Takes each frame; its `id` is still the detector's uniqueId.
+        Takes the frames that have come since the last call, in order; their `id` is still the detector's uniqueId.
     on_bad
         Takes the error of an update that is no usable frame.
     on_connect
@@ -57,7 +59,7 @@ class Receiver:
     def __init__(
         self,
         settings: ReceiverSettings,
-        sink: Callable[[Frame], None],
+        sink: Callable[[Sequence[Frame]], None],
         on_bad: Callable[[FrameError], None],
         on_connect: Callable[[bool], None] = lambda _: None,
         monitor: Callable[[str, str], Monitor] = open_monitor,
@@ -71,7 +73,7 @@ class Receiver:
             settings.channel,
             UPDATE_FIELDS,
             settings.queue_size,
-            each(self._handle),
+            self._take,
             on_connect,
             name="receiver",
             rest_s=_REST_S,
@@ -95,17 +97,27 @@ class Receiver:
         """Unsubscribe, and hand on what has come. `on_connect` is not called any more."""
         self._reader.stop()
 
-    def _handle(self, update: Any) -> None:
-        try:
-            raw = decode_taken(update, self._reader.attributes)
-        except FrameError as error:
-            self._on_bad(error)
-            return
-        if raw is not None:
-            self._sink(self._frame(raw))
-
-    def _frame(self, raw: RawArray) -> Frame:
+    def _take(self, updates: Sequence[Any]) -> None:
+        frames: list[Frame] = []
         now = time.time()
+        for update in updates:
+            try:
+                raw = decode_taken(update, self._reader.attributes)
+                if raw is not None:
+                    frames.append(self._frame(raw, now))
+            except FrameError as error:
+                self._hand_on(frames)
+                frames = []
+                self._on_bad(error)
+            except Exception:  # noqa: BLE001 - the thread's outermost: one update must not cost those beside it
+                _log.exception("an update of %s was lost", self._settings.channel)
+        self._hand_on(frames)
+
+    def _hand_on(self, frames: list[Frame]) -> None:
+        if frames:
+            self._sink(frames)
+
+    def _frame(self, raw: RawArray, now: float) -> Frame:
         named = raw.attributes.get(self._settings.scan_attribute)
         scan = self.scan if named is None else str(named)
         return Frame(scan, raw.raw_id, raw.time or now, raw.array, raw.attributes, now)

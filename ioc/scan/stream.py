@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ptychostream.errors import FrameError
@@ -33,7 +33,7 @@ class Stream:
     Parameters
     ----------
     submit, reject
-        Take each frame, and the error of each update that cannot be used.
+        Take the frames that have come, in order, and the error of each update that cannot be used.
     settings
         Queue and scan attribute.
     on_end
@@ -42,7 +42,7 @@ class Stream:
 
     def __init__(
         self,
-        submit: Callable[[Frame], None],
+        submit: Callable[[Sequence[Frame]], None],
         reject: Callable[[FrameError], None],
         settings: InputSettings,
         on_end: Callable[[str], None],
@@ -130,11 +130,16 @@ class Stream:
             self._receiver.stop()
             self._receiver = None
 
-    def _look_and_submit(self, frame: Frame) -> None:
-        self._latest = frame
-        self._submit(frame)
+    def _look_and_submit(self, frames: Sequence[Frame]) -> None:
+        self._latest = frames[-1]
+        self._submit(frames)
 
-    def _take(self, frame: Frame) -> None:
-        self._look_and_submit(frame)
-        if ends_scan(frame.attributes.get(self._settings.end_attribute)):
-            self._on_end(frame.scan)
+    def _take(self, frames: Sequence[Frame]) -> None:
+        begin = 0
+        for number, frame in enumerate(frames, start=1):
+            if ends_scan(frame.attributes.get(self._settings.end_attribute)):
+                self._look_and_submit(frames[begin:number])
+                self._on_end(frame.scan)
+                begin = number
+        if begin < len(frames):
+            self._look_and_submit(frames[begin:])

@@ -12,6 +12,7 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,14 +51,15 @@ def refused(error: FrameError) -> dict[str, Any]:
 def receive(channel: str, names: list[str], heard: Heard) -> Receiver:
     settings = ReceiverSettings(channel=channel, scan_attribute="", attributes=tuple(names))
 
-    def frame(frame: Frame) -> None:
-        # where the emitter gave no time, the frame has that of its arrival
-        time_s = 0.0 if frame.time == frame.received else frame.time
-        heard.append(seen(frame.counts, frame.id, time_s, dict(frame.attributes)))
+    def take(frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            # where the emitter gave no time, the frame has that of its arrival
+            time_s = 0.0 if frame.time == frame.received else frame.time
+            heard.append(seen(frame.counts, frame.id, time_s, dict(frame.attributes)))
 
     monitor = P4pMonitor if sys.argv[1] == "p4p" else ArrayMonitor
     assert monitor is not None
-    receiver = Receiver(settings, frame, lambda error: heard.append(refused(error)), monitor=monitor)
+    receiver = Receiver(settings, take, lambda error: heard.append(refused(error)), monitor=monitor)
     receiver.start()
     return receiver
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,6 +24,11 @@ _speaking = threading.Lock()
 def say(**words: object) -> None:
     with _speaking:
         print(json.dumps(words), flush=True)
+
+
+def frames(frames: Sequence[Frame]) -> None:
+    for one in frames:
+        frame(one)
 
 
 def frame(frame: Frame) -> None:
@@ -47,7 +53,7 @@ def main() -> None:
     settings = ReceiverSettings.model_validate_json(sys.argv[1])
     monitor = P4pMonitor if sys.argv[2] == "p4p" else ArrayMonitor
     assert monitor is not None
-    receiver = Receiver(settings, frame, bad, lambda connected: say(event="connected", value=connected), monitor)
+    receiver = Receiver(settings, frames, bad, lambda connected: say(event="connected", value=connected), monitor)
     say(event="started")
     receiver.start()
     for line in sys.stdin:

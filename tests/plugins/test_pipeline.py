@@ -205,6 +205,28 @@ def test_every_frame_reaches_the_canvas_and_the_tail_too() -> None:
     assert engine.closed
 
 
+def test_frames_taken_together_end_as_those_taken_one_by_one() -> None:
+    def stream() -> list[Frame]:
+        frames = [make_frame(number, scan) for scan in ("s", "t") for number in (1, 2, 3, 3, 5, 9, 8)]
+        frames[4].attributes = {}  # nowhere
+        return frames
+
+    seen = []
+    for together in (False, True):
+        with running(engine=FakeEngine()) as pipeline:
+            if together:
+                pipeline.submit_all(stream())
+            else:
+                for frame in stream():
+                    pipeline.submit(frame)
+            figures = drained(pipeline, "t")
+            stitched = pipeline.stitched()
+            assert stitched is not None
+            assert figures.received == 14 and figures.dropped[DropCause.DUPLICATE] == 2 and figures.disordered == 2
+            seen.append((figures.stitched, figures.dropped, figures.missed, stitched.image.phase.tobytes()))
+    assert seen[0] == seen[1]
+
+
 def test_a_partial_batch_leaves_when_its_latency_is_spent() -> None:
     with running(engine=FakeEngine(), max_latency_s=0.02) as pipeline:
         for number in range(3):
