@@ -19,11 +19,11 @@ from pydantic import Field
 from ptychostream.config import Settings
 from ptychostream.errors import ConfigError
 from ptychostream.processes.stopping import stop_on_signals
-from ptychostream.pva.ntndarray import build, encode
 from ptychostream.sim.diffraction import Simulation, expose, set_up
 from ptychostream.sim.replay.connections import drain
 from ptychostream.sim.replay.detector import Detector
 from ptychostream.sim.replay.gate import Gate
+from ptychostream.sim.replay.ntndarray import build, encode
 from ptychostream.sim.scans import trajectory
 
 DISTINCT_FRAMES = 256

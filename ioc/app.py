@@ -112,8 +112,7 @@ class Ioc:
         for name, text in texts.items():
             put_static(name, "VAL", text)
         self._records = Records(prefix, infos)
-        files = access.choose(settings.access)
-        self._parts = assemble(settings, self._start, files, self.update, self._frame_ended)
+        self._parts = assemble(settings, self._start, self.update, self._frame_ended)
         scale = self._records.info("DoseScale").fields
         self._parts.pipeline.scan_dose.limits = float(scale["DRVL"]), float(scale["DRVH"])
         self._dispatcher = devices.Dispatcher(self._put_done)
@@ -127,7 +126,7 @@ class Ioc:
         self._autosave: autosave.Autosave | None = None
         if settings.autosave is not None:
             self._autosave = autosave.Autosave(settings.autosave, self._records, self._autosaved)
-        access.install(*files)
+        access.install(*access.choose(settings.access))
         key_file = settings.model.key_file
         self._rpc = ModelRpc(
             prefix,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -41,7 +40,6 @@ from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
 def assemble(
     settings: IocSettings,
     start: Start,
-    access: tuple[Path, str],
     on_slot: Callable[[], None],
     on_end: Callable[[str], None],
 ) -> Parts:
@@ -51,8 +49,6 @@ def assemble(
     ----------
     settings, start
         The configuration, and the setpoints' starting values, which win where both name a thing.
-    access
-        Access security file and macros, for the images.
     on_slot
         Called when the model slot changes.
     on_end
@@ -93,7 +89,14 @@ def assemble(
         pipeline=pipeline,
         stream=stream,
         slot=slot,
-        images=ImageServer(settings.prefix, shown, slot.sha_of, access, start.number("PhaseRate"), pipeline.times),
+        images=ImageServer(
+            settings.prefix,
+            shown,
+            slot.sha_of,
+            start.number("PhaseRate"),
+            pipeline.times,
+            settings.engine.frame_shape,
+        ),
         positions=positions,
         comparison=Comparison(pipeline.stitched, start.texts["SSIMReference"], start.number("SSIMTolerance")),
         operating=operating,

@@ -214,3 +214,24 @@ def test_every_folder_says_what_is_in_it() -> None:
         if not init.exists() or not ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))):
             silent.append(room)
     assert silent == [], "these folders need an __init__.py with a docstring"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "sim.beamline", "sim.replay.replay", "plugins.consumer.consumer", "plugins.consumer.consumer_worker",
+        "benchmarks.soak.soak_client", "benchmarks.soak.soak_source", "benchmarks.stream_source",
+    ],
+)  # fmt: skip
+def test_pvapy_is_imported_before_another_epics_library(module: str) -> None:
+    code = (
+        "import sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in {'pvaccess', 'softioc', 'epicscorelibs'}: order.append(name.split('.')[0])\n"
+        "order = []\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        f"import ptychostream.{module}\n"
+        "assert order[0] == 'pvaccess', order\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

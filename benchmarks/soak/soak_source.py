@@ -24,8 +24,8 @@ from ptychostream.benchmarks.soak.soak_model import MARK_COUNTS
 from ptychostream.benchmarks.stream_source import STEP_M, patterns
 from ptychostream.config import Settings
 from ptychostream.processes.stopping import stop_on_signals
-from ptychostream.pva.ntndarray import build
 from ptychostream.sim.replay.detector import Detector
+from ptychostream.sim.replay.ntndarray import build
 from ptychostream.sim.scans import trajectory
 
 POINTS = 400

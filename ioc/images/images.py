@@ -1,9 +1,9 @@
-"""The images, served as NTNDArrays by a PVA server of pvapy in this process: Phase, Weight and Patch.
+"""The images Phase, Weight and Patch, served as NTNDArrays by a PVA server of p4p.
 
-Phase is float32 rad, uncompressed, as every viewer reads it. Where nothing was measured viewers would show NaN as
-they please, so those pixels hold the mean of the measured ones; the image Weight, with the same uniqueId and served
-before it, is 0 exactly there. Images are made on their own thread, at most `rate` times a second and only when
-something changed; a client that does not read is skipped by the server and holds nobody up.
+Phase is float32 in rad, uncompressed, as every viewer reads it. Viewers differ in what they show for NaN, so pixels
+without a measurement hold the mean of the measured ones; the image Weight, with the same uniqueId and served before
+Phase, is exactly 0 there. Images are made in a thread of their own, at most `rate_hz` times a second, when something
+has changed. The server keeps the newest image for a client that does not read, and does not wait for it.
 """
 
 from __future__ import annotations
@@ -12,29 +12,31 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import pvaccess as pva
 from numpy.typing import NDArray
+from p4p import Value
+from p4p.server import Server, StaticProvider
+from p4p.server.raw import SharedPV
 
-from ptychostream.ioc.records import preflight
+from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.plugins.flow.snapshot import LatestPatch, Snapshot, Stitched
 from ptychostream.plugins.stage_times import StageTimes
 from ptychostream.pva.ntndarray import build
+from ptychostream.pva.server import serve
 
 log = logging.getLogger(__name__)
 
 PHASE, WEIGHT, PATCH = "Phase", "Weight", "Patch"
-_READ_LEVEL = 1
+_UNITS = {PHASE: "rad", WEIGHT: "patches", PATCH: "rad"}
 _EMPTY = np.zeros((1, 1), np.float32)
 
 Scalar = float | int | str
 
 
 class ImageSource(Protocol):
-    """What images are made from; a `Pipeline` is one."""
+    """What images are made from, a `Pipeline` for example."""
 
     def snapshot(self) -> Snapshot: ...
 
@@ -42,9 +44,20 @@ class ImageSource(Protocol):
 
 
 def displayed(phase: NDArray[np.float32], weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-    """Phase with its unmeasured pixels filled for display, and the fill: the mean of the measured ones.
+    """Phase as it is served, and the value of its pixels without a measurement.
 
-    A canvas without a pixel becomes one of 1 × 1.
+    Parameters
+    ----------
+    phase
+        [H, W] rad.
+    weight
+        [H, W], 0 where nothing was measured.
+
+    Returns
+    -------
+    phase, fill
+        [H, W] with the mean of the measured pixels where the weight is 0, and that mean, which is exact in float32;
+        0 without such pixels. A canvas without a pixel becomes one of 1 × 1.
     """
     if phase.size == 0:
         return _EMPTY, 0.0
@@ -52,12 +65,12 @@ def displayed(phase: NDArray[np.float32], weight: NDArray[np.float32]) -> tuple[
     count = int(np.count_nonzero(measured))
     if count == phase.size:
         return phase, 0.0
-    fill = float(np.sum(phase, where=measured, dtype=np.float64) / count) if count else 0.0
-    return np.where(measured, phase, np.float32(fill)), fill
+    fill = np.float32(np.sum(phase, where=measured, dtype=np.float64) / count if count else 0.0)
+    return np.where(measured, phase, fill), float(fill)
 
 
 def phase_attributes(stitched: Stitched, sha256: str, fill: float) -> dict[str, Scalar]:
-    """The NTNDArray attributes that say what an image shows and where it lies; metres and radians."""
+    """Attributes of Phase and Weight: scan, model, and the origin of the canvas in metres; `fill` in rad."""
     return {
         "ScanID": stitched.scan,
         "ModelVersion": stitched.model,
@@ -73,7 +86,7 @@ def phase_attributes(stitched: Stitched, sha256: str, fill: float) -> dict[str, 
 
 
 def patch_attributes(patch: LatestPatch, snapshot: Snapshot, sha256: str) -> dict[str, Scalar]:
-    """Attributes of the latest patch: what made it and where its centre lies, metres."""
+    """Attributes of the latest patch: scan, model, and the position of its centre in metres."""
     return {
         "ScanID": patch.scan,
         "ModelVersion": snapshot.model,
@@ -86,7 +99,7 @@ def patch_attributes(patch: LatestPatch, snapshot: Snapshot, sha256: str) -> dic
 
 
 class ImageServer:
-    """Serves the three images; nobody can write to them.
+    """Serves the three images. They are read-only for every client, whatever the access security file says.
 
     Parameters
     ----------
@@ -96,12 +109,24 @@ class ImageServer:
         Where the images come from.
     sha_of
         sha256 of a model by its contract's name.
-    access
-        Access security file and its macros, the one that the records have.
     rate_hz
         Images a second at most.
     times
         Told of every image that is published.
+    first_shape
+        [H, W] of the images that are served until the first frame is stitched: zeros, with uniqueId 0. A reader
+        thus always gets an image; a gateway cannot pass one on whose union has no field selected.
+
+    Attributes
+    ----------
+    served
+        How many images of the canvas were served; the uniqueId of the last one.
+    last_s
+        Seconds that the last one took.
+    failure
+        Why the last one was not served; "" if it was.
+    size
+        [H, W] of the canvas that was served last.
     """
 
     def __init__(
@@ -109,11 +134,13 @@ class ImageServer:
         prefix: str,
         source: ImageSource,
         sha_of: Callable[[str], str],
-        access: tuple[Path, str],
         rate_hz: float = 5.0,
         times: StageTimes | None = None,
+        first_shape: tuple[int, int] = (1, 1),
     ) -> None:
-        self._names = {name: f"{prefix}{name}" for name in (PHASE, WEIGHT, PATCH)}
+        self._channels = {name: SharedPV() for name in _UNITS}
+        self._first_shape = first_shape
+        self._prefix = prefix
         self._source = source
         self._sha_of = sha_of
         self._times = times or StageTimes()
@@ -126,8 +153,7 @@ class ImageServer:
         self._patch_shown: LatestPatch | None = None
         self._patches = 0
         self._serving = threading.Lock()
-        self._access = access
-        self._server: Any = None
+        self._server: Server | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="images", daemon=True)
 
@@ -137,14 +163,16 @@ class ImageServer:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Open the channels. After iocInit: the records' own PVA server takes the port that was asked for."""
-        preflight.use_free_port_for_images()
-        self._server = pva.PvaServer()
-        for name in self._names.values():
-            self._server.addRecordWithAs(name, pva.NtNdArray(), _READ_LEVEL, "READONLY", None)
-        path, macros = self._access
-        self._server.initAs(str(path), macros)
-        self._server.start()
+        """Open the channels, at any free port: the records' own PVA server has the port that was asked for."""
+        first = np.zeros(self._first_shape, np.float32)
+        nothing = Stitched(PhaseImage(first, first, (0.0, 0.0), 0.0), "", 0, -1, "", 1.0)
+        canvas = phase_attributes(nothing, "", 0.0)
+        patch = patch_attributes(LatestPatch(first, "", -1, 0.0, 0.0), self._source.snapshot(), "")
+        provider = StaticProvider("images")
+        for name, channel in self._channels.items():
+            channel.open(_image(name, first, 0, time.time(), patch if name == PATCH else canvas))
+            provider.add(f"{self._prefix}{name}", channel)
+        self._server = serve(provider)
         self._thread.start()
 
     def stop(self) -> None:
@@ -153,10 +181,11 @@ class ImageServer:
         if self._thread.is_alive():
             self._thread.join()
             self.serve()
+        if self._server is not None:
             self._server.stop()
 
     def serve(self, again: bool = False) -> None:
-        """Serve what changed since the last call; with `again` whatever there is."""
+        """Serve what has changed since the last call, or everything with `again`."""
         with self._serving:
             if again:
                 self._shown = None
@@ -170,7 +199,7 @@ class ImageServer:
         start = time.perf_counter()
         with self._times.serving() as publication:
             stitched = self._source.stitched()
-            if stitched is not None:
+            if stitched is not None and (stitched.image.phase.size or self.served):
                 self._serve_canvas(stitched)
                 if stitched.run == self._times.run:
                     publication.published(time.monotonic())
@@ -184,27 +213,15 @@ class ImageServer:
         weight = stitched.image.weight if stitched.image.weight.size else _EMPTY
         attributes = phase_attributes(stitched, self._sha_of(stitched.model), fill)
         number, time_s = self.served + 1, time.time()
-        self._update(WEIGHT, weight, number, time_s, attributes, "patches")
-        self._update(PHASE, phase, number, time_s, attributes, "rad")
+        for name, array in ((WEIGHT, weight), (PHASE, phase)):
+            self._channels[name].post(_image(name, array, number, time_s, attributes))
         self.served, self.size = number, stitched.image.phase.shape
 
     def _serve_patch(self, snapshot: Snapshot, patch: LatestPatch) -> None:
         self._patches += 1
         attributes = patch_attributes(patch, snapshot, self._sha_of(snapshot.model))
-        self._update(PATCH, patch.phase, self._patches, time.time(), attributes, "rad")
+        self._channels[PATCH].post(_image(PATCH, patch.phase, self._patches, time.time(), attributes))
         self._patch_shown = patch
-
-    def _update(
-        self,
-        name: str,
-        array: NDArray[np.float32],
-        number: int,
-        time_s: float,
-        attributes: Mapping[str, Scalar],
-        units: str,
-    ) -> None:
-        nt = build(array, number, time_s, attributes, descriptor=name, units=units)
-        self._server.update(self._names[name], nt)
 
     def _run(self) -> None:
         while not self._stop.wait(1.0 / self.rate_hz):
@@ -215,3 +232,9 @@ class ImageServer:
                 if str(error) != self.failure:
                     log.exception("the images could not be served")
                 self.failure = str(error)
+
+
+def _image(
+    name: str, array: NDArray[np.float32], number: int, time_s: float, attributes: Mapping[str, Scalar]
+) -> Value:
+    return build(array, number, time_s, attributes, descriptor=name, units=_UNITS[name])

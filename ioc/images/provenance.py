@@ -12,7 +12,7 @@ from ptychostream import __version__
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import Maker, RunFigures, Stitched
 
-_PACKAGES = ("numpy", "h5py", "pvapy", "softioc", "onnxruntime", "openvino", "torch", "tensorrt")
+_PACKAGES = ("numpy", "h5py", "p4p", "softioc", "onnxruntime", "openvino", "torch", "tensorrt")
 
 
 def provenance(

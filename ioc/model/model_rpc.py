@@ -23,6 +23,7 @@ from ptychostream.errors import ModelError, PtychostreamError
 from ptychostream.ioc.model.model_rpc_checks import Nonces, PushRequest, check_push
 from ptychostream.ioc.model.model_rpc_folder import PushedModels
 from ptychostream.model.model_push import FAILED, QUERY, REFUSED, REPLY, push_channel
+from ptychostream.pva.server import serve
 
 log = logging.getLogger(__name__)
 
@@ -96,11 +97,11 @@ class ModelRpc:
         self._server: Server | None = None
 
     def start(self) -> None:
-        """Serve the channel. After iocInit: the records' own PVA server takes the port that was asked for."""
+        """Serve the channel, at any free port: the records' own PVA server has the port that was asked for."""
         self._pv = SharedPV(handler=self, initial=self._answer("push models here"))  # the server holds it weakly
         provider = StaticProvider("model push")
         provider.add(self._channel, self._pv)
-        self._server = Server([provider])
+        self._server = serve(provider)
         if self._key is None:
             log.info("%s takes models that are not signed; model.key_file asks for a signature", self._channel)
 

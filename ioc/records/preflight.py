@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-import pvaccess as pva
+from p4p import Value
+from p4p.client.thread import Context, RemoteError
 
 from ptychostream.errors import StreamError
 from ptychostream.ioc.records.database import check_prefix
@@ -89,20 +90,12 @@ def check_prefix_is_free(prefix: str) -> None:
     StreamError
         Naming the prefix.
     """
-    channel = pva.Channel(f"{prefix}HEARTBEAT", pva.PVA)
-    channel.setTimeout(_OTHER_IOC_S)
-    try:
-        channel.get("field(value)")
-    except pva.PvaException:
-        return  # nobody answers
+    with Context("pva", nt=False) as context:
+        answer = context.get(f"{prefix}HEARTBEAT", timeout=_OTHER_IOC_S, request="field(value)", throw=False)
+    if not isinstance(answer, Value | RemoteError):
+        return  # no server answers
     raise StreamError(
         f"another IOC serves {prefix}HEARTBEAT",
         where="prefix",
         remedy="end that IOC, or give this one another --prefix",
     )
-
-
-def use_free_port_for_images() -> None:
-    """Let the second PVA server of this process, the one of the images, take any free port. After iocInit."""
-    for name in ("EPICS_PVAS_SERVER_PORT", "EPICS_PVA_SERVER_PORT"):
-        os.environ[name] = "0"

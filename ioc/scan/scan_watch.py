@@ -6,19 +6,15 @@ import logging
 import threading
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Literal, NamedTuple
-
-import pvaccess as pva
+from typing import Any
 
 from ptychostream.frames.idle import is_idle
+from ptychostream.ioc.scan.watched_pv import Provider, WatchedPv, Watcher
 
 log = logging.getLogger(__name__)
 
-Provider = Literal["ca", "pva"]
-
 _POLL_S = 0.05
 _REST_S = 0.2  # after a failure of the thread's own
-_QUEUED = 100
 
 
 class Edge(Enum):
@@ -56,11 +52,6 @@ class ScanEdges:
         return Edge.END if before else None
 
 
-class _Watched(NamedTuple):
-    channel: Any
-    updates: Any
-
-
 class ScanWatch:
     """Watches the PVs, in a thread of its own.
 
@@ -86,8 +77,11 @@ class ScanWatch:
     ) -> None:
         self._edges = ScanEdges()
         self._on_edge = on_edge
-        self._active = _watch(active_pv, active_provider)
-        self._id = _watch(id_pv, id_provider) if id_pv else None
+        self._arrived = threading.Event()
+        self._watcher = Watcher(self._arrived.set)
+        self._pvs = (active_pv, active_provider), (id_pv, id_provider)
+        self._active: WatchedPv
+        self._id: WatchedPv | None = None
         self._scan: str | None = None
         self._said: bool | None = None
         self._connected = False
@@ -106,19 +100,21 @@ class ScanWatch:
         return self._connected
 
     def start(self) -> None:
-        # Updates are queued, not called back: a callback and a put of this process wait for each other.
-        for watched in (self._id, self._active):
-            if watched is not None:
-                watched.channel.qMonitor(watched.updates, "field(value)")
+        active, named = self._pvs
+        self._active = self._watcher.watch(*active)
+        if named[0]:
+            self._id = self._watcher.watch(*named)
         self._thread.start()
 
     def stop(self) -> None:
         self._stop.set()
+        self._arrived.set()
         if self._thread.ident is not None:
             self._thread.join()
-            for watched in (self._id, self._active):
-                if watched is not None:
-                    watched.channel.stopMonitor()
+            self._active.close()
+            if self._id is not None:
+                self._id.close()
+            self._watcher.close()
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -129,19 +125,19 @@ class ScanWatch:
                 self._stop.wait(_REST_S)
 
     def _look(self) -> None:
-        try:
-            update = self._active.updates.get(_POLL_S)
-        except pva.QueueEmpty:
-            update = None
-        connected = all(watched.channel.isConnected() for watched in (self._active, self._id) if watched is not None)
+        update = self._active.next()
+        if self._id is not None:
+            while (named := self._id.next()) is not None:  # after the active PV's: an id written before it is here
+                self._scan = id_text(named[0])
+        if update is None:
+            self._arrived.wait(_POLL_S)
+            self._arrived.clear()
+        connected = self._active.connected and (self._id is None or self._id.connected)
         if connected != self._connected:
             self._connected = connected
             log.info("scan PV %s %s", self._name, "connected" if connected else "disconnected")
-        if self._id is not None:
-            while len(self._id.updates):  # after the active PV's update: an id that was written before it is here
-                self._scan = id_text(self._id.updates.get()["value"])
         if update is not None:
-            self._said = not is_idle(_plain(update["value"]))
+            self._said = not is_idle(_plain(update[0]))
         if self._id is not None and self._scan is None:
             return  # a scan is not begun before its name is known
         edge = self._edges.change(self._said, self._scan)
@@ -165,7 +161,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)) or hasattr(value, "tobytes"):  # a waveform of characters
         return bytes(int(code) & 0xFF for code in value).split(b"\0")[0].decode(errors="replace")
     return value
-
-
-def _watch(name: str, provider: Provider) -> _Watched:
-    return _Watched(pva.Channel(name, pva.CA if provider == "ca" else pva.PVA), pva.PvObjectQueue(_QUEUED))

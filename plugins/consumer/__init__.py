@@ -1,5 +1,14 @@
-"""A processor of pvapy's HPC consumer: `ptychostream.plugins.consumer.PtychoConsumer`."""
+"""A processor of pvapy's HPC consumer: `ptychostream.plugins.consumer.PtychoConsumer`.
 
-from ptychostream.plugins.consumer.consumer import PtychoConsumer
+The collector, whose process has no pvapy, reads reports with modules of this package: the class is imported on demand.
+"""
 
-__all__ = ["PtychoConsumer"]
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    if name != "PtychoConsumer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ptychostream.plugins.consumer.consumer import PtychoConsumer
+
+    return PtychoConsumer

@@ -20,9 +20,9 @@ import pvaccess as pva
 from p4p import Value
 
 from ptychostream.errors import ConfigError, DropCause
+from ptychostream.plugins.consumer.consumer_encoding import STRUCTURE, encode_report
 from ptychostream.plugins.consumer.consumer_report import FINAL, STATUS, Report
 from ptychostream.plugins.consumer.consumer_settings import consumer_settings
-from ptychostream.plugins.consumer.consumer_wire import STRUCTURE, encode_report
 from ptychostream.plugins.consumer.consumer_worker import STATE, Worker, parse_orders
 from ptychostream.pva.channel_reader import ChannelReader, each
 

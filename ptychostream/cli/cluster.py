@@ -82,7 +82,6 @@ def check(settings: ClusterSettings, path: Path) -> None:
     ConfigError
         Naming the file and the key.
     """
-    import ptychostream.ioc  # noqa: F401 - pvaccess before softioc
     from ptychostream.cluster.settings import dotted
     from ptychostream.config import load_settings
     from ptychostream.errors import ConfigError

@@ -12,15 +12,16 @@ import platform
 HELP = "say what this machine has and what is missing"
 
 PACKAGES = {
-    "pvapy": ("pvaccess", "ioc, cluster, beamline, record, replay, bench stream", "edge"),
+    "pvapy": ("pvaccess", "cluster, beamline, replay, bench stream", "edge"),
     "softioc": ("softioc", "ioc", "edge"),
+    "aioca": ("aioca", "PVs of Channel Access that ioc and record read", "edge"),
     "onnxruntime": ("onnxruntime", "the ONNXRuntime engine", "edge"),
     "openvino": ("openvino", "the OpenVINO engine", "edge"),
     "tensorrt": ("tensorrt", "the TensorRT engine", "tensorrt"),
     "pycuda": ("pycuda", "the TensorRT engine", "tensorrt"),
     "torch": ("torch", "train, reconstruct on CUDA", "hpc"),
     "caproto": ("caproto", "the agent", "hpc"),
-    "p4p": ("p4p", "demo, the agent", "hpc"),
+    "p4p": ("p4p", "ioc, record, demo, the agent", "hpc"),
 }
 
 
@@ -39,7 +40,7 @@ def examine() -> dict[str, object]:
             version = "system"
         packages[distribution] = {"version": version, "for": purpose, "extra": extra}
     engines: list[dict[str, object]] = []
-    if packages["pvapy"]["version"] is not None:
+    if packages["softioc"]["version"] is not None:
         from ptychostream.plugins.engines import probe_engines
 
         engines = [

@@ -84,8 +84,6 @@ def overrides(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    # pvaccess, and with it EPICS base, is loaded by this import, before softioc.
-    import ptychostream.ioc  # noqa: F401
     from ptychostream.config import load_settings
     from ptychostream.ioc.app import run as serve
     from ptychostream.ioc.config.settings import IocSettings

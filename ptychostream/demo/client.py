@@ -25,13 +25,12 @@ _STOP = ""
 
 
 def image_of(value: Any) -> tuple[int, NDArray[np.float32], dict[str, Any]] | None:
-    """uniqueId, [H, W] array and attributes of an uncompressed NTNDArray; None for the empty first update."""
-    flat = value.value
-    if flat is None or len(value.dimension) != 2:
+    """uniqueId, [H, W] array and attributes of an image; None for what the channel holds before the first."""
+    if not value.uniqueId:
         return None
     columns, rows = (dimension.size for dimension in value.dimension)
     attributes = {attribute.name: attribute.value for attribute in value.attribute}
-    return value.uniqueId, np.asarray(flat, np.float32).reshape(rows, columns), attributes
+    return value.uniqueId, np.asarray(value.value, np.float32).reshape(rows, columns), attributes
 
 
 def watch(prefix: str, path: Path) -> int:

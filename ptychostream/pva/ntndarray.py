@@ -1,124 +1,94 @@
-"""NTNDArrays built, with every field that the viewers want."""
+"""NTNDArrays of images, built for a channel that p4p serves, with every field that viewers read."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pvaccess as pva
 from numpy.typing import NDArray
+from p4p import Type, Value
+from p4p.nt import NTNDArray
 
-from ptychostream.frames.codecs import compress
 from ptychostream.pva.reading import SCALAR_TYPES, Scalar
 
 _FIELD_NAMES = ("byte", "short", "int", "long", "ubyte", "ushort", "uint", "ulong", "float", "double")
-_FIELD_OF = {dtype: f"{name}Value" for dtype, name in zip(SCALAR_TYPES.values(), _FIELD_NAMES, strict=True)}
-_CODE_OF = {dtype: code for code, dtype in SCALAR_TYPES.items()}
-_INT32 = range(-(1 << 31), 1 << 31)
+FIELD_OF = {dtype: f"{name}Value" for dtype, name in zip(SCALAR_TYPES.values(), _FIELD_NAMES, strict=True)}
+"""The union's field for each pixel type."""
+INT32 = range(-(1 << 31), 1 << 31)
+"""Attributes in this range are sent as int32, as areaDetector sends them."""
 
-
-class Encoded(NamedTuple):
-    """An array as it travels: the codec's payload, and what it decodes to."""
-
-    payload: bytes
-    codec: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-
-def encode(array: NDArray[Any], codec: str) -> Encoded:
-    """Compress `array`; raises FrameError when the codec cannot hold it."""
-    return Encoded(compress(array, codec), codec, array.shape, array.dtype)
+_, _, _FIELDS = NTNDArray.buildType().aspy()
+_DISPLAY = [("limitLow", "d"), ("limitHigh", "d"), ("description", "s"), ("format", "s"), ("units", "s")]
+_TYPE = Type([*_FIELDS, ("descriptor", "s"), ("display", ("S", "display_t", _DISPLAY))], id="epics:nt/NTNDArray:1.0")
 
 
 def build(
-    array: NDArray[Any] | Encoded,
+    array: NDArray[Any],
     unique_id: int,
     time_s: float,
-    attributes: Mapping[str, Scalar] | None = None,
-    codec: str = "",
+    attributes: Mapping[str, Scalar],
     *,
-    data_time_s: float | None = None,
-    descriptor: str = "",
-    units: str = "",
-    limits: tuple[float, float] = (0.0, 0.0),
-) -> pva.PvObject:
-    """A complete NTNDArray, as areaDetector's NDPluginPva emits.
+    descriptor: str,
+    units: str,
+) -> Value:
+    """A complete NTNDArray, uncompressed.
+
+    `codec.parameters` stays empty: PyDM takes a type code there for the type of the pixels.
 
     Parameters
     ----------
     array
-        [H, W] of any numeric type, or one compressed beforehand by `encode`.
+        [H, W] of any integer or float type.
     unique_id
-        Frame number; wraps to the field's 32 bits.
-    time_s, data_time_s
-        EPICS and acquisition time stamps, seconds since the POSIX epoch; the second defaults to the first.
+        Image number; wraps to the field's 32 bits.
+    time_s
+        Both time stamps, seconds since the POSIX epoch.
     attributes
         NDAttributes by name; `ColorMode` is added.
-    codec
-        Compresses `array` when it is not yet.
-    descriptor, units, limits
-        For displays; `limits` are the (low, high) of the value.
-
-    Raises
-    ------
-    FrameError
-        Unknown codec, or an array that it cannot hold.
+    descriptor, units
+        For displays.
     """
-    encoded = array if isinstance(array, Encoded) else encode(array, codec) if codec else None
-    if encoded is None:
-        assert isinstance(array, np.ndarray)
-        shape, dtype, name, payload = array.shape, array.dtype, "", np.ascontiguousarray(array).ravel()
-    else:
-        shape, dtype, name = encoded.shape, encoded.dtype, encoded.codec
-        payload = np.frombuffer(encoded.payload, np.uint8)
-    nt = _template(shape, dtype, name, descriptor, units, limits).copy()
-    nt["value"] = {_FIELD_OF[payload.dtype]: payload}
-    nt["compressedSize"] = payload.nbytes
-    nt["uniqueId"] = (unique_id + (1 << 31)) % (1 << 32) - (1 << 31)
-    stamp = _time_stamp(time_s)
-    nt["timeStamp"] = stamp
-    nt["dataTimeStamp"] = stamp if data_time_s is None else _time_stamp(data_time_s)
-    nt["attribute"] = [_attribute(name, value) for name, value in {"ColorMode": 0, **(attributes or {})}.items()]
-    return nt
+    stamp = time_stamp(time_s)
+    return Value(
+        _TYPE,
+        {
+            "value": (FIELD_OF[array.dtype], np.ascontiguousarray(array).ravel()),
+            "compressedSize": array.nbytes,
+            "uncompressedSize": array.nbytes,
+            "uniqueId": to_int32(unique_id),
+            "timeStamp": stamp,
+            "dataTimeStamp": stamp,
+            "dimension": dimensions(array.shape),
+            "attribute": [
+                {"name": name, "value": _typed(value)} for name, value in {"ColorMode": 0, **attributes}.items()
+            ],
+            "descriptor": descriptor,
+            "display": {"description": descriptor, "units": units},
+        },
+    )
 
 
-@lru_cache(maxsize=64)
-def _template(
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    codec: str,
-    descriptor: str,
-    units: str,
-    limits: tuple[float, float],
-) -> pva.PvObject:
-    """What does not change from frame to frame; copying it costs a twentieth of building it."""
-    nt = pva.NtNdArray()
-    nt["dimension"] = [
-        {"size": size, "offset": 0, "fullSize": size, "binning": 1, "reverse": False} for size in reversed(shape)
-    ]
-    nt["uncompressedSize"] = math.prod(shape) * dtype.itemsize
-    nt["codec"] = pva.PvCodec(codec, pva.PvInt(_CODE_OF[dtype]))
-    nt["descriptor"] = descriptor
-    low, high = limits
-    nt["display"] = {"limitLow": low, "limitHigh": high, "description": descriptor, "format": "", "units": units}
-    return nt
+def to_int32(number: int) -> int:
+    """`number` modulo 2³², as a signed integer of 32 bits."""
+    return (number + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
-def _time_stamp(time_s: float) -> dict[str, int]:
+def dimensions(shape: tuple[int, ...]) -> list[dict[str, Any]]:
+    """The field `dimension` for an array of `shape`: the fastest axis first."""
+    return [{"size": size, "offset": 0, "fullSize": size, "binning": 1, "reverse": False} for size in reversed(shape)]
+
+
+def time_stamp(time_s: float) -> dict[str, int]:
+    """A time_t structure for `time_s` seconds since the POSIX epoch."""
     seconds, nanoseconds = divmod(round(time_s * 1e9), 1_000_000_000)
     return {"secondsPastEpoch": seconds, "nanoseconds": nanoseconds, "userTag": 0}
 
 
-def _attribute(name: str, value: Scalar) -> dict[str, Any]:
-    held: Any
+def _typed(value: Scalar) -> tuple[str, Scalar]:
+    """With p4p's code of the type that a variant union is to hold."""
     if isinstance(value, str):
-        held = pva.PvString(value)
-    elif isinstance(value, int | np.integer):
-        held = pva.PvInt(int(value)) if value in _INT32 else pva.PvLong(int(value))
-    else:
-        held = pva.PvDouble(float(value))
-    return {"name": name, "value": held, "descriptor": "", "source": "", "sourceType": 0}
+        return "s", value
+    if isinstance(value, int | np.integer):
+        return ("i" if value in INT32 else "l"), int(value)
+    return "d", float(value)

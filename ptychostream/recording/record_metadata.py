@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-import pvaccess as pva
+import numpy as np
+from p4p import Value
+from p4p.client.thread import Context
 from pydantic import Field
 
 from ptychostream.config import Settings
 
 _log = logging.getLogger(__name__)
 _EV = {"eV": 1.0, "keV": 1e3}
+_CA = "ca://"
 _M = {"m": 1.0, "mm": 1e-3}
 
 
@@ -63,24 +68,54 @@ def read_pvs(names: Mapping[str, str], deadline: float) -> dict[str, Any]:
 
     They are all asked before the first answer is waited for.
     """
-    channels = {key: _channel(name) for key, name in names.items()}
-    found: dict[str, Any] = {}
-    for key, channel in channels.items():
-        channel.setTimeout(max(0.1, deadline - time.monotonic()))
-        try:
-            value = channel.get("field(value)")["value"]
-        except (pva.PvaException, KeyError) as error:
-            _log.warning("%s was not read and is left out: %s", names[key], error)
-            continue
-        if isinstance(value, dict) and "choices" in value:
-            value = value["choices"][value["index"]]
-        found[key] = value.tolist() if hasattr(value, "tolist") else value
-    return found
+    timeout_s = max(0.1, deadline - time.monotonic())
+    by_ca = {key: name[len(_CA) :] for key, name in names.items() if name.startswith(_CA)}
+    by_pva = {key: name.removeprefix("pva://") for key, name in names.items() if key not in by_ca}
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(_get_ca, list(by_ca.values()), timeout_s)
+        answers = dict(zip(by_pva, _get_pva(list(by_pva.values()), timeout_s), strict=True))
+        answers.update(zip(by_ca, asked.result(), strict=True))
+    for key in [key for key, answer in answers.items() if isinstance(answer, Exception)]:
+        _log.warning("%s was not read and is left out: %s", names[key], answers.pop(key))
+    return {key: answer.tolist() if hasattr(answer, "tolist") else answer for key, answer in answers.items()}
 
 
-def _channel(name: str) -> pva.Channel:
-    scheme, _, rest = name.rpartition("://")
-    return pva.Channel(rest, pva.CA if scheme == "ca" else pva.PVA)
+def _get_pva(names: list[str], timeout_s: float) -> list[Any]:
+    """The PVs' values, or for each the exception that says why not."""
+    if not names:
+        return []
+    with Context("pva", nt=False) as context:
+        return [_value(answer) for answer in context.get(names, timeout=timeout_s, request="field(value)", throw=False)]
+
+
+def _value(answer: Any) -> Any:
+    if not isinstance(answer, Value):
+        return answer
+    if "value" not in answer:
+        return KeyError("value")
+    value = answer["value"]
+    if isinstance(value, Value) and "choices" in value:
+        return value["choices"][value["index"]]
+    return value.todict() if isinstance(value, Value) else value
+
+
+def _get_ca(names: list[str], timeout_s: float) -> list[Any]:
+    """As `_get_pva`."""
+    if not names:
+        return []
+    import aioca  # loads libca: only where a PV of Channel Access is asked
+
+    async def get() -> list[Any]:
+        answers = await aioca.caget(names, datatype=aioca.DBR_ENUM_STR, timeout=timeout_s, throw=False)
+        return [_plain(answer) if answer.ok else TimeoutError(str(answer)) for answer in answers]
+
+    return asyncio.run(get())
+
+
+def _plain(value: Any) -> Any:
+    """Without aioca's subclass of the type."""
+    kind = next((kind for kind in (str, int, float) if isinstance(value, kind)), None)
+    return kind(value) if kind is not None else np.asarray(value)
 
 
 def _number(found: Mapping[str, Any], key: str) -> float | None:

@@ -15,8 +15,9 @@ import pvaccess as pva
 from numpy.typing import DTypeLike, NDArray
 
 from ptychostream.errors import StreamError
-from ptychostream.pva.ntndarray import build
+from ptychostream.pva.ntndarray import to_int32
 from ptychostream.scans.scan import Scan
+from ptychostream.sim.replay.ntndarray import build
 
 POSITION_UNITS_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
 
@@ -148,7 +149,7 @@ class Detector:
 
 def _stamp(nt: pva.PvObject, frame: int, now_ns: int) -> None:
     seconds, nanoseconds = divmod(now_ns, 1_000_000_000)
-    nt["uniqueId"] = (frame + (1 << 31)) % (1 << 32) - (1 << 31)
+    nt["uniqueId"] = to_int32(frame)
     for field in ("timeStamp", "dataTimeStamp"):
         nt[f"{field}.secondsPastEpoch"] = seconds
         nt[f"{field}.nanoseconds"] = nanoseconds

@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from ptychostream.config import Settings
-from ptychostream.pva.ntndarray import build
 from ptychostream.sim.replay.detector import POSITION_UNITS_M, Detector
+from ptychostream.sim.replay.ntndarray import build
 
 _REST_S = 0.1
 """The stage is sampled so long before the first frame and after the last, at rest."""

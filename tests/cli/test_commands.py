@@ -25,7 +25,7 @@ def test_doctor_names_the_extra_that_brings_a_package(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        doctor, "PACKAGES", {"nothing": ("no_such_module", "nothing", "tensorrt"), "pvapy": ("a", "b", "c")}
+        doctor, "PACKAGES", {"nothing": ("no_such_module", "nothing", "tensorrt"), "softioc": ("a", "b", "c")}
     )
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["doctor"]) == 0

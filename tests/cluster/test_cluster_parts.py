@@ -25,9 +25,9 @@ from ptychostream.errors import ConfigError, DropCause, StreamError
 from ptychostream.imaging.stitching import Canvas
 from ptychostream.ioc.collector.collector_book import KEPT_GROUPS, Book
 from ptychostream.ioc.collector.collector_sums import Zero, add_up
+from ptychostream.plugins.consumer.consumer_encoding import STRUCTURE
 from ptychostream.plugins.consumer.consumer_report import EngineLook, Report, RunReport
 from ptychostream.plugins.consumer.consumer_settings import consumer_settings
-from ptychostream.plugins.consumer.consumer_wire import STRUCTURE
 from ptychostream.processes.restarter import back_off_s
 
 ids = st.sets(st.integers(-500, 500), max_size=60)

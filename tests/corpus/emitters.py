@@ -91,7 +91,7 @@ with Server(providers=[{"corpus:Image": pv}]):
 _PVAPY = """
 import sys
 import numpy as np, pvaccess as pva
-from ptychostream.pva.ntndarray import build
+from ptychostream.sim.replay.ntndarray import build
 server = pva.PvaServer()
 server.addRecord("corpus:Image", pva.NtNdArray(), None)
 print("up", flush=True)
@@ -199,7 +199,7 @@ EMITTERS = {
     "p4p_everything": Emitter(
         "p4p", "p4p.Type", "every kind of field, no NTNDArray; an update of two fields", _program(_P4P_EVERYTHING), 3
     ),
-    "pvapy_build": Emitter("pvaPy", "ptychostream.pva.ntndarray.build", "our own frames", _program(_PVAPY), 7),
+    "pvapy_build": Emitter("pvaPy", "ptychostream.sim.replay.ntndarray.build", "our own frames", _program(_PVAPY), 7),
     "pvapy_ad_sim_server": Emitter(
         "pvapy-ad-sim-server",
         "pvapy.cli.adSimServer -dt uint16",

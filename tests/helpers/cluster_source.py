@@ -12,7 +12,7 @@ import time
 import pvaccess as pva
 from cluster_helpers import counts_of, place_of
 
-from ptychostream.pva.ntndarray import build
+from ptychostream.sim.replay.ntndarray import build
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pvaccess as pva
 
-from ptychostream.pva.ntndarray import build
+from ptychostream.sim.replay.ntndarray import build
 
 
 def send(server: Any, channel: str, order: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ CONSUMER = """
 import sys, time
 import pvaccess as pva
 from ptychostream.plugins.consumer.consumer_report import FINAL, STATUS, Report
-from ptychostream.plugins.consumer.consumer_wire import encode_report
+from ptychostream.plugins.consumer.consumer_encoding import encode_report
 server = pva.PvaServer()
 for suffix in (FINAL, "", STATUS):
     server.addRecord(f"{sys.argv[1]}{suffix}", encode_report(Report(1, sys.argv[2], 1, 0.0)))

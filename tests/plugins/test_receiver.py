@@ -20,7 +20,7 @@ from ptychostream.pva.array_monitor import ArrayMonitor
 PVAPY_DETECTOR = """
 import json, sys
 import numpy as np, pvaccess as pva
-from ptychostream.pva.ntndarray import build
+from ptychostream.sim.replay.ntndarray import build
 server = pva.PvaServer()
 server.addRecord("t:Image", pva.NtNdArray(), None)
 print("up", flush=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.codecs import CODECS, LOSSY, compress
 from ptychostream.plugins.consumer.pvapy_reading import decode
-from ptychostream.pva.ntndarray import Encoded, build, encode
+from ptychostream.sim.replay.ntndarray import Encoded, build, encode
 
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 SIGNED_FIRST = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]

@@ -1,0 +1,193 @@
+"""The image server by itself: what clients get before the first frame, and what they cannot do to one another."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from epics_env import EpicsEnv, free_port, wait_until
+from numpy.typing import NDArray
+from p4p.client.thread import Context, RemoteError
+
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.ioc.images.images import ImageServer
+from ptychostream.plugins.flow.snapshot import LatestPatch, Snapshot, Stitched
+from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
+from ptychostream.positions.positions import AttributePositions
+from ptychostream.pva.server import any_port
+
+P = "im:"
+IMAGES = ("Phase", "Weight", "Patch")
+
+
+class Source:
+    """A canvas of any content, and a patch."""
+
+    def __init__(self) -> None:
+        self.image: PhaseImage | None = None
+        self.patch: LatestPatch | None = None
+        self.batches = 0
+        self._snapshot = Pipeline(PipelineSettings(), AttributePositions("x", "y")).snapshot()
+
+    def show(self, phase: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
+        self.image = PhaseImage(phase, weight, (1e-6, 2e-6), 1e-8)
+        self.patch = LatestPatch(phase, "s", 7, 3e-6, 4e-6)
+        self.batches += 1
+
+    def snapshot(self) -> Snapshot:
+        return replace(self._snapshot, batches=self.batches, patch=self.patch, model="m")
+
+    def stitched(self) -> Stitched | None:
+        return Stitched(self.image, "s", 3, 7, "m", 1.5) if self.image is not None else None
+
+
+class Stand:
+    """A server with its source, and a client."""
+
+    def __init__(self, env: EpicsEnv) -> None:
+        self.env = env
+        self.source = Source()
+        self.server = ImageServer(P, self.source, lambda name: f"sha of {name}", 50.0, None, (24, 32))
+        with env.active():
+            self.server.start()
+        conf = self.server._server.conf()  # type: ignore[union-attr]
+        self.port = int(conf["EPICS_PVAS_SERVER_PORT"])
+
+    def get(self, name: str) -> Any:
+        return self.env.pvget(P + name)
+
+
+@pytest.fixture(scope="module")
+def stand() -> Iterator[Stand]:
+    with EpicsEnv() as env:
+        stand = Stand(env)
+        yield stand
+        stand.server.stop()
+
+
+def pixels(value: Any) -> NDArray[np.float32]:
+    columns, rows = (dimension.size for dimension in value.dimension)
+    return np.asarray(value.value).reshape(rows, columns)
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    return {attribute.name: attribute.value for attribute in value.attribute}
+
+
+@pytest.fixture
+def gateway(stand: Stand, tmp_path: Path) -> Iterator[Context]:
+    """A client that reaches the server through p4p's gateway alone."""
+    port, udp = free_port(), free_port()
+    config = {
+        "version": 2,
+        "clients": [
+            {"name": "beamline", "provider": "pva", "addrlist": "127.0.0.1", "autoaddrlist": False,
+             "bcastport": stand.env.broadcast_port},
+        ],
+        "servers": [
+            {"name": "office", "clients": ["beamline"], "interface": ["127.0.0.1"], "addrlist": "127.0.0.1",
+             "autoaddrlist": False, "serverport": port, "bcastport": udp},
+        ],
+    }  # fmt: skip
+    (tmp_path / "gateway.conf").write_text(json.dumps(config))
+    with stand.env.start(sys.executable, "-m", "p4p.gw", str(tmp_path / "gateway.conf")) as process:
+        office = {
+            "EPICS_PVA_ADDR_LIST": f"127.0.0.1:{udp}",
+            "EPICS_PVA_AUTO_ADDR_LIST": "NO",
+            "EPICS_PVA_BROADCAST_PORT": str(udp),
+        }
+        with Context("pva", conf=office, useenv=False, nt=False) as context:
+            yield context
+        assert process.popen.poll() is None, process.output
+
+
+def test_a_gateway_passes_images_on_before_the_first_frame(stand: Stand, gateway: Context) -> None:
+    assert stand.server.served == 0
+    for name in IMAGES:
+        image = gateway.get(P + name, timeout=20)
+        assert image.uniqueId == 0
+        assert pixels(image).shape == (24, 32)
+        assert not pixels(image).any()
+
+
+def test_every_attribute_is_there_before_the_first_frame(stand: Stand) -> None:
+    before = {name: set(attributes(stand.get(name))) for name in IMAGES}
+    stand.source.show(np.ones((4, 5), np.float32), np.ones((4, 5), np.float32))
+    wait_until(lambda: stand.get("Patch").uniqueId, 10, "the first images")
+    assert {name: set(attributes(stand.get(name))) for name in IMAGES} == before
+
+
+def test_images_are_what_every_viewer_reads(stand: Stand) -> None:
+    phase = np.float32([[0.1, 0.2, 0.7], [9.0, 9.0, 9.0]])
+    weight = np.float32([[1, 2, 3], [0, 0, 0]])
+    served = stand.server.served
+    stand.source.show(phase, weight)
+    wait_until(lambda: stand.server.served > served, 10, "the images")
+    got = {name: stand.get(name) for name in IMAGES}
+    for name, unit in (("Phase", "rad"), ("Weight", "patches"), ("Patch", "rad")):
+        assert pixels(got[name]).dtype == np.float32
+        assert (got[name].codec.name, got[name].codec.parameters) == ("", None)  # PyDM takes these for the pixels' type
+        assert got[name].compressedSize == got[name].uncompressedSize == 24
+        assert (got[name].display.units, got[name].descriptor, got[name].alarm.severity) == (unit, name, 0)
+        assert got[name].timeStamp.secondsPastEpoch == got[name].dataTimeStamp.secondsPastEpoch > 1_700_000_000
+        assert got[name].getID() == "epics:nt/NTNDArray:1.0"
+    assert got["Phase"].uniqueId == got["Weight"].uniqueId == stand.server.served
+    assert np.array_equal(pixels(got["Weight"]), weight)
+    shown, told = pixels(got["Phase"]), attributes(got["Phase"])
+    assert np.isfinite(shown).all()
+    assert np.array_equal(shown[0], phase[0])
+    assert set(shown[1].tolist()) == {told["FillValue"]}  # equal, not close: the value that the pixels hold
+    expected = {"ScanID": "s", "ModelVersion": "m", "ModelSHA": "sha of m", "DoseScale": 1.5, "PixelSize": 1e-8,
+                "OriginX": 1e-6, "OriginY": 2e-6, "FramesStitched": 3, "LastFrameId": 7, "ColorMode": 0}  # fmt: skip
+    assert expected.items() <= told.items()
+    where = attributes(got["Patch"])
+    assert (where["PositionX"], where["PositionY"], where["LastFrameId"], where["ScanID"]) == (3e-6, 4e-6, 7, "s")
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_no_client_writes_or_calls(stand: Stand, name: str) -> None:
+    before = stand.get(name)
+    with pytest.raises(RemoteError):
+        stand.env.pva.put(P + name, {"uniqueId": 99}, timeout=10)
+    with pytest.raises(RemoteError):
+        stand.env.pva.rpc(P + name, before, timeout=10)
+    assert stand.get(name).uniqueId == before.uniqueId
+
+
+def test_a_newcomer_is_served_beside_handshakes_that_were_never_finished(stand: Stand) -> None:
+    for _ in range(3):  # a client that is killed while it connects
+        with socket.create_connection(("127.0.0.1", stand.port), 5) as connection:
+            assert connection.recv(8)
+    half_open = [socket.create_connection(("127.0.0.1", stand.port), 5) for _ in range(3)]
+    try:
+        assert all(connection.recv(8) for connection in half_open)
+        with Context("pva", conf=stand.env.epics, useenv=False, nt=False) as newcomer:
+            assert newcomer.get(P + "Phase", timeout=10).value is not None
+        for connection in half_open:  # they are open still: nobody had to give them up first
+            connection.setblocking(False)
+            rest = b"more"
+            while rest:
+                try:
+                    rest = connection.recv(65536)
+                except BlockingIOError:
+                    break
+            assert rest, "the server closed it"
+    finally:
+        for connection in half_open:
+            connection.close()
+
+
+def test_the_other_pva_server_of_a_process_takes_any_port_and_keeps_the_rest() -> None:
+    asked = {"EPICS_PVAS_SERVER_PORT": "1", "EPICS_PVAS_INTF_ADDR_LIST": "10.0.0.1", "EPICS_CA_ADDR_LIST": "a"}
+    assert any_port(asked) == {
+        "EPICS_PVAS_SERVER_PORT": "0",
+        "EPICS_PVA_SERVER_PORT": "0",
+        "EPICS_PVAS_INTF_ADDR_LIST": "10.0.0.1",
+    }
