@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: always constraints constraints-check docs fuzz install demo test test-slurm test-hosts lint typecheck wheel bench soak clean
+.PHONY: always constraints constraints-check docs fuzz install demo test test-fast test-slurm test-hosts lint typecheck wheel bench soak clean
 
 install: $(READY)
 
@@ -34,6 +34,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist loadfile
+
+# The tests that need no server, no other process and no training: under a minute on two cores.
+test-fast: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "not server and not slow and not slurm and not hosts"
 
 # The agent's steps on a one-node Slurm that the test starts; as root it installs Debian's packages where they are missing.
 test-slurm: $(READY)

@@ -1,3 +1,33 @@
-"""pvapy first: a process that imports it after p4p or softioc may crash when it ends, and tests import both."""
+"""What every test run begins with, so that no test depends on how the run was started."""
 
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+
+# pvapy first: a process that imports it after p4p or softioc may crash when it ends, and tests import both.
 import pvaccess  # noqa: F401
+from hypothesis import settings
+
+# Compiled modules are kept for the next run and for every child process, whatever the environment says: without them
+# each of several hundred children compiles the package again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A background shell starts its jobs with SIGINT ignored, and children inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The time that an example takes says how busy the machine is.
+settings.register_profile("ptychostream", deadline=None)
+settings.load_profile("ptychostream")
+
+# What imports leave behind stays for the whole run: the garbage collector need not look at it again and again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
+    gc.freeze()

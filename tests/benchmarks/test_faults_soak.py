@@ -228,6 +228,7 @@ def proxied() -> Iterator[tuple[PvaProxy, int]]:
     echo.close()
 
 
+@pytest.mark.server
 def test_network_stalls_and_goes_on_in_the_same_connection(proxied: tuple[PvaProxy, int]) -> None:
     proxy, port = proxied
     with socket.create_connection((LOOPBACK, port), 10) as one:
@@ -243,6 +244,7 @@ def test_network_stalls_and_goes_on_in_the_same_connection(proxied: tuple[PvaPro
         assert one.recv(1) == b"b"
 
 
+@pytest.mark.server
 def test_network_that_is_cut_closes_and_refuses_until_it_is_restored(proxied: tuple[PvaProxy, int]) -> None:
     proxy, port = proxied
     with socket.create_connection((LOOPBACK, port), 10) as one:
@@ -296,6 +298,7 @@ def test_stepped_clock_is_what_a_process_reads(clock: SteppedClock, offset_s: fl
         assert before + offset_s - 1e-3 <= read <= after + offset_s + 1e-3
 
 
+@pytest.mark.server
 def test_a_wait_for_a_time_of_day_ends_when_the_clock_is_stepped_past_it(clock: SteppedClock) -> None:
     environment = clock.environment(dict(os.environ))
     command = [sys.executable, "-c", WAIT, "3000"]

@@ -115,6 +115,7 @@ def test_raw_recording_refuses_what_it_does_not_do(tmp_path: Path, capsys: pytes
     assert "--timeout: --raw does not know it (end by --seconds" in capsys.readouterr().err
 
 
+@pytest.mark.server
 def test_raw_recording_of_a_channel_that_nobody_has(tmp_path: Path) -> None:
     with EpicsEnv() as env:
         command = (sys.executable, "-m", "ptychostream", "record", "--raw", "no:Image", "raw.h5", "--seconds", "1")
@@ -123,6 +124,7 @@ def test_raw_recording_of_a_channel_that_nobody_has(tmp_path: Path) -> None:
             assert "nothing was recorded: no server had no:Image" in recording.output
 
 
+@pytest.mark.server
 def test_setpoints_that_cannot_be_saved_are_said_once(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.write_text("a file is in the way")
@@ -137,6 +139,7 @@ def test_setpoints_that_cannot_be_saved_are_said_once(tmp_path: Path) -> None:
         assert (folder / "a.sav").is_file() and "are saved to" in ioc.output
 
 
+@pytest.mark.server
 def test_a_second_beamline_of_the_same_prefix_is_refused(tmp_path: Path) -> None:
     """It would write its scan settings into the first one's records."""
     command = (sys.executable, "-m", "ptychostream", "beamline", "--prefix", "b:")
@@ -148,6 +151,7 @@ def test_a_second_beamline_of_the_same_prefix_is_refused(tmp_path: Path) -> None
         assert first.stop() == 0
 
 
+@pytest.mark.server
 def test_ctrl_c_as_a_beamline_starts_is_not_for_its_records(tmp_path: Path) -> None:
     """A terminal interrupts the whole process group."""
     command = ("setsid", sys.executable, "-m", "ptychostream", "beamline", "--prefix", "b:")

@@ -13,6 +13,8 @@ from cluster_helpers import SIZE, Cluster, Source, canvas_of, image
 from epics_env import EpicsEnv, wait_until
 from tiny_model import write_tiny
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[EpicsEnv]:

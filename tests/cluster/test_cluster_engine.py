@@ -5,9 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 from cluster_helpers import Cluster, Source, image
 from engine_models import SIDE, make_model, make_proto
 from epics_env import EpicsEnv, wait_until
+
+pytestmark = pytest.mark.server
 
 FRAMES = 300
 ENGINE = "ONNXRuntime"  # it computes a whole batch in one call, so that neighbours could be seen

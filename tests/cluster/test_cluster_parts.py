@@ -389,6 +389,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_child_ends_cleanly_when_it_is_asked_to_and_when_its_parent_dies(
     tmp_path: Path, number: signal.Signals

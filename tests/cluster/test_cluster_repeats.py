@@ -13,6 +13,8 @@ import pytest
 from cluster_helpers import Cluster, Source, canvas_of, image
 from epics_env import EpicsEnv, free_port, wait_until
 
+pytestmark = pytest.mark.server
+
 ESTABLISHED = "01"
 
 

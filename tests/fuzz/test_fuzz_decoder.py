@@ -9,30 +9,13 @@ import numpy as np
 import pytest
 from folders import FUZZ_FOUND as FOUND
 from fuzz import codec, ntndarray
+from fuzz_inputs import damaged
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.codecs import CODECS, MAX_FRAME_BYTES, compress, decompress
 
 TARGETS = {"codec": codec, "ntndarray": ntndarray}
-
-
-def damaged(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
-    """A good input, cut, with a few bytes replaced and something appended; or nothing but noise."""
-    changes = st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=4)
-
-    def apply(seed: bytes, replaced: list[tuple[int, int]], keep: float, tail: bytes) -> bytes:
-        data = bytearray(seed[: int(len(seed) * keep)])
-        for place, value in replaced:
-            if data:
-                data[place % len(data)] = value
-        return bytes(data) + tail
-
-    keep = st.one_of(st.just(1.0), st.floats(0, 1))
-    return st.one_of(
-        st.builds(apply, st.sampled_from(seeds), changes, keep, st.binary(max_size=16)), st.binary(max_size=256)
-    )
 
 
 @pytest.mark.parametrize("target", TARGETS)

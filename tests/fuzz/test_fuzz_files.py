@@ -12,9 +12,10 @@ from types import ModuleType
 import h5py
 import numpy as np
 import pytest
+from folders import FUZZ_FOUND as FOUND
 from fuzz import contract, model_file, scan_file, scan_structure
+from fuzz_inputs import damaged
 from hypothesis import given, settings
-from test_fuzz_decoder import FOUND, damaged
 
 from ptychostream.errors import ScanFileError
 from ptychostream.scans.scan_files import open_scan

@@ -98,6 +98,7 @@ def test_the_lease_is_renewed_before_it_runs_out(tmp_path: Path, monkeypatch: py
             seconds += 0.5
 
 
+@pytest.mark.server
 def test_a_real_idle_agent_leaves_the_disk_alone(tmp_path: Path) -> None:
     work = tmp_path / "work"
     configuration = tmp_path / "agent.toml"

@@ -14,6 +14,8 @@ from tiny_model import write_tiny
 
 from ptychostream.hpc_agent.edge.push import Pushed, PushRefusedError, PushSettings, push
 
+pytestmark = pytest.mark.server
+
 P = "cn:"
 CHANNEL = "cn:det"
 SIZE = 16

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 
+import pytest
 from epics_env import EpicsEnv, wait_until
 
 import ptychostream.pva  # noqa: F401 - pvaccess first
 from ptychostream.ioc.collector.collector_links import Links
 from ptychostream.plugins.consumer.consumer_report import Report
+
+pytestmark = pytest.mark.server
 
 CONSUMER = """
 import sys, time

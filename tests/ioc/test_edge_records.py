@@ -30,6 +30,8 @@ from ptychostream.hpc_agent.edge.edge_values import STATES, WRITTEN, encoded
 from ptychostream.ioc.agent_desk import AgentDesk, CommandStatus, Lease, Pulse
 from ptychostream.model.rollback_text import BY_OPERATOR, went_back
 
+pytestmark = pytest.mark.server
+
 P = "ag:"
 PROBE = HELPERS / "edge_probe.py"
 

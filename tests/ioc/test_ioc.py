@@ -20,6 +20,8 @@ from ptychostream.errors import DropCause
 from ptychostream.scans.reconstruction_file import write_reconstruction
 from ptychostream.scans.scan import Reconstruction
 
+pytestmark = pytest.mark.server
+
 P = "nn:"
 CHANNEL = "det:Pva1:Image"
 GAIN = 0.01

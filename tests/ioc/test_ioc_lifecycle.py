@@ -17,6 +17,8 @@ from tiny_model import write_tiny
 
 from ptychostream.processes.loopback import LOOPBACK
 
+pytestmark = pytest.mark.server
+
 SCAN_DB = """record(bo, "bl:Scan:Active") { field(ZNAM, "Done") field(ONAM, "Scanning") field(PINI, "YES") }"""
 
 

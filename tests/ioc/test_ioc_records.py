@@ -13,6 +13,8 @@ from ioc_helpers import record_list
 
 from ptychostream.errors import DropCause
 
+pytestmark = pytest.mark.server
+
 ALARMED = (
     "Accounting_RBV", "Connected_RBV", "QueueUse_RBV", "DroppedArrays_RBV", "FramesMissed_RBV", "ModelState_RBV",
 )  # fmt: skip

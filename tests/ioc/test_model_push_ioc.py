@@ -24,6 +24,8 @@ from ptychostream.hpc_agent.edge.push import Pushed, PushRefusedError, PushSetti
 from ptychostream.model.contract import CONTRACT_KEY
 from ptychostream.model.model_push import QUERY, push_channel, signature
 
+pytestmark = pytest.mark.server
+
 P = "mp:"
 KEY = b"0123456789abcdef0123456789abcdef"
 LIMIT = 200_000

@@ -11,6 +11,8 @@ from ioc_helpers import Detector, wait_for
 from ptychostream.errors import DropCause
 from ptychostream.plugins.stage_times import Stage
 
+pytestmark = pytest.mark.server
+
 P, CHANNEL = "over:", "over:det:Image"
 CONFIGURATION = """
 [pipeline]

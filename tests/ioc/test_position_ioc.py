@@ -18,6 +18,8 @@ from p4p.server.thread import SharedPV
 
 from ptychostream.errors import DropCause
 
+pytestmark = pytest.mark.server
+
 P = "ps:"
 IMAGES, POSITIONS = "det:Pva1:Image", "panda:Positions"
 OFFSET_S = 0.2

@@ -18,6 +18,8 @@ from ioc_helpers import Detector, wait_for
 
 from ptychostream.scans.phase_file import read_phase_image, read_provenance
 
+pytestmark = pytest.mark.server
+
 P = "sb:"
 SIZE, COLUMNS = 64, 12
 COUNT = 10 * COLUMNS  # 10 rows: 484 x 404 pixels of canvas at a step of 36

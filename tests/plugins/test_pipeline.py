@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any
@@ -15,56 +15,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pipeline_helpers import (
+    WEIGHT,
+    FakeEngine,
+    assert_same,
+    make_contract,
+    make_frame,
+    reference,
+    started,
+    wait_for,
+)
 from pydantic import ValidationError
 
 from ptychostream.errors import DropCause, EngineError, FrameError
 from ptychostream.frames.frames import Frame
-from ptychostream.imaging.stitching import Canvas
-from ptychostream.model.contract import ModelContract, PackedArray, Preprocessing
 from ptychostream.plugins.flow.batcher import Batcher
 from ptychostream.plugins.flow.frame_flow import FrameFlow
 from ptychostream.plugins.flow.snapshot import Snapshot
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.positions.positions import AttributePositions, WaveformPositions
-
-SHAPE = (16, 16)
-PIXEL = 1e-8
-WEIGHT = np.outer(np.hanning(18)[1:-1], np.hanning(18)[1:-1]).astype(np.float32)
-
-
-class FakeEngine:
-    """Phase = counts · dose · scale, frame by frame. Fails on frames whose first pixel is 666."""
-
-    version = "1"
-    precision = "float32"
-    device = "CPU"
-    reason = "a test"
-    input_shape = SHAPE
-    output_shape = SHAPE
-
-    def __init__(self, name: str = "fake", batch: int = 8, scale: float = 0.01) -> None:
-        self.name = name
-        self.batch = batch
-        self.scale = np.float32(scale)
-        self.sizes: list[int] = []
-        self.closed = False
-        self.gate = threading.Event()
-        self.gate.set()
-        self.entered = threading.Event()
-
-    def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
-        assert not self.closed
-        if not counts.any():  # the trial before it takes over
-            return counts * self.scale
-        self.sizes.append(len(counts))
-        self.entered.set()
-        assert self.gate.wait(10)
-        if (counts[:, 0, 0] == 666).any():
-            raise RuntimeError("out of memory")
-        return counts * np.float32(dose_scale) * self.scale
-
-    def close(self) -> None:
-        self.closed = True
 
 
 class Clock:
@@ -75,57 +44,12 @@ class Clock:
         self.time = time.time
 
 
-def make_contract(name: str = "m1", pixel_m: float = PIXEL, weight: NDArray[np.float32] = WEIGHT) -> ModelContract:
-    return ModelContract(
-        name=name,
-        input_shape=SHAPE,
-        output_shape=SHAPE,
-        object_pixel_m=pixel_m,
-        preprocessing=Preprocessing(),
-        patch_weight=PackedArray.pack(weight),
-    )
-
-
-def make_frame(number: int, scan: str = "s", shape: tuple[int, int] = SHAPE, **options: Any) -> Frame:
-    rng = np.random.default_rng(number)
-    counts = rng.integers(0, 300, shape).astype(np.uint16)
-    x, y = rng.uniform(-3e-7, 3e-7, 2)
-    return Frame(scan, number, options.get("time", 1000.0 + number), counts, {"x": x, "y": y})
-
-
-def reference(frames: list[Frame], scale: float = 0.01, weight: NDArray[np.float32] = WEIGHT) -> Canvas:
-    """The same frames stitched one by one."""
-    canvas = Canvas(PIXEL, weight)
-    for frame in frames:
-        phase = frame.counts.astype(np.float32) * np.float32(1) * np.float32(scale)
-        canvas.add(phase, float(frame.attributes["x"]), float(frame.attributes["y"]))
-    return canvas
-
-
-def assert_same_image(pipeline: Pipeline, canvas: Canvas) -> None:
-    stitched = pipeline.stitched()
-    assert stitched is not None
-    expected = canvas.image()
-    assert stitched.frames == canvas.patches
-    assert stitched.image.origin_m == expected.origin_m
-    assert np.array_equal(stitched.image.phase, expected.phase, equal_nan=True)
-    assert np.array_equal(stitched.image.weight, expected.weight)
-
-
 @contextmanager
 def running(source: Any = None, engine: FakeEngine | None = None, **options: Any) -> Iterator[Pipeline]:
     """A started pipeline; without an engine when `engine` is None."""
     settings = PipelineSettings(**{"max_latency_s": 5.0, "backlog_batches": 1, **options})
-    pipeline = Pipeline(settings, source or AttributePositions("x", "y"))
-    pipeline.start()
-    try:
-        if engine is not None:
-            pipeline.swap_engine(lambda: engine, make_contract()).result(60)
+    with started(Pipeline(settings, source or AttributePositions("x", "y")), engine) as pipeline:
         yield pipeline
-    finally:
-        if engine is not None:
-            engine.gate.set()
-        assert pipeline.stop(10)
 
 
 def drained(pipeline: Pipeline, scan: str = "s") -> Snapshot:
@@ -133,13 +57,6 @@ def drained(pipeline: Pipeline, scan: str = "s") -> Snapshot:
     snapshot = pipeline.snapshot()
     assert snapshot.law_holds
     return snapshot
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def test_frames_wait_for_the_first_engine_while_it_is_being_built() -> None:
@@ -153,7 +70,7 @@ def test_frames_wait_for_the_first_engine_while_it_is_being_built() -> None:
         assert pipeline.snapshot().pending == 5
         pipeline.swap_engine(FakeEngine, make_contract()).result(60)
         assert ended.result(60) == 5
-        assert_same_image(pipeline, reference([make_frame(number) for number in range(5)]))
+        assert_same(pipeline.stitched(), reference([make_frame(number) for number in range(5)]))
 
 
 def test_frames_that_waited_for_an_engine_that_does_not_come_are_dropped() -> None:
@@ -197,7 +114,7 @@ def test_every_frame_reaches_the_canvas_and_the_tail_too() -> None:
         assert not snapshot.scan_active
         tail = np.mean([frame.counts.sum() for frame in frames[16:]])
         assert snapshot.mean_counts == pytest.approx(tail, rel=1e-5)
-        assert_same_image(pipeline, reference(frames))
+        assert_same(pipeline.stitched(), reference(frames))
         patch = snapshot.patch
         assert patch is not None
         assert patch.frame_id == 20
@@ -247,7 +164,7 @@ def test_the_canvas_does_not_depend_on_order_or_batches(batch: int) -> None:
         assert snapshot.stitched == 25
         assert snapshot.disordered > 0
         assert snapshot.missed == 0
-        assert_same_image(pipeline, reference(frames))
+        assert_same(pipeline.stitched(), reference(frames))
 
 
 def test_without_a_model_frames_are_counted_as_such() -> None:
@@ -287,7 +204,7 @@ def test_a_frame_of_another_shape_goes_alone() -> None:
         assert snapshot.stitched == 2
         assert snapshot.dropped[DropCause.SHAPE] == 1
         assert "(17, 16)" in snapshot.message
-        assert_same_image(pipeline, reference(good))
+        assert_same(pipeline.stitched(), reference(good))
 
 
 def test_positions_that_never_come_or_lie_nowhere() -> None:
@@ -300,7 +217,7 @@ def test_positions_that_never_come_or_lie_nowhere() -> None:
         snapshot = drained(pipeline)
         assert snapshot.stitched == 1
         assert snapshot.dropped[DropCause.NO_POSITION] == 2
-        assert_same_image(pipeline, reference([make_frame(0)]))
+        assert_same(pipeline.stitched(), reference([make_frame(0)]))
 
 
 def test_frames_wait_for_positions_that_come_later() -> None:
@@ -324,7 +241,7 @@ def test_frames_wait_for_positions_that_come_later() -> None:
         snapshot = drained(pipeline)
         assert snapshot.stitched == 9
         assert snapshot.dropped[DropCause.NO_POSITION] == 1
-        assert_same_image(pipeline, reference(frames[:9]))
+        assert_same(pipeline.stitched(), reference(frames[:9]))
 
 
 def test_an_engine_that_fails_costs_its_batch_alone() -> None:
@@ -339,7 +256,7 @@ def test_an_engine_that_fails_costs_its_batch_alone() -> None:
         assert snapshot.dropped[DropCause.ENGINE] == 4
         assert "out of memory" in snapshot.message
         kept = [make_frame(number) for number in (0, 1, 2, 3, 8, 9, 10, 11)]
-        assert_same_image(pipeline, reference(kept))
+        assert_same(pipeline.stitched(), reference(kept))
 
 
 def test_a_patch_that_is_not_finite_goes_alone() -> None:
@@ -355,7 +272,7 @@ def test_a_patch_that_is_not_finite_goes_alone() -> None:
             pipeline.submit(make_frame(number))
         snapshot = drained(pipeline)
         assert snapshot.dropped[DropCause.ENGINE] == 1
-        assert_same_image(pipeline, reference([make_frame(0), make_frame(2)]))
+        assert_same(pipeline.stitched(), reference([make_frame(0), make_frame(2)]))
 
 
 @pytest.mark.parametrize(("when_full", "lost"), [("drop_newest", {8, 9}), ("drop_oldest", {2, 3})])
@@ -374,7 +291,7 @@ def test_a_full_queue_drops_and_counts(when_full: str, lost: set[int]) -> None:
         assert snapshot.law_holds
         engine.gate.set()
         assert drained(pipeline).stitched == 8
-        assert_same_image(pipeline, reference([make_frame(n) for n in range(10) if n not in lost]))
+        assert_same(pipeline.stitched(), reference([make_frame(n) for n in range(10) if n not in lost]))
 
 
 def test_each_scan_has_its_own_canvas_and_frames_of_the_one_before_go_to_theirs() -> None:
@@ -390,7 +307,7 @@ def test_each_scan_has_its_own_canvas_and_frames_of_the_one_before_go_to_theirs(
         snapshot = drained(pipeline, "b")
         assert (snapshot.dropped[DropCause.LATE], snapshot.late_taken) == (0, 1)
         assert (snapshot.stitched, snapshot.scan_stitched, snapshot.scan) == (9, 3, "b")
-        assert_same_image(pipeline, reference(second))
+        assert_same(pipeline.stitched(), reference(second))
         stitched = pipeline.stitched()
         assert stitched is not None
         assert (stitched.scan, stitched.last_frame_id, stitched.model) == ("b", 102, "m1")
@@ -406,7 +323,7 @@ def test_frames_that_the_word_of_the_end_overtook_are_stitched() -> None:
             pipeline.submit(make_frame(number))
         wait_for(lambda: pipeline.snapshot().scan_stitched == 6)
         assert not pipeline.snapshot().scan_active
-        assert_same_image(pipeline, reference(frames))
+        assert_same(pipeline.stitched(), reference(frames))
 
 
 def test_frames_without_position_do_not_wait_after_the_end() -> None:
@@ -427,7 +344,7 @@ def test_a_new_scan_ends_the_one_before_and_loses_none_of_it() -> None:
         engine.gate.set()
         assert drained(pipeline, "b").stitched == 5
         assert engine.sizes == [3, 2]
-        assert_same_image(pipeline, reference([make_frame(0), make_frame(1)]))
+        assert_same(pipeline.stitched(), reference([make_frame(0), make_frame(1)]))
 
 
 def test_a_scan_of_the_same_name_may_start_again() -> None:
@@ -442,7 +359,7 @@ def test_a_scan_of_the_same_name_may_start_again() -> None:
         snapshot = drained(pipeline)
         assert snapshot.dropped[DropCause.LATE] == 0
         assert snapshot.scan_stitched == 2
-        assert_same_image(pipeline, reference([make_frame(5), make_frame(6)]))
+        assert_same(pipeline.stitched(), reference([make_frame(5), make_frame(6)]))
 
 
 def test_a_stream_without_scan_names_goes_on_after_a_flush_until_a_start() -> None:
@@ -490,7 +407,7 @@ def test_an_engine_is_swapped_between_two_batches_and_the_canvas_goes_on() -> No
         assert new.sizes == [2, 2]
         canvas = reference([make_frame(n) for n in range(4, 8)], 0.02, other_weight)
         canvas.merge(reference([make_frame(n) for n in range(4)]))
-        assert_same_image(pipeline, canvas)
+        assert_same(pipeline.stitched(), canvas)
 
 
 def test_a_model_of_another_pixel_begins_a_new_canvas_and_says_so() -> None:
@@ -608,7 +525,7 @@ def test_stop_infers_what_waits_and_refuses_what_comes() -> None:
         snapshot = drained(pipeline)
         assert (snapshot.received, snapshot.stitched, snapshot.pending) == (6, 5, 0)
         assert snapshot.dropped[DropCause.LATE] == 1
-        assert_same_image(pipeline, reference([make_frame(number) for number in range(5)]))
+        assert_same(pipeline.stitched(), reference([make_frame(number) for number in range(5)]))
 
 
 def test_stop_does_not_wait_for_ever_on_an_engine_that_hangs() -> None:
@@ -817,4 +734,4 @@ def test_the_law_holds_through_threads_swaps_and_failures(steps: list[tuple[str,
         assert snapshot.received == snapshot.stitched + sum(snapshot.dropped.values())
         if not snapshot.dropped[DropCause.ENGINE] and submitted:
             assert snapshot.stitched == len(set(submitted))
-            assert_same_image(pipeline, reference([frames[number] for number in sorted(set(submitted))]))
+            assert_same(pipeline.stitched(), reference([frames[number] for number in sorted(set(submitted))]))

@@ -156,6 +156,7 @@ def serving(env: EpicsEnv, first: Value) -> Iterator[Callable[[Value], None]]:
         yield pv.post
 
 
+@pytest.mark.server
 def test_samples_arrive_in_seconds_and_in_order_and_bad_updates_are_named(env: EpicsEnv) -> None:
     with receiving(env, time_unit="ms") as (receiver, heard):
         with serving(env, samples(time=[], x=[], y=[])) as post:
@@ -172,6 +173,7 @@ def test_samples_arrive_in_seconds_and_in_order_and_bad_updates_are_named(env: E
         assert heard.arrivals == sorted(heard.arrivals)
 
 
+@pytest.mark.server
 def test_the_source_goes_and_comes_back(env: EpicsEnv) -> None:
     with receiving(env) as (receiver, heard):
         for number in range(2):
@@ -183,6 +185,7 @@ def test_the_source_goes_and_comes_back(env: EpicsEnv) -> None:
         assert heard.connected == [True, False, True, False]
 
 
+@pytest.mark.server
 def test_a_receiver_stops_with_and_without_a_source(env: EpicsEnv) -> None:
     with env.active():
         never = PositionReceiver(PositionReceiverSettings(channel=CHANNEL), lambda *_: None, lambda _: None)
@@ -207,6 +210,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("layout", ["table", "structure", "array"])
 def test_a_pvapy_server_that_sends_faster_than_it_is_read_loses_nothing(env: EpicsEnv, layout: str) -> None:
     command = (sys.executable, "-c", SENDER, layout)

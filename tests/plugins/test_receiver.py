@@ -17,6 +17,8 @@ from folders import HELPERS
 
 from ptychostream.pva.array_monitor import ArrayMonitor
 
+pytestmark = pytest.mark.server
+
 PVAPY_DETECTOR = """
 import json, sys
 import numpy as np, pvaccess as pva

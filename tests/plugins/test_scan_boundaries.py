@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,58 +10,31 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from test_pipeline import SHAPE, FakeEngine, make_contract, make_frame, reference, wait_for
+from pipeline_helpers import (
+    SHAPE,
+    FakeEngine,
+    assert_same,
+    make_contract,
+    make_frame,
+    reference,
+    running,
+    runs_of,
+    wait_for,
+)
 
 from ptychostream.config import load_settings
 from ptychostream.errors import ConfigError, DropCause
 from ptychostream.frames.frames import Frame
-from ptychostream.imaging.stitching import Canvas
 from ptychostream.plugins.flow.batcher import Batcher
 from ptychostream.plugins.flow.frame_flow import FrameFlow
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
-from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
-from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.positions.positions import AttributePositions, WaveformPositions
 
 GAP = 5.0
 
 
-@contextmanager
-def running(engine: FakeEngine | None = None, source: Any = None, **scans: Any) -> Iterator[Pipeline]:
-    """A started pipeline with these scan settings."""
-    engine = engine or FakeEngine()
-    settings = PipelineSettings(max_latency_s=0.001, backlog_batches=1)
-    pipeline = Pipeline(settings, source or AttributePositions("x", "y"), BoundarySettings(**scans))
-    pipeline.start()
-    try:
-        pipeline.swap_engine(lambda: engine, make_contract()).result(10)
-        yield pipeline
-    finally:
-        engine.gate.set()
-        assert pipeline.stop(10)
-
-
 def timed(number: int, scan: str, start: float) -> Frame:
     return make_frame(number, scan, time=start + 0.1 * number)
-
-
-def runs_of(pipeline: Pipeline) -> list[RunFigures]:
-    """The runs, oldest first, when every frame is through."""
-    wait_for(lambda: pipeline.snapshot().pending == 0)
-    snapshot = pipeline.snapshot()
-    assert snapshot.law_holds
-    for run in snapshot.runs:
-        assert run.received == run.stitched + run.pending + sum(run.dropped.values())
-    return list(reversed(snapshot.runs))
-
-
-def assert_same(stitched: Stitched | None, canvas: Canvas) -> None:
-    assert stitched is not None
-    expected = canvas.image()
-    assert stitched.frames == canvas.patches
-    assert stitched.image.origin_m == expected.origin_m
-    assert np.array_equal(stitched.image.phase, expected.phase, equal_nan=True)
-    assert np.array_equal(stitched.image.weight, expected.weight)
 
 
 # Two scans whose frames come in any order, so long as the first begins first.

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from test_pipeline import make_frame, reference, wait_for
-from test_scan_boundaries import running, runs_of
+from pipeline_helpers import make_frame, reference, running, runs_of, wait_for
 
 import ptychostream.ioc  # noqa: F401 - EPICS base in its order
 from ptychostream.errors import ConfigError, DropCause, ScanFileError

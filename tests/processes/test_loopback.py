@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ptychostream.processes.loopback import free_ports
 
 TAKER = """
@@ -16,6 +18,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.server
 def test_ports_are_handed_out_once_while_their_taker_lives() -> None:
     takers = [
         subprocess.Popen([sys.executable, "-c", TAKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -10,12 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from cases import written
 from epics_env import EpicsEnv, wait_until
 from folders import CORPUS, HELPERS
-
-sys.path.insert(0, str(CORPUS))
-
-from cases import written
 from make import expected
 
 from ptychostream.frames.frame_ids import FrameIds
@@ -23,6 +20,8 @@ from ptychostream.pva.array_monitor import ArrayMonitor
 from ptychostream.rawpva.raw_server import RawServer
 from ptychostream.rawpva.raw_updates import RawFile
 from ptychostream.rawpva.raw_values import RawUpdate
+
+pytestmark = pytest.mark.server
 
 MANIFEST: dict[str, Any] = json.loads((CORPUS / "manifest.json").read_text(encoding="utf-8"))
 # A channel with none of an NTNDArray's fields cannot be subscribed to: kept for the round trip (test_raw_updates).

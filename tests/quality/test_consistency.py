@@ -315,6 +315,7 @@ def ioc(tmp_path: Path) -> Iterator[tuple[EpicsEnv, Detector]]:
         yield env, detector
 
 
+@pytest.mark.server
 def test_the_record_tells_a_right_model_from_a_wrong_one_live(ioc: tuple[EpicsEnv, Detector], tmp_path: Path) -> None:
     env, detector = ioc
     np.save(tmp_path / "frame.npy", np.asarray(simulated()[0].counts[0]))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from encoding import ANYTHING, CODES, array, encode, scalar, structure, structures, union
 from epics_env import EpicsEnv, wait_until
 from folders import CORPUS, HELPERS
 from hypothesis import given, settings
@@ -21,10 +22,7 @@ from hypothesis import strategies as st
 from p4p import Type, Value
 from p4p.server import Server
 from p4p.server.thread import SharedPV
-
-sys.path.insert(0, str(CORPUS))
-
-from encoding import ANYTHING, CODES, array, encode, scalar, structure, structures, union
+from raw_samples import SMALL, small
 
 from ptychostream.cli.main import main
 from ptychostream.errors import ScanFileError
@@ -39,7 +37,6 @@ from ptychostream.sim.replay.gate import Gate
 from ptychostream.sim.replay.raw_replay import RawReplay, replay_raw, schedule
 
 NAMES = sorted(path.stem for path in CORPUS.glob("*.pvaraw"))
-SMALL = structure("s_t", n=scalar("int32"), x=array("float64"))
 TIMEOUT_S = 60.0
 
 
@@ -47,11 +44,6 @@ TIMEOUT_S = 60.0
 def env() -> Iterator[EpicsEnv]:
     with EpicsEnv(ca_servers=8) as environment:
         yield environment
-
-
-def small(number: int, time_ns: int | None = None) -> RawUpdate:
-    value = encode(SMALL, {"n": number, "x": [0.5] * number})
-    return RawUpdate(number * 1000 if time_ns is None else time_ns, SMALL, 0b11, 0, value)
 
 
 def small_file(path: Path, count: int) -> list[RawUpdate]:
@@ -264,14 +256,14 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     program = (
         "import resource, sys\n"
         "sys.path[:0] = sys.argv[2:]\n"
-        "from test_raw_updates import small\n"
+        "from raw_samples import small\n"
         "from ptychostream.rawpva.raw_updates import RawWriter\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "with RawWriter(sys.argv[1], 't:small') as writer:\n"
         "    for number in range(100_000): writer.write(small(100))\n"
     )
     path = tmp_path / "x.pvaraw"
-    command = [sys.executable, "-c", program, str(path), str(Path(__file__).parent), str(HELPERS)]
+    command = [sys.executable, "-c", program, str(path), str(CORPUS), str(HELPERS)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert ran.stderr.strip().splitlines()[-1].startswith("ptychostream.errors.ScanFileError")
     assert "cannot be written" in ran.stderr
@@ -305,6 +297,7 @@ def many_servers() -> Iterator[EpicsEnv]:
         yield environment
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("name", NAMES)
 def test_a_replay_recorded_again_is_equal_bit_for_bit(name: str, many_servers: EpicsEnv, tmp_path: Path) -> None:
     with RawFile(CORPUS / f"{name}.pvaraw") as recording:
@@ -316,6 +309,7 @@ def test_a_replay_recorded_again_is_equal_bit_for_bit(name: str, many_servers: E
     assert again[0].type.pack() == updates[0].type.pack()
 
 
+@pytest.mark.server
 def test_a_second_pass_is_equal_to_the_first(many_servers: EpicsEnv, tmp_path: Path) -> None:
     """Though the recording's updates name only what changed since the one before."""
     with RawFile(CORPUS / "p4p_everything.pvaraw") as recording:
@@ -331,6 +325,7 @@ def test_updates_are_due_as_they_came_or_at_a_rate() -> None:
     assert [due for _, due in schedule(updates, 4.0)] == [0.0, 0.25, 0.5]
 
 
+@pytest.mark.server
 def test_other_clients_see_what_the_first_server_showed(env: EpicsEnv, tmp_path: Path) -> None:
     kind = Type(
         [("b", "b"), ("ab", "ab"), ("v", "v"), ("av", "av"), ("u", ("U", None, [("a", "i"), ("b", "s")])),
@@ -353,6 +348,7 @@ def test_other_clients_see_what_the_first_server_showed(env: EpicsEnv, tmp_path:
     assert (part.b, part.s.f) == (values["b"], shown.s.f)
 
 
+@pytest.mark.server
 def test_the_commands_record_and_replay(env: EpicsEnv, tmp_path: Path) -> None:
     source, again = CORPUS / "adcore_codecs.pvaraw", tmp_path / "again.pvaraw"
     ptychostream = (sys.executable, "-m", "ptychostream")
@@ -368,6 +364,7 @@ def test_the_commands_record_and_replay(env: EpicsEnv, tmp_path: Path) -> None:
     assert [(u.type, u.value) for u in got] == [(u.type, u.value) for u in sent]
 
 
+@pytest.mark.server
 def test_a_recording_that_is_killed_is_readable(env: EpicsEnv, tmp_path: Path) -> None:
     path = tmp_path / "x.pvaraw"
 
@@ -387,6 +384,7 @@ def test_a_recording_that_is_killed_is_readable(env: EpicsEnv, tmp_path: Path) -
     assert readable() == [small(number).value for number in range(3)]
 
 
+@pytest.mark.server
 def test_a_channel_that_comes_back_with_another_type(env: EpicsEnv, tmp_path: Path) -> None:
     other = structure("other_t", text=scalar("str"))
     changed = RawUpdate(5000, other, 1, 0, encode(other, {"text": "new"}))
@@ -407,6 +405,7 @@ def test_a_channel_that_comes_back_with_another_type(env: EpicsEnv, tmp_path: Pa
         assert [(u.type, u.value) for u in second] == [(u.type, u.value) for u in first]
 
 
+@pytest.mark.server
 def test_a_slow_client_gets_the_newest_and_is_told(env: EpicsEnv) -> None:
     stop = threading.Event()
     with env.active(), RawServer(["t:slow"], env.server_env()) as server:
@@ -447,6 +446,7 @@ def test_bits_are_as_short_as_they_can_be() -> None:
     assert all(Reader(pack_bits(bits)).bits() == bits for bits in (0, 1, 0x80, 1 << 70))
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("replay_first", [True, False])
 def test_it_shares_a_host_with_other_servers_and_clients(replay_first: bool, tmp_path: Path) -> None:
     """All on one broadcast port of the loopback interface, where a search reaches one socket alone."""

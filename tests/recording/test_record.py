@@ -100,6 +100,7 @@ def check_scan(path: Path, count: int, value: int) -> None:
         np.testing.assert_array_equal(np.diff(scan.frame_ids), 1)
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("codec", ["", "bslz4"])
 def test_scans_go_to_files_of_their_own(env: EpicsEnv, tmp_path: Path, codec: str) -> None:
     words = ("--scans", "3", "--energy-ev", "9000", "--distance-m", "2", "--detector-pixel-m", "55e-6")
@@ -117,6 +118,7 @@ def test_scans_go_to_files_of_their_own(env: EpicsEnv, tmp_path: Path, codec: st
         assert (len(scan), scan.scan_id, scan.energy_ev, scan.distance_m) == (11, "one", 9e3, 2.0)
 
 
+@pytest.mark.server
 def test_frames_that_are_asked_for_and_the_summary(env: EpicsEnv, tmp_path: Path) -> None:
     with recording(env, tmp_path / "a.h5", "--frames", "25") as recorder, detector(env, recorder) as source:
         source.send("s", 40, value=5)
@@ -132,6 +134,7 @@ def test_frames_that_are_asked_for_and_the_summary(env: EpicsEnv, tmp_path: Path
     check_scan(tmp_path / "a.h5", 25, 5)
 
 
+@pytest.mark.server
 def test_what_is_killed_stays_readable_and_is_recovered(env: EpicsEnv, tmp_path: Path) -> None:
     partial = tmp_path / "s.h5.partial"
     words = ("--codec", "none")  # so that the file's size tells
@@ -149,6 +152,7 @@ def test_what_is_killed_stays_readable_and_is_recovered(env: EpicsEnv, tmp_path:
     assert main(["record", "--recover", str(partial)]) == 2
 
 
+@pytest.mark.server
 def test_a_stop_leaves_a_finished_file(env: EpicsEnv, tmp_path: Path) -> None:
     with recording(env, tmp_path / "{scan}.h5") as recorder, detector(env, recorder) as source:
         source.send("s", 50, value=7)
@@ -164,6 +168,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.server
 def test_a_full_disk_ends_the_recording_and_everything_is_counted(env: EpicsEnv, tmp_path: Path) -> None:
     words = [sys.executable, "-c", FULL_DISK, "record", CHANNEL, str(tmp_path / "{scan}.h5")]
     words += ["--json", "--codec", "none"]
@@ -182,6 +187,7 @@ def test_a_full_disk_ends_the_recording_and_everything_is_counted(env: EpicsEnv,
         assert (scan.counts[len(scan) - 1] == 7).all()
 
 
+@pytest.mark.server
 def test_energy_and_more_from_pvs(env: EpicsEnv, tmp_path: Path) -> None:
     pvs = {
         "t:Energy": SharedPV(nt=NTScalar("d"), initial=8.8),
@@ -205,6 +211,7 @@ def test_energy_and_more_from_pvs(env: EpicsEnv, tmp_path: Path) -> None:
         np.testing.assert_array_equal(scan.metadata["attributes"]["Ring"], 101.5)
 
 
+@pytest.mark.server
 def test_a_text_attribute_ends_a_scan(env: EpicsEnv, tmp_path: Path) -> None:
     with recording(env, tmp_path / "a.h5", "--scans", "1") as recorder, detector(env, recorder) as source:
         source.send("s", 3, value=1, attributes={"ScanComplete": "false"})
@@ -214,6 +221,7 @@ def test_a_text_attribute_ends_a_scan(env: EpicsEnv, tmp_path: Path) -> None:
         assert len(scan) == 4
 
 
+@pytest.mark.server
 def test_waveforms_that_come_after_the_frames(env: EpicsEnv, tmp_path: Path) -> None:
     x, y = (SharedPV(nt=NTScalar("ad"), initial=[]) for _ in "xy")
     words = ("--scans", "2", "--positions", "waveform", "--x", "t:X", "--y", "t:Y", "--position-unit", "um")
@@ -243,6 +251,7 @@ def test_waveforms_that_come_after_the_frames(env: EpicsEnv, tmp_path: Path) -> 
         np.testing.assert_allclose(scan.positions_m * 1e6, [[0.1, 0.5], [0.2, 0.6]])
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -267,6 +276,7 @@ def test_wrong_input_is_named(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.server
 def test_positions_from_a_stream_of_samples(env: EpicsEnv, tmp_path: Path) -> None:
     began = time.time() - 5
     samples = NTTable([("time", "d"), ("x", "d"), ("y", "d")])

@@ -96,6 +96,7 @@ def test_a_lost_block_leaves_a_hole_that_no_frame_is_placed_in() -> None:
     assert source.lookup(Frame("s", 0, lost + 0.02, NO_COUNTS)) is not None
 
 
+@pytest.mark.server
 def test_replay_sends_a_files_positions_as_a_stream(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     positions_m = random.normal(0, 1e-6, (40, 2))

@@ -30,6 +30,8 @@ from ptychostream.sim.beamline import next_scan_number
 from ptychostream.sim.replay.detector import convert
 from ptychostream.sim.replay.replay import Replay, check_codec, scan_ids
 
+pytestmark = pytest.mark.server
+
 CHANNEL = "t:Image"
 GATE = "t:gate"
 FRAMES = 120

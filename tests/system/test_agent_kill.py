@@ -22,6 +22,8 @@ from ptychostream.hpc_agent.models.model_store import ModelStore
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_writer import write_scan
 
+pytestmark = pytest.mark.server
+
 P = "ak:"
 DATABASE = """
 record(bo, "s:Complete") { field(ZNAM, "No") field(ONAM, "Yes") }

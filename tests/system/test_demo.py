@@ -20,6 +20,8 @@ from ptychostream.demo.loop_plan import LoopPlan, Stage
 from ptychostream.demo.processes import Child, DemoError
 from ptychostream.demo.run import Demo, Plan
 
+pytestmark = pytest.mark.server
+
 TINY_SCAN = Plan(
     "simulated-64", 8, epochs=12, simulated=1, training_limit_s=150, held_out=0.15, rate_hz=200.0, size=64, frames=550
 )

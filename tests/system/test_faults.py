@@ -21,6 +21,8 @@ from ptychostream.benchmarks.soak.soak_rounds import Round, play, steady
 from ptychostream.benchmarks.soak.soak_source import scan_name
 from ptychostream.benchmarks.soak.soak_stage import PREFIX, Stage
 
+pytestmark = pytest.mark.server
+
 PATIENCE_S = 60.0
 HOLD_S = {"network stalled": 1.5, "network cut": 1.5, "client frozen": 1.5, "disk full": 3.0}
 

@@ -98,6 +98,7 @@ def test_what_ran_when_the_agent_died_is_pending_again(journal: Journal, tmp_pat
     assert after.recover(3.0) == []
 
 
+@pytest.mark.server
 def test_kill_9_loses_nothing_that_was_told(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)

@@ -240,6 +240,7 @@ def test_a_mark_is_set_once_and_can_be_lifted(filled: tuple[ModelStore, list[str
     assert store.mark_rolled_back(names[0], "SSIM 0.5") is True and store.damaged() == []
 
 
+@pytest.mark.server
 def test_killed_while_it_marks_a_model_is_marked_or_not(filled: tuple[ModelStore, list[str]]) -> None:
     """A process that dies in the middle of writing the mark leaves the model as it was."""
     store, names = filled
@@ -341,6 +342,7 @@ def run(program: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.server
 def test_processes_that_add_the_same_models_at_once(tmp_path: Path) -> None:
     for number in range(MODELS):
         write_model(tmp_path, number)
@@ -384,6 +386,7 @@ def test_another_process_that_was_quicker(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.name for path in store.root.iterdir()] == [name]
 
 
+@pytest.mark.server
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     onnx, checkpoint = write_model(tmp_path, 0)
     checkpoint.write_bytes(bytes(200_000))
@@ -494,6 +497,7 @@ def test_what_is_missing_is_said(
     assert why in said(capsys, *words, status=2)
 
 
+@pytest.mark.server
 def test_the_store_is_the_agents(
     filled: tuple[ModelStore, list[str]],
     tmp_path: Path,
@@ -541,6 +545,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EpicsEnv]:
         yield env
 
 
+@pytest.mark.server
 def test_models_go_to_the_edge_and_back(
     edge: EpicsEnv, filled: tuple[ModelStore, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -560,6 +565,7 @@ def test_models_go_to_the_edge_and_back(
     assert edge.caget(P + "ModelSHA_RBV") == names[0]
 
 
+@pytest.mark.server
 def test_an_edge_that_is_not_there(filled: tuple[ModelStore, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     store, _ = filled
     with EpicsEnv() as nobody, nobody.active():

@@ -116,6 +116,7 @@ def test_a_server_that_cannot_load_its_modules_stops_no_step(
     assert "the step label starts an interpreter of its own" in caplog.text
 
 
+@pytest.mark.server
 @pytest.mark.usefixtures("modules")
 def test_no_step_outlives_an_agent_that_ignores_interrupts(tmp_path: Path) -> None:
     agent = subprocess.Popen([sys.executable, "-c", AGENT, str(tmp_path / "pid")])

@@ -62,6 +62,7 @@ def pids_of(path: Path) -> list[int]:
     return list(json.loads(path.read_text()))
 
 
+@pytest.mark.server
 def test_what_steps_give_and_say(start: Start, tmp_path: Path) -> None:
     runner = start(threads=1, nice=3, timeouts_s={"judge": 1.0})
     seen: list[Any] = []
@@ -87,6 +88,7 @@ def test_what_steps_give_and_say(start: Start, tmp_path: Path) -> None:
     assert len([*(tmp_path / "work/scans/scan1").glob("train-*")]) == 5
 
 
+@pytest.mark.server
 def test_cancelling_ends_all_that_was_started(start: Start, tmp_path: Path) -> None:
     runner = start()
     future = submit(runner, sleep=600, pids=str(tmp_path / "pids"), deaf=True)
@@ -98,6 +100,7 @@ def test_cancelling_ends_all_that_was_started(start: Start, tmp_path: Path) -> N
     assert not any(map(alive, pids))
 
 
+@pytest.mark.server
 def test_closing_ends_what_runs_and_takes_nothing_more(start: Start, tmp_path: Path) -> None:
     runner = start()
     submit(runner, sleep=600, pids=str(tmp_path / "pids"))
@@ -122,6 +125,7 @@ runner.submit("train", {"key": "1", "script": {"sleep": 600, "pids": pids}}).res
 """
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("kind", ["local", "forked", "parsl"])
 def test_no_step_outlives_its_agent(kind: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", AGENT, kind, str(tmp_path / "work"), str(tmp_path / "pids")]
@@ -164,6 +168,7 @@ def test_a_step_on_a_node_ends_when_its_agent_is_gone(tmp_path: Path) -> None:
     assert why() == "was given up"
 
 
+@pytest.mark.server
 def test_steps_are_forked_from_one_process_that_is_replaced_when_it_dies(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -188,6 +193,7 @@ def test_steps_are_forked_from_one_process_that_is_replaced_when_it_dies(
     assert not alive(step) and not alive(another)
 
 
+@pytest.mark.server
 def test_modules_that_cannot_be_loaded_stop_no_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", str(HELPERS))
     settings = RunnerSettings(module="scripted_steps", preload=("no_such_module",))
@@ -261,6 +267,7 @@ def script_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, submit_command: s
     return script.read_text(), told.read_text()
 
 
+@pytest.mark.server
 def test_the_submit_script_for_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script, _ = script_of(
         tmp_path,
@@ -300,6 +307,7 @@ def test_the_submit_script_for_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "srun --ntasks 2" in script and "the worker's command" in script
 
 
+@pytest.mark.server
 def test_the_submit_script_for_pbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script, told = script_of(
         tmp_path,
@@ -323,6 +331,7 @@ def test_the_submit_script_for_pbs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "-q preemptable" in told and "-A ptycho" in told
 
 
+@pytest.mark.server
 def test_without_worker_init_the_agents_own_python_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script, _ = script_of(tmp_path, monkeypatch, "sbatch", provider="slurm")
     assert f"export PATH={Path(sys.executable).parent}:$PATH" in script
@@ -346,6 +355,7 @@ def test_local_steps_need_no_parsl() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.server
 def test_the_local_runner_is_the_default(tmp_path: Path) -> None:
     runner = make_runner(RunnerSettings(), tmp_path)
     assert isinstance(runner, LocalRunner)

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 from epics_env import EpicsEnv, wait_until
+from scan_samples import FRAMES, PATIENT, QUICK, SIZE, a_file, a_scan
 
 from ptychostream.hpc_agent.scans.collect import CollectSettings, ScanEvent, collect, file_of, local_name
 from ptychostream.hpc_agent.scans.scan_checks import (
@@ -27,27 +28,9 @@ from ptychostream.hpc_agent.scans.scan_checks import (
     measure,
 )
 from ptychostream.hpc_agent.scans.stream_recorder import StreamRecorderSettings, stream_recorder
-from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import ScanOptions, open_scan
-from ptychostream.scans.scan_writer import write_scan
 
-FRAMES, SIZE = 12, 16
 TIMEOUT_S = 60.0
-QUICK = CollectSettings(timeout_s=0.6, quiet_s=0.1, poll_s=0.05)
-PATIENT = CollectSettings(timeout_s=40, quiet_s=0.3, poll_s=0.05)
-
-
-def a_scan(counts: np.ndarray[Any, Any] | None = None, scan_id: str = "s1") -> Scan:
-    random = np.random.default_rng(1)
-    if counts is None:
-        counts = random.poisson(5, (FRAMES, SIZE, SIZE)).astype(np.uint16)
-    return Scan(scan_id, counts, random.normal(0, 1e-6, (len(counts), 2)), 1e4, 1.0, 1e-4)
-
-
-def a_file(folder: Path, **scan: Any) -> Path:
-    path = folder / "scan.h5"
-    write_scan(path, a_scan(**scan))
-    return path
 
 
 def fault(path: Path, settings: CollectSettings = QUICK, **event: Any) -> tuple[ScanFault, str]:
@@ -189,6 +172,7 @@ def writer(path: Path, *how: str) -> Iterator[Any]:
             process.kill()
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("how", WRITERS)
 def test_a_growing_file_is_waited_for(tmp_path: Path, how: tuple[str, str]) -> None:
     path = tmp_path / "scan.h5"
@@ -208,6 +192,7 @@ def test_a_growing_file_is_waited_for(tmp_path: Path, how: tuple[str, str]) -> N
     assert found[0].statistics.frames == 35
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("how", WRITERS)
 def test_a_file_that_grows_still_at_the_deadline(tmp_path: Path, how: tuple[str, str]) -> None:
     path = tmp_path / "scan.h5"
@@ -229,6 +214,7 @@ def test_a_file_that_grows_still_at_the_deadline(tmp_path: Path, how: tuple[str,
             thread.join(TIMEOUT_S)
 
 
+@pytest.mark.server
 def test_a_file_whose_writer_died(tmp_path: Path) -> None:
     path = tmp_path / "scan.h5"
     with writer(path, "swmr", "lock") as tell:
@@ -294,6 +280,7 @@ def test_a_fault_survives_another_process() -> None:
 # ---------------------------------------------------------------- without a shared disk
 
 
+@pytest.mark.server
 def test_a_stream_is_recorded_by_a_child_and_collected(tmp_path: Path) -> None:
     scan_file = a_file(tmp_path)
     template = str(tmp_path / "recordings" / "{scan}.h5")

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import struct
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
-import h5py
 import pytest
-from fuzz import scan_file
-from test_collect import FRAMES, PATIENT, QUICK, a_file
+from scan_samples import FRAMES, PATIENT, QUICK, a_file, crashing, end_of_opening
 
 from ptychostream.hpc_agent.scans.collect import CollectSettings, ScanEvent, collect
 from ptychostream.hpc_agent.scans.collect_apart import collect_apart
@@ -54,34 +49,6 @@ def test_faults_have_their_names(tmp_path: Path) -> None:
             collect(event, QUICK)
         assert apart.value.fault is here.value.fault is fault
         assert (apart.value.where, apart.value.remedy) == (here.value.where, here.value.remedy)
-
-
-def names_in(data: bytearray, heap: int) -> int:
-    """Where the names of a group's local heap lie."""
-    return int(struct.unpack_from("<Q", data, heap + 24)[0])
-
-
-def crashing(folder: Path, group: bytes = b"distance") -> Path:
-    """A file of two groups whose names lie in one place: libhdf5 2.0.0 dies of it (SIGSEGV)."""
-    path = folder / "crashing.h5"
-    with h5py.File(path, "w") as file:
-        scan_file.nexus(file)
-    data = bytearray(path.read_bytes())
-    heaps = [at for at in range(0, len(data), 8) if data[at : at + 4] == b"HEAP"]
-    by_name = {bytes(data[names_in(data, heap) + 8 :][:9]): heap for heap in heaps}
-    struct.pack_into("<Q", data, by_name[group[:9].ljust(9, b"\0")] + 24, names_in(data, by_name[b"PositionX"]))
-    path.write_bytes(data)
-    return path
-
-
-def end_of_opening(path: Path) -> int:
-    """Status of a process that opens a scan with nothing around it."""
-    program = (
-        "import sys\nfrom ptychostream.errors import ScanFileError\n"
-        "from ptychostream.scans.scan_files import open_scan\n"
-        "try:\n    with open_scan(sys.argv[1]): pass\nexcept ScanFileError: pass"
-    )
-    return subprocess.run([sys.executable, "-c", program, str(path)], timeout=TIMEOUT_S, check=False).returncode
 
 
 @pytest.mark.parametrize("group", [b"incident_energy", b"distance"])

@@ -124,6 +124,7 @@ def test_files_since_the_last_scan_are_found_in_order(tmp_path: Path) -> None:
     assert MissedScans(FolderSettings(), 0).look(1000) == []
 
 
+@pytest.mark.server
 def test_a_file_that_is_still_written_is_not_complete(tmp_path: Path) -> None:
     missed = MissedScans(FolderSettings(files=f"{tmp_path}/{{scan}}.h5", quiet_s=0), 0)
     write = "import h5py, sys; file = h5py.File(sys.argv[1], 'w'); print(flush=True); sys.stdin.read(); file.close()"
@@ -228,6 +229,7 @@ def connected(watch: ScanWatch) -> Callable[[], bool]:
     return lambda: watch.connected
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(("pv", "edge"), [("Complete", "rising"), ("Busy", "falling"), ("Count", "counter")])
 def test_every_scan_is_told_once_over_restarts_of_the_ioc(beamline: Beamline, pv: str, edge: str) -> None:
     long = "x" * 35  # and its file is longer than a string of Channel Access
@@ -249,6 +251,7 @@ def test_every_scan_is_told_once_over_restarts_of_the_ioc(beamline: Beamline, pv
         assert beamline.returns == 2
 
 
+@pytest.mark.server
 def test_duplicates_are_not_told(beamline: Beamline) -> None:
     beamline.start(COMPLETE=1, ID="7", FILE="/data/7.h5")
     with beamline.watched(ScanEvent("7", "/data/7.h5")) as watch:
@@ -263,6 +266,7 @@ def test_duplicates_are_not_told(beamline: Beamline) -> None:
         beamline.heard("8")
 
 
+@pytest.mark.server
 def test_a_scan_that_completed_before_the_agent_came_is_caught_up_with(beamline: Beamline) -> None:
     beamline.start(COMPLETE=1, ID="7", FILE="/data/7.h5")
     with beamline.watched(ScanEvent("6", "/data/6.h5")):
@@ -273,6 +277,7 @@ def test_a_scan_that_completed_before_the_agent_came_is_caught_up_with(beamline:
         beamline.heard("7", "8")
 
 
+@pytest.mark.server
 def test_a_scan_that_is_prepared_is_not_complete(beamline: Beamline) -> None:
     beamline.start(BUSY=0, ID="8", FILE="/data/7.h5")  # the file's name comes with the first frame
     with beamline.watched(ScanEvent("7", "/data/7.h5"), complete_pv="t:Busy", edge="falling") as watch:
@@ -282,6 +287,7 @@ def test_a_scan_that_is_prepared_is_not_complete(beamline: Beamline) -> None:
         beamline.heard("8")
 
 
+@pytest.mark.server
 def test_names_that_come_after_the_edge_are_waited_for(beamline: Beamline) -> None:
     beamline.start(ID="1", FILE="/data/1.h5")
     with beamline.watched(ScanEvent("1", "/data/1.h5"), settle_s=20.0) as watch:
@@ -293,6 +299,7 @@ def test_names_that_come_after_the_edge_are_waited_for(beamline: Beamline) -> No
         assert beamline.events[0].file == "/data/2.h5"
 
 
+@pytest.mark.server
 def test_a_file_of_the_scan_before_is_never_taken_for_this_one(beamline: Beamline) -> None:
     beamline.start(ID="1", FILE="/data/1.h5")
     with beamline.watched(ScanEvent("1", "/data/1.h5")) as watch:
@@ -302,6 +309,7 @@ def test_a_file_of_the_scan_before_is_never_taken_for_this_one(beamline: Beamlin
         assert beamline.events[0].file == ""
 
 
+@pytest.mark.server
 def test_an_ioc_that_freezes_in_an_edge(beamline: Beamline) -> None:
     beamline.start()
     counted = {"complete_pv": "t:Count", "edge": "counter"}
@@ -318,6 +326,7 @@ def test_an_ioc_that_freezes_in_an_edge(beamline: Beamline) -> None:
         beamline.heard("1", "2")
 
 
+@pytest.mark.server
 def test_a_clean_stop_before_anything_is_there(beamline: Beamline) -> None:
     start = time.monotonic()
     with beamline.watched():

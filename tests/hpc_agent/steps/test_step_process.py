@@ -11,16 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from step_helpers import (
-    Arguments,
-    folder,
-    labelled,
-    of,
-    reconstructed,
-    training,
-    with_scan,
-)
+from step_helpers import Arguments, folder, labelled, of, reconstructed, training
 
 from ptychostream import errors
 from ptychostream.errors import ConfigError, DropCause, FrameError, PtychostreamError, ScanFileError
@@ -31,13 +22,6 @@ from ptychostream.hpc_agent.steps import command as steps_command
 from ptychostream.hpc_agent.steps import train_step
 from ptychostream.hpc_agent.steps.training_state import load_state
 from ptychostream.hpc_agent.training import devices
-
-torch.set_num_threads(1)
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    return with_scan(tmp_path)
 
 
 def started(work: Path, name: str, arguments: Arguments, *more: str) -> subprocess.Popen[str]:
@@ -55,6 +39,7 @@ def result_of(work: Path) -> Arguments:
     return found
 
 
+@pytest.mark.server
 def test_a_training_that_was_killed_goes_on(work: Path) -> None:
     labelled(work)
     nice = min(19, os.getpriority(os.PRIO_PROCESS, 0) + 1)
@@ -92,6 +77,7 @@ def test_a_training_that_was_killed_goes_on(work: Path) -> None:
     assert seen[1:] == [1]
 
 
+@pytest.mark.server
 def test_an_interrupt_does_not_pass_for_a_finished_training(work: Path) -> None:
     labelled(work)
     process = started(work, "train", {**training(work, epochs=400), "threads": 1})
@@ -107,6 +93,7 @@ def test_an_interrupt_does_not_pass_for_a_finished_training(work: Path) -> None:
     assert not (work / "result.json").exists() and ModelStore(work / "models").models() == []
 
 
+@pytest.mark.server
 def test_two_processes_train_one_network(work: Path) -> None:
     labelled(work)
     process = started(work, "train", {**training(work, processes=2), "threads": 1})

@@ -11,17 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from step_helpers import (
-    RECIPE,
-    Arguments,
-    folder,
-    labelled,
-    of,
-    reconstructed,
-    training,
-    with_scan,
-)
+from step_helpers import RECIPE, Arguments, folder, labelled, of, reconstructed, training
 from still_edge import StillEdge
 from training_scans import small_scan
 
@@ -42,14 +32,6 @@ from ptychostream.hpc_agent.steps.label_step import label_step
 from ptychostream.scans.phase_file import write_phase_image
 from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
 from ptychostream.scans.scan_writer import write_scan
-
-torch.set_num_threads(1)
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    return with_scan(tmp_path)
-
 
 # reconstruct
 

@@ -11,17 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from step_helpers import (
-    RECIPE,
-    Arguments,
-    folder,
-    labelled,
-    of,
-    stored,
-    training,
-    true_reconstruction,
-    with_scan,
-)
+from step_helpers import RECIPE, Arguments, folder, labelled, of, stored, training, true_reconstruction
 from training_scans import small_scan
 
 from ptychostream.errors import (
@@ -38,13 +28,6 @@ from ptychostream.hpc_agent.training.networks import make_network
 from ptychostream.hpc_agent.training.training import TrainingState, train
 from ptychostream.model.model_file import load_model
 from ptychostream.scans.scan_writer import write_scan
-
-torch.set_num_threads(1)
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    return with_scan(tmp_path)
 
 
 def test_a_network_is_trained_and_stored_once(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

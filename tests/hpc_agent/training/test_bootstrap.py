@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from training_scans import small_scan
@@ -71,15 +70,6 @@ def add(store: ModelStore, folder: Path, network: Network, name: str, own: bool 
     sha256 = export(network, contract(corpus, name, **changes), corpus.counts[:2].astype(np.float32), onnx)
     save_checkpoint(checkpoint, network, sha256 if own else "0" * 64)
     return store.add(onnx, checkpoint)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Such small networks gain nothing by more, and on a busy machine they wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from ptychostream.hpc_agent.training.networks import Network, make_network
 from ptychostream.model.contract import ModelContract
 from ptychostream.model.model_file import check_golden, load_model
 
-torch.set_num_threads(1)
 SHAPE = (16, 32)
 
 

@@ -13,8 +13,6 @@ from ptychostream.errors import TrainingError
 from ptychostream.hpc_agent.corpus.normalisation import Normalisation
 from ptychostream.hpc_agent.training.networks import NETWORK_NAMES, make_network
 
-torch.set_num_threads(1)
-
 
 @pytest.mark.parametrize(("name", "parameters"), [("ptychonn2", 733_921), ("ptychonn", 4_694_690)])
 def test_parameter_counts_are_the_published_ones(name: str, parameters: int) -> None:

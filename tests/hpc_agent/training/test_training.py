@@ -36,7 +36,6 @@ from ptychostream.scans.phase_file import read_phase_image
 from ptychostream.scans.reconstruction_file import write_reconstruction
 from ptychostream.scans.scan_writer import write_scan
 
-torch.set_num_threads(1)
 QUICK = TrainingOptions(epochs=2, batch=20, precision="float32")
 
 

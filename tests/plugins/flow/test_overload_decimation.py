@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from test_overload import Simulated
+from simulated_flow import Simulated
 
 from ptychostream.errors import DropCause
 from ptychostream.frames.decimation import LARGEST_FACTOR, AutoFactor, Thinning, thinned

@@ -9,14 +9,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from encoding import ANYTHING, array, encode, scalar, structure
 from epics_env import EpicsEnv, wait_until
-from test_raw_updates import ANYTHING, CORPUS, SMALL, TIMEOUT_S, array, encode, scalar, small, structure
+from folders import CORPUS
+from raw_samples import SMALL, small
 
 from ptychostream.errors import ScanFileError
 from ptychostream.rawpva.raw_server import RawServer
 from ptychostream.rawpva.raw_updates import RawFile, RawWriter
 from ptychostream.rawpva.raw_values import RawUpdate, WireType, WireUpdate, WireUpdates
 from ptychostream.recording.raw_record import RawRecorded, RawRecordSettings, record_raw
+
+TIMEOUT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +130,7 @@ def _frame(unique_id: int, overrun: bool = False) -> RawUpdate:
     return RawUpdate(unique_id, of, 0b111, 0b111 if overrun else 0, value)
 
 
+@pytest.mark.server
 def test_what_overruns_swallowed_is_counted(env: EpicsEnv, tmp_path: Path) -> None:
     def recorded(channel: str, updates: list[RawUpdate]) -> RawRecorded:
         found: list[RawRecorded] = []

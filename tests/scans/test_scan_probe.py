@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from file_commands import COMMANDS, run_command
-from test_collect import FRAMES, a_file
-from test_collect_apart import crashing, end_of_opening
+from scan_samples import FRAMES, a_file, crashing, end_of_opening
 
 from ptychostream.errors import FileMissingError, ScanFileError
 from ptychostream.scans.scan_files import ScanOptions
