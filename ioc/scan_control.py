@@ -9,7 +9,7 @@ from ptychostream.ioc.handlers import Parts
 from ptychostream.ioc.records.records import Value
 from ptychostream.ioc.scan.scan_watch import Edge, ScanWatch
 from ptychostream.ioc.config.settings import ScanSettings
-from ptychostream.plugins.flow.scan_boundary import time_name
+from ptychostream.frames.scan_boundary import time_name
 from ptychostream.plugins.flow.snapshot import Snapshot
 
 NOT_USED, DISCONNECTED, CONNECTED = range(3)

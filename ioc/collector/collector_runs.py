@@ -9,7 +9,7 @@ from ptychostream.ioc.collector.collector_book import Book, Consumer, Group
 from ptychostream.ioc.collector.collector_slot import contract_of
 from ptychostream.ioc.collector.collector_sums import merge_canvases, running_engine
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
-from ptychostream.plugins.flow.scan_runs import ScanRun, ScanRuns
+from ptychostream.plugins.flow.scan_runs import FlowRun, FlowRuns
 from ptychostream.plugins.flow.snapshot import RunFigures
 from ptychostream.plugins.mosaic import Mosaic, RunCanvas
 
@@ -35,7 +35,7 @@ class ClusterRuns:
     """
 
     def __init__(self, scans: BoundarySettings, max_pixels: int) -> None:
-        self.runs = ScanRuns(scans.keep, scans.keep_bytes)
+        self.runs = FlowRuns(scans.keep, scans.keep_bytes)
         self.mosaic = Mosaic(max_pixels)
         self.refused = ""
         self.merges = 0
@@ -44,7 +44,7 @@ class ClusterRuns:
 
     def figures(self) -> tuple[RunFigures, ...]:
         """The accounting of every kept run, newest first."""
-        return tuple(self._figures(run) for run in self.runs.newest_first)
+        return tuple(self._figures(run) for run in reversed(self.runs.oldest_first))
 
     def take_ended(self) -> list[tuple[RunFigures, RunCanvas | None]]:
         """Figures and canvases of the runs that have ended; each is given once."""
@@ -53,7 +53,7 @@ class ClusterRuns:
     def update(self, groups: Sequence[Group], book: Book, live: Sequence[Consumer], now: float) -> None:
         """Bring the figures of every kept run up to date; frames that died with a consumer are not pending."""
         instances = {consumer.instance for consumer in live}
-        kept = {run.number: run for run in self.runs.newest_first}
+        kept = {run.number: run for run in self.runs.oldest_first}
         for group in groups:
             run = kept.get(group.number)
             if run is None or not group.shares:
@@ -90,5 +90,5 @@ class ClusterRuns:
             canvas.canvas, canvas.last, canvas.dose_scale = merged, newest.run.patch, dose_scale
         self.merges += 1
 
-    def _figures(self, run: ScanRun) -> RunFigures:
+    def _figures(self, run: FlowRun) -> RunFigures:
         return replace(run.figures(), missed=self._missed.get(run.number, 0))

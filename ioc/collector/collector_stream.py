@@ -8,7 +8,7 @@ from ptychostream.errors import ConfigError
 from ptychostream.ioc.collector.collector import Collector
 from ptychostream.ioc.records.records import Value
 from ptychostream.ioc.scan.stream import FrameLook
-from ptychostream.plugins.flow.scan_boundary import time_name
+from ptychostream.frames.scan_boundary import time_name
 
 
 class CollectorStream:

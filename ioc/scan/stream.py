@@ -13,7 +13,7 @@ from ptychostream.frames.frames import Frame
 from ptychostream.frames.idle import ends_scan
 from ptychostream.ioc.config.settings import InputSettings
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
-from ptychostream.plugins.flow.scan_boundary import is_time_name, time_name
+from ptychostream.frames.scan_boundary import is_time_name, time_name
 
 log = logging.getLogger(__name__)
 

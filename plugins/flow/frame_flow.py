@@ -11,11 +11,12 @@ from contextlib import suppress
 
 from ptychostream.errors import DropCause
 from ptychostream.frames.frames import Frame, PlacedFrame
+from ptychostream.frames.scan_boundary import Begin, Boundary
 from ptychostream.plugins.flow.batcher import Batcher
 from ptychostream.plugins.flow.decimator import DecimationSettings, Decimator
 from ptychostream.plugins.flow.ledger import Ledger
-from ptychostream.plugins.flow.scan_boundary import Begin, Boundary, BoundarySettings
-from ptychostream.plugins.flow.scan_runs import ScanRun, ScanRuns
+from ptychostream.plugins.flow.scan_boundary import BoundarySettings
+from ptychostream.plugins.flow.scan_runs import FlowRun, FlowRuns
 from ptychostream.positions.join import Join, Joined
 from ptychostream.positions.positions import NeverPlaced, PositionSource
 
@@ -50,9 +51,9 @@ class FrameFlow:
         self.batcher = batcher
         self.decimator = Decimator(DecimationSettings())
         self.in_flight: list[PlacedFrame] = []
-        self.runs = ScanRuns(scans.keep, scans.keep_bytes)
+        self.runs = FlowRuns(scans.keep, scans.keep_bytes)
         self.late_taken = 0
-        self._boundary = Boundary(scans)
+        self._boundary = Boundary[FlowRun](scans.rules)
         self._join_size = join_size
         self._join = Join(positions, join_size)
         self.position_wait_s = 5.0
@@ -222,22 +223,22 @@ class FrameFlow:
         self._missed_before, self._disordered_before = self.runs.missed, self.runs.disordered
         self.late_taken = 0
 
-    def _run_of(self, frame: Frame, now: float) -> ScanRun | None:
-        chosen = self._boundary.choose(frame, self.runs, now)
+    def _run_of(self, frame: Frame, now: float) -> FlowRun | None:
+        chosen = self._boundary.choose(frame.scan, frame.time, self.runs, now)
         if isinstance(chosen, Begin):
-            return self._begin_run(chosen.scan, now, provisional=self._boundary.waits_to_be_told)
+            return self._begin_run(chosen.scan, now, self._boundary.waits_to_be_told, frame.time)
         if chosen is not None and chosen is self.runs.current and not chosen.active and self._boundary.reopens(chosen):
             self.runs.reopen()
             self._overdue.pop(chosen.number, None)
         return chosen
 
-    def _begin_run(self, scan: str, now: float, provisional: bool = False) -> ScanRun:
+    def _begin_run(self, scan: str, now: float, provisional: bool = False, time: float | None = None) -> FlowRun:
         if self.scan is not None:
             self._end_waiting(now)
             self.batcher.flush()
-        return self.runs.begin(scan, now, provisional)
+        return self.runs.begin(scan, now, provisional, time)
 
-    def _rename(self, run: ScanRun, scan: str, now: float) -> None:
+    def _rename(self, run: FlowRun, scan: str, now: float) -> None:
         """The current run's scan has another id; what waits for a position goes on waiting under it."""
         waiting = self._join.give_up(lambda frame: frame.run == run.number)
         run.scan, run.provisional = scan, False
@@ -246,7 +247,7 @@ class FrameFlow:
             frame.scan = scan
             self._take_in(self._join.add(frame), now)
 
-    def _place_late(self, run: ScanRun, frame: Frame, now: float) -> None:
+    def _place_late(self, run: FlowRun, frame: Frame, now: float) -> None:
         """A frame of a run that is over."""
         source = self._join.source
         if source.outlasts_scan:
@@ -292,6 +293,6 @@ class FrameFlow:
             if gone is not None:
                 self._drop(self.runs.get(gone.frame.run), DropCause.QUEUE_FULL)
 
-    def _drop(self, run: ScanRun, cause: DropCause) -> None:
+    def _drop(self, run: FlowRun, cause: DropCause) -> None:
         self.ledger.drop(cause)
         run.ledger.drop(cause)

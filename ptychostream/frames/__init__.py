@@ -1,1 +1,1 @@
-"""What a frame is: identifiers, codecs, thinning, and when a stream is idle."""
+"""What a frame is: identifiers, codecs, decimation; which scan it belongs to, and when that is over."""

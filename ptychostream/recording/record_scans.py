@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ptychostream.errors import DropCause, FrameError
-from ptychostream.frames.frame_ids import FrameIds
 from ptychostream.frames.frames import Frame
 from ptychostream.frames.idle import ends_scan
+from ptychostream.frames.scan_boundary import Begin, Boundary, BoundaryRules
+from ptychostream.frames.scan_runs import ScanRun, ScanRuns
 from ptychostream.positions.join import Join
 from ptychostream.positions.positions import PositionSource
 from ptychostream.pva.reading import RawPayload
@@ -27,7 +28,6 @@ _NAN = (math.nan, math.nan)
 _NO_COUNTS = np.empty((0, 0), np.uint8)
 _AWAITED = 1 << 20
 """Frames, without their counts, that may wait for a position."""
-_ENDED = 1024
 
 
 @dataclass
@@ -99,44 +99,39 @@ class ScanRules:
     scans: int | None
 
 
-@dataclass(eq=False)
-class _Open:
-    """One scan being recorded."""
+@dataclass(eq=False, kw_only=True)
+class _RecordedRun(ScanRun):
+    """A run that is being written to a file of its own."""
 
     recording: ScanRecording
-    scan: str
     join: Join | None
-    ids: FrameIds = field(default_factory=FrameIds)
     rows: dict[int, int] = field(default_factory=dict)  # by frame id, of those without a position so far
     new: list[tuple[RecordedFrame, tuple[float, float]]] = field(default_factory=list)
     unplaced: int = 0
-    latest: float = -math.inf  # acquisition time
-    ends_at: float = math.inf  # acquisition time of the last frame
-    ended: float | None = None  # when that was known
-    run: int = 0
 
     def frame(self, payload: RawPayload, frame_id: int, time_s: float, arrived: float) -> Frame:
         """What the join needs of a frame: all but its counts."""
-        return Frame(self.scan, frame_id, time_s, _NO_COUNTS, payload.attributes, arrived, self.run)
+        return Frame(self.scan, frame_id, time_s, _NO_COUNTS, payload.attributes, arrived, self.number)
 
 
 class ScanSorter:
-    """Takes frames in order of arrival, keeps one `ScanRecording` per scan open, ends it when the scan has.
+    """Takes frames in order of arrival and writes each run of a scan to a file of its own.
 
-    A scan begins with a frame of another scan id. It ends with the end attribute, or when the next begins; for
-    `linger_s` from then on its late frames are still taken, and for `position_wait_s` its positions.
+    `ptychostream.frames.scan_boundary` assigns frames to runs, with repeated scans told by their times. A run ends with
+    the end attribute, or when the next begins; its file stays open for late frames for `linger_s`, and for late
+    positions for `position_wait_s`.
 
     Parameters
     ----------
     names, rules
-        Where and how.
+        Names of the files, and what they hold.
     positions
-        None: the positions are not recorded.
+        Where the frames were taken; None: the positions are not recorded.
     on_begin
-        Told of every recording as its scan begins.
+        Called with every recording as its scan begins.
     on_end
-        Takes a recording that has all its frames, and is to close it; gets the scan's missed frames and those
-        without a position.
+        Called with a recording that has all its frames, to close it, with the number of the scan's missed frames and
+        the number of those without a position.
 
     Raises
     ------
@@ -158,10 +153,9 @@ class ScanSorter:
         self._positions = positions
         self._on_begin = on_begin
         self._on_end = on_end
-        self._open: dict[str, _Open] = {}
-        self._settling: list[_Open] = []  # runs of scans whose names have come anew; positions may still come
-        self._ended: OrderedDict[str, float] = OrderedDict()  # acquisition time of the last frame, by scan
-        self._begun = self._closed = self._rows = 0
+        self._runs = ScanRuns[_RecordedRun]()
+        self._boundary = Boundary[_RecordedRun](BoundaryRules(late_s=math.inf, repeats=True))
+        self._closed = self._rows = 0
 
     @property
     def complete(self) -> bool:
@@ -185,7 +179,7 @@ class ScanSorter:
     def take(self, scan: str, frame: RawPayload, chunk: bytes, codec: str, arrived: float, now: float) -> None:
         """One good frame, that arrived at a POSIX time; `now` is monotonic. It is written with the next `flush`."""
         time_s = frame.time or arrived
-        one = self._scan_of(scan, time_s, frame, codec, now)
+        one = self._run_of(scan, time_s, frame, codec, now)
         if one is None:
             return
         if (frame.shape, frame.dtype, codec) != (one.recording.shape, one.recording.dtype, one.recording.codec):
@@ -199,14 +193,14 @@ class ScanSorter:
         place = self._place(one, row, one.frame(frame, frame_id, time_s, arrived))
         values = [_number(frame.attributes.get(name)) for name in self._rules.columns]
         one.new.append((RecordedFrame(chunk, frame_id, time_s, values), place))
-        one.latest = max(one.latest, time_s)
+        one.note(time_s, now)
         self._rows += 1
-        if one.ended is None and ends_scan(frame.attributes.get(self._rules.end_attribute)):
-            one.ended, one.ends_at = now, one.latest
+        if one is self._runs.current and ends_scan(frame.attributes.get(self._rules.end_attribute)):
+            self._runs.end(now)
 
     def flush(self) -> None:
         """Write what was taken."""
-        for one in self._all():
+        for one in self._runs.oldest_first:
             if one.new:
                 frames, places = zip(*one.new, strict=True)
                 one.recording.append(frames, places)
@@ -214,7 +208,7 @@ class ScanSorter:
 
     def tick(self, now: float, *, commit: bool = False) -> None:
         """Positions that came; scans whose time is up, monotonic; with `commit`, all to the disk."""
-        for one in self._all():
+        for one in self._runs.oldest_first:
             if one.join is not None:
                 self._settle(one, one.join.poll().placed)
             if one.ended is not None and now - one.ended >= self._wait(one):
@@ -225,73 +219,58 @@ class ScanSorter:
     @property
     def waiting(self) -> bool:
         """A scan has ended, and its positions may still come."""
-        return any(one.ended is not None and one.rows for one in self._all())
+        return any(one.ended is not None and one.rows for one in self._runs.oldest_first)
 
     def no_more_frames(self, now: float) -> None:
-        """Every scan has ended, `now`, monotonic; positions may still come."""
-        for one in self._all():
-            self._mark_ended(one, math.inf, now)
+        """End every scan at `now`, monotonic seconds; positions may still come."""
+        self._runs.end(now, math.inf)
 
     def finish(self) -> None:
         """No more frames come."""
-        for one in self._all():
+        for one in self._runs.oldest_first:
             self._end(one)
 
     def abandon(self) -> list[RecordedFile]:
         """The disk has failed: count what is not in the files, and say what they are."""
         files = []
-        for one in self._all():
+        for one in self._runs.oldest_first:
             one.recording.abandon()
             self.counts.unwritten += one.recording.frames + len(one.new) - one.recording.committed
             self.counts.written += one.recording.committed
             self._leave(one)
             files.append(recorded_file(one.recording, one.recording.partial, one.ids.missed, one.unplaced))
-        self._open.clear()
-        self._settling.clear()
         return files
 
-    def _wait(self, one: _Open) -> float:
-        """For how long a scan that has ended stays open."""
-        linger = self._rules.linger_s if one.ids.missed or one.ends_at > one.latest else 0.0
+    def _wait(self, one: _RecordedRun) -> float:
+        """For how long the file of a run that has ended stays open, s."""
+        marked = one.last_time is not None and one.over_at <= one.last_time
+        linger = self._rules.linger_s if one.ids.missed or not marked else 0.0
         return max(linger, self._rules.position_wait_s if one.rows else 0.0)
 
-    def _scan_of(self, scan: str, time_s: float, frame: RawPayload, codec: str, now: float) -> _Open | None:
-        """The open scan that a frame belongs to, perhaps begun by it; None where it is not to be written."""
-        one = self._open.get(scan)
+    def _run_of(self, scan: str, time_s: float, frame: RawPayload, codec: str, now: float) -> _RecordedRun | None:
+        """The run that a frame belongs to, perhaps begun by it; None where the frame is not to be written."""
         if self._rules.frames is not None and self._rows >= self._rules.frames:
             self.counts.beyond += 1
             return None
-        if one is not None:
-            if one.ended is None or time_s <= one.ends_at:
-                return one
-            self._settling.append(self._open.pop(scan))  # the same name anew: a scan that was repeated
-            self._ended[scan] = one.latest
-        if time_s <= self._ended.get(scan, -math.inf):
+        chosen = self._boundary.choose(scan, time_s, self._runs, now)
+        if chosen is None:
             self._drop(DropCause.LATE)
             return None
-        if self._rules.scans is not None and self._begun >= self._rules.scans:
+        if not isinstance(chosen, Begin):
+            return chosen
+        if self._rules.scans is not None and self._runs.next_number > self._rules.scans:
             self.counts.beyond += 1
-            for other in self._open.values():  # another scan has begun
-                self._mark_ended(other, time_s, now)
+            self._runs.end(now, time_s)  # another scan has begun
             return None
-        for other in self._open.values():
-            self._mark_ended(other, time_s, now)
         if self._positions is not None and not self._positions.outlasts_scan:
-            for other in self._all():
+            for other in self._runs.oldest_first:
                 self._no_more_positions(other)  # those that come now are the next scan's
-        return self._begin(scan, frame, codec)
+        return self._begin(scan, frame, codec, time_s, now)
 
-    def _all(self) -> list[_Open]:
-        return [*self._settling, *self._open.values()]
-
-    def _mark_ended(self, one: _Open, next_began_s: float, now: float) -> None:
-        if one.ended is None:
-            one.ended, one.ends_at = now, math.nextafter(next_began_s, -math.inf)
-
-    def _begin(self, scan: str, frame: RawPayload, codec: str) -> _Open:
-        self._begun += 1
+    def _begin(self, scan: str, frame: RawPayload, codec: str, time_s: float, now: float) -> _RecordedRun:
+        number = self._runs.next_number
         recording = ScanRecording(
-            self._names.path(scan, self._begun),
+            self._names.path(scan, number),
             frame.shape,
             frame.dtype,
             codec=codec,
@@ -301,11 +280,11 @@ class ScanSorter:
         self._on_begin(recording)
         _log.info("recording scan %r to %s", scan, recording.path)
         join = None if self._positions is None else Join(self._positions, _AWAITED)
-        one = _Open(recording, scan, join, run=self._begun)
-        self._open[scan] = one
+        one = _RecordedRun(number, scan, now, recording=recording, join=join)
+        self._runs.add(one, now, time_s)
         return one
 
-    def _place(self, one: _Open, row: int, frame: Frame) -> tuple[float, float]:
+    def _place(self, one: _RecordedRun, row: int, frame: Frame) -> tuple[float, float]:
         """The frame's position; NaN where it comes later or never."""
         if one.join is None:
             one.unplaced += 1
@@ -321,11 +300,11 @@ class ScanSorter:
             del one.rows[frame_id]
         return _NAN
 
-    def _settle(self, one: _Open, placed: list[Any]) -> None:
+    def _settle(self, one: _RecordedRun, placed: list[Any]) -> None:
         for found in placed:
             one.recording.place(one.rows.pop(found.frame.id), found.x_m, found.y_m)
 
-    def _end(self, one: _Open) -> None:
+    def _end(self, one: _RecordedRun) -> None:
         self._no_more_positions(one)
         if one.new:
             frames, places = zip(*one.new, strict=True)
@@ -334,26 +313,19 @@ class ScanSorter:
         self._on_end(one.recording, one.ids.missed, one.unplaced)
         self.counts.written += one.recording.frames
         self._leave(one)
-        if one in self._settling:
-            self._settling.remove(one)
-        else:
-            del self._open[one.scan]
 
-    def _no_more_positions(self, one: _Open) -> None:
+    def _no_more_positions(self, one: _RecordedRun) -> None:
         if one.join is not None:
             self._settle(one, one.join.end_scan(one.scan).placed)
             one.unplaced += len(one.rows)
             one.rows.clear()
             one.join = None
 
-    def _leave(self, one: _Open) -> None:
+    def _leave(self, one: _RecordedRun) -> None:
         self._closed += 1
         self.counts.missed += one.ids.missed
         self.counts.without_position += one.unplaced
-        self._ended[one.scan] = one.latest
-        self._ended.move_to_end(one.scan)
-        if len(self._ended) > _ENDED:
-            self._ended.popitem(last=False)
+        self._runs.forget(one)
 
     def _drop(self, cause: DropCause) -> None:
         self.counts.dropped[cause] += 1

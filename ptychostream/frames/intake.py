@@ -1,0 +1,77 @@
+"""What a frame's attributes say: which scan it belongs to, and whether it is the scan's last one.
+
+The one reading of a stream for the IOC, the consumers of a cluster and the recorder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.frames.frames import Frame
+from ptychostream.frames.idle import ends_scan
+
+Scalar = float | int | str
+
+
+class Decoded(Protocol):
+    """A decoded update, such as `ptychostream.pva.reading.RawArray`: id, POSIX time (0: none), counts, attributes."""
+
+    @property
+    def raw_id(self) -> int: ...
+
+    @property
+    def time(self) -> float: ...
+
+    @property
+    def array(self) -> NDArray[np.integer]: ...
+
+    @property
+    def attributes(self) -> Mapping[str, Scalar]: ...
+
+
+class Intake:
+    """Names the scan of every frame and sees its end.
+
+    Parameters
+    ----------
+    scan_attribute
+        NTAttribute that names the scan; empty: the stream names none.
+    end_attribute
+        NTAttribute of a scan's last frame, see `ptychostream.frames.idle.ends_scan`; empty: none is looked at.
+    further
+        Further NTAttributes that frames are to carry, such as the positions'.
+
+    Attributes
+    ----------
+    unnamed
+        Scan id of the frames that name none.
+    wanted
+        The NTAttributes that are to be read.
+    """
+
+    def __init__(self, scan_attribute: str, end_attribute: str = "", further: Iterable[str] = ()) -> None:
+        self.unnamed = ""
+        self._scan_attribute = scan_attribute
+        self._end_attribute = end_attribute
+        self.want(further)
+
+    def want(self, further: Iterable[str]) -> None:
+        """Change the further NTAttributes."""
+        self.wanted = frozenset({self._scan_attribute, self._end_attribute, *further} - {""})
+
+    def scan_of(self, attributes: Mapping[str, Scalar]) -> str:
+        """The scan id of a frame with these attributes."""
+        named = attributes.get(self._scan_attribute)
+        return self.unnamed if named is None else str(named)
+
+    def ends(self, attributes: Mapping[str, Scalar]) -> bool:
+        """Whether a frame with these attributes is the last one of its scan."""
+        return ends_scan(attributes.get(self._end_attribute))
+
+    def frame(self, raw: Decoded, now: float) -> Frame:
+        """The frame of an update that came at `now`, s since the POSIX epoch, which is its time where it has none."""
+        return Frame(self.scan_of(raw.attributes), raw.raw_id, raw.time or now, raw.array, raw.attributes, now)
