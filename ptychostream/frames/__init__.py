@@ -1,1 +1,1 @@
-"""What a frame is: identifiers, codecs, decimation; which scan it belongs to, and when that is over."""
+"""The frame, its number, its codecs, the decimation of frames, the scan of a frame, and the end of a scan."""

@@ -1,7 +1,6 @@
-"""Bitshuffle (Masui et al. 2015, Astron. Comput. 12, 181): the bits of a block's elements, transposed.
+"""Bitshuffle (Masui et al. 2015, Astron. Comput. 12, 181): transposes the bits of a block's elements.
 
-Written here rather than imported: the reference library has no wheels for aarch64 and trusts the
-lengths found in its input.
+The reference library is not used, because it has no wheels for aarch64 and does not check the lengths in its input.
 """
 
 from __future__ import annotations
@@ -16,27 +15,27 @@ from numpy.typing import NDArray
 _TARGET_BLOCK_BYTES = 8192
 _SMALLEST_BLOCK = 128
 MULTIPLE = 8
-"""A block holds a multiple of this many elements; what is left over is stored as it is."""
+"""The number of elements in a block is a multiple of this. The remaining elements are stored unshuffled."""
 _BYTES = numba.types.Array(numba.uint8, 1, "C", readonly=True)
-# Compiled on import: the first frame must not wait for it.
+# The kernels are compiled on import, so that the first frame does not wait for the compiler.
 _SIGNATURE = numba.void(_BYTES, numba.int64, numba.uint8[::1])
 
 
 def default_block(itemsize: int) -> int:
-    """Elements per block where the stream does not say (bitshuffle's `block_size = 0`)."""
+    """Elements per block if the stream does not give them (bitshuffle's `block_size = 0`)."""
     block = _TARGET_BLOCK_BYTES // itemsize // MULTIPLE * MULTIPLE
     return max(block, _SMALLEST_BLOCK)
 
 
 def block_lengths(elements: int, block: int) -> Iterator[int]:
-    """Elements in each shuffled block of an array; the sum leaves out `elements % 8` at the end."""
-    yield from repeat(block, elements // block)  # no list: a header may ask for millions of blocks
+    """Elements in each shuffled block of an array. The last `elements % 8` elements belong to no block."""
+    yield from repeat(block, elements // block)  # a generator, because a header may announce millions of blocks
     if last := elements % block // MULTIPLE * MULTIPLE:
         yield last
 
 
 def shuffle(block: NDArray[np.uint8], itemsize: int) -> NDArray[np.uint8]:
-    """Transpose the bits of one block: bytes in, as many bytes out.
+    """Transpose the bits of one block. The result is as long as the input.
 
     Parameters
     ----------
@@ -49,13 +48,13 @@ def shuffle(block: NDArray[np.uint8], itemsize: int) -> NDArray[np.uint8]:
 
 
 def unshuffle(block: NDArray[np.uint8], itemsize: int, out: NDArray[np.uint8]) -> None:
-    """Undo `shuffle` into `out`, of the same length."""
+    """Undo `shuffle` and write the result to `out`, which is as long as `block`."""
     _unshuffle(block, itemsize, out)
 
 
 @numba.njit(inline="always")
 def _transpose(x: np.uint64) -> np.uint64:
-    """Transpose an 8×8 bit matrix held in 64 bits (Warren, Hacker's Delight, 7-3)."""
+    """Transpose an 8×8 matrix of bits in a 64-bit integer (Warren, Hacker's Delight, 7-3)."""
     t = (x ^ (x >> np.uint64(7))) & np.uint64(0x00AA00AA00AA00AA)
     x = x ^ t ^ (t << np.uint64(7))
     t = (x ^ (x >> np.uint64(14))) & np.uint64(0x0000CCCC0000CCCC)

@@ -1,15 +1,15 @@
-"""The codecs that areaDetector sends: bytes in, counts out, and back.
+"""Encode and decode the codecs that areaDetector sends.
 
-Payloads are checked before native code sees them and results are bounded by the size that the frame
-announces, so that a truncated or hostile payload is an error and nothing more.
+A payload is checked before native code reads it, and its result is never larger than the size that the frame
+announces. A truncated or malicious payload therefore raises an error and does nothing else.
 
 - "": the bytes of the array
 - lz4: one LZ4 block, no header
-- bslz4: bitshuffle-LZ4 blocks, no header (as NDCodec); the HDF5 filter's 12-byte header is accepted
+- bslz4: bitshuffle-LZ4 blocks without a header, as NDCodec sends them; the HDF5 filter's 12-byte header is accepted
 - lz4hdf5: a chunk of the HDF5 LZ4 filter
 - blosc: one Blosc 1 frame
 - zlib: one zlib stream
-- jpeg: a grey 8-bit image; lossy
+- jpeg: an 8-bit grayscale image; lossy
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames import bitshuffle
 
 MAX_FRAME_BYTES = 1 << 28
-"""A frame of more than 256 MiB is refused before anything is allocated for it."""
+"""A larger frame is refused before memory is allocated for it (256 MiB)."""
 
-_HDF5_HEADER = struct.Struct(">QI")  # uncompressed bytes of the whole, bytes per block
+_HDF5_HEADER = struct.Struct(">QI")  # bytes of the whole array when uncompressed, bytes per block
 _LENGTH = struct.Struct(">I")
 _BLOSC_HEADER = struct.Struct("<4B3I")  # versions, flags, type size; bytes, block bytes, compressed bytes
 _BLOSC_VERSIONS = (1, 2)
 _LZ4HDF5_BLOCK = 1 << 30
 _LZ4_RATIO = 255
-"""What LZ4 shrinks at most: one byte of a length stands for up to 255."""
+"""The largest compression ratio of LZ4: one byte of a length stands for up to 255 bytes."""
 _JPEG_QUALITY = 95
 
 Bytes = bytes | bytearray | memoryview
 _Decoder = Callable[[memoryview, tuple[int, ...], "np.dtype[Any]"], NDArray[Any]]
 _Encoder = Callable[[NDArray[Any]], bytes]
 
-# A frame is tens of kilobytes: waking Blosc's threads costs more than they save.
+# A frame has tens of kilobytes. Waking Blosc's threads for it costs more than they save.
 blosc.set_nthreads(1)
 blosc.set_releasegil(True)
 
 
 def compress(counts: NDArray[Any], codec: str) -> bytes:
-    """Encode an array as NDCodec would.
+    """Encode an array as NDCodec does.
 
     Raises
     ------
     FrameError
-        Unknown codec, or an array that it cannot hold (`DropCause.CODEC`).
+        The codec is unknown or cannot hold the array (`DropCause.CODEC`).
     """
     array = np.ascontiguousarray(counts)
     encode: _Encoder = _find(_ENCODERS, codec)
@@ -67,17 +67,18 @@ def compress(counts: NDArray[Any], codec: str) -> bytes:
 def decompress(
     payload: Bytes | NDArray[np.uint8], codec: str, shape: tuple[int, ...], dtype: DTypeLike
 ) -> NDArray[Any]:
-    """Decode a payload into an array of `shape` and `dtype`, perhaps read-only.
+    """Decode a payload into an array of `shape` and `dtype`. The array may be read-only.
 
     Raises
     ------
     FrameError
-        Unknown codec, truncated or foreign payload, wrong size (`DropCause.CODEC`).
+        The codec is unknown, or the payload is truncated, in another format or of the wrong size
+        (`DropCause.CODEC`).
     """
     kind = np.dtype(dtype)
     decode: _Decoder = _find(_DECODERS, codec)
     if math.prod(shape) * kind.itemsize > MAX_FRAME_BYTES:
-        _refuse(codec, f"a frame of {shape} {kind} is beyond {MAX_FRAME_BYTES >> 20} MiB")
+        _refuse(codec, f"a frame of {shape} {kind} is larger than {MAX_FRAME_BYTES >> 20} MiB")
     data = payload.data if isinstance(payload, np.ndarray) else memoryview(payload)
     return decode(data.cast("B"), shape, kind)
 
@@ -110,7 +111,7 @@ def _as_array(codec: str, data: Bytes, shape: tuple[int, ...], dtype: np.dtype[A
 
 
 def _check_ratio(codec: str, stored: int, size: int) -> None:
-    """A payload that cannot hold what it announces is refused before that is allocated."""
+    """Refuse a payload that is too short for the size it announces, before memory is allocated."""
     if size > _LZ4_RATIO * stored:
         _refuse(codec, f"{stored} bytes cannot hold {size}")
 
@@ -169,10 +170,11 @@ def _decode_bslz4(payload: memoryview, shape: tuple[int, ...], dtype: np.dtype[A
 
 
 def bslz4_header(payload: memoryview, elements: int, itemsize: int) -> tuple[int, int]:
-    """Where the blocks begin, and the elements in each.
+    """The offset of the first block in bytes, and the number of elements in each block.
 
-    Without the HDF5 header the payload begins with a block's length, which is never zero; with it,
-    with the upper half of the whole's size, which always is. Too few elements for a block are bare.
+    A payload without the HDF5 header begins with the length of a block, which is never zero. A payload with the
+    header begins with the upper half of the array's size, which is always zero. If there are too few elements for
+    a block, the payload is the elements themselves.
     """
     size = elements * itemsize
     bare = any(payload[:4]) if elements >= bitshuffle.MULTIPLE else len(payload) == size
@@ -214,7 +216,7 @@ def _decode_lz4hdf5(payload: memoryview, shape: tuple[int, ...], dtype: np.dtype
         at += _LENGTH.size
         data = _take("lz4hdf5", payload, at, length)
         at += length
-        # The filter stores a block that LZ4 cannot shrink as it is.
+        # If LZ4 cannot shrink a block, the filter stores the block unchanged.
         parts.append(data if length == wanted else _lz4_block("lz4hdf5", data, wanted))
     _nothing_left("lz4hdf5", len(payload) - at)
     return _as_array("lz4hdf5", parts[0] if len(parts) == 1 else b"".join(parts), shape, dtype)

@@ -1,15 +1,15 @@
-"""Infer every n-th pattern, evenly over the sample.
+"""Decimation: infer about one pattern in n, spread evenly over the sample.
 
-Every n-th in time is not every n-th on the sample: on a raster whose rows are a multiple of n it leaves stripes, and
-where the stage rests it keeps the same place over and over. So patterns are thinned in space: one is kept where the
-nearest one kept lies farther away than a radius r. The kept set is then an r-net of the scan, which has two
-properties at once, whatever the trajectory and its order: kept patterns are at least r apart, and no pattern that
-was left out is farther than r from a kept one, so that no hole opens (dart throwing: Cook 1986, ACM Trans.
-Graph. 5, 51). Low-discrepancy sequences of frame numbers or a dither mask would keep exactly 1/n of a regular raster,
-but they clump or leave holes where the spacing is uneven, and a live scan is not known beforehand.
+Every n-th pattern in time is not evenly spread over the sample: on a raster whose row length is a multiple of n it
+leaves stripes, and while the stage rests it keeps the same place again and again. Patterns are therefore selected in
+space: a pattern is kept if the nearest kept pattern is farther away than a radius r. The kept patterns are then an
+r-net of the scan, for every trajectory and every order: kept patterns are at least r apart, and every pattern that is
+left out has a kept one within r, so that there are no holes (dart throwing: Cook 1986, ACM Trans. Graph. 5, 51).
+Low-discrepancy sequences of frame numbers or a dither mask keep exactly 1/n of a regular raster, but they leave
+clusters and holes if the spacing is uneven, and the positions of a live scan are not known beforehand.
 
-The radius follows from the area A that the scan has for each of its positions: a density 1/n of the scan's own needs
-r ~ √(n·A). A slow correction by what was kept so far, between 0.5 and 1.25, brings the share to 1/n.
+The radius follows from the area A of the sample per position: one pattern in n needs r ~ √(n·A). A slow correction
+by the share that was kept so far, a factor between 0.5 and 1.25, brings the share to 1/n.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 LARGEST_FACTOR = 64
 
 _PACKING = 0.95
-"""r / √(n·A): just below 1, so that on a square raster n = 4, 9 … keep every 2nd, 3rd … of every such row."""
+"""r / √(n·A). It is just below 1, so that on a square raster n = 4, 9 … keep every 2nd, 3rd … row and column."""
 _LEAST_CORRECTION, _MOST_CORRECTION = 0.5, 1.25
 _PRIOR_FRAMES = 64
 _RECENT = 1024
@@ -34,11 +34,11 @@ _MOST_KEPT = 1 << 17
 
 
 class Spacing:
-    """How much of the sample a position stands for, from some of a scan's positions as they come.
+    """Estimates the area of the sample per position, from some of a scan's positions as they come.
 
-    That is the distance to the nearest neighbour times the distance to the nearest of another row, where the path
-    has come back near: a fly scan's frames lie closer along its rows than across them. Neighbours are looked for
-    among the last 1024 positions. Positions that repeat are one place, whose area its frames share.
+    The area is the distance to the nearest neighbour times the distance to the nearest position of another row,
+    because the frames of a fly scan are closer along a row than across rows. Neighbours are searched among the last
+    1024 positions. Frames at the same position share its area.
     """
 
     def __init__(self) -> None:
@@ -48,10 +48,10 @@ class Spacing:
         self._nearest: list[float] = []
         self._across: list[float] = []
         self.area_m2 = 0.0
-        """Area per position, m²; 0 while all are one place."""
+        """Area per position, m². 0 while all positions are the same place."""
 
     def add(self, x_m: float, y_m: float) -> None:
-        """One more position of the scan, in its order."""
+        """Add the scan's next position."""
         if self._seen and self._seen % self._every == 0:
             self._sample(x_m, y_m)
         self._recent[self._seen % _RECENT] = x_m, y_m
@@ -74,18 +74,18 @@ class Spacing:
             along = statistics.median(moved)
             across_m = max(along, statistics.median(self._across)) if self._across else along
             self.area_m2 = along * across_m * len(moved) / len(self._nearest)
-        if len(self._nearest) >= _SAMPLES:  # thin the samples, so that they are always of the whole scan
+        if len(self._nearest) >= _SAMPLES:  # drop every second sample, so that the samples always cover the whole scan
             self._nearest, self._across = self._nearest[::2], self._across[::2]
             self._every *= 2
 
 
 class Thinning:
-    """Says of one position after the other, of one scan, whether its pattern is inferred.
+    """Decides for each position of one scan, one after the other, whether its pattern is inferred.
 
     Parameters
     ----------
     factor
-        n: about one in so many is kept; may be changed at any time, and 1 keeps all.
+        About one pattern in `factor` is kept. It may be changed at any time. 1 keeps all.
     """
 
     def __init__(self, factor: int = 1) -> None:
@@ -93,7 +93,7 @@ class Thinning:
         self._spacing = Spacing()
         self._offered = 0
         self._kept = 0
-        self._since = 0  # left out since the last that was kept
+        self._since = 0  # patterns left out since the last kept one
         self._cell = 0.0
         self._cells: dict[tuple[int, int], list[tuple[float, float]]] = {}
         self._places: deque[tuple[float, float]] = deque(maxlen=_MOST_KEPT)
@@ -101,15 +101,15 @@ class Thinning:
 
     @property
     def radius_m(self) -> float:
-        """r at this moment; 0 while there is no spacing to tell it by."""
+        """The radius r at this moment. 0 while the spacing of the scan is not known."""
         share = (self._kept * self.factor + _PRIOR_FRAMES) / (self._offered + _PRIOR_FRAMES)
         correction = min(max(share * share, _LEAST_CORRECTION), _MOST_CORRECTION)
         return _PACKING * correction * math.sqrt(self.factor * self._spacing.area_m2)
 
     def keep(self, x_m: float, y_m: float) -> bool:
-        """Whether the pattern at (x_m, y_m), metres, is inferred."""
+        """Whether the pattern at (x_m, y_m), in metres, is inferred."""
         self._spacing.add(x_m, y_m)
-        if self.factor != self._counted_for:  # another share from here on
+        if self.factor != self._counted_for:  # the share is counted anew
             self._counted_for, self._offered, self._kept = self.factor, 0, 0
         self._offered += 1
         keep = self.factor <= 1 or self._far(x_m, y_m)
@@ -123,7 +123,7 @@ class Thinning:
 
     def _far(self, x_m: float, y_m: float) -> bool:
         radius = self.radius_m
-        if radius == 0:  # the stage has not moved yet: there is only time to thin by
+        if radius == 0:  # the stage has not moved yet: keep every n-th pattern in time
             return not self._places or self._since + 1 >= self.factor
         if not radius <= self._cell <= 4 * radius:
             self._sort_into(1.5 * radius)
@@ -151,7 +151,7 @@ class Thinning:
             del self._cells[cell]
 
     def _sort_into(self, cell_m: float) -> None:
-        """Cells of another size, for another radius: a search looks at nine of them."""
+        """Sort the kept positions into cells of size `cell_m`, so that a search needs nine cells only."""
         self._cell = cell_m
         self._cells = {}
         for x_m, y_m in self._places:
@@ -159,24 +159,24 @@ class Thinning:
 
 
 def thinned(positions_m: NDArray[np.float64], factor: int) -> NDArray[np.bool_]:
-    """Which of a scan's positions [N, 2], in their order, are kept, [N]."""
+    """Which of a scan's positions are kept: [N] flags for [N, 2] positions in their order."""
     thinning = Thinning(factor)
     return np.array([thinning.keep(float(x), float(y)) for x, y in positions_m], dtype=bool)
 
 
 class AutoFactor:
-    """A decimation factor that follows the load: up at once with the backlog, down slowly, and not to and fro.
+    """A decimation factor that follows the load: it rises at once with the backlog, and falls slowly.
 
-    It goes up when the queue is more than half full, to what the load asks for and by one at least, and again when
-    that does not make the queue shorter. It goes down when the queue has been nearly empty, and the load below what
-    the lower factor carries, for `HOLD_S`: a queue that is empty because patterns are left out is no reason to take
-    them all again.
+    It rises when the queue is more than half full, to the factor that the load needs and by at least one. It rises
+    again if the queue does not become shorter. It falls when, for `HOLD_S`, the queue was nearly empty and the load
+    was one that the lower factor can carry. An empty queue alone does not lower it, because the queue may be empty
+    only because patterns are left out.
     """
 
     RAISE_USE, LOWER_USE = 0.5, 0.1
     RAISE_EVERY_S, HOLD_S = 0.5, 3.0
     SPARE = 0.85
-    """Part of the engine's rate that a factor may load it with."""
+    """The largest load of the engine that a factor is chosen for, as a part of the engine's rate."""
 
     def __init__(self) -> None:
         self.factor = 1
@@ -184,7 +184,7 @@ class AutoFactor:
         self._calm_since: float | None = None
 
     def update(self, now_s: float, queue_use: float, load: float) -> int:
-        """The factor from now on.
+        """Returns the factor from now on.
 
         Parameters
         ----------
@@ -193,8 +193,8 @@ class AutoFactor:
         queue_use
             Part of the queue in use, 0 … 1.
         load
-            What the engine would be loaded with if nothing were left out: frames offered a second, times the
-            seconds that it takes for one. 0 when not known yet.
+            The engine's load if no pattern were left out: frames offered per second times the engine's seconds per
+            frame. 0 if not known yet.
         """
         needed = min(max(1, math.ceil(load / self.SPARE)), LARGEST_FACTOR)
         if queue_use > self.RAISE_USE:

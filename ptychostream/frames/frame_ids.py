@@ -1,7 +1,7 @@
-"""Frame numbers as the detector sends them, made whole: unwrapped, without duplicates, gaps counted.
+"""Unwraps the detector's frame numbers, finds duplicates and counts gaps.
 
-A detector's `uniqueId` may be an 8, 16, 24 or 32-bit counter, signed or not; frames may arrive in
-another order, twice or never; and the counter may start anew in the middle of a scan.
+A detector's `uniqueId` may be an 8, 16, 24 or 32-bit counter, signed or unsigned. Frames may arrive out of order,
+twice or never. The counter may be reset in the middle of a scan.
 """
 
 from __future__ import annotations
@@ -9,44 +9,45 @@ from __future__ import annotations
 _MODULI = tuple(1 << bits for bits in (8, 16, 24, 31, 32))
 _UNSIGNED = (1 << 32) - 1
 WINDOW = 1 << 16
-"""Ids behind the highest one that are remembered; what is older than that is taken for a reset."""
+"""How many ids below the highest one are remembered. An id that is further below means that the counter was reset."""
 DISORDER = 1 << 10
-"""A gap this far behind the highest id may still be filled by a frame whose time is later than all before."""
+"""How far below the highest id a frame may still fill a gap although its time is the latest of all."""
 
 
 def edge(modulus: int) -> int:
-    """How near to `modulus`, and then to zero, ids must be for a wrap: frames may be lost or late around it."""
+    """How near to `modulus`, and then to zero, ids must be for a wrap. Frames may be lost or late around the wrap."""
     return min(modulus >> 4, 4096)
 
 
 class FrameIds:
     """Unwraps the ids of one scan.
 
-    Unwrapped ids never repeat. While the counter runs and wraps they are its own numbers carried on, so that
-    frames that arrive in any order keep their distances. After a reset they continue: the highest id so far,
-    plus one, plus what the counter says now.
+    Unwrapped ids never repeat. While the counter runs and wraps, they continue the counter's own numbers, so that
+    the distance between two frames does not depend on their order of arrival. After a reset an unwrapped id is the
+    highest id so far plus one plus the counter's value.
 
     Attributes
     ----------
     disordered
-        Frames accepted below the highest id.
+        Frames that were accepted below the highest id.
     resets
-        Times that the counter started anew.
+        How often the counter was reset.
 
     Notes
     -----
-    Rules, for an id and its acquisition time:
+    The rules for an id and its acquisition time:
 
-    - id and time as of a frame accepted before: a duplicate;
-    - a drop from within `edge` of a modulus (2⁸, 2¹⁶, 2²⁴, 2³¹, 2³²) to within `edge` of zero, at a time not
-      before the latest: a wrap;
-    - an accepted id with another time, an id more than `WINDOW` behind, or a time later than all before with
-      an id that is below the first one or more than `DISORDER` behind: a reset;
-    - any other id below the highest: a late frame, it fills its gap. One taken before the last wrap or reset
-      is counted there, when it is nearer; where the very first frame came past a wrap, those get ids below zero.
+    - Duplicate: id and time are those of an accepted frame.
+    - Wrap: the id falls from within `edge` of a modulus (2⁸, 2¹⁶, 2²⁴, 2³¹, 2³²) to within `edge` of zero, and its
+      time is not before the latest time.
+    - Reset: an accepted id comes with another time; or the id is more than `WINDOW` below the highest; or the time is
+      the latest of all and the id is below the first one or more than `DISORDER` below the highest.
+    - Late frame: every other id below the highest. It fills its gap. If it was taken before the last wrap or reset,
+      and is nearer to those ids, it is counted there. If the very first frame came after a wrap, frames from before
+      that wrap get negative ids.
 
-    Memory is bounded: the times of the last `WINDOW` ids. A counter that is reset just below a modulus looks
-    like a wrap; its ids still never repeat.
+    Memory is bounded: the times of the last `WINDOW` ids are kept. A counter that is reset just below a modulus
+    looks like a wrap; its ids still never repeat.
     """
 
     def __init__(self) -> None:
@@ -56,25 +57,26 @@ class FrameIds:
         self._times: dict[int, float] = {}  # by unwrapped id
         self._high = -1
         self._latest = 0.0
-        self._skipped = 0  # unwrapped numbers up to the highest that no frame was ever meant to have
-        # Since the last reset: the counter's zero (moved by wraps), the least id possible, the least id seen.
+        self._skipped = 0  # unwrapped ids up to the highest one that belong to no frame
+        # Since the last reset: the unwrapped id of the counter's zero (wraps move it), the lowest possible id, the
+        # lowest id seen.
         self._base = self._floor = self._low = 0
-        # Before the last wrap or reset: when it was, the counter's zero then, the least id a late frame may have.
+        # The last wrap or reset: its time, the counter's zero before it, the lowest id that a late frame may have.
         self._since: float | None = None
         self._base_before = self._low_before = 0
 
     @property
     def missed(self) -> int:
-        """Gaps between the first and the highest id that no frame has filled so far."""
+        """How many ids between the first and the highest one have no frame so far."""
         return self._high + 1 - self._accepted - self._skipped
 
     def accept(self, raw_id: int, time: float) -> int | None:
-        """The unwrapped id of a frame, or None: a duplicate.
+        """Returns the unwrapped id of a frame, or None if the frame is a duplicate.
 
         Parameters
         ----------
         raw_id
-            As sent; negative for a signed 32-bit counter that has passed 2³¹.
+            The id as it was sent. It is negative if a signed 32-bit counter has passed 2³¹.
         time
             Acquisition time, s.
         """
@@ -113,7 +115,7 @@ class FrameIds:
         return unwrapped
 
     def _begin(self, raw: int, time: float) -> int:
-        """The first frame of a counter that starts (anew) at `_base`."""
+        """Take the first frame of a counter whose zero is the unwrapped id `_base`."""
         first = self._base + raw
         self._skipped += first - self._high - 1
         self._low = first
@@ -124,9 +126,9 @@ class FrameIds:
         return first
 
     def _advance(self, high: int) -> None:
-        """Raise the highest id, and forget the times that fall out of the window."""
+        """Raise the highest id, and forget the times of ids that leave the window."""
         oldest = high - WINDOW + 1
-        if high - self._high >= len(self._times):  # few are remembered: a jump must not cost as many steps as ids
+        if high - self._high >= len(self._times):  # few are remembered: do not step through every id of a jump
             self._times = {number: time for number, time in self._times.items() if number >= oldest}
         else:
             for old in range(self._high - WINDOW + 1, oldest):
@@ -134,7 +136,7 @@ class FrameIds:
         self._high = high
 
     def _wrap(self, raw: int, time: float) -> bool:
-        """Move the base when this drop is a wrap."""
+        """Move the base if this fall of the id is a wrap. Returns whether it is."""
         top = self._high - self._base
         for modulus in _MODULI:
             if raw < edge(modulus) and modulus - edge(modulus) <= top < modulus:
@@ -144,7 +146,7 @@ class FrameIds:
         return False
 
     def _wrapped_before_the_start(self, raw: int) -> int:
-        """The modulus, when a frame with an early time and a high id shows that the first one came past a wrap."""
+        """The modulus if an early time with a high id shows that the first frame came after a wrap, else 0."""
         if self._since is None:
             for modulus in _MODULI:
                 if self._high < edge(modulus) and modulus - edge(modulus) <= raw < modulus:
@@ -158,12 +160,12 @@ class FrameIds:
         self._base = self._floor = self._high + 1
 
     def _is_reset(self, unwrapped: int, time: float) -> bool:
-        """For an id below the highest that was not accepted before."""
+        """Whether an id that is below the highest and was not accepted before shows a reset."""
         behind = self._high - unwrapped
         return behind >= WINDOW or (time > self._latest and (unwrapped < self._low or behind > DISORDER))
 
     def _is_straggler(self, before: int, unwrapped: int) -> bool:
-        """Whether a frame taken before the last wrap or reset belongs there rather than here."""
+        """Whether a frame was taken before the last wrap or reset and belongs to the ids before it."""
         return (
             self._low_before <= before < self._base
             and before not in self._times

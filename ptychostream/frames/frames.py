@@ -1,7 +1,7 @@
-"""The objects that travel through the edge.
+"""The frame, and the frame with its position.
 
-Pixels, frame id, time and scan id stay in one object from the socket to the
-canvas: splitting them over two queues is how other systems shear their mosaics.
+Pixels, frame id, time and scan id stay in one object from the socket to the canvas. If they travelled in two queues,
+patterns could be stitched at the positions of other frames.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 @dataclass(slots=True)
 class Frame:
-    """One diffraction pattern as it came off the stream.
+    """One diffraction pattern as it was received.
 
     Attributes
     ----------
     scan
-        Scan id; the empty string where the stream names none.
+        Scan id. It is the empty string if the stream names no scan.
     id
-        Frame number, unwrapped to a number that does not repeat within a scan.
+        Frame number, unwrapped: it does not repeat within a scan.
     time
         Acquisition time, seconds since the POSIX epoch.
     counts
@@ -30,11 +30,11 @@ class Frame:
     attributes
         NTNDArray attributes by name, scalars and strings.
     received
-        When the frame reached this process, seconds since the POSIX epoch.
+        Time when the frame reached this process, seconds since the POSIX epoch.
     run
-        Which run of the scan it belongs to, given by the pipeline: a scan may come twice under one id.
+        Number of the scan run, set by the pipeline: the same scan id may come twice.
     entered
-        When the pipeline took it, by the monotonic clock, seconds; set there.
+        Time when the pipeline took the frame, monotonic clock, seconds. The pipeline sets it.
     """
 
     scan: str
@@ -49,9 +49,9 @@ class Frame:
 
 @dataclass(slots=True)
 class PlacedFrame:
-    """A frame whose position is known: `x_m`, `y_m` of the probe's centre, metres, in canvas axes.
+    """A frame with its position: `x_m`, `y_m` of the probe's centre in metres, in canvas axes.
 
-    `queued` is when it came to wait for its batch, by the monotonic clock, seconds; set there.
+    `queued` is the time when the frame began to wait for its batch, monotonic clock, seconds. The pipeline sets it.
     """
 
     frame: Frame

@@ -1,4 +1,4 @@
-"""How a PV's or an attribute's value is read when it tells whether a scan runs, or whether it is over."""
+"""Read the value of a PV or an attribute that tells whether a scan runs or has ended."""
 
 from __future__ import annotations
 
