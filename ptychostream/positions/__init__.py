@@ -1,1 +1,1 @@
-"""Where each frame was taken: position sources, and the join of frames with positions."""
+"""Position sources, and the join of frames with their positions."""

@@ -1,11 +1,11 @@
-"""How far two clocks are apart, from what is heard of each: the time stamps of a stream and when they arrive.
+"""Estimate the offset between two clocks from the time stamps of two streams and their times of arrival.
 
-arrival - stamp = delay - error of the sender's clock. A delay is never shorter than the way itself, so the least
-difference of many is the clock's error and the shortest delay alone, without queues and scheduling: the minimum
-filter of NTP (Mills, RFC 5905, section 10). Of two streams that arrive at one process the difference of the two
-minima is the offset between the two clocks, and the difference of the two shortest delays with it: one-way
-messages cannot tell these two apart. So what is known of the delays (exposure and readout of the detector,
-buffering of the position source) has to be given.
+arrival - stamp = delay - error of the sender's clock. Queues and scheduling only make a delay longer, so the minimum
+of many differences has the clock's error and the shortest delay only: the minimum filter of NTP (Mills, RFC 5905,
+section 10). For two streams that arrive at one process, the difference of the two minima is the offset between the two
+clocks plus the difference of the two shortest delays. One-way messages cannot separate these two. The user must
+therefore give the known difference of the delays (exposure and readout of the detector, buffering of the position
+source).
 """
 
 from __future__ import annotations
@@ -23,27 +23,30 @@ _SET_BACK_S = 1.0
 
 
 class OffsetEstimate(NamedTuple):
-    """A clock offset and how well the minima agree, both in seconds; what they share of the delays is not in it."""
+    """A clock offset and its uncertainty, both in seconds.
+
+    The uncertainty is the spread of the minima. It does not cover an error that all minima share.
+    """
 
     offset_s: float
     uncertainty_s: float
 
 
 class LeastDelay:
-    """The least of arrival - stamp, over the last half minute of arrivals: an old minimum must not outlive a drift."""
+    """The minimum of arrival - stamp over the last half minute. It forgets older minima, because clocks drift."""
 
     def __init__(self) -> None:
-        self._buckets: deque[tuple[int, float]] = deque(maxlen=_BUCKETS)  # number, least in it
+        self._buckets: deque[tuple[int, float]] = deque(maxlen=_BUCKETS)  # the bucket's number, its minimum
         self.clear()
 
     def clear(self) -> None:
         self._buckets.clear()
         self._notes = 0
         self.latest = 0.0
-        """Arrival of the last message noted."""
+        """Time of arrival of the last noted message."""
 
     def note(self, arrival: float, stamp: float) -> None:
-        """A message with this stamp has arrived; both in seconds, each by its own clock."""
+        """Note a message's time of arrival and its time stamp, both in seconds, each by its own clock."""
         number, difference = int(arrival // _BUCKET_S), arrival - stamp
         self._notes += 1
         self.latest = arrival
@@ -57,23 +60,23 @@ class LeastDelay:
 
     @property
     def known(self) -> bool:
-        """Whether there is enough to tell the least from a chance one."""
+        """Whether enough messages have arrived for a reliable minimum."""
         return len(self._buckets) >= _LEAST_BUCKETS and self._notes >= _LEAST_NOTES
 
     def least(self) -> OffsetEstimate:
-        """The minimum, and how far above it half of the buckets' own minima lie."""
-        minima = np.array([least for _, least in list(self._buckets)])  # another thread may note meanwhile
+        """The minimum, and the median distance of the buckets' minima above it."""
+        minima = np.array([least for _, least in list(self._buckets)])  # another thread may add one
         return OffsetEstimate(float(minima.min()), float(np.median(minima) - minima.min()))
 
 
 class ClockOffset:
-    """Offset of the position source's clock from the detector's: position clock - detector clock.
+    """Estimates position source's clock - detector's clock.
 
     Parameters
     ----------
     delay_difference_s
-        The shortest delay of a frame (exposure and readout included, where its stamp is the start of the exposure),
-        less the shortest delay of a position block; the estimate is free of it.
+        The shortest delay of a frame minus the shortest delay of a position block, seconds. The frame's delay
+        includes exposure and readout if its stamp is the start of the exposure. The estimate is corrected for it.
     """
 
     def __init__(self, delay_difference_s: float = 0.0) -> None:
@@ -82,23 +85,23 @@ class ClockOffset:
         self._positions = LeastDelay()
 
     def note_frame(self, received: float, stamp: float) -> None:
-        """A frame came; one that is asked for again, having waited, is not noted again."""
+        """Note a frame's arrival. A frame that waited and is looked up again is noted once."""
         if received > self._frames.latest:
             self._frames.note(received, stamp)
 
     def note_positions(self, received: float, stamp: float) -> None:
-        """A block came, its newest sample stamped so."""
+        """Note the arrival of a block whose newest sample has this stamp."""
         if received < self._positions.latest - _SET_BACK_S:  # this machine's own clock was set back
             self._frames.clear()
             self._positions.clear()
         self._positions.note(received, stamp)
 
     def forget_positions(self) -> None:
-        """The position source's clock was set anew."""
+        """Forget the position blocks, because the position source's clock was set."""
         self._positions.clear()
 
     def estimate(self) -> OffsetEstimate | None:
-        """None until both streams have been heard for a second."""
+        """The offset, or None until both streams have sent for one second."""
         if not (self._frames.known and self._positions.known):
             return None
         frames, positions = self._frames.least(), self._positions.least()

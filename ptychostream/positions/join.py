@@ -1,7 +1,7 @@
-"""Frames meet their positions, in whatever order the two arrive.
+"""Join frames with their positions. Frames and positions may arrive in any order.
 
-Which position a frame gets depends on the frame alone, never on what else is waiting or on when it came.
-Every frame that is added comes out exactly once, placed or dropped: in = placed + dropped + waiting.
+The position of a frame depends on the frame only, not on other waiting frames and not on its time of arrival.
+Every added frame leaves exactly once, placed or dropped: added = placed + dropped + waiting.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ _ENDED_SCANS = 1024
 
 @dataclass(slots=True)
 class Joined:
-    """What left the join: frames with their positions, and frames that never get one."""
+    """Frames that left the join: those with a position, and those that never get one."""
 
     placed: list[PlacedFrame] = field(default_factory=list)
     dropped: list[tuple[Frame, DropCause]] = field(default_factory=list)
 
 
 class Join:
-    """Holds frames until their positions are known. No thread, no clock, no lock: the caller serialises.
+    """Holds frames until their positions are known. It has no lock: the caller serialises the calls.
 
     Parameters
     ----------
     source
-        Where positions come from. It may be updated between calls.
+        Gives the positions. It may be updated between calls.
     capacity
-        Frames that may wait, of all scans together. When one more has to wait, the frame that has waited
-        longest is dropped as NO_POSITION.
+        The largest number of waiting frames, of all scans together. If one more has to wait, the frame that has
+        waited longest is dropped as NO_POSITION.
 
     Notes
     -----
-    Frames of several scans may wait at once. Frames of a scan that has ended are dropped as LATE, until
-    `start_scan` names that scan again; the last 1024 ended scans are remembered. The empty scan id, of
-    streams that name no scan, is never held to have ended: its next frame may belong to the next scan.
+    Frames of several scans may wait at the same time. Frames of an ended scan are dropped as LATE until
+    `start_scan` is called with that scan again; the last 1024 ended scans are remembered. The empty scan id of
+    streams that name no scan never counts as ended, because its next frame may belong to the next scan.
     """
 
     def __init__(self, source: PositionSource, capacity: int) -> None:
@@ -51,24 +51,24 @@ class Join:
         self.capacity = capacity
         self._arrivals = 0
         self._waiting: OrderedDict[int, Frame] = OrderedDict()  # by order of arrival
-        # (key, arrival) of those that the source cannot know yet, lowest key first; may name frames that have left.
+        # (key, arrival) of frames that the source cannot know yet, lowest key first. Some of them may have left.
         self._unknown: list[tuple[float, int]] = []
-        self._asked: list[int] = []  # arrivals below known_below that were asked for in vain
+        self._asked: list[int] = []  # arrivals of frames below known_below whose lookup gave no position
         self._seen_version = source.version
-        self._of_run: Counter[int] = Counter()  # waiting, by run
+        self._of_run: Counter[int] = Counter()  # number of waiting frames by run
         self._ended: OrderedDict[str, None] = OrderedDict()
 
     @property
     def waiting(self) -> int:
-        """Number of frames that wait for a position."""
+        """The number of frames that wait for a position."""
         return len(self._waiting)
 
     def waiting_of(self, run: int) -> int:
-        """Number of frames of that run that wait for a position."""
+        """The number of frames of that run that wait for a position."""
         return self._of_run[run]
 
     def add(self, frame: Frame) -> Joined:
-        """Take a frame. Returns what leaves because of it: itself, placed or dropped, or the one it pushes out."""
+        """Take a frame. Returns the frames that leave: the frame itself, or the one that makes room for it."""
         if frame.scan in self._ended:
             return Joined([], [(frame, DropCause.LATE)])
         try:
@@ -92,7 +92,7 @@ class Join:
         return out
 
     def poll(self) -> Joined:
-        """Ask again for those that wait, where the source has changed: positions may have come."""
+        """Look up the waiting frames again if the source has changed. Returns the frames that leave."""
         out = Joined()
         if not self._waiting or self.source.version == self._seen_version:
             return out
@@ -107,11 +107,11 @@ class Join:
         return out
 
     def start_scan(self, scan: str) -> None:
-        """Frames of `scan` are welcome again, though a scan of that name has ended: a scan may be repeated."""
+        """Accept frames of `scan` again, because a scan with the id of an ended scan has started."""
         self._ended.pop(scan, None)
 
     def end_scan(self, scan: str) -> Joined:
-        """No more frames or positions will come for `scan`: place what can be placed, drop the rest."""
+        """End `scan`: its waiting frames are placed if their positions are known, else dropped."""
         out = self.give_up(lambda frame: frame.scan == scan)
         if scan:
             self._ended[scan] = None
@@ -121,7 +121,7 @@ class Join:
         return out
 
     def give_up(self, which: Callable[[Frame], bool]) -> Joined:
-        """No more positions will come for these of the waiting frames: place what can be placed, drop the rest."""
+        """Place the waiting frames that `which` selects if their positions are known, else drop them."""
         out = Joined()
         for arrival, frame in [item for item in self._waiting.items() if which(item[1])]:
             if not self._settle(arrival, frame, out):
@@ -136,7 +136,7 @@ class Join:
         return frame
 
     def _settle(self, arrival: int, frame: Frame, out: Joined) -> bool:
-        """Ask for a waiting frame; True when it has left."""
+        """Look up a waiting frame. Returns whether it has left."""
         try:
             place = self.source.lookup(frame)
         except NeverPlaced:
@@ -149,7 +149,7 @@ class Join:
         return True
 
     def _forget_the_gone(self) -> None:
-        """Keep the two indices within twice the frames that wait, however long no position comes."""
+        """Remove frames that have left from the two indices, so that these stay below twice the waiting frames."""
         if len(self._unknown) + len(self._asked) > 2 * len(self._waiting) + 64:
             self._unknown = [entry for entry in self._unknown if entry[1] in self._waiting]
             heapq.heapify(self._unknown)

@@ -1,4 +1,4 @@
-"""What is no place to stitch at: the first moments of a scan, and places where the sample cannot be."""
+"""Leave out frames while the stage settles, and frames outside the field of view."""
 
 from __future__ import annotations
 
@@ -14,67 +14,67 @@ _RUNS = 64
 
 
 class GateSettings(Settings):
-    """Which frames are not placed though their position is known. Lengths in metres, canvas axes."""
+    """Which frames are left out although their position is known. Lengths are in metres, in canvas axes."""
 
     settling_s: float = Field(0.0, ge=0)
-    """Frames of so long a time after a scan's first frame are left out: the stage settles."""
+    """Frames within this time after a scan's first frame are left out, because the stage settles. Seconds."""
     field_width_m: float = Field(0.0, ge=0)
-    """Frames farther than half of it from the field's centre are left out: one wild position would make the canvas
-    as large as memory allows. 0: no limit but that of the canvas."""
+    """Frames farther than half of this from the field's centre are left out: one wrong position would make the canvas
+    very large. 0: the canvas alone limits it."""
     field_height_m: float = Field(0.0, ge=0)
     field_x_m: float = 0.0
-    """Centre of the field."""
+    """The centre of the field."""
     field_y_m: float = 0.0
 
 
 class GatedPositions:
-    """Another source, with a gate behind it. A `PositionSource`; the caller serialises.
+    """A `PositionSource` that checks the positions of another one. The caller serialises the calls.
 
     Parameters
     ----------
     source
-        Knows the positions.
+        Gives the positions.
     settings
         See `GateSettings`.
 
     Notes
     -----
-    A scan's first frame is the first of its run that is asked for. Frames that come before it in time, because
-    they were overtaken, are in the scan's first moments too. `source` and `settings` may be changed.
+    A scan's first frame is the first frame of its run that is looked up. Late frames with an earlier time count as
+    near the start too. `source` and `settings` may be changed.
     """
 
     def __init__(self, source: PositionSource, settings: GateSettings) -> None:
         self.source = source
         self.settings = settings
         self.settling = 0
-        """Frames left out in the scans' first moments."""
+        """Frames left out while the stage settled."""
         self.outside = 0
-        """Frames left out because they lie outside the field."""
+        """Frames left out because they are outside the field."""
         self.message = ""
         """Why the latest frame was left out, by the gate or by the source."""
         self._first: OrderedDict[int, float] = OrderedDict()  # time of each run's first frame
 
     @property
     def version(self) -> int:
-        """As `PositionSource.version`."""
+        """See `PositionSource.version`."""
         return self.source.version
 
     @property
     def known_below(self) -> float:
-        """As `PositionSource.known_below`."""
+        """See `PositionSource.known_below`."""
         return self.source.known_below
 
     def key(self, frame: Frame) -> float:
-        """As `PositionSource.key`."""
+        """See `PositionSource.key`."""
         return self.source.key(frame)
 
     @property
     def outlasts_scan(self) -> bool:
-        """As `PositionSource.outlasts_scan`."""
+        """See `PositionSource.outlasts_scan`."""
         return self.source.outlasts_scan
 
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
-        """As `PositionSource.lookup`."""
+        """See `PositionSource.lookup`."""
         try:
             self._check_settled(frame)
             place = self.source.lookup(frame)
@@ -86,7 +86,7 @@ class GatedPositions:
         return place
 
     def restart_counts(self) -> None:
-        """Count from zero."""
+        """Set the counts to zero."""
         self.settling = self.outside = 0
         self.message = ""
 
@@ -98,7 +98,7 @@ class GatedPositions:
             if len(self._first) > _RUNS:
                 self._first.popitem(last=False)
         since_s = frame.time - self._first[frame.run]
-        if abs(since_s) < self.settings.settling_s:  # a clock that was set back is no settling stage
+        if abs(since_s) < self.settings.settling_s:  # abs: if the clock was set back, the stage does not settle
             self.settling += 1
             raise NeverPlaced(f"frame {frame.id}: settling, {since_s:.3g} s after the scan's first")
 

@@ -1,12 +1,13 @@
-"""Positions that come as a stream of (time, x, y): interpolated to each frame's time.
+"""Interpolate positions to each frame's time, from a stream of (time, x, y).
 
-A frame is placed between the two samples that enclose its time, linearly, where these are at most `tolerance_s`
-apart. It is placed only when both are final (see `sample_history`): then nothing that comes later can change the
-answer, and which position a frame gets is a function of the samples and the frame, for a given clock offset. Until
-then it waits; where no sample can come any more it is never placed. Nothing is extrapolated: let the stream begin
-before the first exposure and end after the last.
+The position of a frame is the linear interpolation between the two samples that enclose its time, if these are at
+most `tolerance_s` apart. A frame is placed only when both samples are final (see `sample_history`): later samples
+cannot change its position, which depends on the samples, the frame and the clock offset only. Until then the frame
+waits. If no more samples can come, it is never placed. Nothing is extrapolated: the stream must begin before the first
+exposure and end after the last.
 
-Linear is enough: it is wrong by at most a·dt²/8, 1.25 nm for samples 1 ms apart at an acceleration of 10 mm/s².
+The error of the linear interpolation is at most a·dt²/8: 1.25 nm for samples 1 ms apart and an acceleration of
+10 mm/s².
 """
 
 from __future__ import annotations
@@ -27,40 +28,40 @@ from ptychostream.positions.sample_history import SampleCounts, SampleHistory, s
 
 _RUNS = 64
 _ROUNDING_S = 2e-6
-"""Seconds since 1970 in float64 are good to 0.24 µs; three are added up."""
+"""float64 resolves 0.24 µs in seconds since 1970, and three such times are added."""
 
 
 class StreamPositionSettings(Settings):
-    """How frames find their place in a stream of positions."""
+    """How frames are placed by a stream of positions."""
 
     tolerance_s: float = Field(0.02, gt=0)
-    """The two samples beside a frame may be so far apart."""
+    """The largest time between the two samples that enclose a frame. Seconds."""
     capacity: int = Field(200_000, ge=2, le=50_000_000)
-    """Samples held; 48 bytes each."""
+    """The number of samples in memory, 48 bytes each."""
     max_disorder_s: float = Field(0.0, ge=0)
-    """A sample may come so long behind a newer one; every frame waits that much longer."""
+    """A sample may arrive this much later than a newer one, seconds. Every frame waits that much longer."""
     frame_time_offset_s: float = 0.0
-    """From a frame's time stamp to the middle of its exposure: half the exposure where it is stamped at its start."""
+    """From a frame's time stamp to the middle of its exposure: half the exposure if the stamp is the start. Seconds."""
     clock_offset_mode: Literal["Manual", "Auto"] = "Manual"
     clock_offset_s: float = 0.0
-    """Position source's clock - detector's clock, used in mode Manual."""
+    """Position source's clock - detector's clock, seconds, used in mode Manual."""
     delay_difference_s: float = 0.0
-    """For mode Auto, see `clock_offset.ClockOffset`."""
+    """Used in mode Auto, seconds. See `clock_offset.ClockOffset`."""
     max_speed_m_s: float = Field(0.0, ge=0)
-    """A frame that was taken while the stage moved faster is not placed; 0: any speed."""
+    """A frame is not placed if the stage moved faster when it was taken, m/s. 0: any speed."""
     speed_window_s: float = Field(0.005, ge=0)
-    """The speed is the way over so long a time before the frame, at the least between two samples."""
+    """The speed is the mean over this time before the frame, or between two samples if these are farther apart."""
 
 
 class StreamPositions:
-    """Samples by time answer for frames by time. A `PositionSource`; the caller serialises.
+    """A `PositionSource` that finds frames by time. The caller serialises the calls.
 
     Parameters
     ----------
     settings
         See `StreamPositionSettings`.
     axes
-        Unit, swap and signs of what is sent.
+        Unit, swap and signs of the sent positions.
     """
 
     def __init__(self, settings: StreamPositionSettings | None = None, axes: AxisConfig | None = None) -> None:
@@ -70,10 +71,10 @@ class StreamPositions:
         self.version = 0
         self.outlasts_scan = True
         self.moving = 0
-        """Frames that were not placed because the stage moved too fast."""
+        """The number of frames that were not placed because the stage moved too fast."""
         self._history = SampleHistory(settings.capacity, settings.max_disorder_s)
         self._clocks = ClockOffset(settings.delay_difference_s)
-        self._of_run: OrderedDict[int, float] = OrderedDict()  # Auto: the offset that a run of a scan began with
+        self._of_run: OrderedDict[int, float] = OrderedDict()  # mode Auto: the offset at the start of each scan run
         self._latest_offset_s: float | None = None
         self._complete = False
 
@@ -83,32 +84,32 @@ class StreamPositions:
 
     @property
     def held(self) -> int:
-        """Samples in the history."""
+        """The number of samples in the history."""
         return len(self._history)
 
     @property
     def newest(self) -> float:
-        """Time of the newest sample by its own clock; minus infinity without any."""
+        """Time of the newest sample by its own clock. Minus infinity without samples."""
         return self._history.newest
 
     @property
     def offset_s(self) -> float | None:
-        """The clock offset that the latest scan's frames are placed with; None: Auto, and not known yet."""
+        """The clock offset of the latest scan, seconds. None in mode Auto while it is not known yet."""
         if not self._auto:
             return self.settings.clock_offset_s
         return self._latest_offset_s
 
     def estimate(self) -> OffsetEstimate | None:
-        """The clock offset as it is estimated now, in either mode; None until enough was heard."""
+        """The estimate of the clock offset at this moment, in both modes. None until enough messages have arrived."""
         return self._clocks.estimate()
 
     def configure(self, **values: float | str) -> None:
-        """Change some settings, but the history's own; frames that are placed already stay where they are.
+        """Change some settings, but not those of the history. Placed frames keep their positions.
 
         Raises
         ------
         pydantic.ValidationError
-            A value is out of range; nothing is changed.
+            A value is out of range. Nothing is changed then.
         """
         before = self.settings
         self.settings = type(before).model_validate({**before.model_dump(), **values})
@@ -127,16 +128,16 @@ class StreamPositions:
         Parameters
         ----------
         times
-            Seconds, by the position source's clock.
+            Seconds by the position source's clock.
         x, y
-            As the beamline sends them.
+            Positions as the beamline sends them.
         arrival
-            When the block came, seconds, by the clock that `Frame.received` is of; 0: not known.
+            The block's time of arrival in seconds, by the same clock as `Frame.received`. 0: not known.
 
         Raises
         ------
         GeometryError
-            Not three arrays of one length; nothing is taken.
+            The arguments are not three arrays of one length. Nothing is taken then.
         """
         block = sample_block(times, x, y)
         block[1:] = self.axes.apply(block[1], block[2])
@@ -146,28 +147,28 @@ class StreamPositions:
         if self.counts.restarts != restarts:
             self._clocks.forget_positions()
             before = -math.inf
-        if arrival and self._history.newest > before:  # what was sent before says nothing of the way
+        if arrival and self._history.newest > before:  # an older sample says nothing about the delay
             self._clocks.note_positions(arrival, self._history.newest)
         self.version += 1
 
     def complete(self) -> None:
-        """No more samples will come: frames that are not enclosed by two are never placed. Until the next `update`."""
+        """Until the next `update` no more samples will come: frames that no two samples enclose are never placed."""
         self._history.settle()
         self._complete = True
         self.version += 1
 
     def restart_counts(self) -> None:
-        """Count from zero."""
+        """Set the counts to zero."""
         self._history.counts = SampleCounts()
         self.moving = 0
 
     def key(self, frame: Frame) -> float:
-        """As `PositionSource.key`: samples come by time."""
+        """See `PositionSource.key`. It is the frame's time."""
         return frame.time + self.settings.frame_time_offset_s
 
     @property
     def known_below(self) -> float:
-        """As `PositionSource.known_below`, a time by the detector's clock."""
+        """See `PositionSource.known_below`. It is a time by the detector's clock."""
         if self._complete:
             return math.inf
         if not self._auto:
@@ -181,7 +182,7 @@ class StreamPositions:
         return self._history.newest_final - offset_s + _ROUNDING_S
 
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
-        """As `PositionSource.lookup`."""
+        """See `PositionSource.lookup`."""
         if frame.received:
             self._clocks.note_frame(frame.received, frame.time)
         offset_s = self._offset_for(frame.run)
@@ -195,13 +196,13 @@ class StreamPositions:
             if self._complete:
                 raise NeverPlaced(f"frame {frame.id}: no position was measured after it")
             return None
-        # Plain floats by `item`: this is asked for every frame, and numpy's own scalars cost three times as much.
+        # `item` gives Python floats: this runs for every frame, and numpy's scalars take three times as long.
         before = after = int(times.searchsorted(time))
         part = 0.0
         if times.item(after) != time:
             if after == 0:
-                why = "are forgotten: raise the capacity" if self._history.cut else "were never sent"
-                raise NeverPlaced(f"frame {frame.id}: the positions of its time {why}")
+                why = "are no longer in memory: raise the capacity" if self._history.cut else "were never sent"
+                raise NeverPlaced(f"frame {frame.id}: the positions at its time {why}")
             before = after - 1
             gap_s = times.item(after) - times.item(before)
             if gap_s > self.settings.tolerance_s:
@@ -212,7 +213,7 @@ class StreamPositions:
         return x_m + part * (x.item(after) - x_m), y_m + part * (y.item(after) - y_m)
 
     def _offset_for(self, run: int) -> float | None:
-        """The offset is fixed for a scan: were it followed, the order of arrival would decide who gets which."""
+        """The offset of a scan run. It is fixed for the run: positions must not depend on the order of arrival."""
         if not self._auto:
             return self.settings.clock_offset_s
         offset_s = self._of_run.get(run)

@@ -1,6 +1,6 @@
-"""Where a frame was taken: attributes, waveforms or a route answer through one interface, as streams do.
+"""Position sources: attributes, waveforms, a route file and streams have one interface, `PositionSource`.
 
-What the beamline sends is turned into metres and canvas axes here, once, by `AxisConfig`.
+`AxisConfig` converts the beamline's positions to metres and canvas axes. No other module converts them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ EVERY_ID = math.inf
 Number = TypeVar("Number", float, NDArray[np.float64])
 
 
-class NeverPlaced(Exception):  # noqa: N818 - an answer, not a failure
-    """No position can ever come for this frame. Its text says why."""
+class NeverPlaced(Exception):  # noqa: N818 - a result, not an error
+    """No position can ever come for this frame. The text says why."""
 
 
 class AxisConfig(Settings):
-    """How the beamline's two positions become canvas axes: first swapped, then signed, then scaled."""
+    """Converts the beamline's two positions to canvas axes: swaps them, applies the signs, and scales them."""
 
     unit: Literal["m", "mm", "um", "nm"] = "m"
     swap_xy: bool = False
@@ -40,23 +40,23 @@ class AxisConfig(Settings):
         return _UNIT_M[self.unit]
 
     def apply(self, a: Number, b: Number) -> tuple[Number, Number]:
-        """(x, y) in metres from what was sent as x and y; numbers or arrays."""
+        """(x, y) in metres from the sent x and y, numbers or arrays."""
         if self.swap_xy:
             a, b = b, a
         return a * (self.sign_x * self.unit_m), b * (self.sign_y * self.unit_m)
 
 
 class PositionSource(Protocol):
-    """Answers for one frame at a time.
+    """Gives the position of one frame at a time.
 
     Attributes
     ----------
     version
-        Changes whenever an answer of "not known yet" may have become another.
+        Changes whenever a position that was not known yet may have become known.
     known_below
-        Frames with a key from here on are certainly not known yet, so nobody needs to ask.
+        The positions of frames with this key or a higher one are certainly not known yet.
     outlasts_scan
-        Whether it answers rightly for frames of a scan that is over: its positions are not those of one scan alone.
+        Whether it gives correct positions for frames of an ended scan, because it holds the positions of several scans.
     """
 
     @property
@@ -69,26 +69,26 @@ class PositionSource(Protocol):
     def outlasts_scan(self) -> bool: ...
 
     def key(self, frame: Frame) -> float:
-        """By what positions become known: the frame's id, or its time. Always the same for a frame."""
+        """The frame's id or time, in whose order positions become known. It never changes for a frame."""
         ...
 
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
-        """(x, y) in metres; None when not known yet. Raises NeverPlaced when no position can ever come."""
+        """(x, y) in metres, or None if not known yet. Raises NeverPlaced if no position can ever come."""
         ...
 
 
 class _ById:
-    """Positions that belong to frames by their ids."""
+    """A source that finds frames by id."""
 
     outlasts_scan = True
 
     def key(self, frame: Frame) -> float:
-        """As `PositionSource.key`."""
+        """See `PositionSource.key`."""
         return frame.id
 
 
 class AttributePositions(_ById):
-    """Positions that travel in the frame's own attributes.
+    """Positions in the frame's own attributes.
 
     Parameters
     ----------
@@ -104,12 +104,12 @@ class AttributePositions(_ById):
     def __init__(self, x_name: str, y_name: str, axes: AxisConfig | None = None) -> None:
         axes = axes or AxisConfig()
         self.axes = axes
-        # Worked out once: this is asked for every frame.
+        # Computed once, because `lookup` runs for every frame.
         self._names = (y_name, x_name) if axes.swap_xy else (x_name, y_name)
         self._scale_x, self._scale_y = axes.apply(1.0, 1.0)
 
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
-        """Never None: an attribute that is absent, not a number or not finite raises NeverPlaced."""
+        """See `PositionSource.lookup`. An attribute that is absent, not a number or not finite raises NeverPlaced."""
         name_x, name_y = self._names
         try:
             x = self._scale_x * float(frame.attributes[name_x])
@@ -124,7 +124,7 @@ class AttributePositions(_ById):
 
 
 class _Waveforms(NamedTuple):
-    """What belongs together, so that another thread never sees the new x with the old y."""
+    """The two arrays in one object, so that another thread never reads the new x with the old y."""
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
@@ -133,7 +133,7 @@ class _Waveforms(NamedTuple):
 
 
 class WaveformPositions(_ById):
-    """Two arrays by frame index that fill while the scan runs, or are known beforehand.
+    """Two arrays by frame index. They fill while the scan runs, or are known beforehand.
 
     Parameters
     ----------
@@ -144,9 +144,9 @@ class WaveformPositions(_ById):
 
     Notes
     -----
-    An element that is not finite is not filled yet while the arrays are incomplete, and never placed once
-    they are complete. Arrays that fill with zeros must be cut to what is filled by whoever reads them.
-    One thread may update while another looks up.
+    An element that is not finite counts as not filled yet. Once the arrays are complete, its frame is never placed.
+    If the unfilled part holds zeros, the caller must cut the arrays to the filled part. One thread may call `update`
+    while another calls `lookup`.
     """
 
     outlasts_scan = False
@@ -158,49 +158,49 @@ class WaveformPositions(_ById):
         self.clear()
 
     def clear(self) -> None:
-        """Forget the arrays: a new scan's frames must not be placed by the last one's positions."""
+        """Forget the arrays, so that a new scan's frames are not placed by the last scan's positions."""
         self.update([], [])
 
     def update(self, x: ArrayLike, y: ArrayLike, complete: bool = False, scan: str | None = None) -> None:
-        """Take new arrays, whole, in the place of the old ones.
+        """Replace the arrays.
 
         Parameters
         ----------
         x, y
-            As the beamline sends them. While they fill one may be longer: the shorter counts.
+            Positions as the beamline sends them. While they fill, one may be longer; the shorter length counts.
         complete
-            True: no more will come, frames beyond the end are never placed.
+            Whether no more positions will come. Frames beyond the end are never placed then.
         scan
-            Answer for the frames of this scan alone; those of others are not known yet. None answers for any.
+            The scan that the arrays belong to: the positions of other scans are not known yet. None: every scan.
 
         Raises
         ------
         GeometryError
-            Not one-dimensional numbers, or complete with different lengths. The old arrays stay.
+            The arrays are not one-dimensional numbers, or are complete with different lengths. The old arrays stay.
         """
         first, second = _numbers(x), _numbers(y)
         if complete and len(first) != len(second):
             raise GeometryError(
                 f"complete, but {len(first)} x and {len(second)} y",
                 where=_WAVEFORMS,
-                remedy="send as many y as x, then say complete",
+                remedy="send as many y as x before the arrays are marked complete",
             )
         length = min(len(first), len(second))
         now = _Waveforms(*self.axes.apply(first[:length], second[:length]), complete, scan)
         filled = np.flatnonzero(np.isfinite(now.x) & np.isfinite(now.y))
-        # In this order: whoever sees the new version finds the new arrays.
+        # In this order: a thread that reads the new version finds the new arrays.
         self._now = now
         self.known_below: float = EVERY_ID if complete else self.first_id + (int(filled[-1]) + 1 if len(filled) else 0)
         self.version += 1
 
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
-        """As `PositionSource.lookup`."""
+        """See `PositionSource.lookup`."""
         now = self._now
         if now.scan is not None and frame.scan != now.scan:
             return None
         index = frame.id - self.first_id
         if index < 0:
-            raise NeverPlaced(f"frame {frame.id} is before the first position's frame {self.first_id}")
+            raise NeverPlaced(f"frame {frame.id} comes before frame {self.first_id}, the first one with a position")
         if index >= len(now.x):
             if now.complete:
                 raise NeverPlaced(f"frame {frame.id} is beyond the {len(now.x)} positions of the scan")
@@ -214,21 +214,21 @@ class WaveformPositions(_ById):
 
 
 class RoutePositions(_ById):
-    """Positions written in a file before the scan (see `ptychostream.positions.route_file`).
+    """Positions from a file that was written before the scan (see `ptychostream.positions.route_file`).
 
     Parameters
     ----------
     path
         CSV or HDF5 route file.
     axes
-        Unit, swap and signs of what the file holds.
+        Unit, swap and signs of the file's positions.
     first_id
-        Id of the frame that belongs to the first row, where the file gives no ids.
+        Id of the frame that belongs to the first row, if the file gives no ids.
 
     Raises
     ------
     ScanFileError
-        The file cannot be read as a route.
+        The file is not a readable route file.
     """
 
     version = 0
@@ -242,7 +242,7 @@ class RoutePositions(_ById):
         self._places = dict(zip(ids, zip(x.tolist(), y.tolist(), strict=True), strict=True))
 
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
-        """Never None: a frame that the route does not have, or has without a number, raises NeverPlaced."""
+        """See `PositionSource.lookup`. A frame that is not in the route, or not with numbers, raises NeverPlaced."""
         place = self._places.get(frame.id)
         if place is None:
             raise NeverPlaced(f"frame {frame.id} is not in the route of {len(self._places)} positions")

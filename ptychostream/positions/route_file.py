@@ -1,8 +1,8 @@
-"""Route files: a scan's positions, known beforehand.
+"""Route files hold the positions of a scan that are known beforehand.
 
-CSV: two columns x, y or three id, x, y, separated by commas, semicolons, tabs or blanks; `#` begins a
-comment. A first row of names is optional; with it the columns may come in any order and others are ignored.
-HDF5: one-dimensional data sets `x` and `y`, and optionally `id`, at the root.
+CSV: the columns x, y or id, x, y, separated by commas, semicolons, tabs or blanks. `#` begins a comment. The first row
+may give the names of the columns; then the columns may be in any order, and columns with other names are ignored.
+HDF5: the one-dimensional data sets `x` and `y`, and optionally `id`, at the root.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Route:
-    """[N] positions in the file's own unit and axes; `ids` [N] are the frames' ids, None: in order."""
+    """`x` and `y` [N] in the file's unit and axes. `ids` [N] are the frames' ids, None if they are in order."""
 
     ids: NDArray[np.int64] | None
     x: NDArray[np.float64]
@@ -34,12 +34,13 @@ class Route:
 
 
 def read_route(path: Path) -> Route:
-    """Read a route file; its content, not its name, says whether it is HDF5.
+    """Read a route file. Its content, not its name, decides whether it is HDF5.
 
     Raises
     ------
     ScanFileError
-        Naming the row or data set: unreadable, empty, ragged, not numbers, an id twice.
+        The file is unreadable or empty, rows differ in length, a value is no number, or an id occurs twice. The error
+        names the row or data set.
     """
     try:
         with path.open("rb") as stream:
@@ -47,7 +48,7 @@ def read_route(path: Path) -> Route:
         columns = _read_hdf5(path) if is_hdf5 else _read_csv(path)
     except OSError as error:
         raise ScanFileError(error.strerror or str(error), where=str(path), remedy=_REMEDY) from error
-    except (RuntimeError, KeyError) as error:  # as h5py says that a file is damaged
+    except (RuntimeError, KeyError) as error:  # h5py raises these for a damaged file
         raise ScanFileError(f"damaged: {error}", where=str(path), remedy=_REMEDY) from error
     if len(columns["x"]) == 0:
         raise ScanFileError("no positions", where=str(path), remedy=_REMEDY)

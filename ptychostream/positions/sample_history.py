@@ -1,10 +1,10 @@
-"""Samples of a moving stage by time: put in order, freed of doubles, bounded.
+"""A bounded history of a stage's position samples, in order of time and without duplicates.
 
-A sample is final once the watermark has passed it: nothing that comes later can lie between two final samples, so
-whoever interpolates between them gets the same answer at any later time. The watermark stays `max_disorder_s` behind
-the newest sample of the blocks taken so far; what comes at or behind it is left out and counted. Thus the final
-samples are a function of the set of samples, whatever their order, as long as none comes more than `max_disorder_s`
-behind one of an earlier block.
+A sample is final once the watermark has passed it. No later sample can lie between two final samples, so an
+interpolation between them never changes. The watermark stays `max_disorder_s` behind the newest sample of the blocks
+taken so far. A sample that comes at or behind the watermark is left out and counted as late. The final samples
+therefore do not depend on the order of the samples, if no sample comes more than `max_disorder_s` behind one of an
+earlier block.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from numpy.typing import ArrayLike, NDArray
 from ptychostream.errors import GeometryError
 
 _RESTART_S = 1.0
-"""A clock was set back when so long a run of samples lies behind the watermark, and none before it."""
+"""The clock was set back if a run of samples lies behind the watermark for this time and none lies before it."""
 
 Doubles = NDArray[np.float64]
 
 
 @dataclass
 class SampleCounts:
-    """What became of the samples: received = held + forgotten + duplicate + late + bad, and what a restart threw away.
+    """Counts of samples: received = held + forgotten + duplicate + late + bad + those that a restart removed.
 
     Attributes
     ----------
     received
-        All that came.
+        All samples.
     duplicate
-        Came again: a sample of that time is there already, and stays.
+        A sample of that time was there already. The first one stays.
     late
-        Came at or behind the watermark.
+        The sample came at or behind the watermark.
     bad
-        Time or place not finite.
+        Time or position is not finite.
     forgotten
-        The oldest, that gave way.
+        The oldest samples, removed to make room.
     restarts
-        How often the history began anew because the source's clock was set back.
+        How often the history was cleared because the source's clock was set back.
     """
 
     received: int = 0
@@ -52,52 +52,52 @@ class SampleCounts:
 
 
 class SampleHistory:
-    """The last samples in order of their time.
+    """The latest samples in order of time.
 
     Parameters
     ----------
     capacity
-        Samples held; the oldest is forgotten first.
+        The number of samples in memory. The oldest is removed first.
     max_disorder_s
-        How far behind the newest sample one may still come, seconds. Every frame waits that much longer.
+        How far behind the newest sample a sample may still come, seconds. Every frame waits that much longer.
     """
 
     def __init__(self, capacity: int, max_disorder_s: float = 0.0) -> None:
         self.capacity = capacity
         self.max_disorder_s = max_disorder_s
         self.counts = SampleCounts()
-        self._rows = np.empty((3, 2 * capacity))  # time, x, y; moved to the front only when the end is reached
+        self._rows = np.empty((3, 2 * capacity))  # time, x, y; moved to the front only at the array's end
         self.clear()
 
     def clear(self) -> None:
-        """Forget every sample; the counts stay."""
+        """Remove all samples. The counts stay."""
         self._first = self._end = 0
-        self._open = np.empty((3, 0))  # newer than the watermark, in order of time
+        self._open = np.empty((3, 0))  # samples newer than the watermark, in order of time
         self._watermark = -np.inf
-        self._behind: tuple[float, float] | None = None  # times of a run of late samples
+        self._behind: tuple[float, float] | None = None  # first and last time of a run of late samples
         self.cut = False
-        """Whether samples older than those held have been forgotten."""
+        """Whether older samples have been removed."""
 
     def __len__(self) -> int:
         return self._end - self._first + self._open.shape[1]
 
     @property
     def final(self) -> Doubles:
-        """[3, n] time, x, y of the final samples, times ascending. A view, valid until the next `add`."""
+        """[3, n] time, x, y of the final samples, in order of time. A view, valid until the next `add`."""
         return self._rows[:, self._first : self._end]
 
     @property
     def newest_final(self) -> float:
-        """Time of the last final sample; minus infinity without any."""
+        """Time of the last final sample. Minus infinity without samples."""
         return self._rows.item(0, self._end - 1) if self._end > self._first else -math.inf
 
     @property
     def newest(self) -> float:
-        """Time of the newest sample, final or not; minus infinity without any."""
+        """Time of the newest sample, final or not. Minus infinity without samples."""
         return float(self._open[0, -1]) if self._open.shape[1] else self.newest_final
 
     def add(self, block: Doubles) -> None:
-        """Take a [3, n] block of samples, see `sample_block`, in any order."""
+        """Take a [3, n] block of samples in any order (see `sample_block`)."""
         counts = self.counts
         counts.received += block.shape[1]
         good = np.isfinite(block).all(axis=0)
@@ -116,11 +116,11 @@ class SampleHistory:
             self._take(fresh)
 
     def settle(self) -> None:
-        """No more samples will come: what is held is final."""
+        """Make all samples final, because no more will come."""
         self._move_to_final(self._open.shape[1])
 
     def _count_behind(self, times: Doubles) -> Doubles:
-        """Count samples behind the watermark; returns the times of those that are no doubles."""
+        """Count samples behind the watermark. Returns the times of those that are no duplicates."""
         held = self.final[0]
         at = np.minimum(np.searchsorted(held, times), max(len(held) - 1, 0))
         again = held[at] == times if len(held) else np.zeros(len(times), np.bool_)
@@ -140,7 +140,7 @@ class SampleHistory:
 
     def _take(self, fresh: Doubles) -> None:
         merged = np.concatenate([self._open, fresh], axis=1)
-        order = np.argsort(merged[0], kind="stable")  # stable: of two with one time, the first that came stays
+        order = np.argsort(merged[0], kind="stable")  # stable: of two samples with one time the earlier arrival stays
         merged = merged[:, order]
         keep = np.ones(merged.shape[1], np.bool_)
         keep[1:] = merged[0, 1:] != merged[0, :-1]
@@ -148,7 +148,7 @@ class SampleHistory:
         self._open = merged[:, keep]
         self._watermark = max(self._watermark, float(self._open[0, -1]) - self.max_disorder_s)
         final = int(np.searchsorted(self._open[0], self._watermark, side="right"))
-        # The open ones too are bounded: where they are more than may be held, the oldest are final before their time.
+        # The samples that are not final are bounded too: if they exceed the capacity, the oldest become final early.
         self._move_to_final(max(final, self._open.shape[1] - self.capacity))
 
     def _move_to_final(self, number: int) -> None:
@@ -177,12 +177,12 @@ class SampleHistory:
 
 
 def sample_block(times: ArrayLike, x: ArrayLike, y: ArrayLike) -> Doubles:
-    """[3, n] from three columns.
+    """A [3, n] block from three columns.
 
     Raises
     ------
     GeometryError
-        They are not numbers, not one-dimensional, or not equally long.
+        The columns are not numbers, not one-dimensional, or of different lengths.
     """
     try:
         columns = [np.asarray(column, np.float64) for column in (times, x, y)]

@@ -161,7 +161,7 @@ def test_the_history_is_bounded_and_what_is_forgotten_can_no_longer_place() -> N
     assert source.held == 100
     assert source.counts.forgotten == 1001 - 100
     assert source.lookup(frame(9.505)) == pytest.approx((9.505, -9.505), abs=1e-6)
-    with pytest.raises(NeverPlaced, match="forgotten: raise the capacity"):
+    with pytest.raises(NeverPlaced, match="no longer in memory: raise the capacity"):
         source.lookup(frame(5.0))
     times = 20 + np.arange(5000) * 0.01  # more at once than can be held
     source.update(START + times, times, times)
