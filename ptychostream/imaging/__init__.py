@@ -1,1 +1,1 @@
-"""From patches to one image: geometry, stitching, registration."""
+"""Geometry, stitching of patches to one image, and registration of images."""

@@ -22,7 +22,7 @@ def wavelength_m(energy_ev: float, radiation: str = "photon") -> float:
     Parameters
     ----------
     energy_ev
-        Photon energy, eV; for electrons the accelerating voltage, V.
+        Photon energy, eV. For electrons the accelerating voltage, V.
     radiation
         "photon": λ = h c / E. "electron": λ = h / √(2 m e V (1 + e V / 2 m c²)), relativistic (Reimer and Kohl,
         Transmission Electron Microscopy, 5th ed., eq. 2.8).
@@ -30,7 +30,7 @@ def wavelength_m(energy_ev: float, radiation: str = "photon") -> float:
     Raises
     ------
     GeometryError
-        The energy is not above 0, or the radiation is another.
+        The energy is not above 0, or the radiation is unknown.
 
     Examples
     --------
@@ -51,16 +51,16 @@ def wavelength_m(energy_ev: float, radiation: str = "photon") -> float:
 def object_pixel_m(
     energy_ev: float, distance_m: float, detector_pixel_m: float, pixels: int, radiation: str = "photon"
 ) -> float:
-    """Pixel of the reconstructed object, wavelength · distance / (pixels · detector pixel), metres.
+    """Pixel size of the reconstructed object in metres: wavelength · distance / (pixels · detector pixel).
 
     Parameters
     ----------
     energy_ev, radiation
-        As for `wavelength_m`.
+        See `wavelength_m`.
     distance_m, detector_pixel_m
-        Sample to detector; the detector's own pixel; metres.
+        Distance from the sample to the detector, and pixel size of the detector, metres.
     pixels
-        Width of the pattern in raw detector pixels: after the crop, before binning.
+        Width of the pattern in raw detector pixels, after the crop and before binning.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def object_pixel_m(
 
 
 def overlap(step: float, beam: float) -> float:
-    """Linear overlap of neighbouring positions, 1 − step / beam (Babu et al. 2023); negative where they leave gaps.
+    """Linear overlap of neighbouring positions, 1 − step / beam (Babu et al. 2023). It is negative for gaps.
 
     Examples
     --------
@@ -97,13 +97,13 @@ class Preset:
     Attributes
     ----------
     energy_ev, radiation, distance_m, detector_pixel_m
-        As for `object_pixel_m`.
+        See `object_pixel_m`.
     detector_shape
-        Rows and columns of the detector, or of its region.
+        Rows and columns of the detector or its region.
     pattern_shape
-        Rows and columns that are used, centred on the beam.
+        Rows and columns that are used. They are centred on the beam.
     source
-        Where the figures come from.
+        Source of the figures.
     """
 
     name: str

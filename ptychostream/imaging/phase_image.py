@@ -1,4 +1,4 @@
-"""A phase image that knows where it lies."""
+"""A phase image with its position."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class PhaseImage:
     Attributes
     ----------
     phase
-        [H, W] float32, radians; NaN where nothing was measured.
+        [H, W] float32, radians. NaN where nothing was measured.
     weight
-        [H, W] float32, the accumulated weight; 0 where `phase` is NaN.
+        [H, W] float32, the accumulated weight. 0 where `phase` is NaN.
     origin_m
         (x, y) of the centre of pixel [0, 0], metres.
     pixel_m

@@ -23,7 +23,7 @@ class PixelBox:
         return (self.bottom - self.top) * (self.right - self.left)
 
     def union(self, other: PixelBox) -> PixelBox:
-        """The smallest box around both."""
+        """The smallest box that contains both."""
         return PixelBox(
             min(self.top, other.top),
             min(self.left, other.left),
@@ -40,7 +40,7 @@ class PixelBox:
         )
 
     def slices(self, inner: PixelBox) -> tuple[slice, slice]:
-        """Index of `inner` in an array that covers this box."""
+        """Slices of `inner` in an array that covers this box."""
         return (
             slice(inner.top - self.top, inner.bottom - self.top),
             slice(inner.left - self.left, inner.right - self.left),

@@ -1,4 +1,4 @@
-"""How far each pixel of a patch is to be trusted: where the probe is dark, the pattern says nothing."""
+"""The weight of each patch pixel. It is low where the probe is dark, because the pattern has no information there."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ def probe_weight(
     blur_px: float = 2.0,
     pixel_ratio: float = 1.0,
 ) -> NDArray[np.float32]:
-    """Patch weight from the probe: its blurred intensity, all modes together, scaled to a maximum of 1.
+    """The patch weight: the blurred intensity of the probe, summed over its modes and scaled to a maximum of 1.
 
     Parameters
     ----------
     probe
         [H, W] or [modes, H, W] complex, on the object's pixels.
     output_shape
-        (h, w) of the patch. Probe pixel [H//2, W//2] comes to lie on patch pixel [h//2, w//2].
+        (h, w) of the patch. Probe pixel [H//2, W//2] is placed on patch pixel [h//2, w//2].
     blur_px
-        Deviation of the Gaussian blur, probe pixels: fills the fringes and the central stop's shadow a little.
+        Standard deviation of the Gaussian blur, in probe pixels. The blur fills the fringes and the shadow of the
+        central stop a little.
     pixel_ratio
-        Patch pixel / probe pixel, below 1 for patches finer than the probe's grid.
+        Patch pixel / probe pixel. It is below 1 if patches are finer than the probe's grid.
 
     Returns
     -------
-    [h, w] float32, 0 … 1; below 0.01 it is 0.
+    [h, w] float32, 0 … 1. Weights below 0.01 are set to 0.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Bringing two phase images together: one grid, sub-pixel shift, constant and linear phase.
+"""Register two phase images: one grid, sub-pixel shift, constant and linear phase.
 
-What is aligned away is what ptychography cannot know: where the object's zero lies by a fraction of the step, a
-constant phase, and a phase ramp. Nothing else is fitted.
+The fit removes only what ptychography cannot measure: the origin of the object within a fraction of the step, a
+constant phase, and a phase ramp.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ptychostream.errors import GeometryError
 from ptychostream.imaging.phase_image import PhaseImage
 
 MAX_SHIFT_PX = 4.0
-"""Positions are known: images of one scan that lie further apart are not the same picture."""
+"""The largest shift. Positions are known, so images with a larger shift do not show the same scan."""
 
 MIN_PIXELS = 64
 MIN_WEIGHT = 0.1
@@ -32,19 +32,19 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True)
 class Aligned:
-    """Two images on the reference's grid, ready to be compared.
+    """Two registered images on the reference's grid.
 
     Attributes
     ----------
     image, reference
-        [H, W] float64 radians, NaN where not measured; each without its constant and linear phase, `image` unwrapped
-        towards `reference`.
+        [H, W] float64 radians, NaN where not measured. The constant and linear phase are removed from both, and `image`
+        is unwrapped relative to `reference`.
     mask
-        [H, W] bool, the part of the area where both were measured.
+        [H, W] bool, the pixels of the area where both were measured.
     shift_px
-        (rows, columns) that the image lay off the reference.
+        Shift of the image relative to the reference, (rows, columns).
     covered
-        Fraction of the area (as far as the reference has it) that the image has.
+        Fraction of the area's pixels in the reference that the image has too.
     """
 
     image: NDArray[np.float64]
@@ -55,7 +55,7 @@ class Aligned:
 
 
 def measured_area(image: PhaseImage) -> NDArray[np.bool_]:
-    """[H, W] bool: where `image` has a phase and at least a tenth of its largest weight."""
+    """[H, W] bool: the pixels where `image` has a phase and at least a tenth of its largest weight."""
     measured = np.isfinite(image.phase) & (image.weight > 0)
     if not measured.any():
         return measured
@@ -64,10 +64,10 @@ def measured_area(image: PhaseImage) -> NDArray[np.bool_]:
 
 
 def align(image: PhaseImage, reference: PhaseImage, area: NDArray[np.bool_] | None = None) -> Aligned:
-    """Lay `image` over `reference`, judging by the pixels of `area` alone.
+    """Register `image` to `reference`, using only the pixels of `area`.
 
-    The shift (at most `MAX_SHIFT_PX`) starts from the peak of the masked, normalised cross-correlation and is refined
-    by Gauss-Newton together with the phase plane, on both images low-passed by σ = 1 pixel.
+    The shift (at most `MAX_SHIFT_PX`) starts from the peak of the masked, normalised cross-correlation. Gauss-Newton
+    steps refine it together with the phase plane. Both images are low-passed with σ = 1 pixel for this.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def align(image: PhaseImage, reference: PhaseImage, area: NDArray[np.bool_] | No
     Raises
     ------
     GeometryError
-        `area` is of another shape, the pixel sizes differ more than twofold, or image and reference have fewer than
-        `MIN_PIXELS` pixels of the area in common.
+        `area` has another shape than the reference, the pixel sizes differ by more than a factor of two, or image and
+        reference share fewer than `MIN_PIXELS` pixels of the area.
     """
     area = _checked_area(image, reference, area)
     known = area & np.isfinite(reference.phase)
@@ -109,10 +109,10 @@ def align(image: PhaseImage, reference: PhaseImage, area: NDArray[np.bool_] | No
 
 
 def fit_plane(phasor: NDArray[np.complex128], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The plane a + b·row + c·column that comes closest to the phase of `phasor` on `mask`; [H, W], radians.
+    """The plane a + b·row + c·column that fits the phase of `phasor` on `mask` best, [H, W] in radians.
 
-    It starts from the peak of the Fourier transform, so that a ramp of any number of turns is found, and is refined by
-    least squares on the wrapped residual.
+    The fit starts from the peak of the Fourier transform, so that it finds ramps of many turns. Least squares on the
+    wrapped residual refine it.
     """
     shape = phasor.shape
     padded = tuple(fft.next_fast_len(2 * n) for n in shape)
@@ -139,14 +139,14 @@ def fit_plane(phasor: NDArray[np.complex128], mask: NDArray[np.bool_]) -> NDArra
 
 
 def smooth(values: NDArray[np.inexact], mask: NDArray[np.bool_], sigma: float) -> NDArray[np.inexact]:
-    """Gaussian low-pass that uses the pixels of `mask` alone (normalised convolution); 0 where none are near."""
+    """Gaussian low-pass of the pixels of `mask` (normalised convolution). 0 where no such pixel is near."""
     weight = ndimage.gaussian_filter(mask.astype(np.float64), sigma, mode="constant")
     filtered = ndimage.gaussian_filter(np.where(mask, values, 0.0), sigma, mode="constant")
     return np.divide(filtered, weight, out=np.zeros_like(filtered), where=weight > 1e-6)
 
 
 class _Source:
-    """The image as phasors that can be sampled on the reference's grid, moved by a fraction of a pixel."""
+    """The image as phasors, sampled on the reference's grid with a sub-pixel shift."""
 
     def __init__(self, image: PhaseImage, reference: PhaseImage) -> None:
         self._scale = reference.pixel_m / image.pixel_m
@@ -162,7 +162,7 @@ class _Source:
     def sample(
         self, shift: tuple[float, float], box: tuple[slice, slice]
     ) -> tuple[NDArray[np.complex128], NDArray[np.bool_]]:
-        """Phasors at (row + shift) of the reference's grid within `box`, and where they are measured."""
+        """The phasors at (row + shift) of the reference's grid within `box`, and the mask of measured ones."""
         shape = tuple(part.stop - part.start for part in box)
         start = [
             (part.start + moved) * self._scale + offset
@@ -188,7 +188,7 @@ class _Source:
 def _register(
     source: _Source, target: NDArray[np.complex128], known: NDArray[np.bool_], box: tuple[slice, slice]
 ) -> tuple[float, float]:
-    """(rows, columns) to move the sampling of `source` by."""
+    """The shift of the sampling of `source`, (rows, columns)."""
     moved, moved_mask = source.sample((0.0, 0.0), box)
     coarse = _coarse_shift(moved, moved_mask, target, known)
     inner = ndimage.binary_erosion(known, iterations=2) if known.sum() > 20 * MIN_PIXELS else known
@@ -206,7 +206,7 @@ def _register(
             return coarse
         residual = np.angle(smooth(moved * unplaned, known & moved_mask, 1.0))[common]
         design = terms[common]
-        # What is left of the plane is solved for beside the step, so that it does not pass for one.
+        # The rest of the plane is fitted together with the step, so that it is not mistaken for a shift.
         step = (np.linalg.pinv(design.T @ design) @ (design.T @ residual))[:2]
         shift -= np.clip(step, -1.0, 1.0)
         if not np.isfinite(shift).all() or np.abs(shift).max() > MAX_SHIFT_PX:
@@ -223,7 +223,7 @@ def _coarse_shift(
     target: NDArray[np.complex128],
     known: NDArray[np.bool_],
 ) -> tuple[float, float]:
-    """Whole-pixel shift at the peak of the masked normalised cross-correlation, within `MAX_SHIFT_PX`."""
+    """The shift in whole pixels at the peak of the masked normalised cross-correlation, within `MAX_SHIFT_PX`."""
     limit = int(MAX_SHIFT_PX)
     a, b = (_flattened(phasor, mask) for phasor, mask in ((target, known), (moved, moved_mask)))
     shape = tuple(fft.next_fast_len(n + 2 * limit, real=True) for n in a.shape)
@@ -242,13 +242,13 @@ def _coarse_shift(
 
 
 def _flattened(phasor: NDArray[np.complex128], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Phase without plane and mean, low-passed, 0 outside `mask`."""
+    """The low-passed phase without its plane and mean, 0 outside `mask`."""
     flat = np.angle(smooth(phasor * np.exp(-1j * fit_plane(phasor, mask)), mask, 1.0))
     return np.where(mask, flat - flat[mask].mean(), 0.0)
 
 
 def _unwrapped(phase: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """`phase` without 2π jumps between neighbours of `mask`; as it is where there are none."""
+    """`phase` without 2π jumps between neighbouring pixels of `mask`. Isolated pixels are unchanged."""
     jumps = any((np.abs(np.diff(phase, axis=axis)) > np.pi)[_both(mask, axis)].any() for axis in (0, 1))
     if not jumps:
         return phase
@@ -266,7 +266,7 @@ def _both(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
 
 
 def _window(values: NDArray[Scalar], start: list[int], shape: tuple[int, ...]) -> NDArray[Scalar]:
-    """`values[start : start + shape]`, zeros (False) beyond its edges."""
+    """`values[start : start + shape]`, zero (False) outside the array."""
     window = np.zeros(shape, values.dtype)
     lower = [max(0, -first) for first in start]
     upper = [min(size, extent - first) for first, size, extent in zip(start, shape, values.shape, strict=True)]

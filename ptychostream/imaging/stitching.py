@@ -1,9 +1,8 @@
-"""Stitching: patches of phase laid on a canvas, a pure function of the set of patches.
+"""Stitching: phase patches are added to a canvas. The canvas depends only on the set of patches.
 
-Weighted mean, mean(x) = Σ w·phase / Σ w, with both sums as exact integers (`stitching_kernels`), so the
-same set of patches gives the same canvas bit for bit, in any order and split over any number of canvases
-that are merged. The pixel grid is absolute: pixel (row, column) is centred on (column, row) · pixel_m
-whatever the canvas holds, so canvases that grew differently add up.
+The image is the weighted mean, Σ w·phase / Σ w. Both sums are exact integers (`stitching_kernels`), so the same set of
+patches gives the same canvas bit for bit, in any order, and also if it is divided among several canvases that are then
+merged. The pixel grid is absolute: the centre of pixel (row, column) is at (column, row) · pixel_m for every canvas.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from ptychostream.imaging.pixel_box import PixelBox
 
 @dataclass(frozen=True)
 class CanvasState:
-    """What a canvas has added up, exactly; can be pickled.
+    """The exact content of a canvas. It can be pickled.
 
     Attributes
     ----------
     pixel_m
         Pixel size, metres.
     row0, column0
-        Absolute pixel of [0, 0].
+        Absolute row and column of pixel [0, 0].
     value, weight
-        [H, W] int64 accumulators, trimmed to where the weight is not zero.
+        [H, W] int64 accumulators, trimmed to the pixels with a weight.
     patches
-        Number of patches added.
+        Number of added patches.
     """
 
     pixel_m: float
@@ -48,23 +47,23 @@ _EMPTY = PixelBox(0, 0, 0, 0)
 
 
 class Canvas:
-    """Accumulates patches; safe to add to and to read from different threads.
+    """Accumulates patches. Several threads may add and read at the same time.
 
     Parameters
     ----------
     pixel_m
         Pixel size of patches and canvas, metres.
     patch_weight
-        [h, w] ≥ 0, how far each patch pixel is to be trusted (see `ptychostream.imaging.probe_weight`); scaled to
-        a maximum of 1 and rounded to 1/1024. Ones weight evenly.
+        [h, w] ≥ 0, the weight of each patch pixel (see `ptychostream.imaging.probe_weight`). It is scaled to a maximum
+        of 1 and rounded to 1/1024. All ones give every pixel the same weight.
     max_pixels
-        The bounding box of what was added never exceeds this; 16 bytes a pixel.
+        The largest bounding box of the added patches, in pixels of 16 bytes.
 
     Notes
     -----
-    Phases are rounded to 2⁻¹⁶ rad, positions to 1/64 pixel. A pixel holds at least 10 million patches of
-    phase π at full weight; before one could overflow, adding is refused with a GeometryError.
-    Compilation is done when the constructor returns.
+    Phases are rounded to 2⁻¹⁶ rad, positions to 1/64 pixel. A pixel can hold at least 10 million patches of phase π at
+    full weight. A patch that could overflow a pixel is refused with a GeometryError. The kernels are compiled when the
+    constructor returns.
     """
 
     def __init__(self, pixel_m: float, patch_weight: ArrayLike, max_pixels: int = 64_000_000) -> None:
@@ -83,35 +82,35 @@ class Canvas:
         self._footprint = np.ascontiguousarray(footprint[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
         self._lock = threading.Lock()
         self._patches = 0
-        self._used = _EMPTY  # bounding box of weight > 0
-        self._held = _EMPTY  # what the arrays cover, at least `_used`
+        self._used = _EMPTY  # bounding box of the pixels with weight > 0
+        self._held = _EMPTY  # the box that the arrays cover; it contains `_used`
         self._value = np.zeros((0, 0), np.int64)
         self._weight = np.zeros((0, 0), np.int64)
-        self._peak_sum = 0  # Σ of the patches' largest quantised phases: bounds every accumulator
+        self._peak_sum = 0  # sum of the patches' largest quantised phases, an upper bound of every accumulator
 
     @property
     def patches(self) -> int:
-        """Number of patches added."""
+        """Number of added patches."""
         return self._patches
 
     @property
     def nbytes(self) -> int:
-        """Memory of the accumulators, bytes."""
+        """Memory of the accumulators in bytes."""
         return self._value.nbytes + self._weight.nbytes
 
     def add(self, patch: NDArray[np.float32], x_m: float, y_m: float) -> None:
-        """Add one [h, w] patch (rad) whose pixel [h//2, w//2] lies on (x_m, y_m). Raises as `add_batch`."""
+        """Add one [h, w] patch (rad) with its pixel [h//2, w//2] at (x_m, y_m). Raises the errors of `add_batch`."""
         self.add_batch(np.asarray(patch)[np.newaxis], np.array([[x_m, y_m]], np.float64))
 
     def add_batch(self, patches: NDArray[np.float32], xy_m: ArrayLike) -> None:
-        """Add [B, h, w] patches (rad) at [B, 2] positions (x, y), metres: all of them or, with an error, none.
+        """Add [B, h, w] patches (rad) at [B, 2] positions (x, y) in metres. If it raises, none is added.
 
         Raises
         ------
         FrameError
-            Cause ENGINE: a value is not finite or beyond ±10π rad. Cause SHAPE: not [B, h, w].
+            Cause ENGINE: a value is not finite or outside ±10π rad. Cause SHAPE: the shape is not [B, h, w].
         GeometryError
-            A position is not finite, or the canvas would exceed `max_pixels`, or its integers, or the memory.
+            A position is not finite, or the canvas would exceed `max_pixels`, the range of its integers or the memory.
         """
         batch = np.ascontiguousarray(patches, np.float32)
         xy = np.ascontiguousarray(xy_m, np.float64)
@@ -130,9 +129,9 @@ class Canvas:
             index = int(np.argmin(peak))
             raise FrameError(
                 DropCause.ENGINE,
-                f"the patch at {_text(xy[index])} has values that are not finite or beyond ±10π rad",
+                f"the patch at {_text(xy[index])} has values that are not finite or outside ±10π rad",
                 where="canvas",
-                remedy="check the model and the precision it runs at",
+                remedy="check the model and its precision",
             )
         places, reach = self._places(xy)
         peak_sum = int(peak.sum())
@@ -150,17 +149,17 @@ class Canvas:
             self._peak_sum += peak_sum
 
     def merge(self, other: Canvas) -> None:
-        """Add everything that `other` holds; `other` is unchanged and may have another patch weight.
+        """Add the content of `other`. `other` is unchanged and may have another patch weight.
 
         Raises
         ------
         GeometryError
-            The pixel sizes differ, or the canvas would exceed `max_pixels`, or its integers.
+            The pixel sizes differ, or the canvas would exceed `max_pixels` or the range of its integers.
         """
         self.merge_state(other.state())
 
     def merge_state(self, state: CanvasState) -> None:
-        """Add what another canvas, perhaps of another process, has added up. Raises as `merge`."""
+        """Add the content of another canvas, which may come from another process. Raises the errors of `merge`."""
         if state.pixel_m != self.pixel_m:
             raise GeometryError(
                 f"pixel size {state.pixel_m} m on a canvas of {self.pixel_m} m",
@@ -190,12 +189,12 @@ class Canvas:
             self._peak_sum += peak
 
     def subtract_state(self, state: CanvasState) -> None:
-        """Take out what was added before, exactly: the canvas is as if it had never been there.
+        """Remove a content that was added before. The canvas is then exactly as if it had never been added.
 
         Raises
         ------
         GeometryError
-            The pixel sizes differ, or this was never added here.
+            The pixel sizes differ, or the content was never added here.
         """
         rows, columns = state.value.shape
         box = PixelBox(state.row0, state.column0, state.row0 + rows, state.column0 + columns)
@@ -204,14 +203,14 @@ class Canvas:
             known = state.pixel_m == self.pixel_m and state.patches <= self._patches and self._used.contains(box)
             if not known or (self._weight[inner] < state.weight).any():
                 what = f"{state.patches} patches of {state.pixel_m} m pixels were never added"
-                raise GeometryError(what, where="canvas", remedy="take out only what was put in")
+                raise GeometryError(what, where="canvas", remedy="remove only what was added")
             self._value[inner] -= state.value
             self._weight[inner] -= state.weight
             self._patches -= state.patches
             self._used = self._covered()
 
     def state(self) -> CanvasState:
-        """An exact copy of what was added up, for merging across processes."""
+        """An exact copy of the content, for merging in another process."""
         with self._lock:
             box = self._used
             inner = self._held.slices(box)
@@ -220,17 +219,17 @@ class Canvas:
 
     @classmethod
     def from_state(cls, state: CanvasState, patch_weight: ArrayLike, max_pixels: int = 64_000_000) -> Canvas:
-        """The canvas that `state` came from. Raises GeometryError when it has more than `max_pixels`."""
+        """A canvas with the content `state`. Raises GeometryError if it has more than `max_pixels`."""
         canvas = cls(state.pixel_m, patch_weight, max_pixels)
         canvas.merge_state(state)
         return canvas
 
     def image(self) -> PhaseImage:
-        """The stitched phase, trimmed to where something was added; 0 × 0 pixels when nothing was.
+        """The stitched phase, trimmed to the pixels with a weight. An empty canvas gives 0 × 0 pixels.
 
-        `weight` is in patches: a pixel covered once at full patch weight has 1.
+        The unit of `weight` is patches: a pixel that one patch covers at full weight has 1.
         """
-        # Fresh memory costs more than the division, so it is taken, and touched, before the lock.
+        # New memory costs more time than the division, so it is allocated and written once before the lock is taken.
         box = self._used
         phase, weight = np.full(box.shape, np.nan, np.float32), np.full(box.shape, 0, np.float32)
         with self._lock:
@@ -242,7 +241,7 @@ class Canvas:
         return PhaseImage(phase, weight, (box.left * self.pixel_m, box.top * self.pixel_m), self.pixel_m)
 
     def _places(self, xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], PixelBox]:
-        """Places as `stitching_kernels.accumulate` takes them, on the absolute grid, and what they cover."""
+        """The places for `stitching_kernels.accumulate`, on the absolute grid, and the box that they cover."""
         places, box = np.empty((len(xy), 4), np.int64), np.empty(4, np.int64)
         bad = kernels.place(xy, self.pixel_m, self._footprint_box, places, box)
         if bad >= 0:
@@ -266,7 +265,7 @@ class Canvas:
         )
 
     def _covered(self) -> PixelBox:
-        """The box around every pixel with a weight."""
+        """The bounding box of the pixels with a weight."""
         used = self._weight[self._held.slices(self._used)] > 0
         rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
         if rows.size == 0:
@@ -277,7 +276,7 @@ class Canvas:
         )
 
     def _grow(self, used: PixelBox) -> None:
-        """Make the arrays cover `used`; by at least half their side, so that growing costs little on the whole."""
+        """Enlarge the arrays to cover `used`, by at least half their side, so that they are seldom enlarged."""
         if self._held.contains(used) and self._held.pixels:
             return
         old = self._held if self._held.pixels else used
@@ -289,7 +288,7 @@ class Canvas:
             base.bottom + rows // 2 * (base.bottom > old.bottom),
             base.right + columns // 2 * (base.right > old.right),
         )
-        # `_used` is all that has to be kept: room that was never needed does not count against the limit.
+        # Only `_used` must be kept. Memory that was never used does not count against the limit.
         held = next((box for box in (wide, base) if box.pixels <= self.max_pixels), used)
         try:
             value, weight = np.zeros(held.shape, np.int64), np.zeros(held.shape, np.int64)
@@ -306,12 +305,12 @@ class Canvas:
         self._held, self._value, self._weight = held, value, weight
 
     def _reserve_headroom(self, peak: int) -> None:
-        """Refuse what could overflow. The bound is of all patches; the pixels themselves tell a closer one."""
+        """Refuse patches that could overflow a pixel. If the fast bound is exceeded, compute the exact one."""
         if self._peak_sum + peak > kernels.HEADROOM:
             self._peak_sum = _peak(self._value)
         if self._peak_sum + peak > kernels.HEADROOM:
             raise GeometryError(
-                f"a pixel has taken all it can hold ({self._patches} patches were added)",
+                f"a pixel cannot hold more ({self._patches} patches were added)",
                 where="canvas",
                 remedy="reset the canvas",
             )
@@ -323,7 +322,7 @@ def _quantise_weight(patch_weight: NDArray[np.generic]) -> NDArray[np.int32]:
         raise GeometryError(
             f"patch weight of shape {weight.shape} must be two-dimensional, finite, ≥ 0 and not zero everywhere",
             where="canvas",
-            remedy="export the model again, or weight evenly with ones",
+            remedy="export the model again, or give a weight of ones",
         )
     quantised: NDArray[np.int32] = np.rint(weight / weight.max() * kernels.WEIGHT_STEPS).astype(np.int32)
     return quantised

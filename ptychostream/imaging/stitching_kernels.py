@@ -1,7 +1,7 @@
-"""The integer arithmetic of the canvas, compiled.
+"""The compiled integer arithmetic of the canvas.
 
-Every patch value becomes an integer once, by one rounding; from there on there are only integer
-multiplications and additions, which commute. That is why order and splitting cannot matter.
+Every patch value is rounded to an integer once. After that there are only integer multiplications and additions, which
+commute. Therefore neither the order of the patches nor their division among canvases changes the result.
 
 ========================  =======================  =========================================
 quantity                  unit                     range
@@ -28,13 +28,13 @@ WEIGHT_STEPS = 1 << 10
 SUBPIXEL_STEPS = 1 << 6
 """Steps per canvas pixel: a position is rounded to 1/64 pixel."""
 FARTHEST = 2.0**40
-"""Pixels from the origin. Beyond, float64 no longer holds 1/64 pixel well, and the position is nonsense."""
+"""The largest distance from the origin in pixels. Farther away float64 does not resolve 1/64 pixel well."""
 PHASE_LIMIT = 10 * math.pi
 """Larger phases are refused: phase · weight must fit int32."""
 TERM_SCALE = WEIGHT_STEPS * SUBPIXEL_STEPS**2
-"""One patch adds at most (its largest quantised phase) · TERM_SCALE to an accumulator, and TERM_SCALE to a weight."""
+"""A patch adds at most (its largest quantised phase) · TERM_SCALE to a value and TERM_SCALE to a weight."""
 HEADROOM = (2**63 - 1) // TERM_SCALE
-"""What the largest quantised phases of all patches on one pixel may sum up to: 10 million patches of π."""
+"""The largest allowed sum of the patches' largest quantised phases on one pixel: 10 million patches of π."""
 
 _PATCHES = numba.types.Array(numba.float32, 3, "C", readonly=True, aligned=False)
 _ROWS = numba.types.Array(numba.int64, 2, "A")
@@ -44,7 +44,7 @@ _STEPS = np.float32(PHASE_STEPS)
 
 @numba.njit(numba.void(_PATCHES, numba.int64[::1]), nogil=True, cache=True)
 def peaks(patches: NDArray[np.float32], peak: NDArray[np.int64]) -> None:
-    """Largest quantised |phase| of each patch, rounded up; -1 where a value is not finite or beyond PHASE_LIMIT."""
+    """The largest quantised |phase| of each patch, rounded up. -1 if a value is not finite or exceeds PHASE_LIMIT."""
     for b in range(patches.shape[0]):
         largest = np.int32(0)
         bad = np.int32(0)
@@ -72,18 +72,18 @@ def place(
     places: NDArray[np.int64],
     box: NDArray[np.int64],
 ) -> int:
-    """Where patches go on the absolute grid.
+    """Compute the places of patches on the absolute grid.
 
     Parameters
     ----------
     xy_m
         [B, 2] positions (x, y), metres.
     footprint
-        Row and column of the footprint's corner from the patch's centre, then its height and width.
+        Row and column of the footprint's upper left corner relative to the patch's centre, then its height and width.
     places
-        [B, 4] out: row and column of the footprint's corner, sub-pixel steps down and right.
+        [B, 4] output: row and column of the footprint's corner, sub-pixel steps down and right.
     box
-        [4] out: top, left, bottom, right of all footprints together.
+        [4] output: top, left, bottom, right of the bounding box of all footprints.
 
     Returns
     -------
@@ -134,17 +134,17 @@ def accumulate(
     Parameters
     ----------
     value, weight
-        [H, W] accumulators, changed in place.
+        [H, W] accumulators. They are changed in place.
     patches
-        [B, h, w] phases, rad, each passed by `peaks`.
+        [B, h, w] phases in rad that `peaks` has accepted.
     footprint
-        [nr, nc] quantised patch weight within its bounding box, which begins at patch pixel [row0, column0].
+        [nr, nc] quantised patch weight within its bounding box. The box begins at patch pixel [row0, column0].
     places
         [B, 4]: row and column of the footprint's corner in the accumulators, sub-pixel steps down and right.
     """
     nr, nc = footprint.shape
     q_row = np.empty(nc, np.int32)
-    # Rows after the horizontal interpolation, this one and the last: each row of the patch is read once.
+    # This row and the previous one after the horizontal interpolation, so that each patch row is read once.
     v_rows, w_rows = np.empty((2, nc + 1), np.int64), np.empty((2, nc + 1), np.int32)
     for b in range(patches.shape[0]):
         top, left, down, right = places[b, 0], places[b, 1], places[b, 2], places[b, 3]
@@ -158,7 +158,7 @@ def accumulate(
             v_now, v_last = v_rows[r & 1], v_rows[1 - (r & 1)]
             w_now, w_last = w_rows[r & 1], w_rows[1 - (r & 1)]
             if r < nr:
-                # Views of one row keep index checks out of the loops, which then vectorise: 4 times faster.
+                # With views of single rows the loops have no index checks and vectorise, which is 4 times faster.
                 w_row = footprint[r]
                 p_row = patches[b, row0 + r, column0 : column0 + nc]
                 for c in range(nc):
@@ -192,7 +192,7 @@ def divide(
     phase_out: NDArray[np.float32],
     weight_out: NDArray[np.float32],
 ) -> None:
-    """Mean phase (rad) and weight (patches) from the accumulators; NaN and 0 where nothing was added."""
+    """Mean phase (rad) and weight (patches) from the accumulators. NaN and 0 where nothing was added."""
     for r in range(value.shape[0]):
         value_row, weight_row = value[r], weight[r]
         phase_row, mean_row = phase_out[r], weight_out[r]

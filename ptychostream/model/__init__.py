@@ -1,1 +1,1 @@
-"""The model file and its contract: what both sides of a push agree on."""
+"""The model file, its contract, its preprocessing, and the protocol of a push."""

@@ -1,7 +1,7 @@
-"""The model contract: what a model expects, where it comes from, and how to check it.
+"""The model contract: the input that a model expects, the origin of the model, and data to check it.
 
-It travels in the ONNX file's `metadata_props` under `CONTRACT_KEY`, or beside a foreign model as
-`<name>.json`. Normalisation is in the graph, never here.
+It is stored in the ONNX file's `metadata_props` under `CONTRACT_KEY`, or in `<name>.json` beside a model from
+elsewhere. The normalisation is part of the graph and not of the contract.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ptychostream.errors import ModelError
 
 CONTRACT_KEY = "ptychostream.model.contract"
 CONTRACT_VERSION: Literal[2] = 2
-"""What is written; version 1, which has no probe, is read too."""
+"""The version that is written. Version 1, which has no probe, can also be read."""
 
-# A type's name is looked up here, never given to numpy to parse: contracts come from outside.
+# numpy must not parse the name of a type, because contracts come from outside. Names are looked up here.
 _DTYPES = {name: kind for kind in map(np.dtype, "?bBhHiIqQefdFD") for name in (kind.str, kind.name)}
 
 
 class PackedArray(BaseModel):
-    """An array as JSON: little-endian bytes in base64, dtype and shape."""
+    """An array in JSON: little-endian bytes in base64, dtype and shape."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,7 +39,7 @@ class PackedArray(BaseModel):
         return cls(dtype=little.dtype.str, shape=little.shape, data=base64.b64encode(little.tobytes()).decode())
 
     def unpack(self) -> NDArray[Any]:
-        """The array; raises ModelError when bytes, dtype and shape disagree, or the dtype is foreign."""
+        """The array. Raises ModelError if bytes, dtype and shape do not fit together or the dtype is unknown."""
         try:
             if self.dtype not in _DTYPES or min(self.shape, default=0) < 0:
                 raise ValueError(f"type {self.dtype!r}, shape {self.shape}")
@@ -47,14 +47,14 @@ class PackedArray(BaseModel):
             return flat.reshape(self.shape).copy()
         except (ValueError, OverflowError) as error:
             raise ModelError(
-                f"packed array does not decode: {error}",
+                f"packed array cannot be decoded: {error}",
                 where="model contract",
                 remedy="export the model again",
             ) from error
 
 
 class Preprocessing(BaseModel):
-    """What is done to a frame before the graph, in this order.
+    """The operations on a frame before the graph, in this order.
 
     bad pixels to zero → crop (row0, column0, height, width) → bin (sum of b×b) → rot90 (quarter turns,
     counter-clockwise) → flip_lr → flip_ud → fftshift. The result is float32 counts.
@@ -69,15 +69,15 @@ class Preprocessing(BaseModel):
     flip_ud: bool = False
     fftshift: bool = False
     saturated_is_bad: bool = True
-    """A pixel at its dtype's maximum is dead or saturated (DECTRIS and others): zero it."""
+    """Whether a pixel at its dtype's maximum is set to zero, because it is dead or saturated (DECTRIS and others)."""
     hot_threshold: int | None = Field(default=None, ge=0)
-    """Counts above this are a hot pixel: zero it."""
+    """A pixel with more counts is hot and is set to zero."""
     bad_pixels: PackedArray | None = None
     """[H, W] bool mask of the raw frame, True = bad."""
 
 
 class Training(BaseModel):
-    """Where a model comes from."""
+    """The origin of a model."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -92,7 +92,7 @@ class Training(BaseModel):
 
 
 class GoldenPair(BaseModel):
-    """A few inputs and the outputs they must give, within `tolerance` rad rms."""
+    """A few inputs and the outputs that the model must give for them, within `tolerance` rad rms."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -105,8 +105,8 @@ class GoldenPair(BaseModel):
 class ModelContract(BaseModel):
     """The contract. Units: eV, metres, radians.
 
-    `input_shape` (H, W) and `output_shape` (h, w) are those of the graph, per frame. One output pixel is
-    `object_pixel_m` and the patch's pixel [h//2, w//2] lies at the probe's position.
+    `input_shape` (H, W) and `output_shape` (h, w) are the graph's shapes for one frame. `object_pixel_m` is the size of
+    an output pixel. The patch's pixel [h//2, w//2] lies at the probe's position.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -122,13 +122,14 @@ class ModelContract(BaseModel):
     detector_pixel_m: float | None = None
     preprocessing: Preprocessing = Preprocessing()
     patch_weight: PackedArray | None = None
-    """[h, w] float32 ≥ 0, the probe's footprint; None weights evenly."""
+    """[h, w] float32 ≥ 0, the probe's footprint. None: all pixels have the same weight."""
     probe: PackedArray | None = None
-    """[modes, N, M] complex64 on pixels of `object_pixel_m`, its pixel [N//2, M//2] at the probe's position: makes
-    `ptychostream.quality.consistency` possible. [N, M] is that of the frame, raw or after crop and bin."""
+    """[modes, N, M] complex64 on pixels of `object_pixel_m`, with pixel [N//2, M//2] at the probe's position.
+    `ptychostream.quality.consistency` needs it. [N, M] is the shape of the raw frame, or of the frame after crop and
+    bin."""
     parameters: int = 0
     mean_counts: float | None = Field(default=None, ge=0)
-    """Mean counts of a training frame, summed over the frame: the dose the model was trained at."""
+    """The mean over the training frames of the counts per frame: the dose that the model was trained at."""
     training: Training = Training()
     golden: GoldenPair | None = None
 
@@ -137,7 +138,7 @@ class ModelContract(BaseModel):
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "model contract") -> ModelContract:
-        """Parse and validate. Raises ModelError naming the field that is wrong."""
+        """Parse and validate. Raises ModelError with the name of the wrong field."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -158,7 +159,7 @@ class ModelContract(BaseModel):
 
 
 def _version_beyond(text: str | bytes) -> int | None:
-    """The version of a contract that is newer than ours, which explains whatever else is wrong with it."""
+    """The version of a contract that is newer than this program's, else None. It explains all other errors."""
     try:
         version = json.loads(text)["version"]
     except (ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
-"""The dose scale that brings a scan to the counts that a network was trained at: one rule, for edge and agent.
+"""The dose scale: it scales the counts of a scan to the counts that a network was trained at. Edge and agent use it.
 
-The median, not the mean: a shutter that opened late, or a frame of nothing but a Bragg peak, must not set the scale of
-the whole scan. Pure.
+It is based on the median, not the mean: a shutter that opened late or a single strong Bragg peak must not decide the
+scale of the whole scan. Pure functions.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 FRAMES = 16
-"""So many frames with counts decide, the first of a scan; later ones change nothing."""
+"""The number of frames with counts, the first of a scan, that decide. Later frames change nothing."""
 LIMITS = (1e-4, 1e5)
-"""Of the scale, as of the record DoseScale."""
+"""Limits of the scale, the same as those of the record DoseScale."""
 
 
 def telling(sums: Iterable[float]) -> list[float]:
-    """Those of `sums`, counts summed over a frame, that say something of the dose: frames without counts do not."""
+    """Those of `sums` (counts summed over a frame) that are above 0. A frame without counts does not show the dose."""
     return [value for value in sums if math.isfinite(value) and value > 0]
 
 
 def choose_scale(sums: Sequence[float], trained: float | None, limits: tuple[float, float] = LIMITS) -> float | None:
-    """Dose scale of a scan for a network; None where none can be chosen.
+    """The dose scale of a scan for a network, or None if it cannot be chosen.
 
     Parameters
     ----------
     sums
-        Preprocessed counts of its first frames, each summed over the frame, as `telling` gives them.
+        Preprocessed counts of the scan's first frames, summed over each frame, as `telling` returns them.
     trained
-        Mean counts of a frame, summed over the frame, that the network was trained at; None: not known.
+        Mean counts per frame that the network was trained at. None: not known.
     limits
-        Of the scale.
+        Lowest and highest scale.
     """
     if not sums or trained is None or not trained > 0:
         return None

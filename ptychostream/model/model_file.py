@@ -1,4 +1,4 @@
-"""Model files: one ONNX file with its contract inside, read with suspicion and written atomically."""
+"""Model files: one ONNX file that contains its contract. It is checked when read, and written atomically."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ from ptychostream.storage.atomic import write_bytes_atomic
 
 MAX_BYTES = 256 * 1024 * 1024
 OPSETS = range(11, 22)
-"""Resize as PtychoNN uses it came with opset 11; 21 is the newest that every engine reads."""
+"""Opset 11 introduced the Resize that PtychoNN uses. 21 is the newest opset that every engine reads."""
 MAX_FRAME_PIXELS = 1 << 26
-"""Of a raw frame, an input and a patch: more is a mistake, and would be allocated for."""
+"""The largest raw frame, input and patch. A larger one is a mistake, and memory would be allocated for it."""
 MAX_PROBE_PIXELS = 1 << 22
-"""Of all modes of a contract's probe together, 32 MiB."""
+"""The largest number of pixels in all modes of a contract's probe, 32 MiB."""
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 
 Infer = Callable[[NDArray[np.float32], float], NDArray[np.float32]]
-"""(counts [n, H, W], dose_scale) → phase [n, h, w] rad; what an engine's `infer` is."""
+"""(counts [n, H, W], dose_scale) → phase [n, h, w] rad. The type of an engine's `infer`."""
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model that has passed every check that needs no engine.
+    """A model that has passed all checks that need no engine.
 
     Attributes
     ----------
     path
-        Where it was read from.
+        The file's path.
     data
         The ONNX file's bytes.
     sha256
-        Of `data`, hexadecimal.
+        SHA-256 of `data`, hexadecimal.
     contract
-        From the file's metadata or its sidecar.
+        The contract from the file's metadata or its sidecar.
     opset
-        Of the default operator domain.
+        Opset of the default operator domain.
     counts_input, phase_output
         Names in the graph.
     dose_input, amplitude_output
-        Names in the graph, None where it has none.
+        Names in the graph, or None.
     dose_shape
         Shape of the dose input, () or (1,).
     fixed_batch
-        Batch size the graph is fixed to; None when its batch axis is dynamic.
+        The graph's fixed batch size. None if its batch axis is dynamic.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class ModelFile:
 
     @property
     def has_dose_scale(self) -> bool:
-        """Whether the graph scales the counts itself; where not, scale them before it."""
+        """Whether the graph scales the counts. If not, the caller must scale them."""
         return self.dose_input is not None
 
 
@@ -88,15 +88,15 @@ def load_model(path: str | Path, max_bytes: int = MAX_BYTES, sidecar: bool = Tru
     path
         An ONNX file.
     max_bytes
-        Larger files are refused before a byte is read.
+        Larger files are refused before they are read.
     sidecar
-        Whether a contract in `<name>.json` beside the file serves where the file holds none.
+        Whether the contract may come from `<name>.json` beside the file, if the file has none.
 
     Raises
     ------
     ModelError
-        The file cannot be read, is no ONNX model, is not one that a streaming engine can run, has weights that
-        are not finite, or its contract is absent, invalid or contradicts the graph.
+        The file cannot be read, is no ONNX model, cannot run in a streaming engine or has weights that are not finite;
+        or its contract is absent, invalid or contradicts the graph.
     """
     path = Path(path)
     data = _read(path, max_bytes)
@@ -107,7 +107,7 @@ def load_model(path: str | Path, max_bytes: int = MAX_BYTES, sidecar: bool = Tru
 
 
 def parse_model(data: bytes, path: Path, sidecar: bytes | None = None) -> ModelFile:
-    """`load_model` for bytes that are at hand; `path` is named in errors, `sidecar` is a contract as JSON."""
+    """`load_model` for bytes in memory. Errors name `path`; `sidecar` is a contract as JSON."""
     where = str(path)
     model, opset = _parse_onnx(data, where)
     _check_weights(model, where)
@@ -132,25 +132,25 @@ def parse_model(data: bytes, path: Path, sidecar: bytes | None = None) -> ModelF
 
 
 def check_golden(contract: ModelContract, infer: Infer) -> float:
-    """Run the golden pair through `infer`, frame by frame, so that any batch size will do.
+    """Run the golden pair through `infer`, frame by frame, so that every batch size works.
 
     Returns
     -------
     float
-        Root mean square difference, rad; 0.0 where the contract has no golden pair.
+        Root mean square difference, rad. 0.0 if the contract has no golden pair.
 
     Raises
     ------
     ModelError
-        It exceeds the pair's tolerance, or the output has another shape or is not finite.
+        The difference exceeds the pair's tolerance, or the output has another shape or is not finite.
     """
     if contract.golden is None:
         return 0.0
     where = f"golden pair of {contract.name}"
-    remedy = "this engine runs this model wrongly, or the file was changed: try another engine, export again"
+    remedy = "the engine runs this model wrongly, or the file was changed: try another engine, or export again"
     expected = contract.golden.phase.unpack().astype(np.float32)
     counts = contract.golden.counts.unpack().astype(np.float32)
-    # Copied, as an engine may return a view of its own buffer.
+    # Copied, because an engine may return a view of its own buffer.
     phase = np.concatenate([infer(counts[i : i + 1], contract.golden.dose_scale).copy() for i in range(len(counts))])
     if phase.shape != expected.shape:
         raise ModelError(f"output has shape {phase.shape}, not {expected.shape}", where=where, remedy=remedy)
@@ -162,12 +162,12 @@ def check_golden(contract: ModelContract, infer: Infer) -> float:
 
 
 def write_model(path: str | Path, model: onnx.ModelProto, contract: ModelContract) -> str:
-    """Write `model` with `contract` in its metadata, atomically; returns the file's sha256.
+    """Write `model` atomically with `contract` in its metadata. Returns the file's sha256.
 
     Raises
     ------
     ModelError
-        What `load_model` would refuse (nothing is written then), or the file cannot be written.
+        `load_model` would refuse the model (nothing is written then), or the file cannot be written.
     """
     del model.metadata_props[:]
     model.metadata_props.add(key=CONTRACT_KEY, value=contract.to_json())
@@ -177,7 +177,7 @@ def write_model(path: str | Path, model: onnx.ModelProto, contract: ModelContrac
         write_bytes_atomic(path, data)
     except OSError as error:
         what = f"cannot be written: {error.strerror or error}"
-        raise ModelError(what, where=str(path), remedy="give a folder that exists, with room") from error
+        raise ModelError(what, where=str(path), remedy="give a folder that exists and has room") from error
     return checked.sha256
 
 
@@ -195,7 +195,9 @@ def _read(path: Path, max_bytes: int) -> bytes:
     if not data:
         raise ModelError("file of 0 bytes", where=where, remedy="copy or export the model again")
     if len(data) > max_bytes:
-        raise ModelError("file grew beyond the limit while it was read", where=where, remedy="let its writer finish")
+        raise ModelError(
+            "the file grew larger than the limit while it was read", where=where, remedy="let its writer finish"
+        )
     return data
 
 
@@ -223,7 +225,7 @@ def _parse_onnx(data: bytes, where: str) -> tuple[onnx.ModelProto, int]:
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every constant of the graph, those of its subgraphs too."""
+    """Every constant of the graph and its subgraphs."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -255,7 +257,7 @@ def _contract(model: onnx.ModelProto, path: Path, sidecar: bytes | None) -> Mode
 
 
 def _check_contract(contract: ModelContract, where: str) -> None:
-    """What the contract's types cannot say: its shapes agree with one another."""
+    """Check that the contract's shapes fit together, which its types cannot express."""
     remedy = "correct the contract, or export the model again"
     if min(*contract.input_shape, *contract.output_shape) < 1:
         raise ModelError("input_shape and output_shape must be positive", where=where, remedy=remedy)
@@ -277,7 +279,7 @@ def _check_contract(contract: ModelContract, where: str) -> None:
     if preprocessing.bad_pixels is not None:
         mask = preprocessing.bad_pixels.unpack()
         if mask.ndim != 2 or not 0 < mask.size <= MAX_FRAME_PIXELS or mask.dtype.kind == "c":
-            what = f"bad_pixels of {mask.shape} {mask.dtype} is no mask of a raw frame"
+            what = f"bad_pixels of {mask.shape} {mask.dtype} is not a mask of a raw frame"
             raise ModelError(what, where=where, remedy=remedy)
     if contract.patch_weight is not None:
         weight = contract.patch_weight.unpack()
@@ -343,7 +345,7 @@ def _outputs(model: onnx.ModelProto, where: str) -> tuple[onnx.ValueInfoProto, s
 
 
 def _check_shape(value: onnx.ValueInfoProto, contract_shape: tuple[int, int], where: str) -> int | None:
-    """Compare [N, 1, H, W] with the contract; returns N, None when it is dynamic."""
+    """Compare [N, 1, H, W] with the contract. Returns N, or None if the batch axis is dynamic."""
     shape = _shape(value)
     wanted = [shape[0], 1, *contract_shape] if shape else []
     if len(shape) != 4 or any(s not in (w, None) for s, w in zip(shape, wanted, strict=True)):

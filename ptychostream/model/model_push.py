@@ -1,8 +1,8 @@
-"""What the agent and the edge agree on when a model is pushed: the channel, the request, and how it is signed.
+"""The protocol of a model push between agent and edge: channel, request, answer and signature.
 
-A push is two remote procedure calls on one channel. The first has no model: its answer says how large a model may be,
-which contracts the edge reads, and gives a nonce. The second brings the model. Where the edge has a key the second is
-signed with it; a nonce is good for one push, so that a recorded request cannot be sent again, whatever the clocks say.
+A push is two remote procedure calls on one channel. The first call has no model. Its answer gives the largest size of a
+model, the newest contract version that the edge reads, and a nonce. The second call has the model. If the edge has a
+key, the second call must be signed with it. A nonce is valid for one push, so a recorded request cannot be sent again.
 """
 
 from __future__ import annotations
@@ -14,43 +14,45 @@ from pathlib import Path
 from ptychostream.errors import ConfigError
 
 QUERY = (("model", "aB"), ("sha256", "s"), ("name", "s"), ("nonce", "s"), ("hmac", "s"))
-"""Arguments of the call (an NTURI's query), with their PVA type codes; `model` is empty in the first call."""
+"""Arguments of the call (an NTURI's query) with their PVA type codes. `model` is empty in the first call."""
 REPLY = (
-    ("value", "s"),  # what was done, for people
-    ("sha256", "s"),  # of the model that is live now
+    ("value", "s"),  # what was done, to be read by people
+    ("sha256", "s"),  # of the live model
     ("nonce", "s"),
     ("keyNeeded", "?"),
-    ("contractVersion", "i"),  # the newest that the edge reads
+    ("contractVersion", "i"),  # the newest version that the edge reads
     ("maxBytes", "l"),
 )  # fmt: skip
-"""Fields of the answer. Calls that fail answer with an error, whose text begins with one of the words below."""
+"""Fields of the answer. A call that fails gives an error whose text begins with one of the words below."""
 REFUSED = "refused: "
-"""The edge will not run this model: to send it again changes nothing."""
+"""The edge refuses this model. Sending it again changes nothing."""
 FAILED = "failed: "
-"""It did not work this time."""
+"""The push failed for another reason. It may succeed later."""
 
 _SHORTEST_KEY = 16
 
 
 def push_channel(prefix: str) -> str:
-    """The channel's name."""
+    """The name of the channel."""
     return f"{prefix}Model:Load"
 
 
 def signature(key: bytes, channel: str, nonce: str, sha256: str, name: str) -> str:
-    """HMAC-SHA256 of a push, hexadecimal (RFC 2104); the model's bytes are in it by their sha256."""
+    """HMAC-SHA256 of a push, hexadecimal (RFC 2104). It covers the model's bytes by their sha256."""
     parts = [part.encode() for part in (channel, nonce, sha256, name)]
-    text = b"".join(len(part).to_bytes(4, "big") + part for part in parts)  # no two requests give one text
+    text = b"".join(
+        len(part).to_bytes(4, "big") + part for part in parts
+    )  # requests that differ give texts that differ
     return hmac.new(key, text, hashlib.sha256).hexdigest()
 
 
 def read_key(path: Path, where: str) -> bytes:
-    """The shared key in the file `path`, white space around it left out; `where` is the configuration key.
+    """Read the shared key from the file `path`, without the white space around it. Errors name `where`.
 
     Raises
     ------
     ConfigError
-        The file cannot be read, or its key is too short to be one.
+        The file cannot be read, or the key is too short.
     """
     try:
         key = path.read_bytes().strip()

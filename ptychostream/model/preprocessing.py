@@ -1,8 +1,8 @@
-"""What is done to a frame before the network, in one compiled pass.
+"""The preprocessing of a frame for the network, in one compiled pass.
 
 The order is that of `ptychostream.model.contract.Preprocessing`: bad pixels to zero, crop, bin, rot90, flip_lr,
-flip_ud, fftshift. Negative counts of signed types are a detector's marks (−1 a gap, −2 a dead pixel) or
-noise around an empty pixel, and become zero too.
+flip_ud, fftshift. Negative counts become zero too: detectors use them as marks (−1 for a gap, −2 for a dead pixel), or
+they are noise of an empty pixel.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ptychostream.model.contract import Preprocessing
 
 
 class Preprocessor:
-    """Turns raw counts into the network's input; keeps no state between frames, may be used by several threads.
+    """Converts raw counts to the network's input. It has no state between frames; several threads may use it.
 
     Parameters
     ----------
     spec
-        What to do, from the model's contract.
+        The operations, from the model's contract.
     raw_shape
         (rows, columns) of the raw frame.
     dtype
@@ -39,13 +39,13 @@ class Preprocessor:
     Raises
     ------
     GeometryError
-        The crop does not lie in the frame, the bin does not divide it, or the mask has another shape.
+        The crop is not inside the frame, the bin does not divide the crop, or the mask has another shape.
     FrameError
-        Cause TYPE: not an integer type.
+        Cause TYPE: the type is not an integer type.
 
     Notes
     -----
-    Compilation is done when the constructor returns. Sums over a bin are exact below 2⁵³.
+    The kernel is compiled when the constructor returns. Sums over a bin are exact below 2⁵³.
     """
 
     def __init__(self, spec: Preprocessing, raw_shape: tuple[int, int], dtype: DTypeLike) -> None:
@@ -61,7 +61,7 @@ class Preprocessor:
         shape = (height // spec.bin, width // spec.bin)
         turned = shape[::-1] if spec.rot90 % 2 else shape
         self.output_shape: tuple[int, int] = turned
-        # Orientation acts on each axis alone, so two tables say where a binned row and column go.
+        # Rotations and flips act on each axis alone, so two tables give the place of a binned row and column.
         target = np.arange(turned[0] * turned[1], dtype=np.int64).reshape(turned)
         index = _undo(target, spec)
         self._row_to, self._column_to = index[:, 0].copy(), index[0] - index[0, 0]
@@ -72,14 +72,14 @@ class Preprocessor:
         self._kernel = _kernel(self.dtype)
 
     def apply(self, counts: NDArray[np.integer[Any]], out: NDArray[np.float32]) -> None:
-        """Preprocess [rows, columns] `counts` into `out`, [H, W] float32, C order; all of it is overwritten.
+        """Preprocess [rows, columns] `counts` into `out`, [H, W] float32 in C order. All of `out` is overwritten.
 
         Raises
         ------
         FrameError
-            Cause SHAPE or TYPE: not what the preprocessor was made for.
+            Cause SHAPE or TYPE: the counts have another shape or type than the preprocessor was made for.
         ValueError
-            `out` is not of `output_shape`.
+            The shape of `out` is not `output_shape`.
         """
         if counts.shape != self.raw_shape:
             raise FrameError(
@@ -114,19 +114,19 @@ class Preprocessor:
 
 
 def good_counts(spec: Preprocessing, counts: NDArray[np.integer[Any]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """[h, w] counts after crop and bin, not turned, and where all the raw pixels of each can be trusted.
+    """Counts after crop and bin [h, w], not rotated, and a mask of the bins whose raw pixels are all good.
 
     Raises
     ------
     GeometryError
-        The crop does not lie in the frame, the bin does not divide it, or the mask has another shape.
+        The crop is not inside the frame, the bin does not divide the crop, or the mask has another shape.
     """
     trusted = (counts >= 0) & (counts <= _highest_good(spec, counts.dtype)) & _good_pixels(spec, counts.shape)
     return bin_counts(spec, np.where(trusted, counts, 0)), bin_counts(spec, trusted) == spec.bin**2
 
 
 def bin_counts(spec: Preprocessing, frame: NDArray[Any]) -> NDArray[np.float64]:
-    """[h, w] sums of a raw frame after crop and bin, not turned. Raises GeometryError as `good_counts`."""
+    """A raw frame after crop and bin [h, w], not rotated. Raises the GeometryError of `good_counts`."""
     row0, column0, height, width = _checked_crop(spec, frame.shape)
     window = frame[row0 : row0 + height, column0 : column0 + width]
     side = spec.bin
@@ -153,7 +153,7 @@ def _checked_crop(spec: Preprocessing, raw_shape: tuple[int, int]) -> tuple[int,
 
 
 def _undo(target: NDArray[np.int64], spec: Preprocessing) -> NDArray[np.int64]:
-    """`target` seen from before the turns: element [i, j] is where binned pixel (i, j) goes."""
+    """`target` with rotation and flips undone: element [i, j] is the place of binned pixel (i, j)."""
     index = np.fft.ifftshift(target) if spec.fftshift else target
     index = index[::-1] if spec.flip_ud else index
     index = index[:, ::-1] if spec.flip_lr else index
@@ -161,7 +161,7 @@ def _undo(target: NDArray[np.int64], spec: Preprocessing) -> NDArray[np.int64]:
 
 
 def _highest_good(spec: Preprocessing, dtype: np.dtype[Any]) -> Any:
-    """The largest count that is believed, as a scalar of `dtype`."""
+    """The largest count that is not a mark of a bad pixel, as a scalar of `dtype`."""
     largest = int(np.iinfo(dtype).max)
     highest = largest - 1 if spec.saturated_is_bad else largest
     if spec.hot_threshold is not None:
@@ -184,7 +184,7 @@ def _good_pixels(spec: Preprocessing, raw_shape: tuple[int, int]) -> NDArray[np.
 
 @cache
 def _kernel(dtype: np.dtype[Any]) -> Callable[..., None]:
-    """`_preprocess` compiled for one count type; it takes read-only and unaligned frames without compiling again."""
+    """`_preprocess` compiled for one count type. Read-only and unaligned frames need no further compilation."""
     count = numba.from_dtype(dtype)
     signature = numba.void(
         numba.types.Array(count, 2, "C", readonly=True, aligned=False),

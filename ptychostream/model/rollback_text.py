@@ -1,4 +1,4 @@
-"""The words in which the edge says that it went back from a model, and their reading. Pure."""
+"""Write and read the text with which the edge reports a rollback. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WORDS = re.compile(r"went back from ([0-9a-f]{64}) to ([0-9a-f]{64}): (.*)", re
 
 
 class WentBack(NamedTuple):
-    """From which model to which, by their sha256, and why."""
+    """A rollback: sha256 of the model it left, sha256 of the model it went back to, and the reason."""
 
     left: str
     back_to: str
@@ -18,11 +18,11 @@ class WentBack(NamedTuple):
 
 
 def went_back(left: str, back_to: str, reason: str) -> str:
-    """RollbackMessage_RBV after the edge went back: in one record, so that models and reason are of one moment."""
+    """The text of RollbackMessage_RBV. Models and reason are in one record, so that they belong to one moment."""
     return f"went back from {left} to {back_to}: {reason}"
 
 
 def read_went_back(text: str) -> WentBack | None:
-    """What `went_back` said; None where the record says something else."""
+    """The rollback that `went_back` wrote, or None if the text is another one."""
     found = _WORDS.fullmatch(text)
     return WentBack(*found.groups()) if found else None
