@@ -1,1 +1,1 @@
-"""How good an image is: SSIM, consistency with the patterns, figures."""
+"""The quality of an image: SSIM, consistency with the patterns, and figures."""

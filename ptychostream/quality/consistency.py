@@ -1,18 +1,18 @@
-"""How well an inferred patch explains the pattern it came from: quality without a reference.
+"""The consistency of an inferred patch with its pattern: a measure of quality that needs no reference.
 
-The probe on the patch, propagated to the detector, is what the pattern should have been; the R factor tells how far it
-is from what was measured (Maiden, Johnson & Li 2017, Optica 4, 736, eq. 18), with the intensity's scale left free:
+The exit wave of probe and patch is propagated to the detector. The R factor is its distance from the measured pattern
+(Maiden, Johnson & Li 2017, Optica 4, 736, eq. 18), with a free scale s of the intensity:
 
     R = min_s Σ(√I − s|ψ|)² / ΣI = 1 − C²,  C = Σ√I|ψ| / √(ΣI Σ|ψ|²)
 
-over good pixels, C being the normalised correlation of the amplitudes. Most of a pattern is the bare probe's, so that
-even an empty patch gives a small R. The consistency therefore is the part of that R which the patch takes away:
+over good pixels. C is the normalised correlation of the amplitudes. Most of a pattern comes from the probe alone, so
+even an empty patch gives a small R. The consistency is therefore the part of R_empty that the patch explains:
 
     consistency = 1 − R / R_empty
 
-1: the pattern is explained; 0: no better than no sample at all; below 0: a worse guess than none, another place's patch
-for instance. Photon noise, which nothing explains, and whatever lies outside the patch keep it below 1; over an empty
-or even place there is nothing to explain and it is about 0 or below, while R is small.
+1: the patch explains the pattern. 0: it is no better than an empty sample. Below 0: it is worse, for example the patch
+of another place. Photon noise and the sample outside the patch keep it below 1. Over an empty or flat place there is
+nothing to explain: it is then about 0 or below, and R is small.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from ptychostream.model.preprocessing import bin_counts, good_counts
 
 @dataclass(frozen=True)
 class Consistency:
-    """Figures of one patch; NaN where the pattern holds no counts.
+    """Figures of one patch. They are NaN if the pattern has no counts.
 
     Attributes
     ----------
     figure
         1 − r_factor / r_empty.
     r_factor, r_empty
-        R factor of the patch, and of the bare probe.
+        R factor of the patch, and of the probe alone.
     """
 
     figure: float
@@ -48,22 +48,22 @@ UNKNOWN = Consistency(float("nan"), float("nan"), float("nan"))
 
 
 class ForwardModel:
-    """The probe of a contract, ready to propagate patches.
+    """Propagates patches with the probe of a contract.
 
     Parameters
     ----------
     contract
-        Of the model that infers the patches.
+        Contract of the model that infers the patches.
 
     Raises
     ------
     GeometryError
-        It has no probe.
+        The contract has no probe.
     """
 
     def __init__(self, contract: ModelContract) -> None:
         if contract.probe is None:
-            remedy = "train or export the model again: those of contract version 2 carry their probe"
+            remedy = "train or export the model again: contracts of version 2 have the probe"
             raise GeometryError("no probe", where=f"contract of {contract.name}", remedy=remedy)
         self._probe: NDArray[np.complex64] = contract.probe.unpack()
         self._preprocessing = contract.preprocessing
@@ -72,10 +72,10 @@ class ForwardModel:
     def intensity(
         self, phase: NDArray[np.float32], amplitude: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """[N, M] far-field intensity behind the probe on a patch [h, w], zero frequency at [N//2, M//2].
+        """Far-field intensity of the probe on a patch [h, w]: [N, M], zero frequency at [N//2, M//2].
 
-        Pixel [h//2, w//2] of the patch lies under the probe's centre. What the patch does not reach is taken as even,
-        with its mean phase; what reaches out of the probe's window is left out.
+        Pixel [h//2, w//2] of the patch lies at the probe's centre. Outside the patch the phase is the patch's mean. The
+        part of the patch outside the probe's window is left out.
         """
         height, width = self._probe.shape[-2:]
         window = np.ones((height, width), np.complex64)
@@ -91,16 +91,16 @@ class ForwardModel:
     def judge(
         self, phase: NDArray[np.float32], counts: NDArray[np.integer], amplitude: NDArray[np.float32] | None = None
     ) -> Consistency:
-        """Compare a patch with the frame it was inferred from.
+        """Compare a patch with its frame.
 
         Parameters
         ----------
         phase
             [h, w] rad.
         counts
-            The raw frame, before preprocessing: dead and saturated pixels are known there.
+            The raw frame before preprocessing, because it shows dead and saturated pixels.
         amplitude
-            [h, w]; None: 1 everywhere, as for a network that gives the phase alone.
+            [h, w]. None: 1 everywhere, for a network that gives only the phase.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class ForwardModel:
 
 
 def _overlap(window: int, patch: int) -> tuple[slice, slice]:
-    """Where a patch of so many pixels lies in the window, and which of its own lie there; centre on centre."""
+    """Slice of the window that the centred patch covers, and slice of the patch inside the window. In pixels."""
     first = window // 2 - patch // 2
     start, stop = max(first, 0), min(first + patch, window)
     return slice(start, stop), slice(start - first, stop - first)

@@ -1,4 +1,4 @@
-"""Parts of pictures: a phase image with its scale, its colour bar and an outlined area."""
+"""Parts of figures: a phase image with its scale bar, its colour bar and an outlined area."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def phase_panel(
     colour_bar: bool = True,
     area: NDArray[np.bool_] | None = None,
 ) -> AxesImage:
-    """Draw `image` with a scale bar and a colour bar in radians; row 0 at the top, as EPICS viewers show it.
+    """Draw `image` with a scale bar and a colour bar in radians. Row 0 is at the top, as in EPICS viewers.
 
     Parameters
     ----------
     limits
         Colour range, radians; None takes the 0.5th to 99.5th percentile.
     area
-        [H, W] bool, outlined.
+        [H, W] bool, drawn as an outline.
     """
     limits = limits or phase_limits(image.phase)
     drawn = show(axes, np.ma.masked_invalid(image.phase), image, COLOUR_MAP, limits)
@@ -55,7 +55,7 @@ def phase_panel(
 
 
 def phase_limits(values: NDArray[np.floating]) -> tuple[float, float]:
-    """Colour range: the 0.5th to 99.5th percentile of what is finite, never empty."""
+    """Colour range: the 0.5th to 99.5th percentile of the finite values. It is never empty."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return -1.0, 1.0
@@ -66,7 +66,7 @@ def phase_limits(values: NDArray[np.floating]) -> tuple[float, float]:
 def show(
     axes: Axes, values: NDArray[np.floating], image: PhaseImage, colour_map: str, limits: tuple[float, float]
 ) -> AxesImage:
-    """`values` [H, W] or [H, W, 3] on the grid of `image`, without ticks; what is masked is grey."""
+    """Draw `values` [H, W] or [H, W, 3] on the grid of `image` without ticks. Masked pixels are grey."""
     (left, right), (top, bottom) = (
         ((start - image.pixel_m / 2) * 1e6, (start + (count - 0.5) * image.pixel_m) * 1e6)
         for start, count in zip(image.origin_m, reversed(image.phase.shape), strict=True)
@@ -100,7 +100,7 @@ def _span(places: NDArray[np.intp]) -> tuple[float, float]:
 
 
 def add_scale_bar(axes: Axes, image: PhaseImage) -> None:
-    """A bar of 1, 2 or 5 × 10ⁿ, about a fifth of the image's width."""
+    """Draw a bar of 1, 2 or 5 × 10ⁿ m that is about a fifth of the image's width."""
     target = image.phase.shape[1] * image.pixel_m / 5
     power = 10 ** math.floor(math.log10(target))
     length_m = max(step * power for step in (1, 2, 5) if step * power <= target)

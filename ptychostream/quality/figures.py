@@ -1,4 +1,4 @@
-"""Pictures of reconstructions, comparisons and training, drawn without a display and without pyplot's global state."""
+"""Figures of reconstructions, comparisons and training. They need no display and no global state of pyplot."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ REFERENCE_STYLE: dict[str, Any] = {"color": "black", "linewidth": 1.6}
 IMAGE_STYLE: dict[str, Any] = {"color": OUTLINE, "linewidth": 1.3}
 
 Line = tuple[tuple[float, float], tuple[float, float]]
-"""((x, y), (x, y)), metres, canvas axes."""
+"""((x, y), (x, y)) in metres, in canvas axes."""
 
 
 class EpochLosses(Protocol):
-    """What a training figure needs of an epoch."""
+    """The figures of an epoch that a training figure shows."""
 
     @property
     def number(self) -> int: ...
@@ -77,23 +77,23 @@ def comparison_figure(
     image_name: str = "stitched live",
     area_name: str = "not seen in training",
 ) -> Figure:
-    """The reference beside the image, the area outlined, a line profile through it below (as Babu et al. 2023, Fig. 2).
+    """Reference and image side by side with the area outlined, and a line profile below (as Babu et al. 2023, Fig. 2).
 
-    Both are shown as they are compared: on one grid, registered, without constant and linear phase.
+    Both are registered on one grid, without constant and linear phase, as they are compared.
 
     Parameters
     ----------
     reference, image
         Phase images that overlap.
     area
-        [H, W] bool on the reference's grid, None: where the reference is well measured.
+        [H, W] bool on the reference's grid. None takes the well measured part of the reference.
     line
-        Where the profile runs; None takes the row or column of the area where the reference varies most.
+        The profile's line. None takes the row or column of the area where the reference varies most.
 
     Raises
     ------
     GeometryError
-        They cannot be compared, see `ptychostream.quality.quality.compare`.
+        The images cannot be compared (see `ptychostream.quality.quality.compare`).
     """
     aligned = align(image, reference, area)
     quality = measure(aligned)
@@ -168,7 +168,7 @@ def reconstruction_figure(reconstruction: Reconstruction) -> Figure:
 
 
 def training_figure(history: Sequence[EpochLosses]) -> Figure:
-    """Training and validation loss and the learning rate by epoch; the best epoch is marked."""
+    """Training loss, validation loss and learning rate of each epoch. The best epoch is marked."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     losses = figure.add_subplot()
     epochs = [epoch.number for epoch in history]
@@ -183,12 +183,14 @@ def training_figure(history: Sequence[EpochLosses]) -> Figure:
     rates = losses.twinx()
     rates.plot(epochs, [epoch.learning_rate for epoch in history], color="#8a8a8a", linewidth=1, linestyle=":")
     rates.set_ylabel("learning rate (dotted)", color="#6a6a6a")
-    losses.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)  # above: no line runs through it
+    losses.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False
+    )  # above the panel, so that no line crosses it
     return figure
 
 
 def line_profile(image: PhaseImage, line: Line) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Distance (m) along `line` in steps of about a pixel, and the phase there (rad), NaN where not measured."""
+    """Distance (m) along `line` in steps of about a pixel, and the phase (rad), NaN where not measured."""
     ends = [((y - image.origin_m[1]) / image.pixel_m, (x - image.origin_m[0]) / image.pixel_m) for x, y in line]
     length_px = math.dist(*ends)
     steps = max(2, math.ceil(length_px) + 1)
@@ -209,7 +211,7 @@ def most_varied_line(image: PhaseImage, area: NDArray[np.bool_]) -> Line:
             along = np.flatnonzero(inside)
             if not len(along):
                 continue
-            # The total of the squared steps: a long line through many features beats a short one through an edge.
+            # The sum of the squared steps prefers a long line through many features to a short one across one edge.
             score = float(np.nansum(np.diff(ndimage.gaussian_filter1d(values.astype(np.float64), 2)) ** 2))
             ends = [(int(along[0]), place), (int(along[-1]), place)]
             if axis == 1:
@@ -225,7 +227,7 @@ def most_varied_line(image: PhaseImage, area: NDArray[np.bool_]) -> Line:
 
 
 def _probe_panel(axes: Axes, reconstruction: Reconstruction) -> None:
-    """The strongest probe mode: hue is the phase, brightness the amplitude."""
+    """Draw the strongest probe mode: hue is the phase, brightness the amplitude."""
     power = (np.abs(reconstruction.probe) ** 2).sum(axis=(1, 2))
     strongest = int(np.argmax(power))
     probe = reconstruction.probe[strongest]

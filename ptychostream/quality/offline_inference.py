@@ -1,4 +1,4 @@
-"""A scan through a model, offline: the same preprocessing, graph and canvas as the live path."""
+"""Infer and stitch a scan offline, with the same preprocessing, graph and canvas as the live path."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ def stitch_scan(
     Parameters
     ----------
     scan
-        Read a batch at a time.
+        The scan. One batch is read at a time.
     contract
-        Of the model that `infer` runs.
+        Contract of the model that `infer` runs.
     infer
-        (counts [n, H, W], dose_scale) → phase [n, h, w] rad, n at most `batch`.
+        (counts [n, H, W], dose_scale) → phase [n, h, w] rad, with n ≤ `batch`.
     frames
-        Indices to infer; None means all whose position is finite.
+        Indices of the frames to infer. None means all frames with a finite position.
     positions_m
-        [N, 2] in place of the scan's own, one for each of its frames.
+        [N, 2] positions of all frames, instead of those of the scan.
     dose_scale
-        What the counts are multiplied by before inference.
+        Factor of the counts before inference.
     batch
-        Frames at once.
+        Frames per call of `infer`.
     on_frames
-        Called with the number of frames done.
+        Called with the number of inferred frames.
 
     Raises
     ------
     EngineError
-        `infer` returned another shape.
+        `infer` returned a wrong shape.
     GeometryError, FrameError
-        As preprocessing and canvas raise them.
+        Errors of preprocessing and canvas.
     """
     places = scan.positions_m if positions_m is None else positions_m
     chosen = np.flatnonzero(np.isfinite(places).all(axis=1)) if frames is None else np.asarray(frames)
@@ -77,19 +77,19 @@ def stitch_scan(
 
 
 def first_counts(scan: Scan, contract: ModelContract, frames: NDArray[np.intp], most: int = FRAMES) -> list[float]:
-    """Preprocessed counts of a scan's first frames, each summed over the frame, as the edge takes them for its dose.
+    """Preprocessed counts of a scan's first frames, summed over each frame. The edge computes its dose from the same.
 
     Parameters
     ----------
     frames
-        Indices of the frames that were inferred, in order.
+        Indices of the inferred frames, in order.
     most
-        So many frames with counts are looked for.
+        The largest number of frames with counts.
 
     Raises
     ------
     GeometryError, FrameError
-        As preprocessing raises them.
+        Errors of preprocessing.
     """
     first = np.asarray(scan.counts[0])
     preprocessor = Preprocessor(contract.preprocessing, first.shape, first.dtype)

@@ -1,4 +1,4 @@
-"""How alike two phase images are. This is the only place that computes it."""
+"""The similarity of two phase images. No other module computes it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from ptychostream.imaging.registration import MIN_PIXELS, Aligned, align, smooth
 
 SSIM_SIGMA_PX = 1.5
 SSIM_RADIUS_PX = 5
-"""Half the window of Wang et al.: 11 × 11 pixels at σ = 1.5."""
+"""Half width of the window of Wang et al.: 11 × 11 pixels at σ = 1.5."""
 
 RESOLUTION_PX = 1.0
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Likeness of an image to its reference on an area.
+    """Similarity of an image and its reference on an area.
 
     Attributes
     ----------
     ssim
-        Mean structural similarity, images as they are.
+        Mean structural similarity of the images.
     ssim_1px
-        The same with both images low-passed by a Gaussian of σ = 1 object pixel: a reference has noise of its own,
-        which limits `ssim`.
+        The same after a Gaussian low-pass of both images with σ = 1 object pixel, because the noise of the reference
+        limits `ssim`.
     pearson, pearson_1px
-        Pearson's correlation likewise; 0 where the image is flat.
+        Pearson's correlation, without and with the low-pass. 0 if the image is flat.
     shift_px
-        (rows, columns) that the image lay off the reference, taken away before comparing.
+        Shift of the image relative to the reference, (rows, columns). It is removed before the comparison.
     pixels
-        Number of pixels compared.
+        Number of compared pixels.
     covered
-        Fraction of the area that the image has.
+        Fraction of the area that the image covers.
     """
 
     ssim: float
@@ -51,25 +51,25 @@ class Quality:
 
 
 def compare(image: PhaseImage, reference: PhaseImage, area: NDArray[np.bool_] | None = None) -> Quality:
-    """Compare `image` with `reference` after aligning them (see `ptychostream.imaging.registration.align`).
+    """Register `image` to `reference` (see `ptychostream.imaging.registration.align`) and compare them.
 
-    Structural similarity has Gaussian weights (σ = 1.5 pixels, population covariance), the data range is the
-    reference's maximum less minimum on the area, and the mean is taken over the pixels whose whole 11 × 11 window lies
-    in the area; where fewer than 64 are left, over the area, with the images continued beyond it by their nearest
-    pixel.
+    The structural similarity has Gaussian weights (σ = 1.5 pixels, population covariance). The data range is the
+    reference's maximum minus its minimum on the area. The mean is over the pixels whose 11 × 11 window is completely
+    inside the area. If there are fewer than 64, it is over the whole area, and the images are continued outside it by
+    their nearest pixel.
 
     Parameters
     ----------
     image, reference
-        Phase in radians, in the same axes.
+        Phase images in radians, in the same axes.
     area
-        [H, W] bool on the reference's grid; None takes the pixels with at least a tenth of the reference's largest
+        [H, W] bool on the reference's grid. None takes the pixels with at least a tenth of the reference's largest
         weight.
 
     Raises
     ------
     GeometryError
-        Image and reference do not overlap there, or the reference is flat.
+        Image and reference do not overlap on the area, or the reference is flat.
 
     References
     ----------
@@ -79,7 +79,7 @@ def compare(image: PhaseImage, reference: PhaseImage, area: NDArray[np.bool_] | 
 
 
 def measure(aligned: Aligned) -> Quality:
-    """`compare` for images that are aligned already. Raises GeometryError when the reference is flat."""
+    """`compare` for registered images. Raises GeometryError if the reference is flat."""
     rows, columns = np.nonzero(aligned.mask)
     box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
     mask = aligned.mask[box]

@@ -1,1 +1,1 @@
-"""Iterative reconstruction (ePIE) on the CPU, by numba alone."""
+"""Iterative reconstruction (ePIE) on the CPU by numba."""

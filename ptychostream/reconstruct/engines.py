@@ -1,4 +1,4 @@
-"""What every reconstruction engine is given and gives back; the CPU engine by numba."""
+"""The interface of the reconstruction engines, and the CPU engine by numba."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ptychostream.reconstruct.options import ReconstructOptions
 
 
 class Misfit(NamedTuple):
-    """How far the model is from the measured amplitudes, over good pixels.
+    """The distance between modelled and measured amplitudes over good pixels.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Misfit(NamedTuple):
 
 
 class Norms(NamedTuple):
-    """What sums of squared and of absolute differences are divided by, over the good pixels of all patterns."""
+    """The divisors of the sums of squared and absolute differences, over the good pixels of all patterns."""
 
     squared: float
     absolute: float
@@ -46,14 +46,14 @@ class Norms(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """What an engine starts from. FFTs are orthonormal: Σ|probe|² is the photons of a frame.
+    """The input of an engine. FFTs are orthonormal, so Σ|probe|² is the number of photons in a frame.
 
     Attributes
     ----------
     amplitudes
-        [N, n, n] float32, zero frequency at [0, 0], negative where not measured.
+        [N, n, n] float32, zero frequency at [0, 0]. Negative where not measured.
     grid
-        The object's frame, with the N patches' corners.
+        The object's pixel grid, with the corners of the N patches.
     object
         [Ho, Wo] complex64.
     probe
@@ -72,17 +72,17 @@ class Engine(Protocol):
     Attributes
     ----------
     name
-        The engine and its device.
+        Name of the engine and its device.
     """
 
     name: str
 
     def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
-        """One pass over the patterns in `order`; returns the misfit met on the way."""
+        """One pass over the patterns in `order`. Returns the misfit during this pass."""
         ...
 
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
-        """Object [Ho, Wo] and probe [modes, n, n] as they are now."""
+        """The current object [Ho, Wo] and probe [modes, n, n]."""
         ...
 
 
@@ -95,7 +95,7 @@ def epie_engine(problem: Problem, options: ReconstructOptions) -> Engine:
     Raises
     ------
     ReconstructionError
-        When it cannot take frames of this size.
+        The engine cannot process frames of this size.
     """
     from ptychostream.reconstruct import fft_kernels
     from ptychostream.reconstruct.epie import EpieEngine
@@ -105,6 +105,6 @@ def epie_engine(problem: Problem, options: ReconstructOptions) -> Engine:
         raise ReconstructionError(
             f"the epie engine takes frames of 16, 32, 64, 128 … pixels, not {size}",
             where="--engine",
-            remedy="crop the frames, or take --engine torch",
+            remedy="crop the frames, or use --engine torch",
         )
     return EpieEngine(problem, options)

@@ -1,4 +1,4 @@
-"""ePIE on one CPU core, one position at a time: the whole pass over the scan is one compiled loop.
+"""ePIE on one CPU core, one position at a time. The pass over all positions is one compiled loop.
 
 Maiden & Rodenburg 2009 (doi 10.1016/j.ultramic.2009.05.012), eqs. 3-5, with several incoherent probe modes after
 Thibault & Menzel 2013 (doi 10.1038/nature11806).
@@ -20,7 +20,7 @@ _FAST: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True
 
 
 class EpieEngine:
-    """See `engines.Engine`. Amplitudes lie in the FFT's own order, complex numbers in two planes."""
+    """See `engines.Engine`. Amplitudes are in the FFT's order. Real and imaginary parts are separate planes."""
 
     def __init__(self, problem: Problem, options: ReconstructOptions) -> None:
         modes, size, _ = problem.probe.shape
@@ -35,7 +35,7 @@ class EpieEngine:
         self._twiddles = twiddles(size)
 
     def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
-        """One pass over the positions in `order`; returns the misfit met on the way."""
+        """One pass over the positions in `order`. Returns the misfit during this pass."""
         steps = self._steps * np.array([1, update_probe], np.float32)
         squared, absolute = _pass(
             order, self._amplitudes, self._corners, self._object, self._probe, self._work, self._twiddles, steps
@@ -43,7 +43,7 @@ class EpieEngine:
         return self._norms.misfit(squared, absolute)
 
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
-        """Object [Ho, Wo] and probe [modes, H, W] as they are now."""
+        """The current object [Ho, Wo] and probe [modes, H, W]."""
         return _complex(self._object), _complex(self._probe)
 
 
@@ -80,11 +80,11 @@ def _pass(order, amplitudes, corners, object_, probe, work, w, steps):  # type: 
 
 @njit(inline="always", **_FAST)
 def _row(object_, row, column, n):  # type: ignore[no-untyped-def]
-    # Sliced from whole rows: of a row of a sliced plane the compiler would not know that it is contiguous.
+    # Slice a whole row, so that the compiler knows that the result is contiguous.
     return object_[0, row, column : column + n], object_[1, row, column : column + n]
 
 
-# Greatest values are gathered column by column: an ordinary maximum would not become SIMD code.
+# The maxima are collected column by column, because an ordinary maximum does not become SIMD code.
 
 
 @njit(**_FAST)
@@ -124,7 +124,7 @@ def _exit_wave(re, im, p_re, p_im, object_, row, column):  # type: ignore[no-unt
 
 @njit(**_FAST)
 def _constrain(waves, amplitudes, factors):  # type: ignore[no-untyped-def]
-    """Turn the waves [2, modes, n, n] into what the modulus constraint adds to them.
+    """Replace the waves [2, modes, n, n] by the change that the modulus constraint makes to them.
 
     Returns the sums of (sqrt(I) - |psi|)^2 and of |sqrt(I) - |psi|| over good pixels.
     """
@@ -159,7 +159,7 @@ def _constrain(waves, amplitudes, factors):  # type: ignore[no-untyped-def]
 
 @njit(**_FAST)
 def _update(change, probe, object_, row, column, object_step, probe_step, scratch):  # type: ignore[no-untyped-def]
-    """Update object and probe by the change of the exit waves, each from the other's old value; return max|P|^2."""
+    """Update object and probe by the change of the exit waves, each with the other's old value. Return max|P|^2."""
     modes, n = probe.shape[1], probe.shape[2]
     columns = np.zeros(n, np.float32)
     power = np.empty(n, np.float32)

@@ -1,10 +1,10 @@
-"""Two-dimensional FFTs that a compiled loop can call: numba, float32, square frames of a power of two.
+"""Two-dimensional FFTs for compiled loops: numba, float32, square frames whose size is a power of two.
 
-Neither the order of the frequencies nor the transposition matters to a modulus constraint, as long as the measured
-amplitudes lie in the same order. So the forward transform runs the decimation-in-frequency stages (radix 4, Gentleman
-and Sande 1966) down the columns, transposes, and runs them again, without ever reordering; the inverse undoes the same
-stages from the last to the first. Real and imaginary parts lie in planes of their own, so that every inner loop runs
-along contiguous floats and becomes SIMD code.
+A modulus constraint does not depend on the order of the frequencies or on a transposition, if the measured amplitudes
+have the same order. The forward transform therefore applies the decimation-in-frequency stages (radix 4, Gentleman and
+Sande 1966) to the columns, transposes, and applies them again, without reordering. The inverse undoes the same stages
+from the last to the first. Real and imaginary parts are separate planes, so that every inner loop runs along
+contiguous floats and becomes SIMD code.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from numba import njit
 from numpy.typing import NDArray
 
 PADDING = 8
-"""Floats added to each row of a plane: without them the rows of a butterfly fall on the same cache lines."""
+"""Floats added to each row of a plane. Without them the rows of a butterfly share cache lines."""
 
 _FAST: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True, "nogil": True}
 
 
 def supports(size: int) -> bool:
-    """Whether frames of size × size can be transformed here."""
+    """Whether frames of size × size can be transformed."""
     return size >= 16 and size & (size - 1) == 0
 
 
 def twiddles(size: int) -> NDArray[np.float32]:
-    """[butterflies, 6] real and imaginary parts of w, w², w³ for every butterfly, stage after stage."""
+    """[butterflies, 6] real and imaginary parts of w, w², w³ for every butterfly of every stage."""
     stages = []
     length = size
     while length >= 4:
@@ -39,7 +39,7 @@ def twiddles(size: int) -> NDArray[np.float32]:
 
 
 def order(size: int) -> NDArray[np.int64]:
-    """Where each frequency lies: element k of the transformed axis holds frequency `order[k]`."""
+    """The order of the frequencies: element k of the transformed axis has frequency `order[k]`."""
     places = np.zeros(1, np.int64)
     remaining, weight = size, 1
     while remaining > 1:
@@ -51,7 +51,7 @@ def order(size: int) -> NDArray[np.int64]:
 
 
 def permute(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Frames [N, n, n] with the zero frequency at [0, 0], in the order of `forward`'s output."""
+    """Reorder frames [N, n, n] with the zero frequency at [0, 0] to the order of `forward`'s output."""
     places = order(frames.shape[-1])
     out = np.empty_like(frames)
     for frame, permuted in zip(frames, out, strict=True):
@@ -128,7 +128,7 @@ def _columns_forward(re, im, w):  # type: ignore[no-untyped-def]
 def _columns_inverse(re, im, w):  # type: ignore[no-untyped-def]
     n, first = re.shape[0], w.shape[0]
     length = 4
-    if n != 3 * first + 1:  # a power of two that is not one of four
+    if n != 3 * first + 1:  # a power of two that is not a power of four
         _split2(re, im)
         length = 8
     while length <= n:
@@ -156,7 +156,7 @@ def _transpose(source, target):  # type: ignore[no-untyped-def]
 
 @njit(**_FAST)
 def forward(re, im, out_re, out_im, w):  # type: ignore[no-untyped-def]
-    """FFT, not normalised, of planes [n, n + PADDING] into others; the source is spoilt."""
+    """FFT without normalisation of planes [n, n + PADDING] into other planes. The source is overwritten."""
     _columns_forward(re, im, w)
     _transpose(re, out_re)
     _transpose(im, out_im)
@@ -165,7 +165,7 @@ def forward(re, im, out_re, out_im, w):  # type: ignore[no-untyped-def]
 
 @njit(**_FAST)
 def inverse(re, im, out_re, out_im, w):  # type: ignore[no-untyped-def]
-    """The inverse of `forward` times n²; the source is spoilt."""
+    """The inverse of `forward`, times n². The source is overwritten."""
     _columns_inverse(re, im, w)
     _transpose(re, out_re)
     _transpose(im, out_im)

@@ -1,8 +1,8 @@
-"""What ptychography cannot fix, fixed by convention: exit waves and patterns stay as they are.
+"""Fix by convention what ptychography cannot determine. Exit waves and patterns do not change.
 
-Object and probe may exchange a complex factor and a linear phase, and be shifted together. The convention here: the
-probe's centre of intensity lies at its centre (to the pixel), the object is 1 on average where the probe went, with
-no linear phase, and the probe's modes are orthogonal, strongest first.
+A complex factor and a linear phase may move between object and probe, and both may be shifted together. The convention:
+the centre of mass of the probe's intensity is at its centre (to one pixel); the object is 1 on average where the probe
+was, and has no linear phase; the probe's modes are orthogonal, the strongest first.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ Complex = NDArray[np.complex64]
 def fix_gauge(
     object_: Complex, probe: Complex, coverage: NDArray[np.float32], max_shift: int, remove_ramp: bool
 ) -> tuple[Complex, Complex]:
-    """Object [Ho, Wo] and probe [modes, n, n] brought to the convention.
+    """Returns object [Ho, Wo] and probe [modes, n, n] in the convention.
 
     Parameters
     ----------
     object_, probe
-        As an engine leaves them.
+        Result of an engine.
     coverage
         [Ho, Wo] accumulated probe intensity.
     max_shift
-        Pixels that object and probe may be moved: the margin around the outermost patch.
+        Largest shift of object and probe in pixels: the margin around the outermost patch.
     remove_ramp
-        Whether the linear phase goes from the object to the probe.
+        Whether the linear phase is moved from the object to the probe.
     """
     rows, columns = np.clip(-centre_offset(probe), -max_shift, max_shift).tolist()
     object_ = np.roll(object_, (rows, columns), axis=(0, 1))
@@ -44,7 +44,7 @@ def fix_gauge(
 
 
 def centre_offset(probe: Complex) -> NDArray[np.int64]:
-    """(rows, columns) from the centre [n//2, n//2] to the centre of mass of the probe's intensity, whole pixels."""
+    """(rows, columns) from the centre [n//2, n//2] to the centre of mass of the probe's intensity, in whole pixels."""
     intensity = (np.abs(probe) ** 2).sum(axis=0, dtype=np.float64)
     rows, columns = np.indices(intensity.shape)
     mass = intensity.sum()
@@ -53,7 +53,7 @@ def centre_offset(probe: Complex) -> NDArray[np.int64]:
 
 
 def phase_slope(object_: Complex, weight: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(rows, columns) mean phase step from pixel to pixel, rad, weighted; phase wraps do not matter to it."""
+    """Weighted mean phase step from pixel to pixel (rows, columns), rad. It is correct across phase wraps."""
     along_rows = (object_[1:] * object_[:-1].conj() * weight[1:] * weight[:-1]).sum(dtype=np.complex128)
     along_columns = (object_[:, 1:] * object_[:, :-1].conj() * weight[:, 1:] * weight[:, :-1]).sum(dtype=np.complex128)
     return np.angle(np.array([along_rows, along_columns]))
@@ -65,7 +65,7 @@ def _ramp(shape: tuple[int, ...], slope: NDArray[np.float64]) -> Complex:
 
 
 def orthogonalise(probe: Complex) -> Complex:
-    """The same incoherent sum of modes from orthogonal ones, strongest first (Thibault & Menzel 2013)."""
+    """Orthogonal modes with the same incoherent sum, the strongest first (Thibault & Menzel 2013)."""
     if len(probe) == 1:
         return probe
     modes = probe.reshape(len(probe), -1)

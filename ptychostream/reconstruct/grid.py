@@ -1,4 +1,4 @@
-"""Where the object's pixels lie, and which of them each position illuminates."""
+"""The object's pixel grid, and the patch of each position on it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from ptychostream.errors import ReconstructionError
 
 MAX_OBJECT_PIXELS = 256_000_000
-"""Beyond this, positions or geometry have the wrong unit: refuse rather than fill the memory."""
+"""The largest object. If it would be larger, positions or geometry probably have a wrong unit."""
 
 
 @dataclass(frozen=True)
 class ObjectGrid:
-    """The object's frame.
+    """The object's pixel grid.
 
-    Positions are rounded to whole object pixels: the rounding, at most half a pixel, is small against every feature
-    of a probe that is sampled well, and a shift of the probe by fractions would double the number of FFTs.
+    Positions are rounded to whole object pixels. The rounding error, at most half a pixel, is small compared to the
+    features of a well sampled probe. A sub-pixel shift of the probe would double the number of FFTs.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class ObjectGrid:
     corners
         [N, 2] int64 (row, column) of each patch's pixel [0, 0].
     fractions
-        [N, 2] float64 (row, column), what the rounding took away, object pixels.
+        [N, 2] float64 (row, column), the position minus the rounded position, object pixels.
     """
 
     shape: tuple[int, int]
@@ -42,12 +42,12 @@ class ObjectGrid:
 
     @classmethod
     def around(cls, positions_m: NDArray[np.float64], pixel_m: float, width: int, margin: int) -> ObjectGrid:
-        """The smallest grid that holds every patch of `width` pixels square and `margin` more on each side.
+        """The smallest grid that contains every patch of `width` × `width` pixels and `margin` more on each side.
 
         Raises
         ------
         ReconstructionError
-            When positions are not finite, or so far apart that the object would be absurdly large.
+            Positions are not finite, or are so far apart that the object would be too large.
         """
         bad = np.flatnonzero(~np.isfinite(positions_m).all(axis=1))
         if bad.size:
@@ -77,7 +77,7 @@ class ObjectGrid:
         )
 
     def part(self, frames: NDArray[np.int64]) -> ObjectGrid:
-        """The same grid with some of the positions."""
+        """The same grid with only the positions of `frames`."""
         return replace(self, corners=self.corners[frames], fractions=self.fractions[frames])
 
     def accumulate(self, footprint: NDArray[np.float32]) -> NDArray[np.float32]:

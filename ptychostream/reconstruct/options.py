@@ -1,4 +1,4 @@
-"""What a reconstruction can be told."""
+"""Options of a reconstruction."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ class ReconstructOptions(Settings):
     Attributes
     ----------
     engine
-        "epie" (one position at a time, one CPU core), "torch" (batches, CPU or CUDA), "ptychi" (pty-chi, where it is
-        installed), or "auto": torch where there is CUDA, else epie; torch too for frames that epie cannot take.
+        "epie" (one position at a time, one CPU core), "torch" (batches, CPU or CUDA), "ptychi" (pty-chi, if it is
+        installed), or "auto": torch if there is CUDA or if epie cannot process the frames' size, else epie.
     device
-        "cpu", "cuda", "cuda:1" …, or "auto": CUDA where there is one and the engine can use it.
+        "cpu", "cuda", "cuda:1" …, or "auto": CUDA if there is one and the engine can use it.
     iterations
         Passes over all positions.
     probe_modes
         Incoherent probe modes.
     object_step, probe_step
-        ePIE's alpha and beta; smaller ones leave less noise, greater ones go faster from a bad start.
+        ePIE's alpha and beta. Smaller values give less noise, larger values converge faster from a bad start.
     probe_start
-        Iterations before the probe is updated too.
+        Number of iterations before the probe is updated too.
     batch
-        Positions updated together by the batched engines; epie takes one at a time whatever this says.
+        Positions that the torch and ptychi engines update together. epie always updates one at a time.
     seed
-        Of the order of the positions.
+        Seed of the order of the positions.
     margin
-        Object pixels kept free around the outermost patch.
+        Object pixels around the outermost patch.
     defocus_m
-        Of the probe made when none is given; None searches for it (see `probe.search_defocus`).
+        Defocus of the first probe, if no probe is given. None searches for it (see `probe.search_curvature`).
     remove_ramp
-        Take the linear phase, which ptychography cannot fix, off the object and give it to the probe.
+        Move the linear phase, which ptychography cannot determine, from the object to the probe.
     coverage_threshold
-        Object pixels that saw less than this fraction of the greatest accumulated probe intensity are not measured.
+        An object pixel counts as not measured below this fraction of the largest accumulated probe intensity.
     """
 
     engine: Literal["auto", "epie", "torch", "ptychi"] = "auto"

@@ -1,4 +1,4 @@
-"""Measured amplitudes, as the engines want them."""
+"""The measured amplitudes, in the form that the engines need."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from ptychostream.errors import ReconstructionError
 from ptychostream.scans.scan import Scan
 
 MIN_FRAMES = 4
-"""Fewer patterns than this cannot overlap enough to fix an object and a probe."""
+"""Fewer patterns cannot overlap enough to determine an object and a probe."""
 
 BAD = np.float32(-1)
-"""Amplitude of a pixel that the detector did not measure: the modulus is left alone there."""
+"""Amplitude of a pixel that the detector did not measure. Engines do not change the modulus there."""
 
 _CHUNK = 64
 
 
 @dataclass(frozen=True)
 class Patterns:
-    """Amplitudes of the frames that are used.
+    """Amplitudes of the used frames.
 
     Attributes
     ----------
     amplitudes
-        [N, H, W] float32 square roots of the counts, zero frequency at [0, 0]; `BAD` where not measured.
+        [N, H, W] float32 square roots of the counts, zero frequency at [0, 0]. `BAD` where not measured.
     frames
-        [N] int64 indices into the scan; frames without a single count are left out.
+        [N] int64 indices of the frames in the scan. Frames without any count are left out.
     mean
-        [H, W] float64 mean counts, zero frequency at [0, 0]; 0 at bad pixels.
+        [H, W] float64 mean counts, zero frequency at [0, 0]. 0 at bad pixels.
     """
 
     amplitudes: NDArray[np.float32]
@@ -39,17 +39,17 @@ class Patterns:
 
     @property
     def power(self) -> float:
-        """Mean counts of a frame."""
+        """Mean counts per frame."""
         return float(self.mean.sum())
 
     @classmethod
     def read(cls, scan: Scan) -> Patterns:
-        """Read every frame of `scan` once. A pixel at its dtype's maximum is dead or saturated: bad in that frame.
+        """Read every frame of `scan` once. A pixel at its dtype's maximum (dead or saturated) is bad in that frame.
 
         Raises
         ------
         ReconstructionError
-            When counts, positions and mask do not fit together, or there is nothing to reconstruct from.
+            Counts, positions and mask do not fit together, or too few frames have counts.
         """
         _check(scan)
         size = scan.counts.shape[1]

@@ -1,4 +1,4 @@
-"""From a scan to what an engine starts from."""
+"""Prepare a scan for an engine."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ptychostream.reconstruct.soundness import noise_r_factor
 from ptychostream.scans.scan import Scan
 
 InitialObject: TypeAlias = "NDArray[np.complex64] | Callable[[ObjectGrid], NDArray[np.complex64]]"
-"""[Ho, Wo] object to start from, or what makes one for the scan's grid."""
+"""[Ho, Wo] first object, or a function that makes it for the scan's grid."""
 
 TRIAL_FRAMES, TRIAL_ITERATIONS = 96, 4
-"""Of the short reconstructions that search for the defocus; half of the frames are kept to judge by."""
+"""The short reconstructions that search for the defocus. Half of the frames are reserved to judge them."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Prepared:
     Attributes
     ----------
     problem
-        What the engine starts from.
+        Input of the engine.
     positions_m
-        [N, 2] (x, y) of the frames that are used.
+        [N, 2] (x, y) of the used frames.
     defocus_m
-        Of the probe made from the patterns; None where a probe was given.
+        Defocus of the probe made from the patterns. None if a probe was given.
     noise_r_factor
-        R factor that the photon noise alone makes (see `soundness.noise_r_factor`).
+        R factor that comes from photon noise alone (see `soundness.noise_r_factor`).
     """
 
     problem: Problem
@@ -55,7 +55,7 @@ def prepare(
     initial_probe: NDArray[np.complex64] | None = None,
     create_engine: CreateEngine = epie_engine,
 ) -> Prepared:
-    """Everything before the first iteration; parameters and errors as for `reconstruct`."""
+    """Everything before the first iteration. Parameters and errors are those of `reconstruct`."""
     patterns = Patterns.read(scan)
     size = patterns.mean.shape[0]
     pixel = object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, size, scan.radiation)
@@ -89,7 +89,7 @@ def _object(initial: InitialObject | None, grid: ObjectGrid) -> NDArray[np.compl
         initial = initial(grid)
     if initial.shape != grid.shape:
         raise ReconstructionError(
-            f"an object of {initial.shape} where the scan needs {grid.shape}",
+            f"an object of {initial.shape}, but the scan needs {grid.shape}",
             where="initial object",
             remedy="start from a reconstruction of the same scan, made with the same margin",
         )
@@ -101,9 +101,9 @@ def _object(initial: InitialObject | None, grid: ObjectGrid) -> NDArray[np.compl
 def _trial(
     patterns: Patterns, grid: ObjectGrid, options: ReconstructOptions, create_engine: CreateEngine
 ) -> Callable[[NDArray[np.complex64]], float]:
-    """How badly a short reconstruction from half of the frames in the middle of the scan predicts the other half.
+    """The R factor of half of the frames in the middle of the scan, for a reconstruction from the other half.
 
-    The R factor of the frames reconstructed from would prefer a spot so small that no two of them overlap.
+    The R factor of the reconstructed frames themselves would prefer a probe so small that no two frames overlap.
     """
     from_middle = np.abs(grid.corners - np.median(grid.corners, axis=0)).max(axis=1)
     near = np.sort(np.argsort(from_middle, kind="stable")[:TRIAL_FRAMES])

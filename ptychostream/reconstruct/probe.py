@@ -1,4 +1,4 @@
-"""The probe that a reconstruction starts from."""
+"""The first probe of a reconstruction."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from ptychostream.reconstruct.gauge import orthogonalise
 Complex = NDArray[np.complex64]
 
 WEAK = 0.02
-"""Power of each mode that is added, as a fraction of the strongest."""
+"""Power of each added mode, as a fraction of the strongest mode's power."""
 
 SAME = 1e-6
-"""Modes with less than this fraction of the strongest one's power are taken for copies of others."""
+"""Modes with less than this fraction of the strongest mode's power count as copies of other modes."""
 
 
 def complete(probe: Complex, modes: int, power: float) -> Complex:
-    """`modes` orthogonal modes [modes, n, n] with Σ|probe|² = `power`: those given, as far as they differ, then more.
+    """Make `modes` orthogonal modes [modes, n, n] with Σ|probe|² = `power` from the given ones, and add missing ones.
 
-    What is added is the strongest mode times y, x, y², xy, x² … (as Hermite and Gauss would), weak.
+    An added mode is weak. It is the strongest mode times y, x, y², xy, x² …, as for Hermite-Gauss modes.
 
     Raises
     ------
     ReconstructionError
-        When the probe given is zero or not finite.
+        The given probe is zero or not finite.
     """
     strength = (np.abs(probe) ** 2).sum(axis=(1, 2))
     if not (np.isfinite(strength).all() and strength.sum() > 0):
         raise ReconstructionError(
-            "the probe given is zero or not finite", where="probe", remedy="leave it out: one is made from the patterns"
+            "the given probe is zero or not finite", where="probe", remedy="give none: one is made from the patterns"
         )
     ordered = orthogonalise(probe)
     strength = (np.abs(ordered) ** 2).sum(axis=(1, 2))
@@ -51,15 +51,16 @@ def complete(probe: Complex, modes: int, power: float) -> Complex:
 
 
 def from_pattern(mean: NDArray[np.float64], curvature: float) -> Complex:
-    """[1, n, n] probe whose far field has the amplitude of the mean pattern and a quadratic phase.
+    """A probe [1, n, n] whose far field has the amplitude of the mean pattern and a quadratic phase.
 
     Parameters
     ----------
     mean
         [n, n] mean counts, zero frequency at [0, 0].
     curvature
-        π · wavelength · defocus / (n · pixel)², rad: the phase is minus this times the squared distance from the zero
-        frequency in detector pixels (Goodman, Introduction to Fourier Optics, eq. 4-21). Positive after the focus.
+        π · wavelength · defocus / (n · pixel)², rad. The phase is minus this times the squared distance from the zero
+        frequency in detector pixels (Goodman, Introduction to Fourier Optics, eq. 4-21). It is positive behind the
+        focus.
     """
     size = len(mean)
     index = fft.fftfreq(size, 1 / size)
@@ -68,20 +69,20 @@ def from_pattern(mean: NDArray[np.float64], curvature: float) -> Complex:
 
 
 def search_curvature(mean: NDArray[np.float64], r_factor: Callable[[Complex], float]) -> float:
-    """The curvature of `from_pattern` whose probe explains the patterns best.
+    """Search the curvature of `from_pattern` whose probe explains the patterns best.
 
-    Beams from a tenth to seven tenths of the field of view are tried on both sides of the focus, then the
-    neighbourhood of the best.
+    The search tries beams from a tenth to seven tenths of the field of view on both sides of the focus, then the
+    neighbourhood of the best one.
 
     Parameters
     ----------
     r_factor
-        R factor of a short trial reconstruction that starts from a probe [1, n, n].
+        Returns the R factor of a short trial reconstruction that starts from a probe [1, n, n].
     """
     size = len(mean)
     index = fft.fftfreq(size, 1 / size)
     radius = np.sqrt(2 * (mean * (index[:, None] ** 2 + index[None, :] ** 2)).sum() / mean.sum())
-    # A ray at detector pixel k lands at k · size · curvature / π object pixels from the axis.
+    # A ray at detector pixel k crosses the object at k · size · curvature / π object pixels from the axis.
     unit = np.pi / (2 * radius)
 
     def trial(beam: float) -> tuple[float, float]:

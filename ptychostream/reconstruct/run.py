@@ -1,4 +1,4 @@
-"""Reconstruct a scan: prepare it, iterate, and bring the result to the convention."""
+"""Reconstruct a scan: prepare it, iterate, and fix the gauge of the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ptychostream.scans.scan import Reconstruction, Scan
 OnIteration = Callable[[int, float], bool | None]
 
 DIVERGED = 2.0
-"""R factor beyond which, and three times beyond its first value, nothing is being reconstructed any more."""
+"""A reconstruction diverges if its R factor exceeds this and three times its first value."""
 
 
 def reconstruct(
@@ -31,28 +31,28 @@ def reconstruct(
     initial_probe: NDArray[np.complex64] | None = None,
     create_engine: CreateEngine = epie_engine,
 ) -> Reconstruction:
-    """Object and probe of `scan` by ePIE (Maiden & Rodenburg 2009, doi 10.1016/j.ultramic.2009.05.012).
+    """Reconstruct object and probe of `scan` by ePIE (Maiden & Rodenburg 2009, doi 10.1016/j.ultramic.2009.05.012).
 
     Parameters
     ----------
     scan
-        Patterns and positions; frames without a single count are left out.
+        Patterns and positions. Frames without any count are left out.
     options
-        See `ReconstructOptions`. The same options and seed give the same result, bit for bit, on one machine.
+        See `ReconstructOptions`. On one machine the same options and seed give the same result bit for bit.
     on_iteration
-        Called after each iteration with its number, from 1, and R factor; returning False ends the reconstruction.
+        Called after each iteration with its number (from 1) and R factor. If it returns False, the reconstruction ends.
     initial_object
-        [Ho, Wo] object to start from, on the grid that the scan and `options.margin` give: that of an earlier
-        reconstruction of the same scan. Or a function that makes one for that grid, see `start.object_from_phase`.
+        [Ho, Wo] first object, on the grid that scan and `options.margin` give, from an earlier reconstruction of the
+        same scan. Or a function that makes the object for that grid (see `start.object_from_phase`).
     initial_probe
-        [modes, n, n] probe to start from; else the scan's, else one made from the mean pattern.
+        [modes, n, n] first probe. None takes the scan's probe, or makes one from the mean pattern.
     create_engine
-        Makes the engine from a `Problem`; numba's ePIE unless another is given.
+        Makes the engine for a `Problem`. The default is ePIE by numba.
 
     Raises
     ------
     ReconstructionError
-        When the scan cannot be reconstructed or an engine is absent; DivergedError when the iterations diverge.
+        The scan cannot be reconstructed or an engine is absent. DivergedError: the iterations diverge.
     """
     ready = prepare(scan, options, initial_object, initial_probe, create_engine)
     grid = ready.problem.grid

@@ -1,4 +1,4 @@
-"""Whether a reconstruction came to something: what does not must never become a label."""
+"""Check a reconstruction before it is used as a label for training."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from scipy import special
 from ptychostream.config import Settings
 from ptychostream.scans.scan import Reconstruction
 
-_LAST = 3  # iterations, the best of which counts: one alone may be worse by chance
+_LAST = 3  # the best of this many last iterations counts, because a single one may be worse by chance
 _SMALL_RISE = 0.01
 
 
 class SoundnessLimits(Settings):
-    """How bad a reconstruction may be.
+    """Limits of a sound reconstruction.
 
     Attributes
     ----------
     r_factor
-        Greatest R factor above that of the photon noise. Patterns of nothing in common with the measured ones have
-        about 0.4.
+        Largest R factor, after the part of the photon noise is subtracted. Unrelated patterns have about 0.4.
     rise
-        Greatest R factor of the last iterations against the least of all.
+        Largest ratio of the R factor of the last iterations to the smallest of all iterations.
     contrast
-        Least rms deviation of the object from its mean, relative: below it, there is nothing to learn from.
+        Smallest relative rms deviation of the object from its mean. Below this the object is flat.
     spikes
-        Least median of the object's modulus against its 99th percentile: below it, a few pixels have run away.
+        Smallest ratio of the median of the object's modulus to its 99th percentile. Below this a few pixels have
+        diverged.
     """
 
     r_factor: float = Field(0.3, gt=0)
@@ -37,9 +37,9 @@ class SoundnessLimits(Settings):
 
 
 def unsound(reconstruction: Reconstruction, limits: SoundnessLimits) -> str:
-    """Why `reconstruction` must not be learned from; "" where it may.
+    """The reason why `reconstruction` must not be used for training. "" if it may be used.
 
-    The photon noise's part of the R factor is that of its provenance (`noise_r_factor`), 0 where there is none.
+    The part of the photon noise in the R factor comes from its provenance (`noise_r_factor`), else it is 0.
     """
     errors = reconstruction.errors
     covered = reconstruction.coverage > 0
@@ -72,10 +72,10 @@ def _degenerate(field: NDArray[np.complex64], coverage: NDArray[np.float32], lim
 
 
 def noise_r_factor(mean: NDArray[np.floating]) -> float:
-    """R factor that patterns of these mean counts per pixel have against their own expectation: Σ E(√n − √λ)² / Σλ.
+    """R factor of patterns with Poisson noise against their own expectation λ = `mean`: Σ E(√n − √λ)² / Σλ.
 
-    A quarter of a photon a pixel where there are many, and up to twice the photons where there are few: the R factor
-    of a perfect reconstruction, by which sparse frames differ from bright ones.
+    E(√n − √λ)² is a quarter where there are many photons, and up to twice the photons where there are few. It is the R
+    factor of a perfect reconstruction, and it is larger for sparse frames.
     """
     rate = np.asarray(mean, np.float64).ravel()
     rate = rate[rate > 0]

@@ -1,8 +1,8 @@
-"""What a reconstruction may start from instead of nothing: the phase that a network drew while the scan ran.
+"""Start a reconstruction from the phase that a network stitched while the scan ran.
 
-The canvas of a live scan shows the sample before the first iteration; with the probe of the scan before it, ePIE has
-only to refine. Both are free by a constant and a linear phase, which are taken off here as they are off a
-reconstruction (see `gauge`), so that they fit each other.
+The canvas of a live scan shows the sample before the first iteration. With the probe of the previous scan ePIE only
+refines it. Canvas and probe are each known except for a constant and a linear phase. These are removed here in the
+same way as from a reconstruction (see `gauge`), so that canvas and probe fit together.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from ptychostream.reconstruct.grid import ObjectGrid
 def object_from_phase(image: PhaseImage, grid: ObjectGrid) -> NDArray[np.complex64]:
     """An object of modulus 1 with the phase of `image`, on `grid`.
 
-    Constant and linear phase are taken off. Where the image holds nothing, or hardly anything (`measured_area`), the
-    object is 1, as a flat start has it.
+    Constant and linear phase are removed. Outside the `measured_area` of the image the object is 1.
 
     Parameters
     ----------
     image
-        A stitched phase, in the axes of the scan's positions; its pixel and its place may be others than the grid's.
+        A stitched phase in the axes of the scan's positions. Its pixel size and origin may differ from the grid's.
 
     Returns
     -------
@@ -51,7 +50,7 @@ def object_from_phase(image: PhaseImage, grid: ObjectGrid) -> NDArray[np.complex
 
 
 def _places(image: PhaseImage, grid: ObjectGrid) -> NDArray[np.float64]:
-    """[2, Ho, Wo] (row, column) in `image` of the grid's pixels."""
+    """[2, Ho, Wo] (row, column) of the grid's pixels in `image`."""
     axes = []
     for axis in (0, 1):
         origin, other = grid.origin_m[1 - axis], image.origin_m[1 - axis]

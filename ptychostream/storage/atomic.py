@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: a temporary file in the same folder, fsync, rename."""
+"""Write files atomically: a temporary file in the same folder, fsync, rename."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ptychostream.errors import ScanFileError
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes `path` when the block ends well.
+    """A temporary path beside `path`. It is renamed to `path` if the block ends without an exception.
 
-    The temporary file does not exist yet; the block creates it. It keeps `path`'s suffix, so that writers which
-    choose a format by suffix work. On any exception it is removed and `path` stays as it was. Missing folders are
-    created. Concurrent writers of one path are safe: the last to finish wins.
+    The block creates the temporary file. Its suffix is that of `path`, for writers that choose a format by suffix.
+    After an exception it is removed, and `path` is unchanged. Missing folders are created. If several writers write the
+    same path, the last one to finish wins.
 
     Raises
     ------
     OSError
-        As the file system gives it (full disk, no permission …).
+        An error of the file system (full disk, no permission …).
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @dataclass
 class NewFile:
-    """A file that is being written: into `temporary`, and when it is done it is `path`."""
+    """A file that is written to `temporary` and renamed to `path` at the end."""
 
     temporary: Path
     path: Path
@@ -47,14 +47,14 @@ class NewFile:
 
 @contextmanager
 def atomic_new_file(path: str | os.PathLike[str]) -> Iterator[NewFile]:
-    """As `atomic_path`, but no file is ever replaced: where `path` exists, `<stem>_2`, `<stem>_3` … are tried.
+    """Like `atomic_path`, but no file is replaced: if `path` exists, `<stem>_2`, `<stem>_3` … are tried.
 
-    The name is taken when the block ends, in one step, so that two writers never get the same one.
+    The name is taken in one step when the block ends, so that two writers never get the same name.
 
     Raises
     ------
     OSError
-        As the file system gives it.
+        An error of the file system.
     """
     wanted = Path(path)
     wanted.parent.mkdir(parents=True, exist_ok=True)
@@ -75,26 +75,26 @@ def atomic_new_file(path: str | os.PathLike[str]) -> Iterator[NewFile]:
 
 
 def _name_new(temporary: Path, final: Path) -> None:
-    """Give the file a name that nobody has. Raises FileExistsError."""
+    """Rename the file. Raises FileExistsError if the name is taken."""
     try:
         os.link(temporary, final)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links: the name is taken by an empty file first
+    except OSError:  # a file system without hard links: create an empty file to reserve the name
         os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         temporary.replace(final)
 
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """As `atomic_path`, for a folder: an empty one beside `path` that becomes `path` with the files in it.
+    """Like `atomic_path`, for a folder: an empty folder beside `path` that is renamed to `path` with its files.
 
     Raises
     ------
     FileExistsError
-        `path` is there already: it stays as it is.
+        `path` exists. It is unchanged.
     OSError
-        As the file system gives it.
+        An error of the file system.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -121,9 +121,9 @@ def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def check_can_be_written(*paths: str | os.PathLike[str] | None) -> None:
-    """Before long work: whether its results can be written; their folders are made. Raises ScanFileError.
+    """Check before long work that its results can be written, and create their folders. Raises ScanFileError.
 
-    None stands for a result that is not asked for.
+    None stands for a result that is not wanted.
     """
     for path in paths:
         if path is not None:
@@ -143,7 +143,7 @@ def _check_can_be_written(final: Path) -> None:
 
 
 def cannot_be_written(path: str | os.PathLike[str], error: OSError) -> ScanFileError:
-    """What to raise when a result could not be written to `path`."""
+    """The error to raise if a result could not be written to `path`."""
     return ScanFileError(
         f"cannot be written: {error.strerror or error}",
         where=str(path),
@@ -152,12 +152,12 @@ def cannot_be_written(path: str | os.PathLike[str], error: OSError) -> ScanFileE
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name in the folder of `path` that no other writer uses."""
+    """A hidden, unique name in the folder of `path`."""
     return path.with_name(f".{secrets.token_hex(6)}.tmp.{path.name}")
 
 
 def publish(temporary: Path, final: Path) -> None:
-    """Bring `temporary` to the disk and give it its `final` name. Both lie in one folder."""
+    """Write `temporary` to the disk and rename it to `final`, in the same folder."""
     _fsync(temporary)
     temporary.replace(final)
     if os.name == "posix":

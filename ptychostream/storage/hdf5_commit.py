@@ -1,13 +1,13 @@
-"""An HDF5 file that grows in commits: whatever kills its writer, the last commit is what a reader finds.
+"""An HDF5 file that is written in commits: if its writer is killed, a reader finds the last commit.
 
-HDF5 appends, and it rewrites in place: the superblock, the dimensions, the chunk index. A process that dies between
-two of those leaves a file that nobody opens. Here what is appended behind the last commit goes to the disk at once,
-where no committed byte refers to it, and what would change a committed byte is held back until `commit`. A commit
-writes those changes to a journal beside the file, applies them and removes the journal: before the journal is whole
-the file is the old one, afterwards `replay_journal` makes it the new one.
+HDF5 appends data, and it rewrites some parts in place: the superblock, the dimensions, the chunk index. A process that
+dies between two of these writes leaves a file that cannot be opened. Here, data behind the last commit is written at
+once, because no committed byte refers to it. A change of a committed byte is kept in memory until `commit`. A commit
+writes these changes to a journal beside the file, applies them, and removes the journal. Until the journal is complete
+the file is the old one; after that `replay_journal` can make the new one from it.
 
-This holds against the death of the process. Against that of the machine only a file that was closed is safe: a commit
-does not wait for the disk.
+This protects against the death of the process. If the machine dies, only a closed file is safe, because a commit does
+not wait for the disk.
 """
 
 from __future__ import annotations
@@ -26,30 +26,32 @@ from ptychostream.storage.hdf5_output import GuardedFile
 if os.name == "posix":
     import fcntl
 
-_HEADER = struct.Struct("<8sQI")  # magic, bytes that follow, their CRC-32
-_CHANGE = struct.Struct("<QQ")  # place in the file, bytes that follow
+_HEADER = struct.Struct("<8sQI")  # magic, number of bytes that follow, their CRC-32
+_CHANGE = struct.Struct("<QQ")  # place in the file, number of bytes that follow
 _MAGIC = b"PTYJRNL1"
 
 
 def journal_of(path: str | os.PathLike[str]) -> Path:
-    """Where the journal of the file `path` lies."""
+    """The path of the journal of the file `path`."""
     return Path(f"{os.fspath(path)}.journal")
 
 
 class CommittedFile(GuardedFile):
-    """A file for `h5py.File` that on the disk changes by `commit` alone. Memory: what HDF5 rewrites between commits.
+    """A file for `h5py.File` whose committed part changes on the disk only by `commit`.
+
+    The changes of committed bytes since the last commit are in memory.
 
     Raises
     ------
     OSError
-        When it cannot be made, or another process holds it; from `commit` when the disk did not take something, now
-        or since the last commit. The last commit then stays.
+        The file cannot be created, or another process has locked it. `commit` raises it for every failed write since
+        the last commit; that commit then stays.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._journal = journal_of(path)
         self._held: list[tuple[int, bytes]] = []
-        self._end = 0  # bytes of the last commit
+        self._end = 0  # length in bytes after the last commit
         self._cut: int | None = None
         super().__init__(path)
         self._journal.unlink(missing_ok=True)
@@ -83,7 +85,7 @@ class CommittedFile(GuardedFile):
         return super().truncate(size)
 
     def commit(self) -> None:
-        """What HDF5 has written so far, by `h5py.File.flush` or `close`, is the file from now on. Raises OSError."""
+        """Commit all data that HDF5 has written, by `h5py.File.flush` or `close`. Raises OSError."""
         self.check()
         try:
             if self._held:
@@ -101,11 +103,11 @@ class CommittedFile(GuardedFile):
         self._end = self._size()
 
     def abandon(self) -> None:
-        """The last commit stays; HDF5 may close its file, what it writes in doing so is dropped."""
+        """Keep the last commit. HDF5 may still close its file; the data that it writes is dropped."""
         if self.error is None:
             self.error = OSError(errno.ECANCELED, "abandoned")
         with contextlib.suppress(OSError):
-            io.FileIO.truncate(self, self._end)  # what no commit refers to: the disk may be full
+            io.FileIO.truncate(self, self._end)  # remove uncommitted data, because the disk may be full
 
     def _write_journal(self) -> None:
         try:
@@ -119,14 +121,14 @@ class CommittedFile(GuardedFile):
 
 
 def replay_journal(path: str | os.PathLike[str]) -> bool:
-    """Finish the commit in which the writer of `path` died; True where there was one.
+    """Finish a commit during which the writer of `path` died. Returns whether there was one.
 
-    A journal that is not whole is removed: its commit had not begun.
+    An incomplete journal is removed, because none of its changes was applied.
 
     Raises
     ------
     BlockingIOError
-        The writer lives.
+        The writer is still running.
     OSError
         The file cannot be changed.
     """
@@ -154,7 +156,7 @@ def _pack(changes: list[tuple[int, bytes]]) -> bytes:
 
 
 def _unpack(packed: bytes) -> list[tuple[int, bytes]]:
-    """The changes of a journal; none where it is not whole."""
+    """The changes in a journal. None if the journal is incomplete."""
     if len(packed) < _HEADER.size:
         return []
     magic, size, checksum = _HEADER.unpack_from(packed)

@@ -1,10 +1,10 @@
-"""Damaged heaps of HDF5 files, found before libhdf5 steps through them.
+"""Find damaged heaps in an HDF5 file before libhdf5 reads them.
 
-Texts of variable length, references and the maps of virtual datasets lie in global heap collections, a row of objects
-that each say how long they are. libhdf5 (2.0.0) goes from one to the next by these sizes, and for ever where one leads
-nowhere: free space of size 0, or a size so large that it wraps around. It holds the interpreter's lock meanwhile, so
-no other thread can end it. Nothing but libhdf5 knows where a file has its collections; so everything that can lead to
-one is read once through a file that looks at what libhdf5 is about to get.
+Texts of variable length, references and the maps of virtual datasets are stored in global heap collections: objects
+one after the other, each with its size. libhdf5 (2.0.0) steps from object to object by these sizes. It never ends if
+free space has size 0, or if a size is so large that it wraps around. It holds the interpreter's lock meanwhile, so no
+other thread can stop it. Only libhdf5 knows where the collections of a file are. Therefore everything that can refer to
+a collection is read once through a file object that checks the bytes before libhdf5 gets them.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _OBJECT = struct.Struct("<H6x")
 _MIN_BYTES = 4096
 _MAX_FILES = 1024
 _UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, ScanFileError)
-"""What h5py says of damage that is not for this module: whoever reads that part will say so."""
+"""The errors of h5py for other damage. The code that reads the damaged part reports it."""
 
 
 def open_checked(path: str | os.PathLike[str], *, swmr: bool = False) -> h5py.File:
-    """Open for reading a file that libhdf5 comes back from, and those that it links to.
+    """Open a file for reading after a check of its heaps and those of the files that it links to.
 
-    A file that is being written by SWMR cannot be looked at and is opened as it is: its writer may not add to heaps.
+    A file that is being written in SWMR mode is opened without a check: in that mode its writer may not add to heaps.
 
     Raises
     ------
     ScanFileError
         A heap is damaged.
     OSError, RuntimeError
-        As h5py raises them.
+        Errors of h5py.
     """
     file = h5py.File(Path(path), "r", swmr=swmr)
     try:
@@ -52,7 +52,7 @@ def open_checked(path: str | os.PathLike[str], *, swmr: bool = False) -> h5py.Fi
 
 
 def check_heaps(path: Path) -> None:
-    """Raises ScanFileError where a global heap of `path`, or of a file that it links to, is damaged."""
+    """Raise ScanFileError if a global heap of `path`, or of a file that it links to, is damaged."""
     waiting, seen = [path], {path.absolute()}
     while waiting:
         current = waiting.pop()
@@ -64,22 +64,22 @@ def check_heaps(path: Path) -> None:
 
 
 def heap_fault(collection: bytes, length_bytes: int = 8) -> str:
-    """What is wrong with a whole global heap collection; empty where nothing is.
+    """Describe the damage of a complete global heap collection. The text is empty if there is none.
 
     Parameters
     ----------
     length_bytes
-        Of a length in this file, by its superblock.
+        Size of a length field in this file, as its superblock says.
     """
     size = len(collection)
     at, head = _aligned(_HEAD.size + length_bytes), _aligned(_OBJECT.size + length_bytes)
     while at + head <= size:
         (index,) = _OBJECT.unpack_from(collection, at)
         length = int.from_bytes(collection[at + _OBJECT.size : at + _OBJECT.size + length_bytes], "little")
-        step = head + _aligned(length) if index else length  # free space counts its own head
+        step = head + _aligned(length) if index else length  # the size of free space includes its header
         if not head <= step <= size - at:
             what = f"object {index}" if index else "free space"
-            return f"{what} at byte {at} of it says {length} bytes, where {size - at} are left"
+            return f"{what} at its byte {at} announces {length} bytes, but {size - at} are left"
         at += step
     return ""
 
@@ -89,12 +89,12 @@ def _aligned(size: int) -> int:
 
 
 class _WatchedFile(io.FileIO):
-    """A file for `h5py.File` that refuses to hand out a damaged heap.
+    """A file for `h5py.File` that refuses to read a damaged heap.
 
     Attributes
     ----------
     fault
-        What is wrong with the first that was; empty while none was.
+        Damage of the first damaged heap. Empty if there is none.
     length_bytes
         See `heap_fault`.
     """
@@ -106,7 +106,7 @@ class _WatchedFile(io.FileIO):
         self._sound: set[int] = set()
 
     def readinto(self, buffer: Any) -> int:
-        """Fill all of `buffer`. Raises OSError where the file ends before, or a heap is damaged."""
+        """Fill all of `buffer`. Raises OSError if the file is too short or a heap is damaged."""
         at, view, got = self.tell(), memoryview(buffer).cast("B"), 0
         while got < len(view):
             count = super().readinto(view[got:])
@@ -125,22 +125,22 @@ class _WatchedFile(io.FileIO):
         head = os.pread(self.fileno(), _HEAD.size + self.length_bytes, at)
         size, left = int.from_bytes(head[_HEAD.size :], "little"), os.fstat(self.fileno()).st_size - at
         if not _MIN_BYTES <= size <= min(left, MAX_PART_BYTES):
-            return f"it says {size} bytes, where the file has {left} from there"
+            return f"it announces {size} bytes, but {left} are left in the file"
         return heap_fault(os.pread(self.fileno(), size, at), self.length_bytes)
 
 
 class _Look:
-    """One file, of which everything is read that a heap can hold.
+    """Reads everything in one file that can be in a heap.
 
     Attributes
     ----------
     linked
-        The names of the files that it links to.
+        Names of the files that it links to.
 
     Raises
     ------
     ScanFileError
-        A heap is damaged. Other damage is for those who read that part.
+        A heap is damaged. Other damage is not reported.
     """
 
     def __init__(self, path: Path) -> None:
@@ -174,7 +174,7 @@ class _Look:
     def _members(self, part: Any) -> None:
         if not isinstance(part, h5py.Group):
             return
-        for name in part.id:  # as bytes: not every name is text
+        for name in part.id:  # as bytes, because a name may be no text
             with suppress(*_UNREADABLE):
                 kind = part.id.links.get_info(name).type
                 if kind == h5py.h5l.TYPE_HARD:
@@ -183,7 +183,7 @@ class _Look:
                     self.linked.add(part.get(name, getlink=True).filename)
 
     def _add(self, part: Any) -> None:
-        """Opening a virtual dataset reads its map."""
+        """Read a part. Opening a virtual dataset reads its map."""
         address = h5py.h5o.get_info(part.id).addr
         if address not in self._seen:
             self._seen.add(address)
@@ -195,6 +195,6 @@ class _Look:
         if part.is_virtual:
             self.linked.update(source.file_name for source in part.virtual_sources())
         elif part.dtype.hasobject and part.size:
-            part[(0,) * part.ndim]  # all that is read of one too large
+            part[(0,) * part.ndim]  # of a dataset that is too large only this is read
             for _ in object_blocks(part, ""):
                 pass

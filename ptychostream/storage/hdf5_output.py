@@ -1,8 +1,8 @@
-"""HDF5 written so that a full disk is an error and not the end of the process.
+"""Write HDF5 files so that a full disk raises an error and does not kill the process.
 
-When a write fails, the HDF5 library keeps the file half open and dies of it in the next close, at the latest at exit
-(SIGSEGV, seen with h5py 3.16). Here HDF5 never sees the failure: the first one is kept, further writes are swallowed,
-and the error is raised when HDF5 is done.
+After a failed write the HDF5 library keeps the file half open, and crashes in the next close, at the latest at exit
+(SIGSEGV, seen with h5py 3.16). Here HDF5 is not told of the failure: the first error is kept, later writes do nothing,
+and the error is raised after HDF5 has closed the file.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if os.name == "posix":
 
 
 class GuardedFile(io.FileIO):
-    """A file for `h5py.File` that keeps the first error of writing instead of raising it.
+    """A file for `h5py.File` that keeps the first error of a write instead of raising it.
 
-    It is locked as HDF5 locks what it writes, so that readers and other writers are told.
+    It has the lock that HDF5 sets on files it writes, so that other programs see that it is being written.
 
     Raises
     ------
     OSError
-        When it cannot be made, or another process holds it.
+        The file cannot be created, or another process has locked it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -44,7 +44,7 @@ class GuardedFile(io.FileIO):
         super().truncate(0)
 
     def check(self) -> None:
-        """Raise the first error of writing, if there was one."""
+        """Raise the first error of a write, if there was one."""
         if self.error is not None:
             raise self.error
 
@@ -60,7 +60,7 @@ class GuardedFile(io.FileIO):
         return size
 
     def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
-        """The end is where HDF5 believes it, whatever reached the disk."""
+        """Seek. The end is that of the data that HDF5 has written, even if a write failed."""
         place = super().seek(position, whence)
         return max(place, self._promised) if whence == os.SEEK_END else place
 
@@ -75,17 +75,17 @@ class GuardedFile(io.FileIO):
 
 @contextmanager
 def hdf5_output(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """A new HDF5 file to write into. Raises OSError at the end of the block when a write failed."""
+    """A new HDF5 file to write to. Raises OSError at the end of the block if a write failed."""
     with GuardedFile(path) as guarded:
         try:
             with h5py.File(guarded, "w") as file:
                 yield file
-        except (OSError, RuntimeError):  # HDF5 stumbling over what the disk did not take
+        except (OSError, RuntimeError):  # follows from the failed write
             guarded.check()
             raise
         guarded.check()
 
 
 def _open_or_create(path: str, _flags: int) -> int:
-    """Without truncating: the file may be another writer's."""
+    """Open without truncating, because another process may write the file."""
     return os.open(Path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

@@ -243,7 +243,7 @@ def test_lengths_of_four_bytes() -> None:
     object_head = struct.Struct("<HHII4x")
     sound = bytes(HEAD) + object_head.pack(1, 0, 0, 3)[:16] + bytes(8) + object_head.pack(0, 0, 0, 40)[:16] + bytes(24)
     assert heap_fault(sound, 4) == ""
-    assert "free space at byte 40" in heap_fault(sound[:40] + bytes(40), 4)
+    assert "free space at its byte 40" in heap_fault(sound[:40] + bytes(40), 4)
 
 
 def test_texts_that_unfold_beyond_memory_are_refused(tmp_path: Path) -> None:

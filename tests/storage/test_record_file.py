@@ -84,7 +84,7 @@ def test_a_recording_appears_whole_under_its_name(tmp_path: Path) -> None:
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "a.h5").touch()
     (tmp_path / "b.h5.partial").write_bytes(b"what was saved")
-    with pytest.raises(ScanFileError, match=r"a\.h5 is there already"):
+    with pytest.raises(ScanFileError, match=r"a\.h5 exists already"):
         new(tmp_path / "a.h5")
     with pytest.raises(ScanFileError, match="--recover"):
         new(tmp_path / "b.h5")
@@ -236,7 +236,7 @@ def test_what_cannot_be_recovered_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(ScanFileError, match="not a partial recording"):
         recover(tmp_path / name)
     (tmp_path / "scan.h5.partial").touch()
-    with pytest.raises(ScanFileError, match=r"scan\.h5 is there already"):
+    with pytest.raises(ScanFileError, match=r"scan\.h5 exists already"):
         recover(tmp_path / "scan.h5.partial")
     with h5py.File(tmp_path / "other.h5.partial", "w") as file:
         file["entry/data/data"] = np.zeros((2, 3, 4))
@@ -284,5 +284,5 @@ def test_names_of_files(tmp_path: Path) -> None:
     assert names.latest("s1").name == "s1_001-2.h5"
     assert not FileNames("a.h5").several
     for wrong in ("{other}.h5", "{scan", "{0}.h5"):
-        with pytest.raises(ConfigError, match="no file name"):
+        with pytest.raises(ConfigError, match="not a file name"):
             FileNames(wrong)
