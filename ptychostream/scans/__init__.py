@@ -1,1 +1,1 @@
-"""Scan files: read, written, recorded, fetched."""
+"""Scans: read, write, record and fetch scan files."""

@@ -1,4 +1,4 @@
-"""Real scans, fetched from where they are published, checked, converted and cached."""
+"""Published real scans: fetch, check, convert and cache them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ptychostream.scans.scan_writer import write_scan
 from ptychostream.storage.atomic import temporary_beside
 
 FORMAT = 1
-"""Raised when the conversion changes; older cached files are made again."""
+"""Increased when the conversion changes. Older files in the cache are made again."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Dataset:
     Attributes
     ----------
     name, title, licence, source
-        For people.
+        To be read by people.
     requirement
-        The source distribution that carries it, as pip names it.
+        The source distribution that contains the scan, as a pip requirement.
     archive_sha256, member, member_sha256
-        The distribution's file, the file in it, and their checksums.
+        Checksum of the distribution's file, name of the scan's file in it, and that file's checksum.
     convert
-        From the member's bytes to (scan, further arrays to keep).
+        Converts the member's bytes to (scan, other arrays to store).
     """
 
     name: str
@@ -59,7 +59,7 @@ class Dataset:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the converted file says of its origin."""
+        """The metadata of the converted file: the scan's origin."""
         return {
             "dataset": self.name,
             "dataset_format": FORMAT,
@@ -71,28 +71,28 @@ class Dataset:
 
 
 def default_cache() -> Path:
-    """The user's cache folder for this program (XDG base directory specification)."""
+    """The user's cache folder of this program (XDG base directory specification)."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "ptychostream"
 
 
 def find(name: str) -> Dataset:
-    """The dataset of that name. Raises DatasetError."""
+    """The dataset with that name. Raises DatasetError."""
     try:
         return DATASETS[name]
     except KeyError:
         raise DatasetError(
-            f"there is no dataset {name!r}", where="datasets", remedy=f"known are {', '.join(DATASETS)}"
+            f"there is no dataset {name!r}", where="datasets", remedy=f"give one of {', '.join(DATASETS)}"
         ) from None
 
 
 def cached_path(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where `fetch` keeps the scan file of dataset `name`, there or not. Raises DatasetError for an unknown name."""
+    """The path where `fetch` stores the scan file of dataset `name`. Raises DatasetError for an unknown name."""
     return (default_cache() if cache_dir is None else Path(cache_dir)) / f"{find(name).name}.h5"
 
 
 def is_cached(name: str, cache_dir: str | os.PathLike[str] | None = None) -> bool:
-    """Whether a whole, current scan file of dataset `name` is in the cache."""
+    """Whether the cache has a complete, current scan file of dataset `name`."""
     path = cached_path(name, cache_dir)
     try:
         with open_scan(path) as scan:
@@ -108,28 +108,28 @@ def fetch(
     archive: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Path:
-    """The scan file of dataset `name`, fetched with pip on first use.
+    """The scan file of dataset `name`. The first call fetches it with pip.
 
     Parameters
     ----------
     name
         A key of `DATASETS`.
     cache_dir
-        Where scan files are kept; `default_cache()` where None.
+        Folder of the scan files. None takes `default_cache()`.
     archive
-        The source distribution, fetched by other means, for machines without network.
+        The source distribution, if it was fetched in another way. For machines without network.
     progress
-        Show on stderr what is being done.
+        Whether to show the progress on stderr.
 
     Returns
     -------
     A NeXus scan file for `ptychostream.scans.scan_files.open_scan`. Patterns have the zero frequency at the centre.
-    Several processes may fetch at once.
+    Several processes may fetch at the same time.
 
     Raises
     ------
     DatasetError
-        Unknown name, no network, no pip, or contents that are not what was published.
+        The name is unknown, there is no network or no pip, or the contents are not those that were published.
     ScanFileError
         The cache folder cannot be written.
     """
@@ -152,7 +152,7 @@ def fetch(
 
 
 def _status(progress: bool) -> Any:
-    """A context manager that gives `say(text)`."""
+    """A context manager that returns `say(text)`."""
     if not progress:
         return nullcontext(lambda text: None)  # noqa: ARG005
     from rich.console import Console
@@ -171,7 +171,7 @@ def _status(progress: bool) -> Any:
 
 
 def _download(dataset: Dataset, folder: Path) -> Path:
-    """pip checks the archive's hash before it looks into it, so nothing unknown runs."""
+    """Fetch the archive. pip checks its hash before it opens it, so no unknown code runs."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{dataset.requirement} --hash=sha256:{dataset.archive_sha256}\n", encoding="utf-8")
     target = folder / "archive"
@@ -194,8 +194,8 @@ def _download(dataset: Dataset, folder: Path) -> Path:
 
 
 def _member(dataset: Dataset, archive: Path) -> bytes:
-    """The one file of the archive that is wanted, after both checksums."""
-    remedy = f"give the source distribution of {dataset.requirement}, whole"
+    """The wanted file of the archive, after a check of both checksums."""
+    remedy = f"give the complete source distribution of {dataset.requirement}"
     try:
         with archive.open("rb") as file:
             digest = _sha256(file)
@@ -227,16 +227,16 @@ def _sha256(file: Any) -> str:
 
 
 def convert_26id_247(data: bytes, dataset: Dataset) -> tuple[Scan, dict[str, NDArray[Any]]]:
-    """The pickle of scan 247: [patterns, nominal positions, true positions, probe].
+    """Convert the pickle of scan 247: [patterns, nominal positions, true positions, probe].
 
-    Patterns come with the zero frequency at the corner; positions in object pixels as (row, column) of each patch's
-    first pixel. Positions become metres about the middle of the field, which drops their arbitrary zero. A pixel
-    that is zero in every frame is dead. The probe's three modes are equal copies: the first is kept.
+    The patterns have the zero frequency at the corner. The positions are the (row, column) of each patch's first pixel
+    in object pixels. They are converted to metres from the middle of the field, because their origin is arbitrary. A
+    pixel that is zero in every frame is dead. The probe's three modes are equal, so only the first is taken.
 
     Raises
     ------
     DatasetError
-        When the contents are not these arrays.
+        The contents are not these arrays.
     """
     try:
         patterns, nominal, true, probe = load_arrays(bz2.decompress(data))

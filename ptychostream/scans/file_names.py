@@ -1,4 +1,4 @@
-"""What a recording calls its files."""
+"""The names of a recording's files."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from pathlib import Path
 from ptychostream.errors import ConfigError
 
 PARTIAL = ".partial"
-"""Ends the name of a file that is still being recorded."""
+"""Suffix of a file that is still being recorded."""
 
 
 class FileNames:
-    """The files of a recording, from a template.
+    """Makes the paths of a recording from a template.
 
     Parameters
     ----------
     template
-        A path; `{scan}` in it stands for the scan's id, `{number}` for 1, 2… With neither it is the one file of one
-        scan.
+        A path. `{scan}` stands for the scan's id, `{number}` for 1, 2… Without them it is the file of a single scan.
 
     Raises
     ------
     ConfigError
-        Other braces.
+        The template has other braces.
     """
 
     def __init__(self, template: str) -> None:
@@ -34,18 +33,20 @@ class FileNames:
             self.several = template.format(scan="a", number=1) != template.format(scan="b", number=2)
         except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise ConfigError(
-                f"{template!r} is no file name: {error}", where="FILE", remedy="use {scan} and {number} alone"
+                f"{template!r} is not a file name: {error}",
+                where="FILE",
+                remedy="use only {scan} and {number} in braces",
             ) from error
 
     def path(self, scan: str, number: int) -> Path:
-        """Where a scan goes; with several scans never onto a file that is there: then `-2`, `-3`… is added."""
+        """The path of a scan. If the template is for several scans and the file exists, `-2`, `-3`… is added."""
         paths = self._paths(scan, number)
         if not self.several:
             return next(paths)
         return next(path for path in paths if not (path.exists() or partial_of(path).exists()))
 
     def latest(self, scan: str) -> Path:
-        """Where the latest recording of `scan` lies, finished or not; the first name where there is none."""
+        """The path of the latest recording of `scan`, finished or not. Without a recording it is the first path."""
         there = [*itertools.takewhile(lambda path: path.exists() or partial_of(path).exists(), self._paths(scan, 1))]
         return there[-1] if there else next(self._paths(scan, 1))
 
@@ -58,5 +59,5 @@ class FileNames:
 
 
 def partial_of(path: Path) -> Path:
-    """The name that `path` has while it is being recorded."""
+    """The path of the file while it is being recorded."""
     return path.with_name(path.name + PARTIAL)

@@ -1,12 +1,12 @@
-"""Compressed frames as HDF5 chunks: what a detector has compressed is kept as it came where the formats agree.
+"""Compressed frames as HDF5 chunks. A compressed frame is stored as it was sent if the formats agree.
 
-- A stream of bslz4 is kept in a file of bslz4: the payload behind the filter's header.
-- lz4hdf5 in lz4: the payload.
-- lz4 in lz4: the block behind the filter's header.
-- blosc in blosc: the payload.
-- zlib in zlib: the payload.
+- bslz4 in a bslz4 file: the filter's header, then the payload.
+- lz4hdf5 in an lz4 file: the payload.
+- lz4 in an lz4 file: the filter's header, then the block.
+- blosc in a blosc file: the payload.
+- zlib in a zlib file: the payload.
 
-Anything else is decompressed and compressed anew.
+All other frames are decompressed and compressed again.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from ptychostream.frames import bitshuffle
 from ptychostream.frames.codecs import bslz4_header, compress, decompress
 
-_HEADER = struct.Struct(">QI")  # uncompressed bytes of the whole, bytes per block
+_HEADER = struct.Struct(">QI")  # bytes of the whole array when uncompressed, bytes per block
 _LENGTH = struct.Struct(">I")
 _STREAM_CODECS = {"none": "", "lz4": "lz4hdf5", "bslz4": "bslz4", "blosc": "blosc", "zlib": "zlib"}
 _FILE_CODECS = {"lz4": "lz4", "lz4hdf5": "lz4", "bslz4": "bslz4", "blosc": "blosc", "zlib": "zlib"}
 
 
 def file_codec(stream_codec: str) -> str:
-    """The codec of `scan_layout` that keeps a stream's frames as they come; bslz4 where none does."""
+    """The codec of `scan_layout` that stores a stream's frames as they were sent. bslz4 if there is none."""
     return _FILE_CODECS.get(stream_codec, "bslz4")
 
 
@@ -40,14 +40,15 @@ def as_chunk(
     Parameters
     ----------
     payload, stream_codec, shape, dtype
-        The frame as it was sent: see `ptychostream.frames.codecs`.
+        The frame as it was sent (see `ptychostream.frames.codecs`).
     check
-        Decompress what is passed on as it came, so that a damaged frame is known now and not to the file's reader.
+        Whether to decompress a frame that is stored as it was sent, so that damage is found now and not by the reader
+        of the file.
 
     Raises
     ------
     FrameError
-        Unknown codec, or a payload that does not decompress.
+        The codec is unknown, or the payload cannot be decompressed.
     """
     kept = _kept(payload, stream_codec, shape, dtype) if _FILE_CODECS.get(stream_codec) == codec else None
     if kept is not None:
@@ -60,7 +61,7 @@ def as_chunk(
 
 
 def _kept(payload: NDArray[Any], codec: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> bytes | None:
-    """The payload as a chunk; None where it has to be made anew."""
+    """The payload as a chunk, or None if the frame must be compressed again."""
     data = payload.tobytes()
     size = math.prod(shape) * dtype.itemsize
     if codec == "bslz4":
@@ -69,7 +70,7 @@ def _kept(payload: NDArray[Any], codec: str, shape: tuple[int, int], dtype: np.d
         start, block = bslz4_header(memoryview(data), math.prod(shape), dtype.itemsize)
         return _bslz4_chunk(data[start:], size, dtype.itemsize, block)
     if codec == "lz4":
-        # a block of the whole's length means "not compressed" to the filter
+        # to the filter a block as long as the array means "not compressed"
         return None if len(data) == size else _HEADER.pack(size, size) + _LENGTH.pack(len(data)) + data
     return data
 

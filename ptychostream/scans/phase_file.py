@@ -1,4 +1,4 @@
-"""A stitched phase image on disk: HDF5 as NeXus viewers show it, written atomically."""
+"""Files of stitched phase images: HDF5 for NeXus viewers, written atomically."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from ptychostream.storage.hdf5_heaps import open_checked
 from ptychostream.storage.hdf5_output import hdf5_output
 
 KIND = "ptychostream phase image"
-_LONGEST_STEM = 180  # bytes; file systems take 255, and a number, a suffix and a temporary's prefix are added
+_LONGEST_STEM = (
+    180  # bytes; file systems allow 255, and a number, a suffix and the prefix of a temporary file are added
+)
 
 
 def write_phase_image(
     path: str | os.PathLike[str], image: PhaseImage, provenance: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `image`: `/entry/data` (NXdata) holds `phase` (rad), `weight`, and the axes `y` and `x` (m).
+    """Write `image`: `/entry/data` (NXdata) has `phase` (rad), `weight`, and the axes `y` and `x` (m).
 
-    `provenance`, plain values by name, is kept as JSON in `/entry/provenance`.
+    `provenance`, plain values by name, is stored as JSON in `/entry/provenance`.
 
     Raises
     ------
@@ -45,9 +47,9 @@ def write_phase_image(
 def save_phase_image(
     folder: str | os.PathLike[str], name: str, image: PhaseImage, provenance: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write `image` as `write_phase_image` does, to a file of its own named after `name`; returns its path.
+    """Write `image` like `write_phase_image`, to a new file with a name made from `name`. Returns its path.
 
-    No file is ever replaced: a number is added to the name where there is one already.
+    No file is replaced: if the name exists, a number is added to it.
 
     Raises
     ------
@@ -64,7 +66,9 @@ def save_phase_image(
 
 
 def file_stem(name: str) -> str:
-    """A file name made of any text: letters, digits and . _ + - stay, the rest becomes _; never hidden, never empty.
+    """Make a file name of a text: letters, digits and . _ + - stay, other characters become _.
+
+    The name is never empty, and never that of a hidden file.
 
     >>> file_stem("../scan 247/α")
     'scan_247_α'
@@ -92,12 +96,12 @@ def _write(file: h5py.File, image: PhaseImage, provenance: dict[str, Any]) -> No
 
 
 def read_phase_image(path: str | os.PathLike[str]) -> PhaseImage:
-    """Read what `write_phase_image` wrote.
+    """Read a file of `write_phase_image`.
 
     Raises
     ------
     ScanFileError
-        The file is missing, damaged or of another kind.
+        The file is missing, damaged or no phase image.
     """
     with _opened(path) as file:
         data = file["entry/data"]
@@ -106,12 +110,12 @@ def read_phase_image(path: str | os.PathLike[str]) -> PhaseImage:
 
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Where a phase image comes from: what `write_phase_image` was given.
+    """Read the provenance that `write_phase_image` stored.
 
     Raises
     ------
     ScanFileError
-        As `read_phase_image`.
+        The file is missing, damaged or no phase image.
     """
     with _opened(path) as file:
         provenance: dict[str, Any] = json.loads(file["entry/provenance"][()])
@@ -120,13 +124,15 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """The file, checked; what goes wrong while it is read is a ScanFileError."""
+    """The open file, checked. Errors of reading become ScanFileError."""
     if not Path(path).is_file():
         raise ScanFileError("there is no such file", where=str(path), remedy="give a file that exists")
     try:
         with open_checked(path) as file:
             if file.attrs.get("file_kind") != KIND:
-                raise ScanFileError("HDF5, but not a phase image", where=str(path), remedy="give what `infer` wrote")
+                raise ScanFileError(
+                    "HDF5, but not a phase image", where=str(path), remedy="give a file that `infer` wrote"
+                )
             yield file
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise ScanFileError(f"not a readable phase image: {error}", where=str(path), remedy="write it again") from error

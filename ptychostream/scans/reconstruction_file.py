@@ -1,4 +1,4 @@
-"""Reconstructions on disk: one HDF5 file each, written atomically, read back exactly."""
+"""Files of reconstructions: one HDF5 file each. It is written atomically and read back exactly."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _ARRAYS: dict[str, tuple[type, int, str]] = {
 def write_reconstruction(path: str | os.PathLike[str], reconstruction: Reconstruction) -> None:
     """Write `reconstruction` to `path`, atomically.
 
-    Layout: `/entry` (NXentry) holds `object`, `probe`, `positions_m`, `errors`, `coverage` with the dtypes and
+    Layout: `/entry` (NXentry) has `object`, `probe`, `positions_m`, `errors`, `coverage` with the dtypes and
     shapes of `scan.Reconstruction`, and `origin_m`, `pixel_m`, `scan_id`, `engine`, `provenance` (JSON).
 
     Raises
     ------
     ScanFileError
-        When the file cannot be written; nothing is left behind.
+        The file cannot be written. No part of it is left behind.
     """
     try:
         with atomic_path(path) as temporary, hdf5_output(temporary) as file:
@@ -67,12 +67,12 @@ def _write(file: h5py.File, reconstruction: Reconstruction) -> None:
 
 
 def read_reconstruction(path: str | os.PathLike[str]) -> Reconstruction:
-    """Read what `write_reconstruction` wrote.
+    """Read a file of `write_reconstruction`.
 
     Raises
     ------
     ScanFileError
-        When the file is missing, damaged, of another kind, or holds arrays of the wrong shape.
+        The file is missing, damaged or no reconstruction, or its arrays have a wrong shape.
     """
     where = str(path)
     if not Path(path).is_file():
@@ -95,7 +95,7 @@ def read_reconstruction(path: str | os.PathLike[str]) -> Reconstruction:
         raise ScanFileError(
             f"not a readable reconstruction: {error}",
             where=where,
-            remedy="the file is damaged or foreign; reconstruct the scan again",
+            remedy="the file is damaged or from another program; reconstruct the scan again",
         ) from error
 
 
@@ -128,9 +128,9 @@ def _array(entry: h5py.Group, name: str, where: str) -> NDArray[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Numpy scalars and arrays, and paths, as JSON; anything else is the caller's mistake."""
+    """Convert numpy scalars, numpy arrays and paths for JSON. Raises TypeError for other types."""
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{type(value).__name__} cannot be kept as JSON")
+    raise TypeError(f"{type(value).__name__} cannot be stored as JSON")

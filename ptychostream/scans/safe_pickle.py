@@ -1,4 +1,4 @@
-"""Unpickling that admits numpy arrays alone, so that a file from elsewhere cannot run code."""
+"""Unpickle numpy arrays only, so that a file from elsewhere cannot run code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# An array's own reduction names the rebuilding function, wherever this numpy keeps it.
+# A pickled array names the function that rebuilds it, whose module differs between versions of numpy.
 _RECONSTRUCT = np.zeros(1).__reduce__()[0]
 
 _ADMITTED: dict[tuple[str, str], Any] = {
@@ -24,15 +24,15 @@ class _ArrayUnpickler(pickle.Unpickler):
         try:
             return _ADMITTED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name} is not admitted, numpy arrays are") from None
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed, only numpy arrays are") from None
 
 
 def load_arrays(data: bytes) -> Any:
-    """Unpickle `data` made of numpy arrays and Python's own containers, numbers and strings.
+    """Unpickle `data` that consists of numpy arrays and Python's own containers, numbers and strings.
 
     Raises
     ------
     pickle.UnpicklingError
-        Where the pickle names anything else, before that is imported.
+        The pickle names something else. It is not imported.
     """
     return _ArrayUnpickler(io.BytesIO(data)).load()

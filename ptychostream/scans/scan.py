@@ -1,4 +1,4 @@
-"""A scan and its reconstruction, in memory or lazily on disk."""
+"""A scan and its reconstruction. The counts are in memory or stay on disk."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ptychostream.imaging.phase_image import PhaseImage
 
 @dataclass
 class Scan:
-    """Diffraction patterns and where they were taken.
+    """Diffraction patterns and their positions.
 
     Attributes
     ----------
     scan_id
         Name of the scan.
     counts
-        [N, H, W] integer counts, zero frequency at the centre (H//2, W//2). An array, or an h5py
-        dataset that is read by slices (`counts[i]`, `counts[i:j]`) when it is larger than memory.
+        [N, H, W] integer counts, zero frequency at the centre (H//2, W//2). An array, or counts in a file that are read
+        by slices (`counts[i]`, `counts[i:j]`) because they may be larger than memory.
     positions_m
         [N, 2] float64 (x, y) of the probe's centre, metres, canvas axes.
     energy_ev, distance_m, detector_pixel_m
-        Geometry; `energy_ev` is the photon energy, or for electrons the accelerating voltage (see geometry).
+        Geometry. `energy_ev` is the photon energy, or for electrons the accelerating voltage (see geometry).
     radiation
         "photon" or "electron".
     bad_pixels
-        [H, W] bool, True where the detector cannot be trusted; None when unknown.
+        [H, W] bool, True for a bad pixel. None if not known.
     probe
         [modes, H, W] complex64 first guess, or None.
     frame_ids
@@ -37,7 +37,7 @@ class Scan:
     times
         [N] float64 acquisition times, seconds since the POSIX epoch, or None.
     metadata
-        Whatever else the file said, by name.
+        Other values of the file, by name.
     """
 
     scan_id: str
@@ -59,7 +59,7 @@ class Scan:
 
 @dataclass
 class Reconstruction:
-    """What a reconstruction engine returns and a reconstruction file holds.
+    """The result of a reconstruction engine, and the content of a reconstruction file.
 
     Attributes
     ----------
@@ -70,15 +70,15 @@ class Reconstruction:
     origin_m
         (x, y) of the centre of object pixel [0, 0], metres.
     pixel_m
-        Object pixel, metres.
+        Size of an object pixel, metres.
     positions_m
-        [N, 2] float64 (x, y) used, metres.
+        [N, 2] float64 (x, y) of the used frames, metres.
     errors
         [iterations] float64 R factor of each iteration, sum (sqrt(I)-|psi|)^2 / sum I over good pixels.
     coverage
-        [Ho, Wo] float32 accumulated probe intensity; 0 where nothing was measured.
+        [Ho, Wo] float32 accumulated probe intensity. 0 where nothing was measured.
     scan_id, engine, provenance
-        Where it comes from.
+        The origin of the reconstruction.
     """
 
     object: NDArray[np.complex64]
@@ -98,7 +98,7 @@ class Reconstruction:
         return float(self.errors[-1])
 
     def phase_image(self) -> PhaseImage:
-        """The object's phase (rad) where the probe went, NaN elsewhere."""
+        """The object's phase (rad) where the probe was, NaN elsewhere."""
         covered = self.coverage > 0
         phase = np.where(covered, np.angle(self.object), np.nan).astype(np.float32)
         return PhaseImage(phase, self.coverage.astype(np.float32), self.origin_m, self.pixel_m)

@@ -1,4 +1,4 @@
-"""Counts that stay in their file until they are asked for."""
+"""Counts that stay in their file until they are read."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ptychostream.errors import ScanFileError
 
 
 class LazyCounts:
-    """[N, H, W] counts read from the file slice by slice.
+    """[N, H, W] counts that are read from the file slice by slice.
 
-    Behaves as an array for `shape`, `dtype`, `len`, `counts[i]`, `counts[i:j]`, `counts[index_array]` and
-    `numpy.asarray(counts)`. What is stored as floats is given as uint32 when every value is a count. Reading
-    raises ScanFileError where the file is damaged or a value is no count.
+    It has `shape`, `dtype`, `len`, `counts[i]`, `counts[i:j]`, `counts[index_array]` and `numpy.asarray(counts)` of an
+    array. Counts that are stored as floats are returned as uint32. Reading raises ScanFileError if the file is damaged
+    or a value is not a count.
     """
 
     def __init__(self, source: Any, where: str, *, corner: bool = False) -> None:
@@ -41,7 +41,7 @@ class LazyCounts:
         return np.asarray(self[:], dtype=dtype)
 
     def _frames(self, key: Any) -> NDArray[np.integer]:
-        """Whole frames: one [H, W] for an integer, else [n, H, W]."""
+        """Complete frames: [H, W] for an integer, else [n, H, W]."""
         if isinstance(key, slice):
             indices = range(len(self))[key]
             if indices.step < 0:
@@ -55,7 +55,7 @@ class LazyCounts:
         return self._read(index % len(self), f"frame {index % len(self)}")
 
     def _gather(self, key: NDArray[Any]) -> NDArray[np.integer]:
-        """Frames by index in any order, repeated or not (h5py itself wants them increasing)."""
+        """Frames by index, in any order and with repetitions. h5py itself needs increasing indices."""
         indices = np.flatnonzero(key) if key.dtype == np.bool_ else key.astype(np.intp)
         frames = np.empty((len(indices), *self.shape[1:]), self.dtype)
         for place, index in enumerate(indices):

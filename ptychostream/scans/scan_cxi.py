@@ -1,9 +1,10 @@
-"""The Coherent X-ray Imaging data bank's layout (CXI, Maia 2012, Nat. Methods 9, 854).
+"""Read the layout of the Coherent X-ray Imaging data bank (CXI, Maia 2012, Nat. Methods 9, 854).
 
-Read are `/entry_1/data_1/data` and `translation` (metres, first two columns x and y) or, where those are not linked,
-`/entry_1/instrument_1/detector_1/data` and `/entry_1/sample_1/geometry_1/translation`; `source_1/energy` (J),
-`detector_1/` `distance`, `x_pixel_size`, `mask`. Writers differ in the sign of a translation (of the sample, or of the
-beam): it is taken as the beam's position; `ScanOptions.axes` turns it round.
+The reader takes `/entry_1/data_1/data` and `translation` (metres, the first two columns are x and y). If these are not
+linked, it takes `/entry_1/instrument_1/detector_1/data` and `/entry_1/sample_1/geometry_1/translation`. It also takes
+`source_1/energy` (J) and `distance`, `x_pixel_size` and `mask` of `detector_1/`. A translation may be that of the
+sample or that of the beam, depending on the program that wrote the file. It is read as the beam's position;
+`ScanOptions.axes` can change its sign.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ TRANSLATION = (
     "entry_1/sample_1/geometry_1/translation",
     "entry_1/instrument_1/detector_1/translation",
 )
-# Flags that make a pixel unusable: invalid, saturated, hot, dead, shadowed, to be ignored, bad, out of resolution,
-# missing, noisy, failed correction. The others only describe it.
+# Flags of an unusable pixel: invalid, saturated, hot, dead, shadowed, to be ignored, bad, out of resolution, missing,
+# noisy, failed correction. The other flags only describe the pixel.
 _BAD_BITS = 1 | 2 | 4 | 8 | 16 | 64 | 128 | 256 | 512 | 1024 | 4096
 _LARGEST_PHOTON_EV = 1e9
 
 
 def matches(file: h5py.File) -> bool:
-    """Whether this file holds patterns where CXI puts them."""
+    """Whether this file has patterns at the place that CXI prescribes."""
     return any(isinstance(file.get(path), h5py.Dataset) for path in DATA)
 
 
 def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
-    """Read the layout; counts stay on disk. Raises ScanFileError."""
+    """Read the layout. The counts stay on disk. Raises ScanFileError."""
     path = next(path for path in DATA if isinstance(file.get(path), h5py.Dataset))
     counts = checked_dataset(file[path], where)
     detector = group(file, "entry_1/instrument_1/detector_1")
@@ -71,14 +72,14 @@ def _energy_ev(file: h5py.File, where: str) -> float | None:
     energy = in_unit(dataset, "J", where)
     if energy is not None and energy > _LARGEST_PHOTON_EV:
         raise ScanFileError(
-            f"the source's energy is {energy * JOULE_PER_EV:g} J, which no photon has",
+            f"the source's energy is {energy * JOULE_PER_EV:g} J, which is impossible for a photon",
             where=where,
-            remedy="CXI wants joules; give the energy with --energy-ev",
+            remedy="in CXI the energy is in joules; give it with --energy-ev",
         )
     return energy
 
 
 def _frame_mask(mask: h5py.Dataset, where: str) -> NDArray[np.int64]:
-    """[H, W] flags, also where they have a leading axis of 1."""
+    """[H, W] flags. A leading axis of 1 is removed."""
     flags = whole(mask, where, "biu").astype(np.int64)
     return flags[0] if flags.ndim == 3 and len(flags) == 1 else flags

@@ -1,4 +1,4 @@
-"""Scan files of every layout, opened by what they hold, not by what they are called."""
+"""Open scan files. The layout is found by the content of the file, not by its name."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _LAYOUTS = (scan_nexus, scan_cxi)
 def open_scan(path: str | os.PathLike[str], options: ScanOptions | None = None) -> Iterator[Scan]:
     """Open a scan file: areaDetector's NeXus layout, CXI or npz.
 
-    The counts stay on disk and are read by slices within the block; everything else is read at once and checked. A scan
-    without a name takes the file's.
+    The counts stay on disk and are read by slices within the block. Everything else is read and checked at once. A scan
+    without an id gets the name of the file.
 
     Raises
     ------
     ScanFileError
-        The file is missing, foreign, damaged, cut short, still being written, or does not hold together; also from
-        reading counts within the block.
+        The file is missing, of an unknown layout, damaged, cut short or still being written, or its parts do not fit
+        together. Reading counts within the block can raise it too.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def open_scan(path: str | os.PathLike[str], options: ScanOptions | None = None) 
 def _read_hdf5(file: h5py.File, options: ScanOptions, where: str) -> Scan:
     try:
         layout = next((layout for layout in _LAYOUTS if layout.matches(file)), None)
-        top = ", ".join(map(str, file))  # bytes where a name is no text
+        top = ", ".join(map(str, file))  # a name that is no text comes as bytes
         parts = layout.read_parts(file, options, where) if layout else None
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
         raise ScanFileError(
@@ -62,7 +62,7 @@ def _read_hdf5(file: h5py.File, options: ScanOptions, where: str) -> Scan:
     if parts is None:
         looked_for = ", ".join(f"/{name}" for layout in _LAYOUTS for name in layout.DATA)
         raise ScanFileError(
-            f"HDF5 of no known layout: none of {looked_for} is there",
+            f"HDF5 of an unknown layout: it has none of {looked_for}",
             where=where,
             remedy="write it as areaDetector's NDFileHDF5 or as CXI does; "
             f"at its top this file has: {top or 'nothing'}",

@@ -1,4 +1,4 @@
-"""HDF5 opened with errors that name the cause, and the few values that all layouts share."""
+"""Open HDF5 files with errors that name the cause, and read values that all layouts have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import h5py
-import hdf5plugin  # registers LZ4, bitshuffle, Blosc and others with HDF5
+import hdf5plugin  # registers the filters LZ4, bitshuffle, Blosc and others with HDF5
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +25,7 @@ _UNITS: dict[str, float] = {
     "ev": 1.0, "kev": 1e3, "j": 1 / JOULE_PER_EV, "joule": 1 / JOULE_PER_EV,
 }  # fmt: skip
 
-# What an HDF5 message says, and what that means to the user.
+# Part of HDF5's message, what it means to the user, the remedy, the error.
 _CAUSES: tuple[tuple[str, str, str, type[ScanFileError]], ...] = (
     ("truncated file", "the file is cut short", "copy it again; the copy or the writer was interrupted", FileCutError),
     ("already open for write", "the file is still open for writing", "wait until the writer has closed it; after a "
@@ -38,7 +38,7 @@ _CAUSES: tuple[tuple[str, str, str, type[ScanFileError]], ...] = (
 
 
 def open_hdf5(path: str | os.PathLike[str], *, swmr: bool = False) -> h5py.File:
-    """Open for reading. Raises ScanFileError: cut short, locked, still being written, not HDF5, of damaged heaps."""
+    """Open for reading. Raises ScanFileError: cut short, locked, still being written, not HDF5, or damaged heaps."""
     try:
         return open_checked(path, swmr=swmr)
     except (OSError, RuntimeError) as error:
@@ -50,7 +50,7 @@ def open_hdf5(path: str | os.PathLike[str], *, swmr: bool = False) -> h5py.File:
 
 
 def checked_dataset(dataset: h5py.Dataset, where: str) -> h5py.Dataset:
-    """The patterns' `dataset`, when this machine has its compression filters and a frame is of sane size.
+    """Check that this machine has the compression filters of `dataset` and that a frame is not too large.
 
     Raises ScanFileError.
     """
@@ -72,16 +72,18 @@ def checked_dataset(dataset: h5py.Dataset, where: str) -> h5py.Dataset:
 
 
 def whole(part: Any, where: str, kinds: str = "") -> NDArray[Any]:
-    """All of a part that is read at once; `kinds` are the dtype kinds that will do, all where it names none.
+    """Read all of a part. `kinds` are the allowed dtype kinds; empty allows all.
 
-    Raises ScanFileError: no array, of another kind, or larger than anything real.
+    Raises ScanFileError: the part is no array, of another kind, or larger than any real one.
     """
     if not isinstance(part, h5py.Dataset) or part.shape is None:
         name = getattr(part, "name", part)
-        raise ScanFileError(f"{name} is no array", where=where, remedy="the file is damaged or foreign; copy it again")
+        raise ScanFileError(
+            f"{name} is not an array", where=where, remedy="the file is damaged or of another layout; copy it again"
+        )
     if kinds and part.dtype.kind not in kinds:
         what = f"{part.name} is of type {part.dtype}"
-        raise ScanFileError(what, where=where, remedy="store numbers there; the file is damaged or foreign")
+        raise ScanFileError(what, where=where, remedy="store numbers there; the file is damaged or of another layout")
     if part.dtype.hasobject and part.ndim:
         blocks = list(object_blocks(part, where))
         return np.concatenate(blocks) if blocks else np.empty(part.shape, object)
@@ -90,13 +92,13 @@ def whole(part: Any, where: str, kinds: str = "") -> NDArray[Any]:
 
 
 def group(file: h5py.File, path: str) -> Mapping[str, Any]:
-    """The group at `path`; empty where there is none."""
+    """The group at `path`, or an empty mapping."""
     found = file.get(path)
     return found if isinstance(found, h5py.Group) else {}
 
 
 def text(value: Any) -> str:
-    """A string out of HDF5, however it was stored; empty where there is none."""
+    """A string from HDF5, stored in any of its ways. Empty if there is none."""
     if isinstance(value, h5py.Dataset):
         value = _first(value)
     if isinstance(value, np.ndarray):
@@ -107,21 +109,21 @@ def text(value: Any) -> str:
 
 
 def number(dataset: Any) -> float | None:
-    """The first value of a scalar or one-element dataset; None where it is absent."""
+    """The first value of a scalar or one-element dataset, or None."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf" or not dataset.size:
         return None
     return float(_first(dataset))
 
 
 def _first(dataset: h5py.Dataset) -> Any:
-    """The first value; None where there is none."""
+    """The first value, or None."""
     return dataset[(0,) * dataset.ndim] if dataset.size else None
 
 
 def unit_of(dataset: h5py.Dataset, where: str, default: str = "") -> float | None:
-    """One unit of `dataset` in metres or electronvolts, by its `units` or else `default`; None where neither says.
+    """The unit of `dataset` in metres or electronvolts, from its `units` or else `default`. None without both.
 
-    Raises ScanFileError for a unit that is not known.
+    Raises ScanFileError for an unknown unit.
     """
     unit = text(dataset.attrs.get("units")) or default
     if not unit:
@@ -135,6 +137,6 @@ def unit_of(dataset: h5py.Dataset, where: str, default: str = "") -> float | Non
 
 
 def in_unit(dataset: Any, default: str, where: str) -> float | None:
-    """A quantity in metres or electronvolts; None where it is absent. Raises ScanFileError."""
+    """A quantity in metres or electronvolts, or None. Raises ScanFileError."""
     value = number(dataset)
     return None if value is None else value * (unit_of(dataset, where, default) or 1.0)

@@ -1,10 +1,11 @@
-"""areaDetector's NDFileHDF5 layout, as it is written: what a scan file has at its beginning, and how it grows.
+"""Write areaDetector's NDFileHDF5 layout: the first content of a scan file, and its growing datasets.
 
 `/entry/data/data` is a hard link to `/entry/instrument/detector/data` [N, H, W]; `/entry/instrument/NDAttributes/`
-holds `NDArrayUniqueId`, `NDArrayEpicsTSSec` and `NDArrayEpicsTSnSec` (since 1990, as ADCore), `NDArrayTimeStamp` (since
+has `NDArrayUniqueId`, `NDArrayEpicsTSSec` and `NDArrayEpicsTSnSec` (since 1990, like ADCore), `NDArrayTimeStamp` (since
 1970, as its `epoch` attribute says), `PositionX` and `PositionY` (metres, canvas axes);
 `/entry/instrument/beam/incident_energy` (eV), `/entry/instrument/detector/` `distance`, `x_pixel_size`, `y_pixel_size`
-(m) and `pixel_mask` (0 = good), `/entry/instrument/source/probe`; `/entry/ptychostream/` holds what is ours.
+(m) and `pixel_mask` (0 = good), `/entry/instrument/source/probe`. `/entry/ptychostream/` has values that NeXus does not
+define.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 POSITION_NAMES = ("PositionX", "PositionY")
 EPICS_EPOCH = 631_152_000
-"""1990-01-01 in POSIX seconds: ADCore's time stamps count from there."""
+"""1990-01-01 in POSIX seconds, the epoch of ADCore's time stamps."""
 
 CODECS: dict[str, Callable[[], Mapping[str, Any]]] = {
     "none": dict,
@@ -28,7 +29,7 @@ CODECS: dict[str, Callable[[], Mapping[str, Any]]] = {
     "blosc": lambda: hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE),
     "zlib": lambda: {"compression": "gzip", "compression_opts": 1},
 }
-"""HDF5 filters that frames may be compressed by."""
+"""The HDF5 filters for frames."""
 
 _COLUMNS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("NDArrayUniqueId", "i8", {"NDAttrDescription": "The unique ID of the NDArray"}),
@@ -43,7 +44,7 @@ _OWN = "entry/ptychostream"
 
 
 def write_layout(file: h5py.File, scan_id: str, radiation: str = "photon") -> None:
-    """The groups of a scan file, still without data."""
+    """Create the groups of a scan file without data."""
     file.attrs["default"] = "entry"
     file.attrs["creator"] = "ptychostream"
     entry = _group(file, "entry", "NXentry")
@@ -62,7 +63,7 @@ def write_layout(file: h5py.File, scan_id: str, radiation: str = "photon") -> No
 def write_geometry(
     file: h5py.File, energy_ev: float | None, distance_m: float | None, detector_pixel_m: float | None
 ) -> None:
-    """What is known of the geometry; what is None is left out."""
+    """Write the known parts of the geometry. None is left out."""
     detector, beam = file["entry/instrument/detector"], file["entry/instrument/beam"]
     for parent, name, value, unit in (
         (detector, "distance", distance_m, "m"),
@@ -75,7 +76,7 @@ def write_geometry(
 
 
 def create_frames(file: h5py.File, shape: tuple[int, int], dtype: np.dtype[Any], codec: str) -> h5py.Dataset:
-    """The growing dataset of the frames, one chunk each."""
+    """Create the growing dataset of the frames, with one chunk for each frame."""
     data = file["entry/instrument/detector"].create_dataset(
         "data", shape=(0, *shape), maxshape=(None, *shape), chunks=(1, *shape), dtype=dtype, **CODECS[codec]()
     )
@@ -86,7 +87,7 @@ def create_frames(file: h5py.File, shape: tuple[int, int], dtype: np.dtype[Any],
 
 
 def create_columns(file: h5py.File, further: tuple[str, ...] = ()) -> h5py.Group:
-    """The growing NDAttributes of every scan, and `further` ones (float64)."""
+    """Create the growing NDAttributes that every scan has, and `further` ones (float64)."""
     attributes = _group(file["entry/instrument"], "NDAttributes", "NXcollection")
     own = tuple((name, "f8", dict[str, str]()) for name in further)
     for name, dtype, marks in _COLUMNS + own:
@@ -96,7 +97,7 @@ def create_columns(file: h5py.File, further: tuple[str, ...] = ()) -> h5py.Group
 
 
 def stamps(ids: NDArray[np.int64], times: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
-    """The columns that follow from frame ids and POSIX times (s)."""
+    """Values of the columns that follow from frame ids and POSIX times (s)."""
     seconds = np.floor(times)
     return {
         "NDArrayUniqueId": ids,
@@ -114,7 +115,7 @@ def extend(dataset: h5py.Dataset, values: NDArray[Any]) -> None:
 
 
 def own_group(file: h5py.File) -> h5py.Group:
-    """Where a scan file keeps what no standard names."""
+    """The group for values that NeXus does not define."""
     return file[_OWN]
 
 

@@ -1,4 +1,4 @@
-"""The layout that areaDetector's NDFileHDF5 writes, with what `ptychostream.scans.scan_layout` adds to it."""
+"""Read the layout of areaDetector's NDFileHDF5, with the additions of `ptychostream.scans.scan_layout`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _STAMPS = ("NDArrayUniqueId", "NDArrayTimeStamp", "NDArrayEpicsTSSec", "NDArrayE
 
 
 def matches(file: h5py.File) -> bool:
-    """Whether this file holds patterns where NDFileHDF5 puts them."""
+    """Whether this file has patterns at the place that NDFileHDF5 uses."""
     return any(isinstance(file.get(path), h5py.Dataset) for path in DATA)
 
 
 def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
-    """Read the layout; counts stay on disk. Raises ScanFileError."""
+    """Read the layout. The counts stay on disk. Raises ScanFileError."""
     path = next(path for path in DATA if isinstance(file.get(path), h5py.Dataset))
     counts = checked_dataset(file[path], where)
     columns = _columns(file, where)
@@ -55,12 +55,12 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
 
 
 def _columns(file: h5py.File, where: str) -> dict[str, NDArray[Any]]:
-    """Every NDAttribute, one value per frame."""
+    """All NDAttributes with one value per frame."""
     columns: dict[str, NDArray[Any]] = {}
     held = 0
     for path in ATTRIBUTES:
         for key, dataset in group(file, path).items():
-            name = str(key)  # which comes as bytes where it is no text
+            name = str(key)  # a name that is no text comes as bytes
             if isinstance(dataset, h5py.Dataset) and dataset.ndim == 1 and name not in columns:
                 held += dataset.nbytes
                 if held > _MAX_COLUMNS_BYTES:
@@ -97,7 +97,7 @@ def _positions(
 
 
 def _times(file: h5py.File, columns: dict[str, NDArray[Any]]) -> NDArray[np.float64] | None:
-    """POSIX seconds. ADCore counts from 1990 unless the `epoch` attribute says otherwise; all zeros mean unknown."""
+    """Times in POSIX seconds. ADCore counts from 1990 unless the `epoch` attribute says otherwise. All zeros: None."""
     stamps = columns.get("NDArrayTimeStamp")
     if stamps is None:
         return None
@@ -109,7 +109,7 @@ def _times(file: h5py.File, columns: dict[str, NDArray[Any]]) -> NDArray[np.floa
 
 
 def _metadata(own: Any, columns: dict[str, NDArray[Any]], options: ScanOptions, where: str) -> dict[str, Any]:
-    """What our writer kept, and every NDAttribute that is not told elsewhere."""
+    """The metadata that our writer stored, and every NDAttribute that is not part of `Scan`."""
     metadata: dict[str, Any] = {}
     if "metadata" in own:
         try:

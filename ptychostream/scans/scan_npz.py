@@ -1,9 +1,9 @@
-"""Scans in numpy's npz.
+"""Read scans from numpy's npz.
 
 Keys: `counts` [N, H, W] integers, `positions_m` [N, 2] (x, y), `energy_ev`, `distance_m`, `detector_pixel_m`;
 optional `scan_id`, `radiation`, `bad_pixels` [H, W], `probe` [modes, H, W], `frame_ids` [N], `times` [N]. Other keys
-become metadata. Saved with `numpy.savez` the counts are mapped, not read, so they may be larger than memory; with
-`numpy.savez_compressed` they are read whole.
+become metadata. The counts of `numpy.savez` are mapped and not read, so they may be larger than memory. Those of
+`numpy.savez_compressed` are read completely.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ REQUIRED = ("counts", "positions_m")
 _OPTIONAL = ("bad_pixels", "probe", "frame_ids", "times")
 _DTYPES = {"bad_pixels": np.bool_, "probe": np.complex64, "frame_ids": np.int64, "times": np.float64}
 _DEFLATE_RATIO = 1032
-"""What deflate shrinks at most."""
+"""The largest compression ratio of deflate."""
 _MAX_COMPRESSED_COUNTS = 1 << 34
-"""Compressed counts are read whole."""
+"""The largest array of compressed counts, because it is read completely."""
 _DAMAGES = (OSError, ValueError, EOFError, KeyError, TypeError, OverflowError, RuntimeError, struct.error,
             SyntaxError, tokenize.TokenError, zlib.error, zipfile.BadZipFile, NotImplementedError)  # fmt: skip
-"""What zipfile and numpy raise for damaged files."""
+"""The errors that zipfile and numpy raise for damaged files."""
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
@@ -74,7 +74,7 @@ def _parts(counts: NDArray[Any], values: dict[str, NDArray[Any]]) -> ScanParts:
 
 
 class _Header(NamedTuple):
-    """What an npy member says of itself; `start` is where its data begin within it."""
+    """The header of an npy member. `start` is the offset of its data in the member."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -83,7 +83,7 @@ class _Header(NamedTuple):
 
 
 def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
-    """Read and check against the member's size, before anything is allocated. Raises ValueError."""
+    """Read the header and compare it with the member's size, before memory is allocated. Raises ValueError."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{member.filename} is compressed in another way than numpy does")
     if member.file_size > _DEFLATE_RATIO * member.compress_size:
@@ -111,14 +111,14 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int = MAX_PAR
 
 
 def _mapped(path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
-    """The counts as a memory map where they are stored as they are, else read whole."""
+    """The counts: as a memory map if they are not compressed, else read completely."""
     header = _header(archive, member)
     if member.compress_type != zipfile.ZIP_STORED or header.fortran or 0 in header.shape:
         return _read(archive, member, _MAX_COMPRESSED_COUNTS)
-    with open(path, "rb") as file:  # noqa: PTH123 - numpy.memmap takes what open gives
+    with open(path, "rb") as file:  # noqa: PTH123 - numpy.memmap takes the result of open
         file.seek(member.header_offset)
         signature, name_length, extra_length = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
     if signature != b"PK\x03\x04":
-        raise ValueError(f"no member header of {member.filename} where the directory points")
+        raise ValueError(f"no header of member {member.filename} at the place that the directory gives")
     start = member.header_offset + _LOCAL_HEADER.size + name_length + extra_length + header.start
     return np.memmap(path, dtype=header.dtype, mode="r", offset=start, shape=header.shape)

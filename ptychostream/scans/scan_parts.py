@@ -1,4 +1,4 @@
-"""What every scan file layout has in common: what a reader finds, what the user adds, and the checks."""
+"""The common part of all scan file layouts: the values of the file, the user's options, and the checks."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ GEOMETRY = ("energy_ev", "distance_m", "detector_pixel_m")
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """What a scan file does not say, or says otherwise.
+    """Values that a scan file does not have, or that replace those of the file.
 
     Attributes
     ----------
     x_name, y_name
-        NDAttributes that hold the positions (NDFileHDF5 layout).
+        NDAttributes with the positions (NDFileHDF5 layout).
     route
-        A route file (see `ptychostream.positions.route_file`) with the positions, used in place of the scan file's own.
+        A route file (see `ptychostream.positions.route_file`). Its positions replace those of the scan file.
     axes
-        How the stored pairs become canvas axes, and their unit where the file does not give it; None takes them as
-        (x, y), and as metres where the file gives no unit.
+        Converts the stored positions to canvas axes, and gives their unit if the file does not. None: they are (x, y),
+        in metres if the file gives no unit.
     energy_ev, distance_m, detector_pixel_m
-        Used in place of the file's own.
+        Replace the values of the file.
     corner
-        True when the zero frequency lies at pixel [0, 0] and not at the centre; None believes the file.
+        Whether the zero frequency is at pixel [0, 0] and not at the centre. None: as the file says.
     swmr
-        Follow a file that a SWMR writer still grows.
+        Whether to read a file that a SWMR writer still writes.
     """
 
     x_name: str = "PositionX"
@@ -54,10 +54,10 @@ class ScanOptions:
 
 @dataclass
 class ScanParts:
-    """What a layout's reader found, before it is checked.
+    """The values that the reader of a layout found, not checked yet.
 
-    `raw_positions` [N, 2] are as stored, None where a route file gives them; `unit_m` is their unit in metres, None
-    where the file does not say.
+    `raw_positions` [N, 2] are the stored values, None if a route file gives them. `unit_m` is their unit in metres,
+    None if the file does not say.
     """
 
     scan_id: str
@@ -77,13 +77,13 @@ class ScanParts:
 
 
 def build_scan(parts: ScanParts, options: ScanOptions, where: str) -> Scan:
-    """Check `parts`, lay `options` over them, and make a Scan.
+    """Make a Scan from `parts` and the `options` that replace parts, and check it.
 
     Raises
     ------
     ScanFileError
-        Wrong dimensions or type of counts, frames and positions that do not match in number, positions that are not
-        finite, missing or impossible geometry, a mask or probe of another shape.
+        Counts have wrong dimensions or a wrong type, the numbers of frames and positions differ, positions are not
+        finite, the geometry is missing or impossible, or mask or probe have another shape.
     """
     corner = parts.corner if options.corner is None else options.corner
     counts = _check_counts(parts.counts, where, corner)
@@ -130,7 +130,7 @@ def _check_counts(source: Any, where: str, corner: bool) -> LazyCounts:
     if source.shape[0] == 0:
         raise ScanFileError("there are no frames", where=where, remedy="check that the scan was recorded to its end")
     if math.prod(source.shape[1:]) * source.dtype.itemsize > MAX_PART_BYTES:
-        what = f"a pattern of {tuple(source.shape[1:])} {source.dtype} is beyond {MAX_PART_BYTES >> 20} MiB"
+        what = f"a pattern of {tuple(source.shape[1:])} {source.dtype} is larger than {MAX_PART_BYTES >> 20} MiB"
         raise ScanFileError(what, where=where, remedy="the file is damaged; copy it again")
     counts = LazyCounts(source, where, corner=corner)
     if source.dtype.kind == "f":
@@ -170,14 +170,14 @@ def _positions(parts: ScanParts, options: ScanOptions, frames: int, where: str) 
 
 
 def _route_positions(path: Path, frame_ids: NDArray[np.int64] | None) -> NDArray[np.float64]:
-    """[N, 2] in the route's unit: in order, or by frame id where the route has ids; NaN for an id it lacks."""
+    """[N, 2] in the route's unit, in order, or by frame id if the route has ids. NaN for an id that it lacks."""
     route = read_route(path)
     pairs = np.stack([route.x, route.y], axis=1)
     if route.ids is None:
         return pairs
     if frame_ids is None:
         raise ScanFileError(
-            "the route goes by frame id, but the scan file has no frame ids",
+            "the route has frame ids, but the scan file has none",
             where=str(path),
             remedy="give a route without ids, one position per frame in order",
         )

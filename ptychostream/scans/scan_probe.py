@@ -1,7 +1,7 @@
-"""A scan file opened in a child before this process does: damage that libhdf5 does not expect ends the child alone.
+"""Open a scan file in a child process first: a damaged file that crashes libhdf5 then ends only the child.
 
-`python -m ptychostream.scans.scan_probe FILE` opens and reads it as the readers do; its exit status
-says how that ended.
+`python -m ptychostream.scans.scan_probe FILE` opens and reads the file like the readers do. Its exit status tells
+whether that succeeded.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _ANY = ScanOptions(energy_ev=1.0, distance_m=1.0, detector_pixel_m=1.0)
 def open_probed(
     path: str | os.PathLike[str], options: ScanOptions | None = None, deadline_s: float = DEADLINE_S
 ) -> Iterator[Scan]:
-    """As `open_scan`, for files from anywhere: half a second later.
+    """Like `open_scan`, for files from elsewhere. It takes half a second longer.
 
     Raises
     ------
     ScanFileError
-        Also where HDF5 crashes on the file, or does not come back from it within `deadline_s`.
+        As `open_scan` raises it. Also if HDF5 crashes on the file or does not return within `deadline_s`.
     KeyboardInterrupt
-        Also where the child was interrupted.
+        The child was interrupted.
     """
     probe(path, deadline_s)
     with open_scan(path, options) as scan:
@@ -42,22 +42,22 @@ def open_probed(
 
 
 def probe(path: str | os.PathLike[str], deadline_s: float = DEADLINE_S) -> None:
-    """Raises ScanFileError where a process that opens `path` and reads some frames does not come to its end."""
-    command = child_command(_MODULE, [os.fspath(path)])  # in this session: Ctrl-C reaches it too
+    """Open `path` and read some frames in a child process. Raises ScanFileError if the child crashes or hangs."""
+    command = child_command(_MODULE, [os.fspath(path)])  # in the same session, so that Ctrl-C ends it too
     try:
         ended = subprocess.run(command, capture_output=True, timeout=deadline_s, check=False, stdin=subprocess.DEVNULL)
-        if ended.returncode == -signal.SIGINT:  # the file is not to blame
+        if ended.returncode == -signal.SIGINT:  # the file is not the cause
             raise KeyboardInterrupt
         what = f"crashes HDF5 ({signal.Signals(-ended.returncode).name})" if ended.returncode < 0 else ""
     except subprocess.TimeoutExpired:
         what = f"is not read within {deadline_s:.0f} s"
     if what:
-        remedy = "it is damaged where HDF5 does not expect it, or its disk does not answer; copy it again"
+        remedy = "it is damaged in a way that HDF5 does not detect, or its disk does not answer; copy it again"
         raise ScanFileError(what, where=os.fspath(path), remedy=remedy)
 
 
 def main(path: str) -> None:
-    """Read its parts, and frames at its ends and in its middle; what the readers say of it is for who opens it."""
+    """Read the parts of the file, and its first, middle and last frames. The errors of the readers are ignored here."""
     with suppress(ScanFileError), open_scan(path, _ANY) as scan:
         for index in (0, len(scan) // 2, -1):
             scan.counts[index]

@@ -1,4 +1,4 @@
-"""A scan file that grows while its frames arrive: chunks compressed beforehand, positions perhaps later."""
+"""Record a scan file while its frames arrive. Chunks are already compressed; positions may come later."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from ptychostream.storage.atomic import publish
 from ptychostream.storage.hdf5_commit import CommittedFile, replay_journal
 
 COMPLETE = "complete"
-"""Attribute of `/entry/ptychostream`: whether the recording came to its end."""
+"""Attribute of `/entry/ptychostream`: whether the recording was finished."""
 
 T = TypeVar("T")
 
 
 class RecordedFrame(NamedTuple):
-    """One frame of a recording: its HDF5 chunk, frame id, POSIX time (s), and the further columns' values."""
+    """One frame of a recording: its HDF5 chunk, frame id, POSIX time (s), and the values of the further columns."""
 
     chunk: bytes
     id: int
@@ -43,27 +43,27 @@ class RecordedFrame(NamedTuple):
 
 
 class ScanRecording:
-    """One scan on its way to the disk, in `ptychostream.scans.scan_layout`.
+    """Writes one scan in the layout of `ptychostream.scans.scan_layout`.
 
-    It grows under `<path>.partial`, and at every `commit` that is a file that `open_scan` reads, whatever happens to
-    this process. `finish` gives it its name; `abandon` leaves the last commit under the partial one.
+    It writes to `<path>.partial`. After every `commit` this is a file that `open_scan` can read, even if this process
+    dies. `finish` renames it to `path`. `abandon` keeps the partial file with the last commit.
 
     Parameters
     ----------
     path
-        The file to appear. Nothing is replaced: neither it nor its partial file may exist.
+        The file to write. It and its partial file must not exist.
     shape, dtype
         (H, W) and integer type of a frame.
     codec
-        Of the chunks, as in `ptychostream.scans.scan_layout`.
+        Codec of the chunks (see `ptychostream.scans.scan_layout`).
     columns
         Further NDAttributes, float64.
 
     Raises
     ------
     ScanFileError
-        From every method, naming the file: it exists, full disk, no permission. A recording that failed to write is
-        closed by that, with what was committed.
+        Every method can raise it, with the name of the file: the file exists, the disk is full, or there is no
+        permission. A recording that failed to write is closed; its last commit stays.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class ScanRecording:
         self.partial = partial_of(self.path)
         self.shape, self.dtype, self.codec, self.scan_id = shape, dtype, codec, scan_id
         self.frames = 0
-        """Frames given so far."""
+        """The number of frames so far."""
         self.committed = 0
-        """Frames that a reader would find now."""
+        """The number of committed frames, which a reader finds."""
         self.bytes = 0
-        """Bytes of their chunks."""
+        """The number of bytes in their chunks."""
         self._columns = columns
-        self._rows: list[tuple[float, ...]] = []  # since the last commit: id, time, x, y, further columns
-        self._places: dict[int, tuple[float, float]] = {}  # of any row
+        self._rows: list[tuple[float, ...]] = []  # rows since the last commit: id, time, x, y, further columns
+        self._places: dict[int, tuple[float, float]] = {}  # positions by row
         self._disk: CommittedFile | None = None
         self._file: h5py.File | None = None
         check_free(self.path)
@@ -99,7 +99,7 @@ class ScanRecording:
         self._try(lambda: self._append(frames, places))
 
     def place(self, row: int, x_m: float, y_m: float) -> None:
-        """The position of a frame, by its row, that came after it."""
+        """Set the position of the frame in `row`, which arrived after the frame."""
         self._places[row] = (x_m, y_m)
 
     def set_geometry(
@@ -108,19 +108,19 @@ class ScanRecording:
         distance_m: float | None = None,
         detector_pixel_m: float | None = None,
     ) -> None:
-        """Once, when it is known."""
+        """Write the geometry. Called once, when it is known."""
         self._try(lambda: write_geometry(self._open(), energy_ev, distance_m, detector_pixel_m))
 
     def commit(self) -> None:
-        """From now on a reader finds all that was given so far."""
+        """Commit all frames and positions so far, so that a reader finds them."""
         self._try(self._commit)
 
     def close(self, metadata: Mapping[str, Any]) -> None:
-        """Write what belongs to the end, under the partial name still; then `publish` may take its time."""
+        """Write the end of the file, and close the partial file. `publish`, which may be slow, comes after it."""
         self._try(lambda: self._close(metadata))
 
     def publish(self) -> Path:
-        """Bring the closed file to the disk and give it its name."""
+        """Write the closed file to the disk and rename it. Returns its path."""
         try:
             publish(self.partial, self.path)
         except OSError as error:
@@ -133,7 +133,7 @@ class ScanRecording:
         return self.publish()
 
     def abandon(self) -> None:
-        """Stop here: the partial file holds the last commit. Does nothing when it is closed."""
+        """Stop, and keep the partial file with the last commit. Does nothing if the recording is closed."""
         if self._disk is not None:
             self._release(keep=False)
 
@@ -167,7 +167,7 @@ class ScanRecording:
         self.frames += len(frames)
 
     def _write_columns(self) -> None:
-        """The columns of the frames since the last commit."""
+        """Write the columns of the frames since the last commit."""
         if not self._rows:
             return
         ids, times, *values = zip(*self._rows, strict=True)
@@ -178,7 +178,7 @@ class ScanRecording:
         self._rows.clear()
 
     def _write_places(self) -> None:
-        """The positions that came late, in one piece per axis."""
+        """Write the positions that came late, with one write per axis."""
         if not self._places:
             return
         first, last = min(self._places), max(self._places) + 1
@@ -209,7 +209,7 @@ class ScanRecording:
         self.committed = self.frames
 
     def _release(self, *, keep: bool) -> None:
-        """Close; with `keep` what HDF5 writes in closing is committed."""
+        """Close the file. With `keep` the data that HDF5 writes at closing is committed."""
         file, disk = self._file, self._disk
         self._file = self._disk = None
         if disk is None:
@@ -239,7 +239,7 @@ class ScanRecording:
         text = os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else str(cause)
         return self._error(
             f"cannot be written after {self.committed} frames: {text}",
-            f"check the folder's permissions and the disk's free space; {self.partial.name} holds those frames",
+            f"check the folder's permissions and the disk's free space; {self.partial.name} has those frames",
         )
 
     def _error(self, what: str, remedy: str) -> ScanFileError:
@@ -247,20 +247,20 @@ class ScanRecording:
 
 
 def check_free(path: Path) -> None:
-    """Raise ScanFileError where a recording to `path` would write over something."""
+    """Raise ScanFileError if a recording to `path` would overwrite a file."""
     for taken in (path, partial_of(path)):
         if taken.exists():
             remedy = "name another file" if taken == path else "save it with `ptychostream record --recover`"
-            raise ScanFileError(f"{taken.name} is there already", where=str(path), remedy=remedy)
+            raise ScanFileError(f"{taken.name} exists already", where=str(path), remedy=remedy)
 
 
 def recover(partial: str | os.PathLike[str]) -> tuple[Path, int]:
-    """Give a recording that was cut off its name: the file, and the frames in it.
+    """Rename the partial file of an interrupted recording. Returns the file and the number of its frames.
 
     Raises
     ------
     ScanFileError
-        It is no recording's partial file, it is still being written, cannot be read, or the name is taken.
+        The file is not a partial recording, is still being written or cannot be read, or the name is taken.
     """
     partial = Path(partial)
     if partial.suffix != PARTIAL or not partial.is_file():
@@ -269,7 +269,7 @@ def recover(partial: str | os.PathLike[str]) -> tuple[Path, int]:
         )
     final = partial.with_suffix("")
     if final.exists():
-        raise ScanFileError(f"{final.name} is there already", where=str(partial), remedy="move that file away")
+        raise ScanFileError(f"{final.name} exists already", where=str(partial), remedy="move that file away")
     try:
         replay_journal(partial)
         with open_hdf5(partial) as file:
@@ -289,5 +289,5 @@ def _consistent(file: h5py.File, path: Path) -> int:
     data = file.get("entry/data/data")
     lengths = {name: len(column) for name, column in attributes.items()}
     if data is None or not lengths or set(lengths.values()) != {len(data)}:
-        raise ScanFileError("not a recording", where=str(path), remedy="open it with h5py and look into it")
+        raise ScanFileError("not a recording", where=str(path), remedy="inspect it with h5py")
     return len(data)

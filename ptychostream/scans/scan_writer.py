@@ -1,4 +1,4 @@
-"""Scan files as areaDetector's NDFileHDF5 lays them out, grown frame by frame."""
+"""Write scan files in the layout of areaDetector's NDFileHDF5, frame by frame."""
 
 from __future__ import annotations
 
@@ -35,31 +35,32 @@ T = TypeVar("T")
 
 
 class ScanWriter:
-    """Write one scan to HDF5 as areaDetector would.
+    """Writes one scan to HDF5 like areaDetector.
 
-    The file grows under `<path>.partial` and takes its name when `close` has brought it to the disk. As a context
-    manager it closes at the end of the block and, when the block raises, removes what it wrote: call `close` in the
-    block to keep an interrupted scan.
+    It writes to `<path>.partial`. `close` writes the file to the disk and renames it. As a context manager it closes at
+    the end of the block, and removes the file if the block raises. To keep an interrupted scan, call `close` in the
+    block.
 
-    The layout is that of `scan_layout`; `/entry/ptychostream/` holds the `probe` and the `metadata` (JSON).
+    The layout is that of `scan_layout`. `/entry/ptychostream/` has the `probe` and the `metadata` (JSON).
 
     Parameters
     ----------
     path
-        The file to appear; a file of that name is replaced.
+        The file to write. An existing file is replaced.
     shape, dtype
         (H, W) and integer type of a frame.
     energy_ev, distance_m, detector_pixel_m, radiation, scan_id, bad_pixels, probe, metadata
-        As in `ptychostream.scans.scan.Scan`.
+        See `ptychostream.scans.scan.Scan`.
     codec
         "bslz4", "lz4", "blosc" or "none".
     extra
-        Further arrays to keep under `/entry/ptychostream`, by name.
+        Other arrays to store in `/entry/ptychostream`, by name.
 
     Raises
     ------
     ScanFileError
-        From every method, naming the file: full disk, no permission, a frame that does not fit.
+        Every method can raise it, with the name of the file: the disk is full, there is no permission, or a frame has
+        another shape or type.
     """
 
     def __init__(
@@ -104,8 +105,8 @@ class ScanWriter:
             raise self._error("the file is closed", "open another ScanWriter")
         if counts.shape != self._shape or counts.dtype != self._dtype:
             raise self._error(
-                f"frame {frame_id} is {counts.dtype} {counts.shape}, the file holds {self._dtype} {self._shape}",
-                "write scans of different frames to different files",
+                f"frame {frame_id} is {counts.dtype} {counts.shape}, the file has {self._dtype} {self._shape}",
+                "write frames of different shapes or types to different files",
             )
         self._counts.append(counts.copy())
         self._values.append((frame_id, time_s, x_m, y_m))
@@ -114,17 +115,17 @@ class ScanWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Hand what was appended to the disk."""
+        """Write the appended frames to the file."""
         self._try(self._flush)
 
     def close(self) -> None:
-        """Finish the file and give it its name. Closing twice is allowed."""
+        """Finish the file and rename it. It may be called twice."""
         if self._file is None:
             return
         self._try(self._finish)
 
     def abort(self) -> None:
-        """Stop and remove what was written."""
+        """Stop and remove the file."""
         if self._disk is not None:
             self._release()
             self.partial.unlink(missing_ok=True)
@@ -197,7 +198,7 @@ class ScanWriter:
             self._disk.check()
 
     def _try(self, action: Callable[[], T]) -> T:
-        """Run `action`; a failing disk removes the partial file and is told in our words."""
+        """Run `action`. If the disk fails, the partial file is removed and ScanFileError is raised."""
         try:
             return action()
         except (OSError, RuntimeError) as failure:
@@ -206,7 +207,7 @@ class ScanWriter:
             cause = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             raise self._error(
                 f"cannot be written after {self.frames} frames: {cause}",
-                "check the folder's permissions, the disk's free space, and that nobody else writes this file",
+                "check the folder's permissions, the disk's free space, and that no other program writes this file",
             ) from error
 
     def _error(self, what: str, remedy: str) -> ScanFileError:
@@ -220,7 +221,7 @@ def write_scan(
     codec: str = "bslz4",
     extra: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
-    """Write a whole `scan` to `path`, as `ScanWriter`; unknown times are written as 0. Raises ScanFileError."""
+    """Write a complete `scan` to `path` with `ScanWriter`. Unknown times are written as 0. Raises ScanFileError."""
     first = scan.counts[0]
     ids = scan.frame_ids if scan.frame_ids is not None else np.arange(len(scan), dtype=np.int64)
     times = scan.times if scan.times is not None else np.zeros(len(scan))

@@ -257,8 +257,8 @@ def test_waveforms_that_come_after_the_frames(env: EpicsEnv, tmp_path: Path) -> 
     [
         ("t:nobody {}/a.h5 --timeout 0.3", "no frame within 0.3 s"),
         ("t:nobody", "CHANNEL and FILE"),
-        ("t:nobody a{{x}}.h5", "no file name"),
-        (f"t:nobody {__file__}", "is there already"),
+        ("t:nobody a{{x}}.h5", "not a file name"),
+        (f"t:nobody {__file__}", "exists already"),
         ("t:nobody a.h5 --codec jpeg", "codec"),
         ("t:nobody a.h5 --frames 0", "frames = 0"),
         ("t:nobody a.h5 --pv nothing", "not NAME=PV"),

@@ -230,11 +230,11 @@ class Attack:
 def test_a_hostile_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     victim = tmp_path / "touched"
     data = pickle.dumps(Attack(victim))
-    with pytest.raises(pickle.UnpicklingError, match="not admitted"):
+    with pytest.raises(pickle.UnpicklingError, match="not allowed"):
         load_arrays(data)
     archive, dataset = make_archive(tmp_path, Attack(victim))
     monkeypatch.setitem(datasets.DATASETS, "26id-247", dataset)
-    with pytest.raises(DatasetError, match="not admitted"):
+    with pytest.raises(DatasetError, match="not allowed"):
         datasets.fetch("26id-247", tmp_path, archive=archive, progress=False)
     assert not victim.exists()
 

@@ -53,7 +53,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     before = path.read_bytes()
     broken = make()
     broken.provenance = {"engine": object()}
-    with pytest.raises(TypeError, match="cannot be kept as JSON"):
+    with pytest.raises(TypeError, match="cannot be stored as JSON"):
         write_reconstruction(path, broken)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -301,7 +301,7 @@ def test_cxi_with_its_zero_frequency_at_the_corner(cxi: Path) -> None:
 
 def test_cxi_that_is_wrong(cxi: Path) -> None:
     edit(cxi, lambda file: file["entry_1/instrument_1/source_1/energy"].write_direct(np.array(8800.0)))
-    refused(cxi, "8800 J, which no photon has")
+    refused(cxi, "8800 J, which is impossible for a photon")
     edit(cxi, lambda file: file.pop("entry_1/sample_1"))
     refused(cxi, "CXI without positions", ScanOptions(energy_ev=1e4))
 
@@ -359,7 +359,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     refused(tmp_path, "cannot be read")
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["exchange/data"] = np.zeros((3, 4, 4), "u2")
-    assert "exchange" in refused(tmp_path / "foreign.h5", "no known layout: none of /entry/data/data.*/entry_1").remedy
+    assert "exchange" in refused(tmp_path / "foreign.h5", "unknown layout: it has none of /entry/data/data.*/entry_1").remedy
 
 
 def test_a_truncated_file(written: Path) -> None:
