@@ -1,1 +1,1 @@
-"""PV Access messages kept and served bit for bit; for recordings and replays alone."""
+"""Record and serve PV Access updates bit for bit. Only recordings and replays use it."""

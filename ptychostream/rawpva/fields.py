@@ -1,7 +1,7 @@
-"""PVA types and values in their serialised form, exactly: nothing is converted, so nothing is lost.
+"""PVA types and values in their serialised form. Nothing is converted, so nothing is lost.
 
-`Field` is a type, `copy_value` walks a value of it and gives its canonical bytes (little-endian, no cached types), and
-`Layout` numbers the fields of a structure, as the change bits of a monitor do.
+`Field` is a type. `copy_value` reads a value and writes its canonical bytes (little-endian, no cached types). `Layout`
+numbers the fields of a structure in the same way as the change bits of a monitor.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from functools import cached_property
 from ptychostream.rawpva.wire import Reader, WireError, pack_size, pack_text
 
 STRUCTURE, UNION, ANY, BOUNDED_STRING = 0x80, 0x81, 0x82, 0x83
-STRUCTURES, UNIONS, ANYS = 0x88, 0x89, 0x8A  # arrays of them
+STRUCTURES, UNIONS, ANYS = 0x88, 0x89, 0x8A  # arrays of structures, unions and anys
 STRING = 0x60
 NUMBERS = {0x00: 1, 0x20: 1, 0x21: 2, 0x22: 4, 0x23: 8, 0x24: 1, 0x25: 2, 0x26: 4, 0x27: 8, 0x42: 4, 0x43: 8}
-"""Bytes of each numeric type, by type code."""
+"""Size in bytes of each numeric type, by type code."""
 
 NULL = 0xFF
 ARRAY, BOUNDED_ARRAY, FIXED_ARRAY = 0x08, 0x10, 0x18
@@ -36,11 +36,11 @@ class Field:
     code
         Type code of the specification.
     id
-        Of a structure or union.
+        Id of a structure or union.
     members
-        Of a structure or union, in order.
+        Members of a structure or union, in order.
     element
-        Of an array of structures or unions.
+        Type of the elements of an array of structures or unions.
     bound
         Length of a bounded string, bounded array or fixed array.
     """
@@ -52,7 +52,7 @@ class Field:
     bound: int = 0
 
     def pack(self) -> bytes:
-        """Its description on the wire, whole."""
+        """The complete description of the type on the wire."""
         head = bytes((self.code,))
         if self.code in (STRUCTURE, UNION):
             members = b"".join(pack_text(name) + field.pack() for name, field in self.members)
@@ -63,7 +63,7 @@ class Field:
 
     @cached_property
     def fields(self) -> int:
-        """How many there are in it, itself included."""
+        """The number of fields in it, including itself."""
         return 1 + sum(member.fields for _, member in self.members) + (self.element.fields if self.element else 0)
 
 
@@ -72,17 +72,17 @@ def _is_bounded(code: int) -> bool:
 
 
 def read_field(reader: Reader, cache: dict[int, Field], depth: int = 0) -> Field | None:
-    """A type's description; None for null.
+    """Read the description of a type. None for null.
 
     Parameters
     ----------
     cache
-        Of the connection: descriptions that the sender has numbered.
+        The connection's descriptions to which the sender has given numbers.
 
     Raises
     ------
     WireError
-        On anything that is no type.
+        The bytes are not a type.
     """
     if depth > _MAX_DEPTH:
         raise WireError(f"types nested deeper than {_MAX_DEPTH}")
@@ -104,7 +104,7 @@ def read_field(reader: Reader, cache: dict[int, Field], depth: int = 0) -> Field
             (reader.text(), _some(read_field(reader, cache, depth + 1))) for _ in range(max(0, reader.size()))
         )
         field = Field(code, name, members)
-        if field.fields > _MAX_FIELDS:  # types that name one another grow without bound
+        if field.fields > _MAX_FIELDS:  # types that refer to each other can grow without bound
             raise WireError(f"a type of more than {_MAX_FIELDS} fields")
         return field
     if code in (STRUCTURES, UNIONS):
@@ -129,7 +129,7 @@ def _some(field: Field | None) -> Field:
 
 
 def copy_value(reader: Reader, field: Field, cache: dict[int, Field], out: list[bytes], depth: int = 0) -> None:
-    """Append the canonical bytes of the value that comes next. Raises WireError."""
+    """Append the canonical bytes of the next value to `out`. Raises WireError."""
     if depth > _MAX_DEPTH:
         raise WireError(f"values nested deeper than {_MAX_DEPTH}")
     code = field.code
@@ -142,7 +142,7 @@ def copy_value(reader: Reader, field: Field, cache: dict[int, Field], out: list[
         chosen = reader.size()
         out.append(pack_size(chosen))
         if chosen >= len(field.members):
-            raise WireError(f"a union's member {chosen}, where it has {len(field.members)}")
+            raise WireError(f"member {chosen} of a union that has {len(field.members)}")
         if chosen >= 0:
             copy_value(reader, field.members[chosen][1], cache, out, depth + 1)
     elif code == ANY:
@@ -163,7 +163,7 @@ def copy_value(reader: Reader, field: Field, cache: dict[int, Field], out: list[
 
 
 def _copy_plain(reader: Reader, field: Field, out: list[bytes]) -> None:
-    """Numbers and strings, one or many."""
+    """Copy numbers and strings, scalars or arrays."""
     kind, shape = field.code & ~_SHAPE, field.code & _SHAPE
     count = 1 if shape == 0 else field.bound if shape == FIXED_ARRAY else _copy_count(reader, out)
     if kind == STRING:
@@ -179,7 +179,7 @@ def _copy_plain(reader: Reader, field: Field, out: list[bytes]) -> None:
 
 def _copy_count(reader: Reader, out: list[bytes]) -> int:
     count = max(0, reader.size())
-    if count > reader.left:  # every element takes a byte at least
+    if count > reader.left:  # every element has at least one byte
         raise WireError(f"{count} elements in {reader.left} bytes")
     out.append(pack_size(count))
     return count
@@ -192,7 +192,7 @@ def _copy_text(reader: Reader, out: list[bytes]) -> None:
 
 
 def default_value(field: Field) -> bytes:
-    """The canonical bytes of a value that was never set."""
+    """The canonical bytes of a value that is not set."""
     code = field.code
     if code == STRUCTURE:
         return b"".join(default_value(member) for _, member in field.members)
@@ -206,21 +206,21 @@ def default_value(field: Field) -> bytes:
 
 
 class Layout:
-    """The fields of a structure as a monitor's change bits number them.
+    """The fields of a structure, numbered like the change bits of a monitor.
 
-    A leaf is a field that is no structure; the values of all leaves in order are the value of the structure.
+    A leaf is a field that is not a structure. The values of all leaves in order are the value of the structure.
 
     Attributes
     ----------
     leaves
-        Their types.
+        Types of the leaves.
     bits
-        For each leaf: the bits that say it changed, its own and those of the structures around it.
+        For each leaf the bits that mark it as changed: its own and those of the structures that contain it.
     """
 
     def __init__(self, structure: Field) -> None:
         if structure.code != STRUCTURE:
-            raise WireError("a channel that is no structure")
+            raise WireError("a channel that is not a structure")
         self.structure = structure
         self.leaves: list[Field] = []
         self.bits: list[int] = []
@@ -244,15 +244,15 @@ class Layout:
         return [default_value(leaf) for leaf in self.leaves]
 
     def changed(self, bits: int) -> list[int]:
-        """The leaves that a set of change bits names."""
+        """The leaves that a set of change bits marks."""
         return [leaf for leaf, mask in enumerate(self.bits) if bits & mask]
 
     def pack_changed(self, leaves: Sequence[int]) -> int:
-        """The change bits that name `leaves`."""
+        """The change bits that mark `leaves`."""
         return 1 if len(leaves) == len(self.leaves) else sum(self._own[leaf] for leaf in leaves)
 
     def split(self, value: bytes | memoryview) -> list[bytes]:
-        """The canonical bytes of each leaf, from those of the whole. Raises WireError."""
+        """Split the canonical bytes of the structure into those of each leaf. Raises WireError."""
         reader, parts = Reader(value), []
         for leaf in self.leaves:
             out: list[bytes] = []
@@ -264,13 +264,13 @@ class Layout:
 
 
 def select(structure: Field, wanted: Field) -> tuple[Field, list[int]]:
-    """What is left of a structure when a request names fields, and which of its leaves those are.
+    """The part of a structure that a request selects, and the numbers of its leaves.
 
     Parameters
     ----------
     wanted
-        The structure `field` of a pvRequest: its members name fields, members without members whole ones. Fields that
-        are not there are left out.
+        The structure `field` of a pvRequest. Its members select fields; a member without members selects a complete
+        field. Fields that the structure does not have are left out.
     """
     numbers = iter(range(len(Layout(structure).leaves)))
     leaves: list[int] = []

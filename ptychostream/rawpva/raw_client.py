@@ -1,7 +1,7 @@
-"""Subscribes to a PVA channel and gives its updates as they are on the wire.
+"""Subscribe to a PVA channel and return its updates as they are on the wire.
 
-pvapy and p4p turn values into Python's, which has one integer and one float type and no union selections; a recording
-that is to be exact reads the bytes themselves. Little is needed: search, connect, one channel, one monitor.
+pvapy and p4p convert values to Python's types: one integer type, one float type, and no selection of a union. An exact
+recording must therefore read the bytes. It needs search, connection, one channel and one monitor.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from ptychostream.rawpva.wire import Message, MessageStream, WireError, pack_mes
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.2
-_SEARCH_S = 1.0  # from one search to the next
+_SEARCH_S = 1.0  # time between two searches
 _CONNECT_S = 5.0
-_SILENCE_S = 15.0  # then the server is asked whether it is there; after twice that it is not
+_SILENCE_S = 15.0  # then an echo is sent; after twice this time the server counts as gone
 _CHANNEL_ID, _REQUEST_ID = 1, 2
-_RECEIVE_BYTES = 1 << 18  # of which the server is told
-_READ_BYTES = 1 << 20  # taken at a time: what waits, where we are behind
+_RECEIVE_BYTES = 1 << 18  # announced to the server
+_READ_BYTES = 1 << 20  # largest read from the socket
 
 
 class ChannelLostError(Exception):
-    """The channel went away."""
+    """The channel was lost."""
 
 
 class RawChannel:
-    """Updates of one channel, for as long as it is asked for them; connects again when it was away.
+    """Iterates over the updates of one channel. It connects again if the channel is lost.
 
     Parameters
     ----------
     name
-        The channel.
+        Name of the channel.
     queue_size
-        Updates that the server is asked to hold.
+        Requested length of the server's queue, in updates.
     stop
-        Ends the iteration.
+        Event that ends the iteration.
     seconds
-        Ends it too.
+        Time after which the iteration ends.
     """
 
     def __init__(self, name: str, queue_size: int, stop: threading.Event, seconds: float | None = None) -> None:
         self.name = name
         self.connected = False
         self.connections = 0
-        """How often the channel was there; more than one means that updates may be missing."""
+        """The number of connections. If it is above 1, updates may be missing."""
         self._queue_size = queue_size
         self._stop = stop
         self._deadline = None if seconds is None else time.monotonic() + seconds
@@ -63,9 +63,9 @@ class RawChannel:
         return self._stop.is_set() or (self._deadline is not None and time.monotonic() >= self._deadline)
 
     def __iter__(self) -> Iterator[WireUpdates]:
-        """As many updates at a time as came together.
+        """Yield the updates that arrived together.
 
-        Raises StreamError when the server refuses the channel or does not speak PVA.
+        Raises StreamError if the server refuses the channel or does not speak PVA.
         """
         while not self._over():
             address = _search(self.name, self._over)
@@ -79,7 +79,7 @@ class RawChannel:
                 self._stop.wait(_POLL_S)
             except WireError as error:
                 raise StreamError(
-                    f"the server at {address[0]}:{address[1]} sent what is not PVA: {error}",
+                    f"the server at {address[0]}:{address[1]} sent data that is not PVA: {error}",
                     where=self.name,
                     remedy="report this with the server's version",
                 ) from error
@@ -96,7 +96,7 @@ class RawChannel:
                 for message in messages:
                     subscription.handle(message)
             except (ChannelLostError, WireError) as error:
-                failure = error  # what came before it is kept
+                failure = error  # the updates before the error are kept
             if subscription.type is not None and not self.connected:
                 self.connected = True
                 self.connections += 1
@@ -108,7 +108,7 @@ class RawChannel:
                 raise failure
 
     def _messages(self, connection: socket.socket) -> Iterator[Iterator[Message]]:
-        """What came together, each time; all of it must be taken."""
+        """Yield the messages that arrived together. The caller must take all of them."""
         stream, heard, asked = MessageStream(), time.monotonic(), False
         while not self._over():
             try:
@@ -128,14 +128,14 @@ class RawChannel:
 
 
 class _Subscription:
-    """What is said on one connection: as far as the monitor, then its updates.
+    """The protocol on one connection: create channel and monitor, then receive updates.
 
     Attributes
     ----------
     type
-        None until the channel is subscribed to.
+        Type of the channel. None until the monitor is created.
     updates
-        Those that came; whoever takes them empties it.
+        Received updates. The caller takes them and clears the list.
     """
 
     def __init__(self, channel: str, queue_size: int, say: Callable[[bytes], None]) -> None:
@@ -148,7 +148,7 @@ class _Subscription:
         self._first: Decoder | None = None
 
     def handle(self, message: Message) -> None:
-        """Raises WireError where it makes no sense, StreamError where it refuses, ChannelLostError at the end."""
+        """Handle a message. Raises WireError (invalid), StreamError (refused) or ChannelLostError (closed)."""
         if message.control:
             return
         reader = message.reader()
@@ -178,7 +178,7 @@ class _Subscription:
             raise ChannelLostError("the server ended the subscription")
         elif self.type is not None:
             update = WireUpdate(time.time_ns(), reader.take(reader.left))
-            if self._first is not None:  # one that is not understood would make a recording that is worth nothing
+            if self._first is not None:  # check the first update, because a recording that cannot be decoded is useless
                 self._first.update(update)
                 self._first = None
             elif not update.body:
@@ -199,7 +199,7 @@ def _validation() -> bytes:
 
 
 def _request(queue_size: int) -> bytes:
-    """record[queueSize=…]field(), as a pvRequest."""
+    """The pvRequest record[queueSize=…]field()."""
     options = Field(STRUCTURE, members=(("queueSize", Field(STRING)),))
     record = Field(STRUCTURE, members=(("_options", options),))
     request = Field(STRUCTURE, members=(("record", record), ("field", Field(STRUCTURE))))
@@ -211,7 +211,7 @@ def _monitor(server_id: int, subcommand: int, rest: bytes = b"") -> bytes:
 
 
 def _search(name: str, over: Callable[[], bool]) -> Address | None:
-    """Where the channel is served; None when it was over first."""
+    """The address of the channel's server, or None if `over` became true first."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
         asker.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         asker.bind(("", 0))
@@ -245,7 +245,7 @@ def _search(name: str, over: Callable[[], bool]) -> Address | None:
 
 
 def _ask_name_server(server: Address, question: bytes) -> Address | None:
-    """What a name server answers over TCP within a second."""
+    """The answer of a name server over TCP within one second, or None."""
     try:
         with socket.create_connection(server, _SEARCH_S) as connection:
             stream, end = MessageStream(), time.monotonic() + _SEARCH_S

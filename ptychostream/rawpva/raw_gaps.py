@@ -1,4 +1,4 @@
-"""How many updates an overrun swallowed, where the channel's type tells: by the NTNDArray's uniqueId."""
+"""Count the updates that are lost in an overrun, by the uniqueId of NTNDArrays."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _INT32 = 0x22
 
 
 def missed_between(of: WireType, before: WireUpdate | None, after: WireUpdate) -> int:
-    """Updates that are missing between two that came after one another, of which the second overran.
+    """The number of updates missing between two successive ones, if the second is an overrun.
 
-    1, the least there can be, where neither type nor ids tell: an id that was reset, or is not among what changed.
+    It is 1, the smallest possible number, if the ids do not give it: the type has none, or the id was reset or did not
+    change.
     """
     ids = None if before is None else (_unique_id(of, before), _unique_id(of, after))
     if ids is None or ids[0] is None or ids[1] is None:
@@ -28,12 +29,12 @@ def _unique_id(of: WireType, update: WireUpdate) -> int | None:
         if leaf is None or not found.changed >> leaf & 1:
             return None
         return int.from_bytes(Layout(found.type).split(found.value)[leaf], "little", signed=True)
-    except WireError:  # a type that an update in between has numbered
+    except WireError:  # an update between them gave a number to a type
         return None
 
 
 def _leaf(structure: Field) -> int | None:
-    """Which of its leaves is the id."""
+    """The number of the leaf that is the id."""
     for at, (name, member) in enumerate(structure.members):
         if name == _ID and member.code == _INT32:
             return len(Layout(Field(STRUCTURE, members=structure.members[:at])).leaves)

@@ -1,4 +1,4 @@
-"""A file that is only ever added to: every write reaches the system at once, and the disk soon after."""
+"""An append-only file. Every write reaches the operating system at once, and the disk soon after."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-_MOST_PARTS = 512  # that the system takes in one call; Linux has 1,024
+_MOST_PARTS = 512  # parts per system call; Linux allows 1,024
 
 
 class AddedFile:
-    """Adds bytes at a file's end.
+    """Appends bytes to a file.
 
-    What was added outlives this process; a thread brings it to the disk meanwhile, which may take its time without
-    anybody waiting.
+    Appended bytes survive the death of this process. A thread writes them to the disk, so that the caller does not wait
+    for it.
 
     Parameters
     ----------
     path
-        What is behind `end` is cut off.
+        Path of the file. Bytes behind `end` are cut off.
     sync_s
-        Between two times that what came is brought to the disk.
+        Time between two fsync calls, seconds.
 
     Raises
     ------
     OSError
-        From everything but `close` with what the thread met, too.
+        A write failed. All methods but `close` also raise the error of the thread.
     """
 
     def __init__(self, path: Path, end: int, sync_s: float) -> None:
@@ -42,13 +42,13 @@ class AddedFile:
             raise
 
     def add(self, parts: Sequence[bytes | memoryview]) -> None:
-        """Add `parts` in order."""
+        """Append `parts` in order."""
         if self._error is not None:
             raise self._error
         for start in range(0, len(parts), _MOST_PARTS):
             some = parts[start : start + _MOST_PARTS]
             rest = sum(map(len, some)) - os.writev(self._descriptor, some)
-            if rest:  # the system took less: the disk may be full
+            if rest:  # the system wrote less: the disk may be full
                 left = memoryview(b"".join(some))[-rest:]
                 while left:
                     left = left[os.write(self._descriptor, left) :]
@@ -62,7 +62,7 @@ class AddedFile:
                 return
 
     def close(self) -> None:
-        """Bring all to the disk."""
+        """Write everything to the disk and close the file."""
         self._stop.set()
         self._thread.join()
         try:

@@ -1,7 +1,7 @@
-"""Serves recorded PVA updates byte for byte.
+"""Serve recorded PVA updates byte for byte.
 
-One asyncio loop in a thread of its own holds everything; the thread that replays only hands updates over. Clients may
-get, ask for the type and subscribe; nothing can be written.
+An asyncio loop in its own thread serves the clients. The replaying thread only passes updates to it. Clients may get,
+ask for the type, and subscribe. They cannot write.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from ptychostream.rawpva.wire import Message, MessageStream, WireError
 
 _log = logging.getLogger(__name__)
 _READ_BYTES = 1 << 16
-_BEACON_S = (0.1, 0.5, 1.0, 2.0, 5.0, 15.0)  # after the start, then every 15 s
+_BEACON_S = (0.1, 0.5, 1.0, 2.0, 5.0, 15.0)  # intervals after the start; the last one repeats
 _STOP_S = 5.0
 
 
 class RawServer:
-    """A PVA server of the channels named; they appear with their first type.
+    """A PVA server of the given channels. A channel exists after its first type is known.
 
     Parameters
     ----------
     channels
-        Their names.
+        Names of the channels.
     environment
-        EPICS's variables for a server; this process's own by default.
+        EPICS variables for a server. None takes those of this process.
 
     Raises
     ------
     StreamError
-        When no port can be had.
+        No port is free.
     """
 
     def __init__(self, channels: Iterable[str], environment: Mapping[str, str] | None = None) -> None:
@@ -67,26 +67,27 @@ class RawServer:
             )
 
     def publish(self, channel: str, update: RawUpdate) -> None:
-        """Hand an update to the channel's subscribers, and keep it for those who come.
+        """Send an update to the channel's subscribers, and keep it for later ones.
 
-        A type that differs from the last update's closes the clients' connections; they come back by themselves.
+        If the type differs from that of the last update, the connections of the clients are closed. Clients connect
+        again by themselves.
         """
         self._call(lambda: self._publish(self._channels[channel], update))
 
     def announce(self, channel: str, update: RawUpdate) -> None:
-        """Let clients connect and subscribe to this update's type; they get nothing before the next `publish`."""
+        """Let clients connect and subscribe to this update's type. They get no update before the next `publish`."""
         self._call(lambda: self._take_type(self._channels[channel], update))
 
     def monitors(self, channel: str) -> int:
-        """Subscriptions that are running."""
+        """The number of running subscriptions."""
         return self._call(lambda: len(self._channels[channel].monitors))
 
     def overruns(self, channel: str) -> int:
-        """Updates that were merged into a later one because a client's queue was full."""
+        """The number of updates that were merged into a later one because a client's queue was full."""
         return self._call(lambda: self._channels[channel].overruns)
 
     def waiting(self, channel: str) -> int:
-        """Updates that no client has been sent yet, of the client with the most."""
+        """The largest number of updates that wait to be sent to one client."""
         return self._call(lambda: max((len(m.queue) for m in self._channels[channel].monitors), default=0))
 
     def close(self) -> None:
@@ -116,7 +117,7 @@ class RawServer:
             for session in list(self._sessions):
                 session.close()
 
-    # ------------------------------------------------------------ the loop's thread
+    # ------------------------------------------------------------ in the thread of the loop
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -158,7 +159,7 @@ class RawServer:
             await asyncio.wait(pending, timeout=_STOP_S)
 
     async def _listen(self, host: str) -> asyncio.Server:
-        """On the port that is asked for, or another one where that is taken, as PVA servers do."""
+        """Listen on the requested port, or on another one if it is taken, like other PVA servers."""
         try:
             return await asyncio.start_server(self._connected, host, search.server_port(self._environment))
         except OSError:
@@ -195,7 +196,7 @@ class RawServer:
         if found:
             reply_to = asked.reply_to if asked.reply_to[0] != "0.0.0.0" else (sender[0], asked.reply_to[1])
             self._udp.sendto(search.pack_answer(self._guid, asked.sequence, self.port, found), reply_to)
-        if asked.flags & search.UNICAST:  # only one server on a host gets what is sent to it alone
+        if asked.flags & search.UNICAST:  # only one server of a host gets a unicast datagram
             passed_on = search.pack_origin() + search.pack_search(asked._replace(flags=asked.flags & ~search.UNICAST))
             port = search.broadcast_port(self._environment, True)
             self._udp.sendto(passed_on, (search.LOCAL_GROUP, port))
@@ -226,7 +227,7 @@ class _Searches(asyncio.DatagramProtocol):
 
 
 def _search_socket(port: int, host: str) -> socket.socket:
-    """A UDP socket that shares the broadcast port with the host's other servers and clients."""
+    """A UDP socket that shares the broadcast port with other servers and clients of the host."""
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""What a server of recorded updates says to one client, and what it remembers of one channel. No sockets of its own."""
+"""The server's protocol for one client, and the state of one channel. It has no sockets."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ptychostream.rawpva.wire import (
 )
 
 QUEUE_SIZE = 4
-"""Updates held for a client that asks for no number."""
+"""Queue length of a client that requests none."""
 MAX_QUEUE_SIZE = 10_000
 _REGISTRY = 0x7FFF
 
 
 class ServedChannel:
-    """A channel's last update, and its subscriptions."""
+    """The last update of a channel, and its subscriptions."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -40,10 +40,10 @@ class ServedChannel:
         self.overruns = 0
 
     def take_type(self, field: Field) -> bool:
-        """True when clients know the channel by another type."""
+        """Set the type. Returns whether clients know the channel with another type."""
         if field is self.type:
             return False
-        if field == self.type:  # recorded in two connections
+        if field == self.type:  # the same type, recorded from two connections
             self.type = field
             return False
         known = self.type is not None
@@ -56,14 +56,14 @@ class ServedChannel:
         self.leaves = self.layout.split(update.value)
         changed = update.changed
         for leaf, (old, new) in enumerate(zip(before, self.leaves, strict=True)):
-            if not changed >> leaf & 1 and old != new:  # the first update of a pass follows another one's last
+            if not changed >> leaf & 1 and old != new:  # in a repeated replay the first update follows the last one
                 changed |= 1 << leaf
         for monitor in self.monitors:
             self.overruns += monitor.put(self.leaves, changed, update.overrun)
 
 
 class Selection:
-    """The part of a channel that a pvRequest names; `cache` holds the types that the client has numbered."""
+    """The part of a channel that a pvRequest selects. `cache` has the types to which the client gave numbers."""
 
     def __init__(self, channel: ServedChannel, request: Reader, cache: dict[int, Field]) -> None:
         described = read_field(request, cache)
@@ -77,14 +77,14 @@ class Selection:
                 self.queue_size = max(2, min(int(value), MAX_QUEUE_SIZE))
 
     def data(self, leaves: list[bytes], changed: list[int] | None = None) -> bytes:
-        """Change bits and values; of all fields where `changed`, numbers of this selection's leaves, is None."""
+        """Change bits and values of the leaves with the numbers `changed`, or of all leaves if it is None."""
         which = range(len(self.leaves)) if changed is None else changed
         values = b"".join(leaves[self.leaves[number]] for number in which)
         return pack_bits(self.layout.pack_changed(which)) + values
 
 
 def _options(request: Reader, described: Field | None, cache: dict[int, Field]) -> Iterator[tuple[str, str]]:
-    """The pvRequest's record options, those that are texts."""
+    """The record options of a pvRequest that are texts."""
 
     def walk(field: Field, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         for name, member in field.members:
@@ -102,9 +102,9 @@ def _options(request: Reader, described: Field | None, cache: dict[int, Field]) 
 
 
 class Monitor:
-    """One subscription: what its client has still to be sent, bounded.
+    """One subscription, with a bounded queue of updates to send.
 
-    A full queue merges: the newest update takes the place of the last one, and says what was overrun.
+    If the queue is full, the newest update is merged with the last one in it and marks the overrun fields.
     """
 
     def __init__(self, server_id: int, request_id: int, selection: Selection, ready: asyncio.Event) -> None:
@@ -115,7 +115,7 @@ class Monitor:
         self._ready = ready
 
     def put(self, leaves: list[bytes], changed: int, overrun: int) -> int:
-        """1 when an update was merged with the one before."""
+        """Queue an update. Returns 1 if it was merged with the one before, else 0."""
         merged = 0
         if len(self.queue) >= self.selection.queue_size:
             _, changed_before, overrun_before = self.queue.pop()
@@ -127,7 +127,7 @@ class Monitor:
         return merged
 
     def message(self) -> bytes | None:
-        """The next update as a message; None when none of the client's fields changed."""
+        """The next update as a message, or None if none of the client's fields changed."""
         leaves, changed, overrun = self.queue.popleft()
         mine = [number for number, leaf in enumerate(self.selection.leaves) if changed >> leaf & 1]
         if changed and not mine:
@@ -144,11 +144,11 @@ class Session:
     Parameters
     ----------
     channels
-        What is served, by name.
+        The served channels by name.
     writer
-        Takes what is said to the client.
+        Sends messages to the client.
     guid, port
-        The server's, for searches that come over this connection.
+        Those of the server, for searches over this connection.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Session:
         self._served = channels
         self._writer = writer
         self._guid, self._port = guid, port
-        self._channels: dict[int, ServedChannel] = {}  # by our id
+        self._channels: dict[int, ServedChannel] = {}  # by the server's id
         self._gets: dict[int, tuple[ServedChannel, Selection]] = {}  # by the request's id
         self._monitors: dict[int, tuple[ServedChannel, Monitor]] = {}
         self._types: dict[int, Field] = {}
@@ -178,7 +178,7 @@ class Session:
         self._writer.close()
 
     async def send_updates(self) -> None:
-        """Sends what the subscriptions hold, as fast as the client takes it."""
+        """Send the queued updates as fast as the client takes them."""
         while not self._closed:
             await self._ready.wait()
             self._ready.clear()
@@ -189,7 +189,7 @@ class Session:
                 await self._writer.drain()
 
     def handle(self, message: Message) -> None:
-        """Act on one message. Raises WireError when it makes no sense."""
+        """Handle one message. Raises WireError if it is invalid."""
         if message.control:
             return
         reader = message.reader()
@@ -208,9 +208,9 @@ class Session:
         act = actions.get(message.command)
         if act is not None:
             act(reader)
-        elif reader.left >= 9:  # put, RPC and the like: refused, with the request's id
+        elif reader.left >= 9:  # put, RPC and others are refused; the answer has the request's id
             _, request_id, subcommand = reader.number("I"), reader.number("I"), reader.byte()
-            refused = struct.pack("<IB", request_id, subcommand) + pack_error("a replay takes no writes")
+            refused = struct.pack("<IB", request_id, subcommand) + pack_error("a replay accepts no writes")
             self._say(message.command, refused)
 
     def _say(self, command: int, *parts: bytes) -> None:
@@ -272,7 +272,7 @@ class Session:
                 raise wire.WireError(f"no get has the id {request_id}")
             channel, selection = self._gets[request_id]
             leaves = channel.leaves
-            answer = pack_error("nothing was replayed yet") if leaves is None else STATUS_OK + selection.data(leaves)
+            answer = pack_error("no update was replayed yet") if leaves is None else STATUS_OK + selection.data(leaves)
             if subcommand & wire.DESTROY:
                 del self._gets[request_id]
         self._say(wire.GET, head, answer)

@@ -1,20 +1,20 @@
-"""A file of PVA updates as they came: every field, every type, every bit.
+"""A file of PVA updates as they were received: every field, every type, every bit.
 
-The file is a row of blocks, each with its length and checksum, that is only ever added to::
+The file is a sequence of blocks, each with its length and checksum. Blocks are only appended::
 
     8 bytes "PVARAW2\\n", then blocks
     block   = kind (u8), 3 zeros, length (u32), CRC-32 of the payload (u32), payload; little-endian
     kind 1  = channel: JSON with its name and the time the recording began
     kind 2  = type: a PVA field description; written whenever the channel (re)connects
-    kind 3  = update: time in ns since the POSIX epoch (i64), the fields that changed and those overrun
+    kind 3  = update: time in ns since the POSIX epoch (i64), the changed and the overrun fields
               (two bit sets over the leaves of the type), then all of the structure's values
-    kind 4  = a connection: 1 where its bytes are big-endian, else 0 (u8), then the type as the server described it
-    kind 5  = update of that connection: time as in kind 3, then the monitor's bytes as they came: change bits, the
+    kind 4  = connection: 1 if its bytes are big-endian, else 0 (u8), then the type as the server described it
+    kind 5  = update of that connection: time as in kind 3, then the received bytes of the monitor: change bits, the
               values that changed, overrun bits
 
-Kinds 2 and 3 are what a program writes that makes updates, 4 and 5 what a recording writes. "PVARAW1" files have no 4
-and 5. Types and values are serialised as the pvAccess Protocol Specification says. A file that ends within a block, as
-a crash leaves it, is readable up to there.
+A program that makes updates writes kinds 2 and 3. A recording writes kinds 4 and 5; "PVARAW1" files do not have these.
+Types and values are serialised as in the pvAccess Protocol Specification. If a file ends within a block, for example
+after a crash, it can be read up to that block.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ _CHANNEL, _TYPE, _UPDATE, _WIRE_TYPE, _WIRE_UPDATE = range(1, 6)
 
 
 class RawWriter:
-    """Appends updates to a file; what is there is kept.
+    """Appends updates to a new or an existing file.
 
     Parameters
     ----------
     path
-        A file that such a writer left, or a new one.
+        Path of the file.
     channel
-        Written to a new file; of an existing one it must be the name.
+        Name of the channel. An existing file must be of the same channel.
     sync_s
-        How often what came is brought to the disk, seconds. A crash of this process costs nothing that was written,
-        one of the machine what came since.
+        Time between two fsync calls, seconds. If this process crashes, nothing is lost. If the machine crashes, the
+        updates since the last fsync are lost.
     began_ns
-        When the recording began, ns since the POSIX epoch; now when None.
+        Start of the recording, ns since the POSIX epoch. None: now.
 
     Raises
     ------
     ScanFileError
-        When the file is another channel's, is no such file, or cannot be written.
+        The file is of another channel, is not a file of updates, or cannot be written.
     """
 
     def __init__(self, path: str | Path, channel: str, *, sync_s: float = 1.0, began_ns: int | None = None) -> None:
@@ -78,13 +78,13 @@ class RawWriter:
             raise cannot_be_written(path, error) from error
 
     def _end(self, channel: str) -> int:
-        """Where the file is added to: behind the last whole update, as a crash may have cut one short."""
+        """The end of the last complete update, because a crash may have cut one short."""
         if not self._path.exists() or self._path.stat().st_size == 0:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             return 0
         with RawFile(self._path) as before:
             if before.channel != channel:
-                what, remedy = f"holds updates of {before.channel}, not of {channel}", "name another file"
+                what, remedy = f"has updates of {before.channel}, not of {channel}", "name another file"
             elif before.version != MAGIC:
                 what, remedy = "was written by an earlier version", "name a new file"
             else:
@@ -92,7 +92,7 @@ class RawWriter:
         raise ScanFileError(what, where=str(self._path), remedy=remedy)
 
     def write(self, update: RawUpdate) -> None:
-        """Append an update that was made. Raises ScanFileError when the disk is full."""
+        """Append an update that a program made. Raises ScanFileError if the disk is full."""
         parts: list[bytes | memoryview] = []
         if update.type is not self._type:
             parts += _block(_TYPE, update.type.pack())
@@ -101,7 +101,7 @@ class RawWriter:
         self._add([*parts, *_block(_UPDATE, _TIME.pack(update.time_ns), bits, update.value)])
 
     def write_as_came(self, came: WireUpdates) -> None:
-        """Append updates as they came on the wire, all at once. Raises ScanFileError when the disk is full."""
+        """Append updates with their bytes on the wire, in one write. Raises ScanFileError if the disk is full."""
         parts: list[bytes | memoryview] = []
         if came.type is not self._wire_type:
             parts += _block(_WIRE_TYPE, bytes((came.type.big_endian,)), came.type.description)
@@ -117,7 +117,7 @@ class RawWriter:
             raise cannot_be_written(self._path, error) from error
 
     def close(self) -> None:
-        """Bring everything to the disk. Raises ScanFileError."""
+        """Write everything to the disk and close the file. Raises ScanFileError."""
         try:
             self._file.close()
         except OSError as error:
@@ -141,25 +141,25 @@ def _block(kind: int, *parts: bytes | memoryview) -> tuple[bytes | memoryview, .
 
 
 class RawFile:
-    """Reads what `RawWriter` wrote, one update at a time.
+    """Reads a file of `RawWriter`, one update at a time.
 
     Attributes
     ----------
     version
-        What the file begins with.
+        First bytes of the file.
     channel
-        Whose updates they are.
+        Name of the channel.
     updates
-        How many are whole.
+        Number of complete updates.
     size
-        Bytes up to the end of the last whole block.
+        Bytes up to the end of the last complete block.
     torn
-        Bytes after that: of an update that a crash cut short.
+        Bytes after that, of an update that a crash cut short.
 
     Raises
     ------
     ScanFileError
-        When it is no such file, holds no update, or its blocks make no sense.
+        It is not a file of updates, has no update, or its blocks are invalid.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -180,7 +180,7 @@ class RawFile:
     def _scan(self, total: int) -> None:
         self.version = self._file.read(len(MAGIC))
         if self.version not in (MAGIC, _EARLIER):
-            self._refuse("no recording of PVA updates", "give a file that `record --raw` wrote")
+            self._refuse("not a recording of PVA updates", "give a file that `record --raw` wrote")
         kinds: set[int] = set()
         self.updates, self.size = 0, len(MAGIC)
         while True:
@@ -217,13 +217,11 @@ class RawFile:
         kind, length, checksum = _BLOCK.unpack(self._file.read(_BLOCK.size))
         payload = self._file.read(length)
         if zlib.crc32(payload) != checksum:
-            self._refuse(
-                f"the block at byte {at} was changed: its checksum does not fit", "it is damaged: record again"
-            )
+            self._refuse(f"the block at byte {at} is damaged: its checksum is wrong", "it is damaged: record again")
         return kind, memoryview(payload)
 
     def __iter__(self) -> Iterator[RawUpdate]:
-        """The updates, in the order they came. Raises ScanFileError at one that is damaged."""
+        """The updates in their order. Raises ScanFileError at a damaged one."""
         self._file.seek(len(MAGIC))
         layout: Layout | None = None
         decoder: Decoder | None = None
@@ -285,5 +283,5 @@ def _update(payload: memoryview, layout: Layout) -> RawUpdate:
     (time_ns,) = _TIME.unpack(reader.take(_TIME.size))
     changed, overrun = reader.bits(), reader.bits()
     value = bytes(reader.take(reader.left))
-    layout.split(value)  # the checksum guards against damage, this against another writer
+    layout.split(value)  # the checksum finds damage; this finds errors of other writers
     return RawUpdate(time_ns, layout.structure, changed, overrun, value)

@@ -1,4 +1,4 @@
-"""Updates of a channel: as they came on the wire, and as what they mean."""
+"""Updates of a channel: as bytes on the wire, and decoded."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from ptychostream.rawpva.wire import Reader, WireError
 
 
 class RawUpdate(NamedTuple):
-    """One update of a channel.
+    """One decoded update of a channel.
 
     Attributes
     ----------
     time_ns
-        When it came, ns since the POSIX epoch.
+        Time of arrival, ns since the POSIX epoch.
     type
-        The channel's; the same object while the channel stays connected.
+        Type of the channel. It is the same object while the channel stays connected.
     changed, overrun
-        Bit sets over the leaves of `type`: what changed, and what changed more than once since the last update.
+        Bit sets over the leaves of `type`: those that changed, and those that changed more than once since the last
+        update.
     value
-        All of the structure's values, serialised.
+        All values of the structure, serialised.
     """
 
     time_ns: int
@@ -32,16 +33,16 @@ class RawUpdate(NamedTuple):
 
 
 class WireType(NamedTuple):
-    """What a connection began with: the byte order, and the channel's type as it was described."""
+    """The byte order of a connection, and the channel's type as the server described it."""
 
     big_endian: bool
     description: bytes
 
 
 class WireUpdate(NamedTuple):
-    """One update as it came: change bits, values of what changed, overrun bits.
+    """One received update: change bits, values of the changed fields, overrun bits.
 
-    Types within it may be numbers that were given in an earlier update of the connection.
+    A type in it may be a number that an earlier update of the connection defined.
     """
 
     time_ns: int
@@ -49,24 +50,24 @@ class WireUpdate(NamedTuple):
 
     @property
     def overrun(self) -> bool:
-        """Whether it stands for more than one: a bit set ends in a byte that is not 0, or is empty, a 0."""
+        """Whether it stands for several updates. An empty bit set is a single 0; other bit sets do not end in 0."""
         return bool(self.body[-1])
 
 
 class WireUpdates(NamedTuple):
-    """Some updates of one connection, in order; `type` is the same object while it lasts."""
+    """Some updates of one connection in order. `type` is the same object for the whole connection."""
 
     type: WireType
     updates: Sequence[WireUpdate]
 
 
 class Decoder:
-    """Gives the updates of one connection their meaning, one after the other: each brings what changed alone.
+    """Decodes the updates of one connection in order, because an update has only the changed values.
 
     Raises
     ------
     WireError
-        The type makes no sense; from `update` too.
+        The type is invalid. `update` raises it for an invalid update.
     """
 
     def __init__(self, of: WireType) -> None:

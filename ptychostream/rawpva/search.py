@@ -1,4 +1,4 @@
-"""How PVA clients and servers find each other: the messages, and the addresses that EPICS's variables name."""
+"""The search of PVA: its messages, and the addresses in EPICS's variables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Address = tuple[str, int]
 
 BROADCAST_PORT, SERVER_PORT = 5076, 5075
 LOCAL_GROUP = "224.0.0.128"
-"""Where a server passes on what came to it alone, for the others on its host."""
+"""Multicast address to which a server forwards a unicast search, for the other servers of its host."""
 
 UNICAST = 0x80
 REPLY_REQUIRED = 0x01
@@ -24,7 +24,7 @@ _PORT = struct.Struct("<H")
 
 
 class Search(NamedTuple):
-    """Who asks for which channels: `names` by the ids that the answer is to carry."""
+    """A search. `names` are the channels by the ids that the answer repeats."""
 
     sequence: int
     flags: int
@@ -33,7 +33,7 @@ class Search(NamedTuple):
 
 
 def pack_search(search: Search) -> bytes:
-    """A search over TCP or UDP; an empty address in `reply_to` stands for the sender's."""
+    """Pack a search over TCP or UDP. An empty address in `reply_to` stands for the sender's."""
     host = _pack_host(search.reply_to[0])
     names = b"".join(_IDS.pack(number) + pack_text(name) for number, name in search.names.items())
     return pack_message(
@@ -46,12 +46,12 @@ def pack_search(search: Search) -> bytes:
 
 
 def asking(name: str, number: int, port: int) -> bytes:
-    """A client's search for one channel; the answer goes to `port` of the sender."""
+    """Pack a client's search for one channel. The answer goes to `port` of the sender."""
     return pack_search(Search(1, UNICAST, ("", port), {number: name}))
 
 
 def read_search(message: Message, sender: str) -> Search | None:
-    """None for a search that takes no answer over TCP. Raises WireError."""
+    """Read a search. None if it does not accept a server over TCP. Raises WireError."""
     reader = message.reader()
     sequence, flags = reader.number("I"), reader.byte()
     reader.take(3)
@@ -66,14 +66,14 @@ def read_search(message: Message, sender: str) -> Search | None:
 
 
 def pack_answer(guid: bytes, sequence: int, port: int, numbers: list[int]) -> bytes:
-    """These channels are here, at `port` of the sender."""
+    """Pack an answer: these channels are at `port` of the sender."""
     ids = _PORT.pack(len(numbers)) + b"".join(map(_IDS.pack, numbers))
     where = _IDS.pack(sequence) + _ANY_ADDRESS + _PORT.pack(port)
     return pack_message(wire.SEARCH_RESPONSE, guid, where, pack_text("tcp"), bytes((bool(numbers),)), ids, server=True)
 
 
 def read_answer(message: Message, number: int, sender: str) -> Address | None:
-    """Where channel `number` is served, if this answers it. Raises WireError."""
+    """The address of the server of channel `number`, or None if this is not its answer. Raises WireError."""
     if message.control or message.command != wire.SEARCH_RESPONSE:
         return None
     reader = message.reader()
@@ -87,13 +87,13 @@ def read_answer(message: Message, number: int, sender: str) -> Address | None:
 
 
 def pack_beacon(guid: bytes, sequence: int, port: int) -> bytes:
-    """A server is there; clients that search then search at once."""
+    """Pack a server's beacon, after which waiting clients search at once."""
     head = guid + struct.pack("<BBH", 0, sequence & 0xFF, 0)
     return pack_message(wire.BEACON, head, _ANY_ADDRESS + _PORT.pack(port), pack_text("tcp"), b"\xff", server=True)
 
 
 def pack_origin() -> bytes:
-    """What comes before a search that is passed on to the local group."""
+    """Pack the message before a search that is forwarded to the local multicast group."""
     return pack_message(wire.ORIGIN_TAG, _pack_host("127.0.0.1"), server=True)
 
 
@@ -102,11 +102,11 @@ def _pack_host(host: str) -> bytes:
 
 
 def _read_host(reader: Reader) -> str:
-    """Empty where the sender's is meant."""
+    """Read an address. It is empty if the sender's is meant."""
     data = bytes(reader.take(16))
     mapped = data[:10] == bytes(10) and data[10:12] in (b"\xff\xff", b"\0\0")
     if not mapped:
-        raise WireError(f"the address {data.hex()} is no IPv4 address")
+        raise WireError(f"the address {data.hex()} is not an IPv4 address")
     return "" if data[12:] == bytes(4) else str(ipaddress.IPv4Address(data[12:]))
 
 
@@ -120,13 +120,13 @@ def server_port(environment: Mapping[str, str]) -> int:
 
 
 def interface(environment: Mapping[str, str]) -> str:
-    """The address a server listens on; all of them when none or several are named."""
+    """The address that a server listens on. It is all addresses if none or several are given."""
     named = _addresses(environment.get("EPICS_PVAS_INTF_ADDR_LIST", ""), 0)
     return named[0][0] if len(named) == 1 else "0.0.0.0"
 
 
 def broadcast_addresses(environment: Mapping[str, str], server: bool = False) -> list[Address]:
-    """Where a client's searches go; with `server`, a server's beacons."""
+    """The destinations of a client's searches, or with `server` those of a server's beacons."""
     port = broadcast_port(environment, server)
     listed, automatic = environment.get("EPICS_PVA_ADDR_LIST", ""), environment.get("EPICS_PVA_AUTO_ADDR_LIST", "YES")
     if server:

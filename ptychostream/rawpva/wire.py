@@ -1,7 +1,7 @@
-"""The PVA wire's primitives and messages: bytes in, numbers, strings and whole messages out, and back.
+"""Read and write the primitives and messages of the PVA protocol.
 
-Sizes, strings, bit sets and the message header are those of the pvAccess Protocol Specification. A reader takes either
-byte order; all that is written is little-endian.
+Sizes, strings, bit sets and the message header are those of the pvAccess Protocol Specification. A reader accepts both
+byte orders. All output is little-endian.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 MAX_MESSAGE_BYTES = 1 << 30
-"""A message that announces more is refused."""
+"""A larger message is refused."""
 
 HEADER = struct.Struct("<BBBBI")
 _MAGIC = 0xCA
 _VERSION = 2
 _CONTROL, _FROM_SERVER, _BIG_ENDIAN = 0x01, 0x40, 0x80
-_FIRST, _LAST = 0x10, 0x20  # segments: first, last, both for the ones between
+_FIRST, _LAST = 0x10, 0x20  # flags of the first and the last segment; middle ones have both
 
 BEACON = 0
 CONNECTION_VALIDATION = 1
@@ -33,7 +33,7 @@ DESTROY_REQUEST = 15
 GET_FIELD = 17
 CANCEL_REQUEST = 21
 ORIGIN_TAG = 22
-SET_BYTE_ORDER = 2  # a control message's number
+SET_BYTE_ORDER = 2  # number of a control message
 
 INIT, DESTROY, START, STOP, PIPELINE = 0x08, 0x10, 0x44, 0x04, 0x80
 
@@ -42,18 +42,18 @@ _LITTLE, _BIG = ({code: struct.Struct(order + code) for code in "hHiIqQ"} for or
 
 
 class WireError(ValueError):
-    """Bytes that are not what the protocol says."""
+    """The bytes do not follow the protocol."""
 
 
 class Reader:
-    """Takes values one after the other; raises WireError where the bytes end too early.
+    """Reads values one after the other. Raises WireError if the bytes end too early.
 
     Parameters
     ----------
     data
-        What is read.
+        The bytes to read.
     big_endian
-        Its byte order.
+        Byte order of the bytes.
     """
 
     __slots__ = ("_unpack", "at", "big_endian", "data")
@@ -75,7 +75,7 @@ class Reader:
         return self.data[self.at - count : self.at]
 
     def number(self, code: str) -> int:
-        """One integer, by its `struct` code: h H i I q Q."""
+        """Read an integer with its `struct` code: h H i I q Q."""
         unpacker = self._unpack[code]
         value: int = unpacker.unpack(self.take(unpacker.size))[0]
         return value
@@ -84,7 +84,7 @@ class Reader:
         return self.take(1)[0]
 
     def size(self) -> int:
-        """A count; -1 for null."""
+        """Read a size. -1 for null."""
         first = self.byte()
         if first < 254:
             return first
@@ -96,15 +96,15 @@ class Reader:
         return bytes(self.take(max(0, self.size()))).decode(errors="surrogateescape")
 
     def bits(self) -> int:
-        """A bit set, as an integer."""
+        """Read a bit set as an integer."""
         data = bytes(self.take(max(0, self.size())))
-        if self.big_endian:  # whole words of eight bytes are swapped, the rest is not
+        if self.big_endian:  # complete words of eight bytes are swapped, the rest is not
             words = len(data) // 8 * 8
             data = b"".join(data[at : at + 8][::-1] for at in range(0, words, 8)) + data[words:]
         return int.from_bytes(data, "little")
 
     def status(self) -> str:
-        """Empty when all is well, else what is wrong."""
+        """Read a status. Empty for success, else the message of the error."""
         kind = self.byte()
         if kind == 0xFF:
             return ""
@@ -136,7 +136,7 @@ def pack_error(message: str) -> bytes:
 
 
 def pack_message(command: int, *parts: bytes, server: bool = False, control: bool = False, value: int = 0) -> bytes:
-    """A whole message; a control message has a `value` in the length's place and no payload."""
+    """Pack a message. A control message has `value` in place of the length, and no payload."""
     flags = (_CONTROL if control else 0) | (_FROM_SERVER if server else 0)
     size = value if control else sum(map(len, parts))
     return b"".join((HEADER.pack(_MAGIC, _VERSION, flags, command, size), *parts))
@@ -153,15 +153,15 @@ class Message(NamedTuple):
 
 
 class MessageStream:
-    """Cuts a stream of bytes into messages, segments put together; what came whole is not copied."""
+    """Splits a stream of bytes into messages, and joins segments. Unsegmented messages are not copied."""
 
     def __init__(self) -> None:
         self._begun = bytearray()
-        self._needed = 0  # bytes of it, before anything can be done
+        self._needed = 0  # bytes that the next message needs
         self._segments = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that are whole now: take all. Raises WireError on what is no PVA."""
+        """Yield the complete messages; take all of them. Raises WireError if the bytes are not PVA."""
         came: bytes | bytearray = data
         if self._begun:
             self._begun += data
@@ -184,7 +184,7 @@ class MessageStream:
                 yield Message(command, True, b"", big_endian)
                 continue
             if size + len(self._segments) > MAX_MESSAGE_BYTES:
-                raise WireError(f"a message of {size} bytes, beyond {MAX_MESSAGE_BYTES}")
+                raise WireError(f"a message of {size} bytes, more than {MAX_MESSAGE_BYTES}")
             self._needed += size
             if len(view) - at < self._needed:
                 break

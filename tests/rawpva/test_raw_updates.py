@@ -227,8 +227,8 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     small_file(path, 4)
     data = path.read_bytes()
     for content, said in (
-        (b"\x89HDF\r\n\x1a\n" + bytes(100), "no recording"),
-        (b"", "no recording"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "not a recording"),
+        (b"", "not a recording"),
         (MAGIC, "before its channel"),
         (data[:-1] + bytes((data[-1] ^ 1,)), "checksum"),
         (MAGIC + data[len(MAGIC) :].replace(b"\x01\0\0\0", b"\x07\0\0\0", 1), "kind 7"),
@@ -239,7 +239,7 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     with pytest.raises(ScanFileError, match="No such file"):
         RawFile(tmp_path / "absent")
     path.write_bytes(data)
-    with pytest.raises(ScanFileError, match="no recording"):
+    with pytest.raises(ScanFileError, match="not a recording"):
         RawWriter(Path(__file__), "t:small")
 
 
@@ -438,7 +438,7 @@ def test_a_replay_that_would_change_the_updates_is_refused(capsys: pytest.Captur
     assert main(["replay", "--raw", str(CORPUS / "times.pvaraw"), "--codec", "lz4"]) == 2
     assert "--codec" in capsys.readouterr().err
     assert main(["replay", "--raw", __file__]) == 2
-    assert "no recording" in capsys.readouterr().err
+    assert "not a recording" in capsys.readouterr().err
 
 
 def test_bits_are_as_short_as_they_can_be() -> None:
