@@ -1,4 +1,4 @@
-"""Inference engines behind one interface."""
+"""The inference engines, which have one interface."""
 
 from ptychostream.plugins.engines.base import Engine, EngineStatus
 from ptychostream.plugins.engines.null import NullEngine

@@ -1,4 +1,4 @@
-"""What an inference engine is, and what every engine does alike: check, scale, pad and chunk."""
+"""The interface of an inference engine, and the common part of all engines: check, scale, pad and chunk."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float16", "int8")
 
 
 class Engine(Protocol):
-    """A model, ready to run on one device.
+    """A model that is ready to run on one device.
 
     Attributes
     ----------
     name, version
-        The engine's name as it is asked for, and its runtime's version.
+        Name of the engine, and version of its runtime.
     precision
-        One of `PRECISIONS` but "auto": what the convolutions are computed in.
+        Precision of the convolutions: one of `PRECISIONS` except "auto".
     device
-        What it runs on, for people.
+        The device, to be read by people.
     reason
-        Why this engine was taken, for people.
+        Why this engine was chosen, to be read by people.
     batch
-        Most frames `infer` takes.
+        The largest number of frames in one call of `infer`.
     input_shape, output_shape
-        (H, W) of a frame and (h, w) of its phase.
+        Shapes of a frame (H, W) and of its phase (h, w).
     """
 
     name: str
@@ -46,11 +46,11 @@ class Engine(Protocol):
     output_shape: tuple[int, int]
 
     def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
-        """[n ≤ batch, H, W] preprocessed counts → [n, h, w] phase in rad.
+        """Infer the phase [n, h, w] in rad from preprocessed counts [n ≤ batch, H, W].
 
-        The runtime only sees shapes fixed at start, short batches are padded, so that a frame's phase is the same, bit
-        for bit, whatever its neighbours, its place and the fill of the batch. One thread at a time. The result is a
-        view of the engine's own buffer: valid until the next call; copy what must live longer.
+        The runtime always gets the same shape; short batches are padded. So a frame's phase is the same bit for bit for
+        every place in a batch, every fill of the batch and all neighbours. Only one thread may call it at a time. The
+        result is a view of the engine's buffer and is valid until the next call.
 
         Raises
         ------
@@ -59,23 +59,23 @@ class Engine(Protocol):
         """
 
     def close(self) -> None:
-        """Free what the engine holds; further calls of `infer` raise EngineError."""
+        """Free the engine's memory. Further calls of `infer` raise EngineError."""
 
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """Whether an engine can run here.
+    """Whether an engine can run on this machine.
 
     Attributes
     ----------
     name
-        As `create_engine` takes it.
+        Name for `create_engine`.
     available
-        Whether its runtime and its device seem to be here (looked for, not loaded).
+        Whether runtime and device were found. The runtime is not loaded.
     reason
-        Why not, with the remedy; or what makes it available.
+        Why it is available, or why not and the remedy.
     device
-        What it would run on; empty where it is not available.
+        The device. Empty if the engine is not available.
     """
 
     name: str
@@ -86,7 +86,7 @@ class EngineStatus:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What `create_engine` passes on: see there."""
+    """The options of `create_engine` (see there)."""
 
     batch: int = 8
     precision: str = "auto"
@@ -96,15 +96,15 @@ class EngineOptions:
 
 
 class BatchedEngine(ABC):
-    """An engine whose runtime takes `chunk` frames at a time, always that many.
+    """An engine whose runtime always gets exactly `chunk` frames.
 
-    Subclasses set `precision`, `device` and `version`, keep their runtime, and implement `_run`, which reads
+    Subclasses set `precision`, `device` and `version`, store their runtime, and implement `_run`. It reads
     `self._counts` [runs·chunk, 1, H, W] and `self._dose`, and writes `self._phase` [runs·chunk, 1, h, w].
     """
 
     name: str
     supported: tuple[str, ...]
-    """Precisions, the one that "auto" means not necessarily first."""
+    """Supported precisions. The precision of "auto" need not be the first."""
     runtime_errors: tuple[type[Exception], ...] = (RuntimeError,)
 
     def __init__(self, model: ModelFile, options: EngineOptions, chunk: int | None = None) -> None:
@@ -129,7 +129,7 @@ class BatchedEngine(ABC):
 
     @classmethod
     def choose_precision(cls, asked: str, automatic: str) -> str:
-        """`asked`, or `automatic` where that is "auto"; EngineError where the engine cannot do it."""
+        """`asked`, or `automatic` if it is "auto". Raises EngineError if the engine does not support it."""
         chosen = automatic if asked == "auto" else asked
         if chosen not in cls.supported:
             remedy = f"choose one of auto, {', '.join(cls.supported)}"
@@ -137,14 +137,14 @@ class BatchedEngine(ABC):
         return chosen
 
     def _feeds(self, frames: slice) -> dict[str, NDArray[np.float32]]:
-        """The engine's own input arrays for a chunk, by the graph's input names."""
+        """The engine's input arrays of a chunk, by the graph's input names."""
         feeds = {self._counts_input: self._counts[frames]}
         if self._dose_input is not None:
             feeds[self._dose_input] = self._dose
         return feeds
 
     def _chunks(self, runs: int) -> list[slice]:
-        """Frames of each of the first `runs` chunks."""
+        """The frames of each of the first `runs` chunks."""
         return [slice(run * self._chunk, (run + 1) * self._chunk) for run in range(runs)]
 
     def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:

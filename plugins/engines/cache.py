@@ -1,4 +1,4 @@
-"""Built engines on disk, so that the next start is quick. A cache may always be deleted."""
+"""Store built engines on disk, so that the next start is fast. The user may delete the cache at any time."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ MAGIC = b"ptychostream engine 1\n"
 
 
 def default_cache() -> Path:
-    """The user's folder for built engines (XDG base directory specification)."""
+    """The user's cache folder of built engines (XDG base directory specification)."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "ptychostream" / "engines"
 
 
 def cache_key(**parts: object) -> str:
-    """A file name's worth of everything that makes a built engine what it is (JSON values)."""
+    """A short hash of all values (JSON) that a built engine depends on, for its file name."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def cached(folder: Path | None, prefix: str, key: str, build: Callable[[], bytes]) -> tuple[bytes, bool]:
-    """The built engine from `folder`, or built now and kept there for the next time.
+    """Read the built engine from `folder`, or build it and store it there.
 
-    A damaged file is built again and replaced. A folder that cannot be written costs a warning, not the engine.
+    A damaged file is replaced by a new one. If the folder cannot be written, there is a warning and no error.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def cached(folder: Path | None, prefix: str, key: str, build: Callable[[], bytes
 
 
 def discard(folder: Path | None, prefix: str, key: str) -> None:
-    """Forget an engine that the runtime refused to load."""
+    """Delete an engine that the runtime refused to load."""
     if folder is not None:
         (folder / f"{prefix}-{key}.engine").unlink(missing_ok=True)
 

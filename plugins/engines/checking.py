@@ -1,4 +1,4 @@
-"""The last check of an engine before it takes over: shapes, one run, and the model's golden pair, on this engine."""
+"""The last check of an engine before it becomes live: shapes, one run, and the model's golden pair."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 
 def check_engine(engine: Engine, contract: ModelContract, golden: bool = True) -> None:
-    """Shapes, one warm run, and the golden pair unless it is left out.
+    """Check the shapes, run the engine once, and check the golden pair unless `golden` is False.
 
     Raises
     ------
     ModelError
-        What does not hold.
+        A check failed.
     """
     if tuple(engine.input_shape) != contract.input_shape or tuple(engine.output_shape) != contract.output_shape:
         raise ModelError(
@@ -45,4 +45,4 @@ def check_engine(engine: Engine, contract: ModelContract, golden: bool = True) -
     if golden:
         rms = check_golden(contract, infer)
         if contract.golden is not None:
-            log.info("golden pair of %s holds on %s: %.2g rad rms", contract.name, engine.name, rms)
+            log.info("golden pair of %s passed on %s: %.2g rad rms", contract.name, engine.name, rms)

@@ -1,4 +1,4 @@
-"""ONNX graphs made ready for a runtime: the phase alone, a fixed batch, and the tools that rewriting needs."""
+"""Prepare ONNX graphs for a runtime: only the phase output, a fixed batch size. With tools for rewriting graphs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ptychostream.model.model_file import ModelFile
 
 
 def streaming_graph(model: ModelFile, chunk: int) -> onnx.ModelProto:
-    """The model's graph with its batch fixed at `chunk`, and nothing left that the phase does not need."""
+    """The model's graph with batch size `chunk`, without the parts that the phase does not need."""
     proto = onnx.load_model_from_string(model.data)
     del proto.metadata_props[:]
     graph = proto.graph
@@ -27,7 +27,7 @@ def streaming_graph(model: ModelFile, chunk: int) -> onnx.ModelProto:
             value.type.tensor_type.shape.dim[0].dim_value = chunk
     for value in graph.output:
         value.type.tensor_type.shape.dim[0].dim_value = chunk
-    del graph.value_info[:]  # shapes of another batch size
+    del graph.value_info[:]  # they have the shapes of another batch size
     return proto
 
 
@@ -46,7 +46,7 @@ def prune(graph: onnx.GraphProto) -> None:
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
-    """Put `nodes` in the place of the graph's own."""
+    """Replace the nodes of the graph by `nodes`."""
     kept = list(nodes)
     del graph.node[:]
     graph.node.extend(kept)
@@ -69,13 +69,13 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def add_constant(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> str:
-    """Add an initializer; returns its name."""
+    """Add an initializer. Returns its name."""
     graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
     return name
 
 
 def opset(model: onnx.ModelProto) -> int:
-    """Version of the default operators."""
+    """Version of the default operator set."""
     return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
 
 

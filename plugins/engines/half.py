@@ -1,8 +1,8 @@
-"""Half precision written into the graph, for runtimes that take precision from the graph alone.
+"""Write half precision into the graph, for runtimes that take the precision from the graph.
 
-TensorRT 11 and TensorRT-RTX have no builder flag for it: their networks are strongly typed. Convolutions, and what
-follows them up to the next operator that needs range or accuracy, become float16; inputs, the normalisation of raw
-counts, tanh and outputs stay float32.
+TensorRT 11 and TensorRT-RTX have no builder flag for it, because their networks are strongly typed. Convolutions become
+float16, and also the operators after them, up to the next operator that needs range or accuracy. Inputs, the
+normalisation of raw counts, tanh and outputs stay float32.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ STARTS = frozenset({"Conv", "ConvTranspose"})
 FOLLOWS = frozenset(
     {"Relu", "LeakyRelu", "MaxPool", "AveragePool", "Resize", "DepthToSpace", "Transpose", "Slice", "Split"}
 )
-"""They follow the type of their first input; the others (scales, indices) are left alone."""
+"""Operators that have the type of their first input. Their other inputs (scales, indices) are not changed."""
 
 
 def to_float16(model: onnx.ModelProto) -> None:
     """Rewrite `model` in place."""
     graph = model.graph
     values = constants(graph)
-    halves: set[str] = set()  # tensors that are float16 now
+    halves: set[str] = set()  # names of the tensors that are float16 now
     nodes: list[onnx.NodeProto] = []
     casts: dict[tuple[str, int], str] = {}
 
@@ -59,7 +59,7 @@ def to_float16(model: onnx.ModelProto) -> None:
 
 
 def _restore_outputs(graph: onnx.GraphProto, halves: set[str]) -> None:
-    """Outputs that became float16 are cast back under their own names."""
+    """Cast outputs that became float16 back to float32 under their own names."""
     for output in graph.output:
         if output.name not in halves:
             continue

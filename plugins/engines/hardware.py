@@ -1,4 +1,4 @@
-"""What this machine's processor and GPU are, without loading a runtime."""
+"""Find this machine's processor and GPU without loading a runtime."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """Instruction sets as Linux names them; empty where they are not known."""
+    """Instruction sets by their Linux names. Empty if they are not known."""
     return frozenset(_cpuinfo("flags").split()) | frozenset(_cpuinfo("Features").split())
 
 
@@ -21,17 +21,17 @@ def cpu_name() -> str:
 
 
 def has_bfloat16() -> bool:
-    """Whether bfloat16 products are done in hardware."""
+    """Whether the processor computes bfloat16 products in hardware."""
     return bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether an NVIDIA driver has a device here: a card, or a Jetson's own GPU."""
+    """Whether an NVIDIA driver has a device: a card, or the GPU of a Jetson."""
     return any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu"))
 
 

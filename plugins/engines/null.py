@@ -1,4 +1,4 @@
-"""No network: the preprocessed pattern itself, to measure receive, join and stitch alone."""
+"""An engine without network: the result is the preprocessed pattern. It measures receive, join and stitch alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ptychostream.errors import EngineError
 
 
 class NullEngine:
-    """Passes counts on, times the dose scale, as if they were phase. Needs no model."""
+    """Returns counts times the dose scale in place of the phase. It needs no model."""
 
     name = "none"
     version = ""
@@ -33,5 +33,5 @@ class NullEngine:
         return np.multiply(counts, np.float32(dose_scale), out=self._out[: len(counts)])
 
     def close(self) -> None:
-        """Nothing to free."""
+        """See `Engine.close`."""
         self._closed = True

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the engine that runs everywhere, and the yardstick of the others."""
+"""ONNX Runtime: the engine that runs on every machine, and the reference for the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPU
 
 
 class OnnxRuntimeEngine(BatchedEngine):
-    """float32 on the CPU; on a GPU TF32 by CUDA, or float16 by ONNX Runtime's own TensorRT provider."""
+    """float32 on the CPU. On a GPU TF32 by CUDA, or float16 by ONNX Runtime's TensorRT provider."""
 
     name = "ONNXRuntime"
     supported = ("float32", "tf32", "float16")
@@ -44,7 +44,7 @@ class OnnxRuntimeEngine(BatchedEngine):
         used = self._session.get_providers()[0]
         self.device = f"{threads} of {cores()} cores, {cpu_name()}" if used == CPU else f"GPU by {used}"
         if used == CPU and self.precision != "float32":
-            what = f"{providers[0][0]} could not start, so {self.precision} is not to be had"
+            what = f"{providers[0][0]} could not start, so {self.precision} is not available"
             raise EngineError(what, where=self._where, remedy="see its log above, or choose float32")
 
     def _providers(self, here: set[str], options: EngineOptions) -> list[Any]:
@@ -56,12 +56,12 @@ class OnnxRuntimeEngine(BatchedEngine):
         chosen = wanted[self.precision]
         missing = [name for name, _ in chosen if name not in here]
         if missing:
-            what = f"{self.precision} needs {missing[0]}, which this machine's ONNX Runtime has not"
+            what = f"{self.precision} needs {missing[0]}, which this machine's ONNX Runtime does not have"
             raise EngineError(what, where=self._where, remedy="pip install onnxruntime-gpu, or choose float32")
         return [*chosen, (CPU, {})]
 
     def _bind(self, phase: str) -> list[Any]:
-        """One binding per chunk, to this engine's own memory: nothing is allocated while it runs."""
+        """Bind each chunk to the engine's memory, so that nothing is allocated while it runs."""
         bindings = []
         for frames in self._chunks(self._runs):
             binding = self._session.io_binding()
@@ -82,7 +82,7 @@ class OnnxRuntimeEngine(BatchedEngine):
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's exceptions, which share no base of their own."""
+    """ONNX Runtime's exceptions, which have no common base class."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     found = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
     return (RuntimeError, *found)

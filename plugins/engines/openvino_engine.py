@@ -1,8 +1,9 @@
-"""OpenVINO on the CPU: the fastest engine where there is no GPU.
+"""OpenVINO on the CPU: the fastest engine without a GPU.
 
-Each frame is an inference request of its own, one thread each, taken from a queue by as many streams as there are
-threads. On the loaded cores of an edge machine this beats one request for the whole batch: no barrier waits for the
-slowest thread, a frame's working set stays in a core's own cache, and a short batch costs no more than its frames.
+Each frame is one inference request that runs on one thread. There are as many streams as threads, and they take
+requests from a queue. On the busy cores of an edge machine this is faster than one request for the batch: no barrier
+waits for the slowest thread, the data of a frame stays in the cache of one core, and a short batch costs only its
+frames.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from ptychostream.plugins.engines.subpixel import merge_last_enlargement
 log = logging.getLogger(__name__)
 
 GRAPH_VERSION = 1
-"""Raise it when the rewriting of the graph changes, so that older cached engines are not used."""
+"""Version of the rewritten graph. Increase it when the rewriting changes, so that older cached engines are not used."""
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVinoEngine(BatchedEngine):
-    """See the module. "int8" computes what cannot be 8-bit in the best of the other two precisions."""
+    """See the module. With "int8" the layers that stay unquantised have the better of the other two precisions."""
 
     name = "OpenVINO"
     supported = ("bfloat16", "float32", "int8")
@@ -99,7 +100,7 @@ class OpenVinoEngine(BatchedEngine):
     def _calibrate(
         self, model: ModelFile, proto: onnx.ModelProto, names: list[str], counts: NDArray[np.float32], dose: float
     ) -> dict[str, NDArray[np.float32]]:
-        """Tensors of the graph for these counts, in float32."""
+        """Compute tensors of the graph for these counts in float32."""
         probe = onnx.ModelProto()
         probe.CopyFrom(proto)
         probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
@@ -137,7 +138,7 @@ class OpenVinoEngine(BatchedEngine):
                 request.start_async()
                 started.append(request)
         finally:
-            for request in started:  # every one of them, so that the next call finds none busy
+            for request in started:  # wait for all of them, so that none is busy at the next call
                 try:
                     request.wait()
                 except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Engine None for a canvas: frames as they are, stitched as if they were phase."""
+"""Engine None with a canvas: frames without inference are stitched in place of phase patches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HIGHEST_RAD = np.float32(31.0)
 
 
 class PlainEngine(NullEngine):
-    """Engine None for a canvas: counts cut where a canvas takes no more for a phase (±10π rad)."""
+    """Engine None with a canvas: counts are clipped to the largest phase of a canvas (±10π rad)."""
 
     def infer(self, counts: NDArray[np.float32], dose_scale: float = 1.0) -> NDArray[np.float32]:
         """See `ptychostream.plugins.engines.Engine.infer`."""
@@ -23,7 +23,7 @@ class PlainEngine(NullEngine):
 
 
 def plain_contract(shape: tuple[int, int], pixel_m: float) -> ModelContract:
-    """The contract of engine None without a model: frames as they are, on a canvas of `pixel_m`."""
+    """The contract of engine None without a model: unchanged frames on a canvas with pixels of `pixel_m`."""
     return ModelContract(
         name="none", network="none", input_shape=shape, output_shape=shape, object_pixel_m=pixel_m,
         preprocessing=Preprocessing(saturated_is_bad=False),

@@ -1,4 +1,4 @@
-"""Which engines could run here. Nothing heavy is loaded: modules are looked for, devices are asked of the system."""
+"""Find the engines that can run on this machine. Modules are searched but not loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_GPU = "no NVIDIA GPU here"
 
 @dataclass(frozen=True)
 class Candidate:
-    """An engine by name: where it is implemented, and how to look for it."""
+    """An engine: its name, its implementation, and the function that checks whether it is available."""
 
     name: str
     module: str
@@ -26,7 +26,7 @@ class Candidate:
 
 
 def probe_engines() -> list[EngineStatus]:
-    """All engines that need a model, the fastest first, whether they can run here or not."""
+    """The status of all engines that need a model, the fastest first."""
     return [candidate.probe(candidate.name) for candidate in candidates()]
 
 
@@ -104,7 +104,7 @@ def _package_folder(module: str) -> Path | None:
 
 
 def _torch_has_cuda() -> bool:
-    """Torch's build says so in a line of its version file, which is read so that torch need not be loaded."""
+    """Whether torch is built with CUDA. Its version file tells; it is read without loading torch."""
     folder = _package_folder("torch")
     version = folder / "version.py" if folder is not None else None
     if version is None or not version.is_file():

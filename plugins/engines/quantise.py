@@ -1,11 +1,11 @@
-"""Eight-bit convolutions, calibrated on the contract's golden frames.
+"""Quantise convolutions to eight bits, calibrated on the contract's golden frames.
 
-For processors with 8-bit dot products (VNNI) and no fast bfloat16: there they are about twice as fast, for a loss that
-the golden pair measures. Weights are symmetric per output channel. Activations after a ReLU are unsigned with one
-scale per layer, from the largest in the golden frames. The first convolution, whose input has the detector's dynamic
-range, and the last, whose output is the phase, are left alone.
+This is for processors with 8-bit dot products (VNNI) and without fast bfloat16. There it is about twice as fast, and
+the golden pair measures the loss of accuracy. Weights are symmetric with one scale per output channel. Activations
+after a ReLU are unsigned with one scale per layer, from the largest value in the golden frames. The first convolution,
+whose input has the detector's dynamic range, and the last, whose output is the phase, are not quantised.
 
-The result is plain ONNX with QuantizeLinear and DequantizeLinear pairs, which every runtime fuses.
+The result is ONNX with pairs of QuantizeLinear and DequantizeLinear, which every runtime fuses.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from ptychostream.model.contract import GoldenPair
 from ptychostream.plugins.engines.graph import add_constant, attributes, constants, prune, replace_nodes
 
 MIN_CHANNELS = 8
-"""With fewer channels in or out a convolution gains little; the last, whose output is the phase, would lose most."""
+"""Fewest input and output channels of a quantised convolution. It excludes the last one, whose output is the phase."""
 HEADROOM = 1.75
-"""Frames brighter than the golden ones must not be clipped: a finer code costs more than this coarser one as soon as a
-frame has 1.2 times the golden frames' largest activation, and this one holds to three times the dose."""
+"""Headroom of the scale, so that frames brighter than the golden ones are not clipped. A finer scale is worse as soon
+as a frame has 1.2 times the largest activation of the golden frames. This one is valid up to three times the dose."""
 
 RunGraph = Callable[[onnx.ModelProto, list[str], NDArray[np.float32], float], Mapping[str, NDArray[np.float32]]]
-"""(model, names of tensors, counts [n, H, W], dose_scale) → those tensors in float32."""
+"""(model, names of tensors, counts [n, H, W], dose_scale) → values of these tensors in float32."""
 
 
 def quantise(model: onnx.ModelProto, golden: GoldenPair | None, run: RunGraph) -> None:
-    """Rewrite, in place, the inner convolutions to 8-bit integers.
+    """Rewrite the inner convolutions of `model` to 8-bit integers, in place.
 
     Raises
     ------
     EngineError
-        There are no golden frames to calibrate on, or no convolution that can be quantised.
+        There are no golden frames for the calibration, or no convolution can be quantised.
     """
     if golden is None:
         remedy = "export the model with a golden pair, or choose another precision"
@@ -57,12 +57,12 @@ def quantise(model: onnx.ModelProto, golden: GoldenPair | None, run: RunGraph) -
 
 
 def activation_scale(values: NDArray[np.float32]) -> float:
-    """Step of an unsigned 8-bit code for values ≥ 0; what lies beyond 255 steps is clipped."""
+    """Step of an unsigned 8-bit code for values ≥ 0. Values above 255 steps are clipped."""
     return (float(values.max()) or 1.0) * HEADROOM / 255
 
 
 def quantise_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """[out, in, kh, kw] → integers in ±127 and their [out] scales."""
+    """Quantise weights [out, in, kh, kw] to integers in ±127. Returns them and their scales [out]."""
     top = np.abs(weight).max(axis=(1, 2, 3))
     scale = np.where(top > 0, top / 127, 1).astype(np.float32)
     return np.rint(weight / scale[:, None, None, None]).astype(np.int8), scale
@@ -93,7 +93,7 @@ def _quantise_weights(graph: onnx.GraphProto, chosen: set[str], weights: Mapping
 
 
 def _quantise_activations(graph: onnx.GraphProto, chosen: set[str], scales: Mapping[str, float]) -> None:
-    """Code each activation where it is made; the chosen convolutions read the coded one."""
+    """Quantise each activation at its source. The chosen convolutions read the quantised values."""
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         if node.output[0] in chosen:

@@ -1,4 +1,4 @@
-"""An engine by name, or the fastest that is here."""
+"""Create an engine by its name, or the fastest available one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ AUTO = "Auto"
 
 
 def engine_names() -> list[str]:
-    """What `create_engine` takes."""
+    """The names that `create_engine` accepts."""
     return [AUTO, *(candidate.name for candidate in candidates()), NullEngine.name]
 
 
 def engine_precisions(name: str) -> tuple[str, ...]:
-    """Precisions that an engine may be asked for; loads its runtime. EngineError where it is not here."""
+    """The precisions of an engine. It loads the runtime. Raises EngineError if the engine is not available."""
     found = {candidate.name: candidate for candidate in candidates()}
     if name not in found:
         raise EngineError(f"unknown engine {name!r}", where="engine", remedy=f"{_here()}; {_names()}")
@@ -46,30 +46,30 @@ def create_engine(
     Parameters
     ----------
     name
-        One of `engine_names()`, in any case. "Auto" takes the fastest that starts, and says which and why in
-        its `reason` and in the log.
+        One of `engine_names()`, in upper or lower case. "Auto" takes the fastest engine that starts, and gives the
+        reason in `reason` and in the log.
     model
-        What it runs. "none" needs no model where `shape` is given.
+        The model to run. "none" needs no model if `shape` is given.
     batch
-        Most frames in a call.
+        The largest number of frames in a call.
     precision
-        "auto": the fastest that keeps within the golden pair's tolerance on trained networks (never int8); or one of
-        "float32", "tf32", "bfloat16", "float16", "int8", as far as the engine has it.
+        "auto": the fastest precision that stays within the golden pair's tolerance for trained networks (never int8).
+        Or "float32", "tf32", "bfloat16", "float16" or "int8", if the engine supports it.
     cache_dir
-        Where built engines are kept; None keeps none.
+        Folder of built engines. None: they are not stored.
     threads
-        Cores a CPU engine may use; None: all that this process may.
+        Number of cores for a CPU engine. None: all that this process may use.
     chunk
-        Frames that the runtime is given at a time, where neither engine nor model has a number of its own; None:
-        `batch`. A frame's phase depends on it in the last bits, and on nothing else that is asked for here but
-        `precision`.
+        Number of frames per run of the runtime, if neither engine nor model prescribes it. None: `batch`. Of all
+        arguments for one engine and model, only this one and `precision` change a frame's phase, this one in the last
+        bits.
     shape
         (H, W) for "none" without a model.
 
     Raises
     ------
     EngineError
-        Unknown name, nothing to run it with, or the engine refuses the model.
+        The name is unknown, the engine cannot run here, or it refuses the model.
     """
     if batch < 1 or (threads is not None and threads < 1) or (chunk is not None and chunk < 1):
         what = f"batch {batch}, threads {threads}, chunk {chunk}"
@@ -126,7 +126,7 @@ def _create_fastest(model: ModelFile, options: EngineOptions) -> BatchedEngine:
 def _create_null(model: ModelFile | None, batch: int, shape: tuple[int, int] | None) -> NullEngine:
     size = model.contract.input_shape if model is not None else shape
     if size is None:
-        raise EngineError("neither a model nor a shape", where="engine none", remedy="say the shape of the frames")
+        raise EngineError("neither a model nor a shape", where="engine none", remedy="give the shape of the frames")
     return NullEngine(size, batch)
 
 

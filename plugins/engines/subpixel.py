@@ -1,12 +1,14 @@
-"""PtychoNN's last enlargement without enlarging: the same sums in a quarter of the pixels.
+"""Replace PtychoNN's last enlargement: compute the same sums on a quarter of the pixels.
 
-The decoder ends in a bilinear enlargement by two and a 3×3 convolution to one channel. On a CPU these two are a fifth
-of the network's time, because one output channel leaves vector registers empty and the enlarged image leaves the
-cache. Both are linear, so they are one 3×3 convolution of the small image to four channels, one for each position of
-an output pixel in its quartet ("sub-pixel convolution", Shi et al. 2016, arXiv:1609.05158), which are then interleaved.
+The decoder ends with a bilinear enlargement by two and a 3×3 convolution to one channel. On a CPU these take a fifth of
+the network's time, because one output channel does not fill the vector registers, and the enlarged image does not fit
+into the cache. Both are linear, so together they are one 3×3 convolution of the small image to four channels. There is
+one channel for each position of an output pixel in its group of four. The channels are then interleaved ("sub-pixel
+convolution", Shi et al. 2016, arXiv:1609.05158).
 
-Only the two outermost output rows and columns differ, where the convolution sees zeros and the enlargement clamped
-pixels. They are computed as before, from narrow strips. The result is equal up to the rounding of float32.
+Only the two outermost output rows and columns differ, because there the convolution reads zeros and the enlargement
+reads clamped pixels. They are computed as before, from narrow strips. The result is equal up to the rounding of
+float32.
 """
 
 from __future__ import annotations
@@ -27,17 +29,17 @@ from ptychostream.plugins.engines.graph import (
 )
 
 MAX_CHANNELS = 4
-"""With more output channels than this the plain form is as fast."""
+"""With more output channels the original form is as fast."""
 HALF_PIXEL = (b"half_pixel", b"pytorch_half_pixel")
 
 
 def merge_last_enlargement(model: onnx.ModelProto) -> bool:
-    """Rewrite, in place, every bilinear ×2 `Resize` that feeds nothing but a 3×3 `Conv` of few output channels.
+    """Rewrite every bilinear ×2 `Resize` whose only user is a 3×3 `Conv` with few output channels, in place.
 
     Returns
     -------
     bool
-        Whether there was one.
+        Whether anything was rewritten.
     """
     graph = model.graph
     values = constants(graph)
@@ -60,10 +62,11 @@ def merge_last_enlargement(model: onnx.ModelProto) -> bool:
 
 
 def phase_kernels(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[out, in, 3, 3] kernel on the enlarged image → [out·4, in, 3, 3] on the small one, quartets in reading order.
+    """The kernel [out·4, in, 3, 3] on the small image for a kernel [out, in, 3, 3] on the enlarged one.
 
-    An enlarged pixel 2i+p is 3/4 of small pixel i and 1/4 of the neighbour on p's side, so tap a of the kernel at
-    output 2i+p reads small pixels i-1, i and i+1 with the weights `taps[p, a]`.
+    The four channels of a group are in reading order. An enlarged pixel 2i+p is 3/4 of small pixel i and 1/4 of the
+    neighbour on p's side. Tap a of the kernel at output 2i+p therefore reads the small pixels i-1, i and i+1 with the
+    weights `taps[p, a]`.
     """
     near = {-1: (0.75, 0.25, 0.0), 0: (0.25, 0.75, 0.0), 1: (0.0, 0.75, 0.25), 2: (0.0, 0.25, 0.75)}
     taps = np.array([[near[p + a - 1] for a in range(3)] for p in range(2)])
@@ -93,7 +96,7 @@ def _few_channels(node: onnx.NodeProto, values: dict[str, NDArray[np.float32]]) 
 
 
 class _Merger:
-    """The nodes that stand for one `Resize` and the `Conv` after it."""
+    """Makes the nodes that replace one `Resize` and the `Conv` after it."""
 
     def __init__(
         self,
@@ -113,7 +116,7 @@ class _Merger:
         self._bias = values[conv.input[2]] if len(conv.input) > 2 else np.zeros(channels, dtype=np.float32)
 
     def nodes(self) -> list[onnx.NodeProto]:
-        """[N, C, H, W] → [N, O, 2H, 2W], by the core and its frame of two pixels."""
+        """The nodes for [N, C, H, W] → [N, O, 2H, 2W]: the inner part, and a border of two pixels."""
         for name, value in {"0": 0, "2": 2, "-2": -2, "end": 1 << 31, "rows": 2, "columns": 3}.items():
             self._constant(name, np.array([value], dtype=np.int64))
         small = self._resize.input[0]
@@ -128,13 +131,14 @@ class _Merger:
         return self._nodes
 
     def _columns(self, image: str) -> list[str]:
-        """The outermost two columns on either side."""
+        """Names of the outermost two columns on both sides."""
         return [self._turn(strip, f"column_{i}") for i, strip in enumerate(self._strips(image, "columns"))]
 
     def _strips(self, image: str, what: str) -> list[str]:
-        """The outermost two rows or columns on either side, as the plain operators compute them.
+        """Names of the outermost two rows or columns on both sides, computed by the original operators.
 
-        Columns are laid on their side: a convolution of rows is far quicker than one of an image four pixels wide.
+        Columns are transposed, because a convolution of rows is much faster than one of an image that is four pixels
+        wide.
         """
         first = self._slice(image, "0", "2", what, f"{what}_first_in")
         last = self._slice(image, "-2", "end", what, f"{what}_last_in")

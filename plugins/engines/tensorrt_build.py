@@ -1,7 +1,7 @@
-"""ONNX → TensorRT engine bytes: the half of the TensorRT engine that needs no GPU.
+"""Build a TensorRT engine from ONNX. This part of the TensorRT engine needs no GPU.
 
-Works with TensorRT 8.5 to 11 and with TensorRT-RTX. Up to 10 float16 is a builder flag; TensorRT 11 and RTX have
-none, so there it is written into the graph.
+It works with TensorRT 8.5 to 11 and with TensorRT-RTX. Up to TensorRT 10 float16 is a builder flag. TensorRT 11 and RTX
+have no such flag, so float16 is written into the graph.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from ptychostream.plugins.engines.half import to_float16
 log = logging.getLogger(__name__)
 
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
-"""The first that is installed is used."""
+"""Names of the TensorRT modules. The first installed one is used."""
 PRECISIONS = ("float16", "tf32", "float32")
 WORKSPACE_BYTES = 1 << 30
 GRAPH_VERSION = 1
-"""Raise it when what is built from a model changes, so that older cached engines are not used."""
+"""Version of the built engine. Increase it when the build changes, so that older cached engines are not used."""
 
 
 def find_module() -> str | None:
-    """Name of the TensorRT module that is installed; nothing is loaded."""
+    """Name of the installed TensorRT module, or None. It is not loaded."""
     return next((name for name in MODULES if importlib.util.find_spec(name) is not None), None)
 
 
 def load_tensorrt() -> Any:
-    """The TensorRT module; EngineError where none is installed or it does not load."""
+    """Load the TensorRT module. Raises EngineError if none is installed or it cannot be loaded."""
     name = find_module()
     if name is None:
         remedy = "install TensorRT: with JetPack on a Jetson, from NVIDIA elsewhere; or choose another engine"
@@ -50,7 +50,7 @@ def load_tensorrt() -> Any:
 
 
 def make_logger(trt: Any) -> Any:
-    """A TensorRT logger that writes to ours and keeps the errors, in `errors`, for whoever raises."""
+    """A TensorRT logger that writes to Python's log, and keeps the errors in `errors` for an exception's text."""
     levels = {
         trt.ILogger.Severity.INTERNAL_ERROR: logging.ERROR,
         trt.ILogger.Severity.ERROR: logging.ERROR,
@@ -75,7 +75,7 @@ def make_logger(trt: Any) -> Any:
 
 
 def engine_key(trt: Any, model: ModelFile, chunk: int, precision: str, device: str) -> str:
-    """Cache key of what `build_engine` gives; `device` names chip and compute capability."""
+    """Cache key of the result of `build_engine`. `device` names chip and compute capability."""
     return cache_key(
         model=model.sha256,
         runtime=[trt.__name__, trt.__version__],
@@ -89,25 +89,25 @@ def engine_key(trt: Any, model: ModelFile, chunk: int, precision: str, device: s
 def build_engine(
     trt: Any, model: ModelFile, chunk: int, precision: str, *, logger: Any = None, compute_capability: str | None = None
 ) -> bytes:
-    """Parse and build.
+    """Parse the model and build an engine.
 
     Parameters
     ----------
     trt
         The TensorRT module.
     model, chunk
-        The model, and the batch its engine is built for.
+        The model, and the batch size of the engine.
     precision
         One of `PRECISIONS`.
     logger
-        From `make_logger`.
+        Logger from `make_logger`.
     compute_capability
-        Build for this chip ("SM120") and not for the one that is here, which need not exist. TensorRT-RTX alone.
+        Build for this chip ("SM120") instead of this machine's GPU. No GPU is needed then. Only TensorRT-RTX has it.
 
     Raises
     ------
     EngineError
-        TensorRT refused the graph or could not build an engine; its own messages are in the text.
+        TensorRT refused the graph or could not build an engine. The text has its messages.
     """
     logger = make_logger(trt) if logger is None else logger
     where = f"engine TensorRT, model {model.contract.name}"
@@ -142,7 +142,7 @@ def build_engine(
 
 
 def _network_flags(trt: Any, typed: bool) -> int:
-    """8.x needs an explicit batch asked for, 10 has nothing else, 11 has lost the name."""
+    """TensorRT 8 needs a flag for the explicit batch. TensorRT 10 always has it, and 11 has no such flag."""
     flags = trt.NetworkDefinitionCreationFlag
     wanted = [getattr(flags, "EXPLICIT_BATCH", None), getattr(flags, "STRONGLY_TYPED", None) if typed else None]
     return sum(1 << int(flag) for flag in wanted if flag is not None)

@@ -1,8 +1,8 @@
-"""TensorRT on an NVIDIA GPU, its memory by PyCUDA.
+"""TensorRT on an NVIDIA GPU. PyCUDA allocates its memory.
 
-A PyCUDA context belongs to the thread that made it: an engine loaded in one thread and run in another aborts the
-process. So each engine has a thread of its own, which makes the context, builds or loads, runs and frees; the callers
-wait for it.
+A PyCUDA context belongs to the thread that made it. If an engine is loaded in one thread and run in another, the
+process aborts. Therefore each engine has its own thread that makes the context, builds or loads the engine, runs it and
+frees it. The callers wait for this thread.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass
 class _Gpu:
-    """What lives on the device; touched by the engine's own thread alone."""
+    """Objects on the device. Only the engine's thread uses them."""
 
     context: Any
     stream: Any
@@ -41,7 +41,7 @@ class _Gpu:
 
 
 class TensorRtEngine(BatchedEngine):
-    """float16 unless asked otherwise; TF32 and float32 where accuracy is everything."""
+    """The TensorRT engine. "auto" is float16; TF32 and float32 are for the highest accuracy."""
 
     name = "TensorRT"
     supported = PRECISIONS
@@ -109,7 +109,7 @@ class TensorRtEngine(BatchedEngine):
         raise EngineError(what, where=self._where, remedy="check that driver and TensorRT belong together")
 
     def _allocate(self, gpu: _Gpu) -> None:
-        """Page-locked and device memory for every named tensor of the engine."""
+        """Allocate page-locked and device memory for every named tensor of the engine."""
         ours = {**self._feeds(slice(0, self._chunk)), self._output: self._phase[: self._chunk]}
         for index in range(gpu.engine.num_io_tensors):
             name = gpu.engine.get_tensor_name(index)
@@ -150,7 +150,7 @@ class TensorRtEngine(BatchedEngine):
         gpu.host.clear()
         for block in gpu.device.values():
             block.free()
-        del gpu  # execution context, engine and runtime go before the CUDA context does
+        del gpu  # free execution context, engine and runtime before the CUDA context
         _leave(context)
 
 

@@ -1,4 +1,4 @@
-"""Torch on a CPU, or on a CUDA device with the whole batch as one CUDA graph."""
+"""Torch on a CPU, or on a CUDA device with one CUDA graph for the batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WARM_UP = 3
 
 
 class TorchEngine(BatchedEngine):
-    """On the CPU: convolutions in channels-last order, in bfloat16 where the processor has it."""
+    """Torch on the CPU. Convolutions are in channels-last order, and in bfloat16 if the processor has it."""
 
     name = "Torch"
     supported: tuple[str, ...] = ("bfloat16", "float32")
@@ -36,7 +36,7 @@ class TorchEngine(BatchedEngine):
             streaming_graph(model, self._chunk), list(model.inputs), DTYPES[self.precision], self._where
         ).eval()
         if options.threads:
-            torch.set_num_threads(options.threads)  # of the whole process: torch knows no other
+            torch.set_num_threads(options.threads)  # for the whole process; torch has no smaller scope
         self._start()
 
     def _automatic(self) -> str:
@@ -66,7 +66,7 @@ class TorchEngine(BatchedEngine):
 
 
 class TorchCudaEngine(TorchEngine):
-    """On a CUDA device. Copies in, one graph launch, copy out: no kernel is launched by Python while it runs."""
+    """Torch on a CUDA device: copy in, launch one graph, copy out. Python launches no kernel while it runs."""
 
     name = "TorchCUDA"
     supported = ("float16", "bfloat16", "tf32", "float32")
@@ -82,7 +82,7 @@ class TorchCudaEngine(TorchEngine):
         self.device = torch.cuda.get_device_name(device)
         assert self._module is not None
         self._module.to(device)
-        # Page-locked, so that the copies run beside the host; numpy writes through views of the same memory.
+        # Page-locked, so that copies run in parallel to the host. numpy writes to views of the same memory.
         self._host_counts = torch.zeros(self._counts.shape, pin_memory=True)
         self._host_phase = torch.zeros(self._phase.shape, pin_memory=True)
         self._host_dose = torch.ones(self._dose.shape, pin_memory=True)

@@ -1,7 +1,7 @@
-"""An ONNX graph as a torch module: the operators of convolutional encoder-decoders.
+"""Run an ONNX graph as a torch module, with the operators of convolutional encoder-decoders.
 
-Convolutions and matrix products run in the chosen precision, everything else in what torch's promotion gives, so the
-normalisation of large counts before the first convolution stays in float32.
+Convolutions and matrix products run in the chosen precision. Other operators run in the type of torch's promotion, so
+the normalisation of large counts before the first convolution stays in float32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ptychostream.plugins.engines.graph import attributes, constants, opset
 Value: TypeAlias = "Tensor | None"
 Step = Callable[[list[Value]], "Tensor | tuple[Tensor, ...]"]
 Static = Callable[[int], Any]
-"""The numpy constant at an input's place; None where there is none."""
+"""Returns the numpy constant of an input, or None if the input is not constant."""
 
 ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div, "Pow": torch.pow,
@@ -37,23 +37,23 @@ DTYPES = {
 
 
 class OnnxModule(nn.Module):  # type: ignore[misc]
-    """Runs an ONNX graph node by node; tensors are looked up by place, not by name.
+    """Runs an ONNX graph node by node. Tensors are found by index, not by name.
 
     Parameters
     ----------
     model
-        Checked, of one output.
+        A checked model with one output.
     inputs
-        Names of the graph's inputs in the order `forward` takes them.
+        Names of the graph's inputs in the order of the arguments of `forward`.
     dtype
-        What convolutions are computed in.
+        Type of the convolutions.
     where
-        Named in errors.
+        Place to name in errors.
 
     Raises
     ------
     EngineError
-        The graph has an operator, or a use of one, that is not known here.
+        The graph has an operator, or an attribute of one, that is not supported.
     """
 
     def __init__(self, model: onnx.ModelProto, inputs: list[str], dtype: torch.dtype, where: str) -> None:
@@ -90,7 +90,7 @@ class OnnxModule(nn.Module):  # type: ignore[misc]
         return self._places.setdefault(name, len(self._places))
 
     def _inputs(self, node: onnx.NodeProto) -> list[int]:
-        """Places of a node's inputs; an absent one is the place after the last, which stays empty."""
+        """Indices of a node's inputs. An absent input has the index after the last tensor, which stays None."""
         return [self._places[name] if name else -1 for name in node.input]
 
     def _keep(self, name: str, value: Tensor) -> None:
@@ -144,7 +144,7 @@ def _elementwise(function: Callable[..., Tensor]) -> Step:
 
 
 def _padding(found: dict[str, Any], refuse: Refuse) -> tuple[tuple[int, int], list[int] | None]:
-    """Symmetric padding as torch takes it, and what must be padded before."""
+    """Symmetric padding for torch, and the padding that must be applied before, or None."""
     if found.get("auto_pad", b"NOTSET") != b"NOTSET":
         raise refuse(f"auto_pad {found['auto_pad'].decode()}")
     top, left, bottom, right = found.get("pads", [0, 0, 0, 0])
