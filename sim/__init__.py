@@ -1,1 +1,1 @@
-"""The simulated beamline: sample, probe, scan, detector, record and replay."""
+"""The simulated beamline: sample, probe, scan, detector and replay."""

@@ -1,4 +1,4 @@
-"""The simulated beamline at work: scan records, a sample in the beam, a detector that streams it, a file per scan."""
+"""The simulated beamline: scan records, a sample, a detector that streams its patterns, and a file for each scan."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from ptychostream.sim.samples import SAMPLES, check_sample
 from ptychostream.sim.scan_records import ScanRecords
 
 MAX_SCAN_BYTES = 2 << 30
-"""A scan is simulated in memory before it is streamed."""
+"""The largest scan. It is simulated in memory before it is streamed."""
 
 MAX_POINTS = 100_000
 
 KINDS = tuple(SAMPLES)
-"""Choices of `Sample`."""
+"""Choices of the record `Sample`."""
 
 log = logging.getLogger(__name__)
 
 
 class State(IntEnum):
-    """Choices of `State_RBV`."""
+    """Choices of the record `State_RBV`."""
 
     IDLE = 0
     PREPARING = 1
@@ -54,28 +54,28 @@ class State(IntEnum):
 
 
 class BeamlineSettings(Settings):
-    """The beamline.
+    """Settings of the simulated beamline.
 
     Attributes
     ----------
     prefix
-        Of the scan records.
+        Prefix of the scan records.
     channel
-        PVA channel of the detector; `<prefix>Pva1:Image` when empty.
+        PVA channel of the detector. Empty: `<prefix>Pva1:Image`.
     rate_hz, codec, position_unit, gate
-        As in `ptychostream.sim.replay.replay.Replay`.
+        See `ptychostream.sim.replay.replay.Replay`.
     positions
-        "attributes" of the frames, or a "stream" of its own, as `position_stream` says, or "both".
+        Positions as "attributes" of the frames, as a separate "stream" (see `position_stream`), or "both".
     save
-        Folder for the HDF5 files; None saves nothing.
+        Folder of the HDF5 files. None saves nothing.
     autostart
-        Take scans one after the other without a command.
+        Whether to take scans one after the other without a command.
     scans
-        How many to take before the process ends; 0: until stopped.
+        Number of scans before the process ends. 0: until stopped.
     ca_port
-        Channel Access port of the scan records; None: EPICS's own variables decide.
+        Channel Access port of the scan records. None: EPICS's own variables decide.
     simulation
-        What is measured. The records Frames, Step, Dose, Sample and Seed change it from scan to scan.
+        The simulated scan. The records Frames, Step, Dose, Sample and Seed change it from scan to scan.
     """
 
     prefix: str = "bl:"
@@ -102,16 +102,16 @@ class BeamlineSettings(Settings):
 
 
 class Beamline:
-    """Takes scans on command until stopped.
+    """Takes scans on command until it is stopped.
 
     Parameters
     ----------
     settings
-        The beamline.
+        Settings of the beamline.
     on_stage
-        Called with (what is done, steps) as a stage of a scan begins.
+        Called with (name, number of steps) when a stage of a scan begins.
     on_step
-        Called with (steps done, steps) within it.
+        Called with (steps done, number of steps) during the stage.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Beamline:
         self.settings = settings
         self._on_stage, self._on_step = on_stage, on_step
         self._starts: queue.Queue[bool] = queue.Queue()
-        self._interrupt = threading.Event()  # ends the scan under way
+        self._interrupt = threading.Event()  # ends the running scan
         self._stopped = False
         self._busy = False
         self._first_number = next_scan_number(settings.save) if settings.save is not None else 1
@@ -134,7 +134,7 @@ class Beamline:
         self._position_stream: PositionStream | None = None
 
     def run(self, on_serving: Callable[[str], None] | None = None) -> int:
-        """Serve until `stop` is called or all scans are taken; returns the number of complete scans."""
+        """Serve until `stop` is called or all scans are taken. Returns the number of complete scans."""
         settings = self.settings
         complete = 0
         with (
@@ -163,14 +163,14 @@ class Beamline:
         return complete
 
     def stop(self) -> None:
-        """End the scan under way and `run`; from any thread."""
+        """End the running scan and `run`. It may be called from any thread."""
         self._stopped = True
         self._interrupt.set()
         self._starts.put(False)
 
     def _start(self) -> None:
         if self._busy:
-            log.warning("a scan is under way: Start is ignored")
+            log.warning("a scan is running: Start is ignored")
         else:
             self._starts.put(True)
 
@@ -184,7 +184,7 @@ class Beamline:
         self._records.put("Seed", simulation.sample_seed)
 
     def _take(self, number: int) -> bool:
-        """One scan, its outcome on the records; True when it is complete."""
+        """Take one scan and write its result to the records. Returns whether it is complete."""
         put = self._records.put
         self._busy = True
         self._interrupt.clear()
@@ -231,7 +231,7 @@ class Beamline:
         path = self._save(scan, truth, times) if settings.save is not None and streamed.frames else None
         if path is not None:
             put("FullFileName_RBV", str(path))
-        drain(self._interrupt)  # Busy falls when the clients have every frame
+        drain(self._interrupt)  # Busy becomes 0 when the clients have all frames
         complete = streamed.frames == len(scan)
         message = f"{scan_id}: {streamed.frames} of {len(scan)} frames at {streamed.rate_hz:.1f} frames/s"
         message += f", {path}" if path is not None else ""
@@ -241,7 +241,7 @@ class Beamline:
         return complete
 
     def _simulation(self, number: int) -> Simulation:
-        """The settings as the records have them; each scan sees a sample and noise of its own."""
+        """The simulation with the values of the records. Each scan has another sample and other noise."""
         get, base = self._records.get, self.settings.simulation
         scan = number - self._first_number
         simulation = base.model_copy(
@@ -295,8 +295,7 @@ class Beamline:
         return times[: streamed.frames], streamed
 
     def _save(self, scan: Scan, truth: Reconstruction, times: NDArray[np.float64]) -> Path:
-        """Write what was streamed, as areaDetector's file plugin would, and the truth beside it as a
-        reconstruction."""
+        """Write the streamed frames like areaDetector's file plugin, and the truth beside it as a reconstruction."""
         assert self.settings.save is not None
         path = self.settings.save.resolve() / f"{scan.scan_id}.h5"
         height, width = scan.counts.shape[1:]
@@ -322,6 +321,6 @@ class Beamline:
 
 
 def next_scan_number(folder: Path) -> int:
-    """One more than the highest number of a scan file in `folder`, so that nothing is written over."""
+    """The highest number of a scan file in `folder` plus one, so that no file is overwritten."""
     numbers = [int(found[1]) for path in folder.glob("*.h5") if (found := re.search(r"_(\d+)$", path.stem))]
     return max(numbers, default=0) + 1

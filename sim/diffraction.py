@@ -1,4 +1,4 @@
-"""Far-field diffraction patterns of a scan over a sample, as a counting detector records them."""
+"""Simulate far-field diffraction patterns of a scan over a sample with a counting detector."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from ptychostream.sim.samples import Film, etch_depth
 from ptychostream.sim.scans import Trajectory, jitter, trajectory
 
 MARGIN = 2
-"""Object pixels kept around the outermost patch."""
+"""Object pixels around the outermost patch."""
 
 MAX_OBJECT_PIXELS = 64_000_000
 
 
 class Simulation(Settings):
-    """One simulated scan. Lengths in metres.
+    """One simulated scan. Lengths are in metres.
 
     Attributes
     ----------
     sample, sample_seed
-        Which sample (`samples.SAMPLES`) and which of its kind; the same seed is the same plane.
+        Kind of the sample (`samples.SAMPLES`), and its seed. The same seed gives the same plane.
     trajectory, frames, step_m, centre_m
-        The scan (`scans.TRAJECTORIES`), each frame covering step_m² of the sample, about `centre_m` (x, y).
+        The scan (`scans.TRAJECTORIES`) around `centre_m` (x, y). Each frame covers step_m² of the sample.
     position_error_m
-        Rms distance between where the probe is said to be and where it is.
+        Rms distance between the reported and the true position of the probe.
     fly_samples
-        Sub-positions over which an exposure in motion is averaged.
+        Number of positions over which an exposure of a fly scan is averaged.
     dose
         Photons per frame that hit the sample.
     dead_pixels, hot_pixels
-        How many; a dead pixel reads the dtype's maximum, a hot one counts `hot_counts` more.
+        Number of bad pixels. A dead pixel has the dtype's maximum, a hot one has `hot_counts` more counts.
     seed
-        Of the photon noise, the position error and the bad pixels.
+        Seed of the photon noise, the position error and the bad pixels.
     """
 
     sample: str = "shapes"
@@ -69,13 +69,13 @@ class Simulation(Settings):
 
     @property
     def pixel_m(self) -> float:
-        """Object pixel, metres."""
+        """Size of an object pixel, metres."""
         return object_pixel_m(self.energy_ev, self.distance_m, self.detector_pixel_m, self.size)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What stands in the beam: everything that `expose` needs, made once.
+    """Everything that `expose` needs: object, probe, positions and bad pixels.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Bench:
     path
         True positions and motion.
     said_m
-        [N, 2] positions as reported.
+        [N, 2] reported positions.
     dead, hot
         [H, W] bool.
     """
@@ -104,13 +104,13 @@ class Bench:
 
 
 def set_up(settings: Simulation) -> Bench:
-    """Place sample, probe and scan.
+    """Make object, probe and positions of a simulation.
 
     Raises
     ------
     ConfigError, GeometryError
-        When the sample or trajectory is unknown, the beam does not fit, the scan is too wide, or there
-        are more bad pixels than pixels.
+        Sample or trajectory are unknown, the beam does not fit, the scan is too wide, or there are more bad pixels than
+        pixels.
     """
     pixel_m, size = settings.pixel_m, settings.size
     random = np.random.default_rng([settings.seed, 1])
@@ -133,7 +133,7 @@ def set_up(settings: Simulation) -> Bench:
         raise GeometryError(
             f"{settings.dead_pixels} dead and {settings.hot_pixels} hot of {size * size} pixels",
             where="detector",
-            remedy="ask for fewer bad pixels",
+            remedy="give fewer bad pixels",
         )
     bad = random.permutation(size * size)[: settings.dead_pixels + settings.hot_pixels]
     dead, hot = np.zeros((2, size * size), np.bool_)
@@ -152,10 +152,10 @@ def set_up(settings: Simulation) -> Bench:
 
 
 def intensities(bench: Bench, first: int, last: int) -> NDArray[np.float32]:
-    """Expected photons [last - first, H, W] of the frames first…last, zero frequency at [H//2, W//2].
+    """Expected photons [last - first, H, W] of the frames first … last - 1, zero frequency at [H//2, W//2].
 
-    The probe is shifted by the fraction of a pixel, the object taken at whole pixels: a shift of both together
-    changes no intensity. An exposure in motion is the mean over `fly_samples` places.
+    The probe is shifted by the fraction of a pixel, and the object is taken at whole pixels, because a shift of both
+    together changes no intensity. An exposure of a fly scan is the mean over `fly_samples` positions.
     """
     settings, pixel_m = bench.settings, bench.settings.pixel_m
     size = settings.size
@@ -178,9 +178,9 @@ def intensities(bench: Bench, first: int, last: int) -> NDArray[np.float32]:
 
 
 def expose(bench: Bench, chunk: int = 64) -> Iterator[tuple[NDArray[np.unsignedinteger], NDArray[np.float32]]]:
-    """Yield the scan in chunks: counts [n, H, W] with photon noise, and the photons expected without it.
+    """Yield the scan in chunks: counts [n, H, W] with photon noise, and expected photons without it.
 
-    Counts end one below the dtype's maximum, which is kept for dead pixels.
+    The largest count is one below the dtype's maximum, which marks dead pixels.
     """
     settings = bench.settings
     dtype = np.dtype(settings.dtype)
@@ -197,21 +197,21 @@ def expose(bench: Bench, chunk: int = 64) -> Iterator[tuple[NDArray[np.unsignedi
 def simulate_scan(
     settings: Simulation, scan_id: str = "", on_progress: Callable[[int, int], None] | None = None
 ) -> tuple[Scan, Reconstruction]:
-    """A whole scan in memory, and what was really there.
+    """Simulate a complete scan in memory, with its truth.
 
     Parameters
     ----------
     settings
-        The scan; the same settings give the same counts.
+        The scan. The same settings give the same counts.
     scan_id
-        Its name; made from sample and seeds when empty.
+        Id of the scan. Empty: made from sample and seeds.
     on_progress
-        Called with (frames done, frames in all).
+        Called with (frames done, number of frames).
 
     Returns
     -------
-    The scan as a detector would leave it, and the truth in the form of a reconstruction: object, probe
-    (Σ|probe|² = dose), true positions, and in `errors` the R factor that photon noise alone leaves.
+    The scan as a detector records it, and the truth in the form of a reconstruction: object, probe (Σ|probe|² = dose),
+    true positions, and in `errors` the R factor of photon noise alone.
     """
     bench = set_up(settings)
     size = settings.size
@@ -254,7 +254,7 @@ def simulate_scan(
 
 
 def _coverage(bench: Bench) -> NDArray[np.float32]:
-    """[Ho, Wo] probe intensity that each object pixel saw, at whole pixels."""
+    """[Ho, Wo] accumulated probe intensity of each object pixel, with positions rounded to whole pixels."""
     size = bench.settings.size
     seen = np.zeros(bench.object.shape, np.float32)
     intensity = np.abs(bench.probe) ** 2

@@ -1,4 +1,4 @@
-"""The probe of a Fresnel zone plate with a central stop, out of focus: a donut."""
+"""The defocused probe of a Fresnel zone plate with a central stop. It has the shape of a donut."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class ZonePlate(Settings):
     Attributes
     ----------
     diameter_m, outermost_zone_m
-        Of the zone plate; together they set the focal length, diameter · outermost zone / wavelength.
+        Diameter and outermost zone width of the zone plate. The focal length is diameter · outermost zone / wavelength.
     central_stop_m
-        Diameter of the stop that makes the hole.
+        Diameter of the central stop, which makes the hole.
     defocus_m
-        Sample downstream of the focus, metres.
+        Distance of the sample downstream of the focus, metres.
     """
 
     diameter_m: float = 160e-6
@@ -34,7 +34,7 @@ class ZonePlate(Settings):
 
 
 def make_probe(optics: ZonePlate, wavelength_m: float, pixel_m: float, shape: tuple[int, int]) -> NDArray[np.complex64]:
-    """The probe on the object's pixels: the zone plate's annular pupil, propagated off the focus.
+    """Compute the probe on the object's pixels: the zone plate's annular pupil, propagated away from the focus.
 
     The pupil of radius 1 / (2 · outermost zone) in spatial frequency gets the Fresnel propagator's phase
     -π · wavelength · defocus · f² (Goodman, Introduction to Fourier Optics, eq. 4-21) and is transformed once.
@@ -46,14 +46,14 @@ def make_probe(optics: ZonePlate, wavelength_m: float, pixel_m: float, shape: tu
     Raises
     ------
     GeometryError
-        When the beam does not fit into the frame's field of view, or its cone is wider than the detector.
+        The beam does not fit into the frame's field of view, or its cone is wider than the detector.
     """
     field_m, cutoff = min(shape) * pixel_m, 0.5 / optics.outermost_zone_m
     if optics.beam_m(wavelength_m) > 0.9 * field_m:
         raise GeometryError(
             f"a beam of {optics.beam_m(wavelength_m):.3g} m does not fit into a field of view of {field_m:.3g} m",
             where="probe",
-            remedy="take less defocus, a greater distance or smaller detector pixels",
+            remedy="give less defocus, a larger distance or smaller detector pixels",
         )
     if cutoff > 0.5 / pixel_m:
         raise GeometryError(

@@ -1,7 +1,7 @@
-"""Samples etched into a gold film: each an endless plane, a pure function of (seed, x, y).
+"""Samples etched into a gold film. A sample is an infinite plane and a pure function of (seed, x, y).
 
-So a sparse scan and a dense one, or two scans side by side, see the same sample. A sample is its etch depth
-from 0 (the full film) to 1 (etched through); `Film` turns it into a transmission function.
+Scans of different density, and scans of neighbouring areas, therefore have the same sample. A sample is given by its
+etch depth from 0 (full film) to 1 (etched through). `Film` converts it to a transmission function.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EDGE_M = 15e-9
 
 
 class Film(Settings):
-    """The film. Defaults: 1 µm of gold, n = 1 - delta + i·beta as at 10 keV."""
+    """The film. The defaults are 1 µm of gold with n = 1 - delta + i·beta at 10 keV."""
 
     thickness_m: float = 1e-6
     delta: float = 2.99e-5
@@ -33,7 +33,7 @@ class Film(Settings):
 
         Returns
         -------
-        [H, W] complex64; phase from 0 (film) to 2π·delta·thickness/wavelength (etched through), amplitude ≤ 1.
+        [H, W] complex64. The phase is 0 (film) to 2π·delta·thickness/wavelength (etched through), the amplitude ≤ 1.
         """
         k = 2 * np.pi / wavelength_m
         phase = k * self.delta * self.thickness_m * depth
@@ -49,38 +49,38 @@ def etch_depth(name: str, x_m: NDArray[np.float64], y_m: NDArray[np.float64], se
     name
         One of `SAMPLES`.
     x_m, y_m
-        [W] and [H] evenly spaced coordinates of the columns and rows, metres.
+        Evenly spaced coordinates of the columns [W] and rows [H], metres.
     seed
-        Which of the samples of that kind.
+        Seed of the sample.
 
     Returns
     -------
-    [H, W] float32 in 0…1.
+    [H, W] float32, 0 … 1.
 
     Raises
     ------
     ConfigError
-        When there is no such sample.
+        The sample is unknown.
     """
     check_sample(name)
     return SAMPLES[name](x_m, y_m, seed)
 
 
 def check_sample(name: str) -> None:
-    """Raises ConfigError when there is no such sample."""
+    """Raise ConfigError if the sample is unknown."""
     if name not in SAMPLES:
         raise ConfigError(f"no sample {name!r}", where="sample", remedy=f"choose from {', '.join(SAMPLES)}")
 
 
 def _wall(distance_m: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 inside, 0 outside, a slope of width EDGE_M between, from the signed distance (negative inside)."""
+    """Depth from the signed distance (negative inside): 1 inside, 0 outside, a slope of width EDGE_M between."""
     return np.clip(0.5 - distance_m / EDGE_M, 0, 1)
 
 
 def _cells(
     x_m: NDArray[np.float64], y_m: NDArray[np.float64], size_m: float, reach_m: float
 ) -> Iterator[tuple[int, int]]:
-    """Indices of the square cells whose content can reach the window."""
+    """Indices of the square cells whose shapes can reach the window."""
     for j in range(int(np.floor((y_m[0] - reach_m) / size_m)), int(np.floor((y_m[-1] + reach_m) / size_m)) + 1):
         for i in range(int(np.floor((x_m[0] - reach_m) / size_m)), int(np.floor((x_m[-1] + reach_m) / size_m)) + 1):
             yield i, j
@@ -97,7 +97,7 @@ def _window(coordinates_m: NDArray[np.float64], centre_m: float, reach_m: float)
 def _shape_distance(
     kind: int, u: NDArray[np.float64], v: NDArray[np.float64], size_m: float, ratio: float
 ) -> NDArray[np.float64]:
-    """Signed distance to one shape of half size `size_m` at its own rotated coordinates (u, v)."""
+    """Signed distance to a shape of half size `size_m`, at the shape's rotated coordinates (u, v)."""
     radius = np.hypot(u, v)
     if kind == 0:  # disc
         return radius - size_m
@@ -138,13 +138,13 @@ def _shapes(x_m: NDArray[np.float64], y_m: NDArray[np.float64], seed: int) -> ND
 
 @lru_cache(maxsize=64)
 def _glyph(letter: str, pixels: int = 256) -> NDArray[np.float32]:
-    """[pixels, pixels] coverage of a letter, row 0 at its foot, in a frame as high as a capital and a half."""
+    """[pixels, pixels] coverage of a letter. Row 0 is at the bottom. The frame is 1.5 times as high as a capital."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1, 1), dpi=pixels)
     canvas = FigureCanvasAgg(figure)
-    # a capital of DejaVu Sans is 0.73 of its font size high; 72 points to the inch
+    # a capital of DejaVu Sans is 0.73 of the font size high; an inch is 72 points
     figure.text(
         0.5, 0.5, letter, ha="center", va="center_baseline", family="DejaVu Sans", weight="bold", size=72 / 1.5 / 0.73
     )
@@ -175,12 +175,12 @@ def _letters(x_m: NDArray[np.float64], y_m: NDArray[np.float64], seed: int) -> N
 
 
 def _raised_letters(x_m: NDArray[np.float64], y_m: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
-    """The letters of the opposite tone: they stand, and the film around them is etched away."""
+    """Letters in the opposite tone: the film around them is etched away."""
     return np.float32(1) - _letters(x_m, y_m, seed)
 
 
 def _siemens_star(x_m: NDArray[np.float64], y_m: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
-    """36 spokes around (0, 0) with a blank centre and a ring each micrometre; `seed` turns it."""
+    """36 spokes around (0, 0) with an empty centre and a ring every micrometre. `seed` sets the rotation."""
     spokes, ring_m = 36, 1e-6
     turn = np.random.default_rng(seed).random() * 2 * np.pi
     x, y = x_m[None, :], y_m[:, None]

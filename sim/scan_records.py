@@ -1,4 +1,4 @@
-"""The beamline's scan records, on an EPICS IOC of its own: a child process with a C database."""
+"""The scan records of the beamline, served by an EPICS IOC in a child process."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _STRING_CHARACTERS = 39
 
 
 class ScanRecords:
-    """The records of `db/beamline.db`, read and written over PVA.
+    """Serves the records of `db/beamline.db`, and reads and writes them over PVA.
 
     Parameters
     ----------
     prefix
-        Of every record, with its colon.
+        Prefix of every record, with its colon.
     image_channel
-        What `ImagePVAName_RBV` says.
+        Value of `ImagePVAName_RBV`.
     points
         Length of the position waveforms.
     ca_port
-        The IOC's Channel Access port; None: `EPICS_CAS_SERVER_PORT` or 5064. Two IOCs on one host need two.
+        Channel Access port of the IOC. None: `EPICS_CAS_SERVER_PORT` or 5064. Two IOCs on one host need two ports.
     """
 
     def __init__(self, prefix: str, image_channel: str, points: int, ca_port: int | None = None) -> None:
@@ -59,7 +59,7 @@ class ScanRecords:
             raise StreamError(
                 f"another beamline serves {prefix}Start",
                 where="scan records",
-                remedy="end that one, or give this one another --prefix",
+                remedy="stop that one, or give this one another --prefix",
             )
         # The IOC lives until its stdin closes, so it ends with this process, however that ends; Ctrl-C is for us alone.
         self._ioc = subprocess.Popen(
@@ -91,8 +91,8 @@ class ScanRecords:
                 return
 
     def _answers(self) -> bool:
-        """Whether the records are served."""
-        # a new channel each time: an old one searches less and less often
+        """Whether the records can be read."""
+        # a new channel each time, because an old one searches less and less often
         probe = pva.Channel(self.prefix + "Start", pva.PVA)
         probe.setTimeout(_PROBE_S)
         try:
@@ -102,7 +102,7 @@ class ScanRecords:
         return True
 
     def _connect(self, names: list[str]) -> None:
-        """Connect to every record at once: one after the other they take a quarter of a second each."""
+        """Connect to all records at the same time, because each connection takes a quarter of a second."""
         self._channels = {name: pva.Channel(self.prefix + name, pva.PVA) for name in names}
         for channel in self._channels.values():
             channel.setTimeout(_TIMEOUT_S)
@@ -110,7 +110,7 @@ class ScanRecords:
             list(threads.map(self.get, names))
 
     def get(self, name: str) -> Any:
-        """The record's value; a choice as its number."""
+        """The value of a record. A choice is its number."""
         try:
             value = self._channels[name].get("field(value)")["value"]
         except pva.PvaException as error:
@@ -127,9 +127,9 @@ class ScanRecords:
             raise self._error(f"{name} cannot be written: {error}") from error
 
     def watch(self, commands: Mapping[str, Callable[[], None]]) -> None:
-        """Call `commands[name]`, in a thread of its own, each time somebody writes 1 to the record `name`."""
+        """Call `commands[name]` in a separate thread each time a client writes 1 to the record `name`."""
         for name, act in commands.items():
-            # Updates are queued, not called back: a callback and a put of this process wait for each other.
+            # Updates are queued. A callback and a put of the same process would wait for each other.
             updates = pva.PvObjectQueue(_COMMANDS_QUEUED)
             channel = pva.Channel(self.prefix + name, pva.PVA)
             channel.qMonitor(updates, "field(value)")

@@ -1,4 +1,4 @@
-"""Where the probe goes: scan trajectories around (0, 0), metres."""
+"""Scan trajectories around (0, 0), in metres."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ptychostream.errors import ConfigError
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Positions and the motion during each exposure.
+    """Positions, and the motion during each exposure.
 
     Attributes
     ----------
     positions_m
         [N, 2] (x, y) of the middle of each exposure, metres.
     motion_m
-        [N, 2] (x, y) travelled while the shutter is open; zero for a step scan.
+        [N, 2] (x, y) motion while the shutter is open. Zero for a step scan.
     """
 
     positions_m: NDArray[np.float64]
@@ -28,12 +28,12 @@ class Trajectory:
 
 
 def trajectory(name: str, frames: int, step_m: float) -> Trajectory:
-    """A trajectory of `frames` points, each of which covers step_m² of the sample.
+    """Make a trajectory of `frames` points. Each covers step_m² of the sample.
 
     Raises
     ------
     ConfigError
-        When there is no such trajectory, or `frames` or `step_m` is not positive.
+        The trajectory is unknown, or `frames` or `step_m` is not positive.
     """
     if name not in TRAJECTORIES:
         raise ConfigError(f"no trajectory {name!r}", where="scan", remedy=f"choose from {', '.join(TRAJECTORIES)}")
@@ -45,7 +45,7 @@ def trajectory(name: str, frames: int, step_m: float) -> Trajectory:
 
 
 def jitter(positions_m: NDArray[np.float64], rms_m: float, random: np.random.Generator) -> NDArray[np.float64]:
-    """Positions with an error of `rms_m` (rms of the distance, metres) added."""
+    """Add an error of `rms_m` (rms of the distance, metres) to positions."""
     return positions_m + random.normal(0, rms_m / np.sqrt(2), positions_m.shape)
 
 
@@ -54,11 +54,11 @@ def _still(positions_m: NDArray[np.float64]) -> Trajectory:
 
 
 def _spiral(frames: int, step_m: float) -> Trajectory:
-    """Archimedean spiral: turns `step_m` apart, points `step_m` apart along it."""
+    """Archimedean spiral. The distance between turns, and between points along it, is `step_m`."""
     pitch = step_m / (2 * np.pi)
     length = np.arange(frames) * step_m / pitch
     theta = np.sqrt(2 * length)
-    for _ in range(8):  # Newton on the arc length, pitch / 2 · (theta·√(1 + theta²) + asinh theta)
+    for _ in range(8):  # Newton steps for the arc length, pitch / 2 · (theta·√(1 + theta²) + asinh theta)
         slope = np.hypot(1, theta)
         theta -= ((theta * slope + np.arcsinh(theta)) / 2 - length) / slope
     radius = pitch * theta
@@ -66,7 +66,7 @@ def _spiral(frames: int, step_m: float) -> Trajectory:
 
 
 def _fermat(frames: int, step_m: float) -> Trajectory:
-    """Fermat spiral (Vogel's sunflower): the golden angle between points, equal area per point."""
+    """Fermat spiral (Vogel's sunflower): the golden angle between points, the same area per point."""
     n = np.arange(frames)
     radius, theta = step_m * np.sqrt((n + 0.5) / np.pi), n * np.pi * (3 - np.sqrt(5))
     return _still(np.stack([radius * np.cos(theta), radius * np.sin(theta)], axis=1))
@@ -87,7 +87,7 @@ def _raster(frames: int, step_m: float) -> Trajectory:
 
 
 def _fly(frames: int, step_m: float) -> Trajectory:
-    """Continuous motion along the rows, to and fro: each exposure is smeared over one step."""
+    """Continuous motion along the rows in alternating direction. Each exposure is averaged over one step."""
     positions, direction = _rows(frames, step_m, snake=True)
     return Trajectory(positions, np.stack([direction * step_m, np.zeros(frames)], axis=1))
 

@@ -1,8 +1,8 @@
-"""Who is connected to this process's PVA server, and whether all was sent.
+"""Find the clients of this process's PVA server, and whether all data was sent to them.
 
-pvaccess tells a server nothing of its subscribers. The kernel does: a client that has connected and then fallen
-silent has finished its requests, its monitor included; a connection with nothing left to send and none sent for a
-while has drained the server's queue. Linux alone.
+pvaccess tells a server nothing about its subscribers, but the kernel does. A client that connected and then sent
+nothing for a while has made all its requests, including its monitor. If a connection has nothing left to send and sent
+nothing for a while, the server's queue is empty. This works on Linux only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple
 from ptychostream.errors import StreamError
 
 QUIET_S = 0.5
-"""Silence after which a client counts as subscribed, or its queue as drained, seconds."""
+"""Time without data after which a client counts as subscribed, or its queue as empty, seconds."""
 
 POLL_S = 0.05
 
@@ -31,7 +31,7 @@ _SINCE = (8 + 4 * 9, 8 + 4 * 11)  # tcpi_last_data_sent and tcpi_last_data_recv,
 
 
 class Connection(NamedTuple):
-    """One client: seconds since data came from it and went to it, and bytes the kernel still has to deliver."""
+    """One client: seconds since it last sent and received data, and bytes that the kernel has not delivered yet."""
 
     since_received_s: float
     since_sent_s: float
@@ -44,11 +44,11 @@ def connections() -> list[Connection]:
     Raises
     ------
     StreamError
-        On a system that is not Linux.
+        The system is not Linux.
     """
     if not hasattr(socket, "TCP_INFO"):
         raise StreamError(
-            "this system does not tell who is connected", where="PVA server", remedy="wait for a PV: --wait-for PV"
+            "this system does not report connections", where="PVA server", remedy="wait for a PV: --wait-for PV"
         )
     ports, accepted = set(), []
     for own in _sockets():
@@ -80,12 +80,12 @@ def _sockets() -> Iterator[socket.socket]:
 
 
 def wait_for_client(stop: threading.Event, timeout_s: float | None = None) -> bool:
-    """Wait until a client has subscribed; False when `stop` was set first.
+    """Wait until a client has subscribed. Returns False if `stop` was set first.
 
     Raises
     ------
     StreamError
-        When `timeout_s` passes.
+        No client subscribed within `timeout_s`.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while not any(connection.since_received_s >= QUIET_S for connection in connections()):
@@ -101,7 +101,7 @@ def wait_for_client(stop: threading.Event, timeout_s: float | None = None) -> bo
 
 
 def drain(stop: threading.Event, timeout_s: float = 10.0) -> bool:
-    """Wait until every client has been sent all; False when `stop` was set or the time passed first."""
+    """Wait until all data was sent to every client. Returns False if `stop` was set or the time passed first."""
     deadline = time.monotonic() + timeout_s
     while any(connection.unsent or connection.since_sent_s < QUIET_S for connection in connections()):
         if stop.wait(POLL_S) or time.monotonic() > deadline:

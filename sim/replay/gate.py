@@ -1,4 +1,4 @@
-"""What a stream waits for before its first frame."""
+"""Wait for clients or a PV before the first frame of a stream."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _POLL_S = 0.1
 
 
 class Gate(Settings):
-    """What must be there before the first frame.
+    """Conditions for the first frame.
 
     Attributes
     ----------
     wait_for
-        A PV that must become 1 over PVA, such as the edge's `Connected_RBV`.
+        A PV that must become 1, read over PVA, such as the edge's `Connected_RBV`.
     wait_for_client
-        Any client must have subscribed.
+        Whether a client must have subscribed.
     timeout_s
-        For how long to wait; None: for ever.
+        Longest wait in seconds. None: no limit.
     """
 
     wait_for: str = ""
@@ -32,7 +32,7 @@ class Gate(Settings):
     timeout_s: float | None = None
 
     def wait(self, stop: threading.Event) -> bool:
-        """Wait until all is there; False when `stop` was set first. StreamError when the time passes."""
+        """Wait for all conditions. Returns False if `stop` was set first. Raises StreamError after the longest wait."""
         start = time.monotonic()
         if self.wait_for_client and not wait_for_client(stop, self.timeout_s):
             return False
@@ -41,7 +41,7 @@ class Gate(Settings):
 
 
 def wait_for_pv(name: str, stop: threading.Event, timeout_s: float | None = None) -> bool:
-    """Wait until the PV `name`, over PVA, is a number or choice other than 0; False when `stop` was set first."""
+    """Wait until the PV `name` is a number or choice other than 0. Returns False if `stop` was set first."""
     channel = pva.Channel(name, pva.PVA)
     channel.setTimeout(1.0)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -60,5 +60,5 @@ def wait_for_pv(name: str, stop: threading.Event, timeout_s: float | None = None
             raise StreamError(
                 f"not 1 within {timeout_s:.3g} s: {last}",
                 where=name,
-                remedy="start what serves it, or check EPICS_PVA_ADDR_LIST on both sides",
+                remedy="start its server, or check EPICS_PVA_ADDR_LIST on both sides",
             )

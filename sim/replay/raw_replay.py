@@ -1,4 +1,4 @@
-"""Recorded PVA updates served again, byte for byte."""
+"""Replay recorded PVA updates byte for byte."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from ptychostream.sim.replay.detector import Streamed
 from ptychostream.sim.replay.gate import Gate
 
 _log = logging.getLogger(__name__)
-_COME_BACK_S = 10.0  # for clients, when the channel's type changes
+_COME_BACK_S = 10.0  # time for clients to reconnect after a change of the channel's type
 _POLL_S = 0.02
 
 
 class RawReplay(Settings):
-    """How recorded updates are served.
+    """Settings of a replay of recorded updates.
 
     Attributes
     ----------
     channel
-        PVA channel to serve; the recorded one's name when empty.
+        PVA channel to serve. Empty: the name of the recorded one.
     rate_hz
-        Updates per second; as they were recorded when None.
+        Updates per second. None: the times of the recording.
     loops
-        Passes over the file; 0 repeats until stopped.
+        Passes over the file. 0 repeats until stopped.
     gate
-        What to wait for before the first update.
+        Conditions for the first update.
     """
 
     channel: str = ""
@@ -55,21 +55,21 @@ def replay_raw(
 ) -> list[tuple[str, Streamed]]:
     """Serve the updates of `path` until all are sent or `stop` is set.
 
-    Before the first update the channel is there with its type, and sends nothing. Times and ids within the updates
-    are those of the recording.
+    Before the first update the channel exists with its type and sends nothing. Times and ids in the updates are those
+    of the recording.
 
     Parameters
     ----------
     on_serving
-        Called once with what is served, before waiting for the gate.
+        Called once with a description of the channel, before the gate.
     on_pass
-        Called with (channel, updates) as each pass begins.
+        Called with (channel, number of updates) when a pass begins.
     on_sent
-        Called with (number of the update from 0, POSIX time) of each.
+        Called with (number of the update from 0, POSIX time) for each update.
 
     Returns
     -------
-    (channel, what was sent) of each pass.
+    (channel, `Streamed`) of each pass.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def replay_raw(
             _log.warning("%s ends within an update: %d bytes left out", path, recording.torn)
         first = next(iter(recording), None)
         if first is None:
-            raise ScanFileError("holds no update", where=str(path), remedy="record while the channel sends")
+            raise ScanFileError("has no update", where=str(path), remedy="record while the channel sends")
         with RawServer([channel]) as server:
             server.announce(channel, first)
             if on_serving is not None:
@@ -109,7 +109,7 @@ def _stream(
     stop: threading.Event,
     on_sent: Callable[[int, float], None] | None,
 ) -> Streamed:
-    """One pass, on an absolute schedule."""
+    """Send the updates of one pass on an absolute schedule."""
     sent, begin, first, last, late = 0, time.monotonic(), 0.0, 0.0, 0.0
     shown: RawUpdate | None = None
     for update, due_s in schedule(recording, rate_hz):
@@ -130,7 +130,7 @@ def _stream(
 
 
 def schedule(recording: Iterable[RawUpdate], rate_hz: float | None) -> Iterator[tuple[RawUpdate, float]]:
-    """Each update with its time from the first, seconds: as recorded, or evenly at `rate_hz`."""
+    """Each update with its time since the first one in seconds: as recorded, or evenly at `rate_hz`."""
     began: int | None = None
     for number, update in enumerate(recording):
         began = update.time_ns if began is None else began
@@ -138,7 +138,7 @@ def schedule(recording: Iterable[RawUpdate], rate_hz: float | None) -> Iterator[
 
 
 def _let_clients_come_back(server: RawServer, channel: str, update: RawUpdate, stop: threading.Event) -> None:
-    """Change the channel's type once all is sent, and wait until as many clients as before have subscribed again."""
+    """Change the channel's type when all is sent, and wait until the same number of clients has subscribed again."""
     drain(stop)
     wanted = server.monitors(channel)
     server.announce(channel, update)

@@ -1,4 +1,4 @@
-"""A scan file streamed as a detector would."""
+"""Stream a scan file like a detector."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ptychostream.sim.replay.position_stream import PositionStream, PositionStre
 
 
 class Replay(Settings):
-    """How a scan file is streamed.
+    """Settings of a replay.
 
     Attributes
     ----------
@@ -32,19 +32,19 @@ class Replay(Settings):
     rate_hz
         Frames per second.
     codec
-        As in `ptychostream.frames.codecs`; "" sends the counts as they are.
+        Codec of the frames (see `ptychostream.frames.codecs`). "" sends uncompressed counts.
     loops
-        Passes over the file; 0 repeats until stopped.
+        Passes over the file. 0 repeats until stopped.
     scan_id
-        The file's own when empty. With several passes each is a scan of its own: id-1, id-2…
+        Id of the scan. Empty: the file's. With several passes each is a separate scan: id-1, id-2…
     dtype
-        Integer type to send; the file's when empty.
+        Integer type of the sent counts. Empty: the file's.
     position_unit
         Unit of the attributes PositionX and PositionY.
     positions
-        "attributes" of the frames, or a "stream" of its own, as `position_stream` says, or "both".
+        Positions as "attributes" of the frames, as a separate "stream" (see `position_stream`), or "both".
     gate
-        What to wait for before the first frame.
+        Conditions for the first frame.
     """
 
     channel: str = "bl:Pva1:Image"
@@ -76,15 +76,15 @@ def replay(
     Parameters
     ----------
     on_serving
-        Called once with what is served, before waiting for the gate.
+        Called once with a description of the channel, before the gate.
     on_scan
-        Called with (scan id, frames) as each pass begins.
+        Called with (scan id, number of frames) when a pass begins.
     on_sent
-        Called with (frame id, POSIX time) of each frame.
+        Called with (frame id, POSIX time) for each frame.
 
     Returns
     -------
-    (scan id, what was sent) of each pass.
+    (scan id, `Streamed`) of each pass.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def replay(
 def _tell(
     positions: PositionStream | None, on_sent: Callable[[int, float], None] | None
 ) -> Callable[[int, float], None] | None:
-    """What a sent frame is told to: the stream of positions as well."""
+    """A callback for sent frames that also informs the stream of positions."""
     if positions is None:
         return on_sent
 
@@ -148,7 +148,7 @@ def _tell(
 
 
 def scan_ids(name: str, loops: int) -> Iterator[str]:
-    """The ids of the passes: the name itself for one pass, name-1, name-2… for several, endless for 0."""
+    """The scan ids of the passes: `name` for one pass, name-1, name-2… for several. 0 passes: endless."""
     if loops == 1:
         yield name
         return
@@ -157,7 +157,7 @@ def scan_ids(name: str, loops: int) -> Iterator[str]:
 
 
 def check_codec(codec: str) -> None:
-    """Raise ConfigError when there is no such codec."""
+    """Raise ConfigError if the codec is unknown."""
     if codec not in CODECS:
         known = ", ".join(name or "none" for name in CODECS)
         raise ConfigError(f"no codec {codec!r}", where="--codec", remedy=f"choose from {known}")

@@ -1,4 +1,4 @@
-"""Progress of a stream on the terminal."""
+"""Show the progress of a stream in the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EVERY_S = 0.1
 
 
 class StreamProgress:
-    """One bar per scan, on stderr; nothing where stderr is no terminal. Cheap enough for kilohertz rates."""
+    """One bar per scan on stderr, if it is a terminal. It is fast enough for rates of kilohertz."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -29,20 +29,20 @@ class StreamProgress:
         self._shown = 0.0
 
     def start(self, what: str, total: int) -> None:
-        """A new bar of `total` steps."""
+        """Start a new bar with `total` steps."""
         if self._task is not None:
             self._progress.remove_task(self._task)
         self._task = self._progress.add_task(what, total=total)
         self._shown = 0.0
 
     def sent(self, frame: int, time_s: float) -> None:
-        """Frame number `frame` left at POSIX time `time_s`."""
+        """Count frame number `frame`, sent at POSIX time `time_s`."""
         if time_s - self._shown >= _EVERY_S:
             self._shown = time_s
             self._update(frame + 1)
 
     def done(self, steps: int, total: int) -> None:
-        """`steps` of `total` are done."""
+        """Set the bar to `steps` of `total`."""
         now = time.time()
         if steps == total or now - self._shown >= _EVERY_S:
             self._shown = now

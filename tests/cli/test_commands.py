@@ -147,7 +147,7 @@ def test_a_second_beamline_of_the_same_prefix_is_refused(tmp_path: Path) -> None
         wait_until(lambda: "serving scan records b:" in first.output, 40, lambda: first.output)
         with env.start(*command, env=env.server_env()) as second:
             assert second.wait(40) == 2
-            assert "another beamline serves b:Start (end that one" in second.output
+            assert "another beamline serves b:Start (stop that one" in second.output
         assert first.stop() == 0
 
 

@@ -262,7 +262,7 @@ def test_a_saturated_pixel_stays_below_the_mark_of_a_dead_one() -> None:
 
 
 def test_more_bad_pixels_than_pixels_are_refused() -> None:
-    with pytest.raises(GeometryError, match="ask for fewer bad pixels"):
+    with pytest.raises(GeometryError, match="give fewer bad pixels"):
         set_up(Simulation(frames=1, dead_pixels=5000))
 
 
