@@ -1,1 +1,1 @@
-"""The demonstration: starts the real processes and watches them as any client would."""
+"""The demonstration. It starts the real processes and reads their records like any other client."""

@@ -1,4 +1,4 @@
-"""The agent's configuration for the demonstration: a TOML file as a beamline would write it."""
+"""Write the agent's configuration for the demonstration: a TOML file like that of a beamline."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ CONFIGURATION = "agent.toml"
 
 
 def write_agent_settings(path: Path, plan: LoopPlan, beamline: str, canvases: Path, cores: int) -> None:
-    """Write the configuration of an agent that watches the beamline with the records `beamline`.
+    """Write the configuration of an agent that watches the beamline's records with the prefix `beamline`.
 
     Parameters
     ----------
     canvases
-        Where the edge saves them.
+        Folder where the edge saves canvases.
     cores
-        What a step may use. It stands back behind the edge, which runs on the same ones.
+        Number of cores for a step. The agent runs at lower priority than the edge on the same cores.
     """
     write_bytes_atomic(path, agent_settings(plan, beamline, canvases, cores).encode())
 
 
 def agent_settings(plan: LoopPlan, beamline: str, canvases: Path, cores: int) -> str:
     """The text of the file."""
-    text = json.dumps  # of a string: TOML's basic strings are JSON's
+    text = json.dumps  # a JSON string is a TOML basic string
     return f"""\
 # The agent of the demonstration: ptychostream agent --config {CONFIGURATION} --prefix … --work …
 

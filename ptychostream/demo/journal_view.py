@@ -1,6 +1,6 @@
-"""What the agent's journal says, read from its SQLite file while the agent writes it, or when it has ended.
+"""Read the agent's journal from its SQLite file, while the agent runs or after it has ended.
 
-The demonstration is a client: it has no part in the agent's program, and reads the file as any script would.
+The demonstration is a client: it imports nothing of the agent, and reads the file like any other script.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from ptychostream.demo.processes import DemoError
 
 VERSION = 1
-"""`user_version` of the journals that are understood here."""
+"""`user_version` of the journals that this module can read."""
 
 
 @dataclass(frozen=True)
 class JournalStep:
-    """A step of a scan. `changed_s` is the POSIX time at which it took its state."""
+    """A step of a scan. `changed_s` is the POSIX time of its last change of state."""
 
     name: str
     state: str
@@ -31,7 +31,7 @@ class JournalStep:
 
 @dataclass(frozen=True)
 class JournalScan:
-    """A scan, how it ended (empty: it goes on), and its steps in order of their beginning."""
+    """A scan, its outcome (empty while it runs), and its steps in the order of their start."""
 
     key: str
     entered_s: float
@@ -39,7 +39,7 @@ class JournalScan:
     steps: dict[str, JournalStep]
 
     def result(self, step: str) -> dict[str, Any] | None:
-        """What a step gave; None where it is not done, or nothing came of it."""
+        """The result of a step. None if the step is not done or has no result."""
         found = self.steps.get(step)
         return found.result if found is not None and found.state == "done" else None
 
@@ -51,11 +51,11 @@ class JournalView:
     Attributes
     ----------
     scans
-        In order of arrival.
+        The scans in order of arrival.
     transitions
         (POSIX time, mode, reason) of each change of the policy's mode.
     waiting_push
-        sha256 of a model that the edge has still to take; empty: none.
+        sha256 of a model that the edge has not taken yet. Empty: none.
     """
 
     scans: list[JournalScan] = field(default_factory=list)
@@ -63,35 +63,35 @@ class JournalView:
     waiting_push: str = ""
 
     def scan(self, key: str) -> JournalScan | None:
-        """The scan of that key, once the agent has entered it."""
+        """The scan with that key, or None if the agent has not entered it yet."""
         return next((scan for scan in self.scans if scan.key == key), None)
 
     def through(self, key: str) -> bool:
-        """Whether the agent has done with a scan, and the model that came of it is at the edge."""
+        """Whether the agent has finished a scan, and its new model, if any, is at the edge."""
         scan = self.scan(key)
         return scan is not None and bool(scan.outcome) and not self.waiting_push
 
 
 def read_journal(path: Path) -> JournalView:
-    """Read the journal; empty where there is none yet.
+    """Read the journal. It is empty if there is no file yet.
 
     Raises
     ------
     DemoError
-        It is of another version, or cannot be read.
+        The journal has another version, or cannot be read.
     """
     if not path.exists():
         return JournalView()
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10.0)) as db:
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
-            if version == 0:  # the agent is about to write it
+            if version == 0:  # the agent has not written it yet
                 return JournalView()
             if version != VERSION:
-                what = f"of version {version}; this program knows {VERSION}"
-                raise DemoError(what, where=str(path), remedy="let one version of ptychostream run both")
+                what = f"has version {version}; this program reads {VERSION}"
+                raise DemoError(what, where=str(path), remedy="run both with the same version of ptychostream")
             with db:
-                db.execute("BEGIN")  # one moment for all three
+                db.execute("BEGIN")  # all three queries see the same moment
                 return _read(db)
     except sqlite3.Error as error:
         raise DemoError(f"unreadable: {error}", where=str(path), remedy="see the agent's log") from error

@@ -1,4 +1,4 @@
-"""The live half of the demonstration: IOC, image client and replayed detector, each a process of its own."""
+"""The live part of the demonstration: IOC, image client and replayed detector in separate processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTLE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Live:
-    """What a client saw: the image, and the IOC's own figures when the scan had ended."""
+    """The image that a client received, and the IOC's figures after the end of the scan."""
 
     image: PhaseImage
     frames: dict[str, Any]
@@ -36,7 +36,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Stage:
-    """Where it all happens: PV prefix, detector channel, environment, folder of the logs."""
+    """PV prefix, detector channel, environment and folder of the logs."""
 
     prefix: str
     channel: str
@@ -67,14 +67,14 @@ def stream(
     Parameters
     ----------
     on_ready
-        Called with the seconds from the IOC's start to the moment its model is live.
+        Called with the seconds from the IOC's start until its model is live.
     on_progress
-        Called with (frames stitched, stitched frames/s, p50 latency ms) while the scan streams.
+        Called with (stitched frames, stitched frames/s, p50 latency in ms) while the scan streams.
 
     Raises
     ------
     DemoError
-        A process ended early, or something did not happen in time.
+        A process ended early, or did not reach the expected state in time.
     """
     received = stage.folder / "received.npz"
     received.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""The loop that closes by itself, shown: simulated beamline, IOC, image client and agent, each a process of its own.
+"""The learning loop: simulated beamline, IOC, image client and agent in separate processes.
 
-The demonstration does what an operator does, through the same records: it sets the policy, changes the sample, and
-starts the next scan when the agent has done with the last. Everything else happens by itself and is only watched.
+The demonstration does what an operator does, with the same records: it sets the policy, changes the sample, and starts
+the next scan when the agent has finished the last one. The processes do everything else by themselves.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ READY_TIMEOUT_S = 120.0
 SCAN_TIMEOUT_S = 180.0
 SETTLE_TIMEOUT_S = 60.0
 SLACK_S = 300.0
-"""What the agent may take for a scan beyond its training."""
+"""Time that the agent may take for a scan in addition to the training, seconds."""
 
 
 @dataclass(frozen=True)
 class LoopOutcome:
-    """What the loop came to.
+    """The result of the loop.
 
     Attributes
     ----------
     record, journal
-        See there.
+        See `LoopRecord` and `JournalView`.
     images
-        The live image of each scan that has one, as the client received it.
+        The live images that the client received, by scan.
     edge
-        The edge's own figures at the end: engine, latencies, rate, accounting.
+        The edge's figures at the end: engine, latencies, rate, accounting.
     stopped
-        Whether it was ended before its plan.
+        Whether the loop was stopped before the end of its plan.
     """
 
     record: LoopRecord
@@ -61,25 +61,25 @@ class LoopOutcome:
 
 
 class StoppedError(Exception):
-    """The loop is to end."""
+    """The loop must end."""
 
 
 class Loop:
-    """One session.
+    """Runs the learning loop once.
 
     Parameters
     ----------
     plan, place, console
-        See there.
+        See `LoopPlan` and `Place`; `console` shows the progress.
     stop
-        Ends it at the next look; what was seen until then is the outcome.
+        Event that ends the loop at its next check. The outcome is the part until then.
     """
 
     def __init__(self, plan: LoopPlan, place: Place, console: Console, stop: threading.Event) -> None:
         self._plan, self._place, self._console, self._stop = plan, place, console, stop
         self._scans: list[ScanTaken] = []
         self._images: dict[str, PhaseImage] = {}
-        self._told: set[tuple[str, str]] = set()  # decisions that were printed
+        self._told: set[tuple[str, str]] = set()  # decisions that are printed already
         self._peak_hz = 0.0
         self._children: list[Child] = []
         self._status: Status
@@ -89,7 +89,7 @@ class Loop:
         self._at_bench: Follow
 
     def run(self) -> LoopOutcome:
-        """Run it to its end. Raises DemoError."""
+        """Run the loop to its end. Raises DemoError."""
         prepare_folder(self._place.folder)
         began_s = time.time()
         first_mode, stopped = (began_s, "Offline"), False
@@ -136,7 +136,7 @@ class Loop:
         self._status = stack.enter_context(self._console.status("starting four processes"))
 
     def _ready(self) -> tuple[float, str]:
-        """Wait until all are there, and set the policy as an operator would; returns its first mode and since when."""
+        """Wait until all processes are ready, and set the policy. Returns the time and the value of its first mode."""
         plan, prefix = self._plan, self._place.prefix
         self._wait(lambda: self._edge.value("ModelState_RBV") is not None, READY_TIMEOUT_S, "the IOC's records")
         self._wait(lambda: self._bench.value("Busy_RBV") is not None, READY_TIMEOUT_S, "the beamline's records")
@@ -146,15 +146,15 @@ class Loop:
         self._wait(lambda: self._edge.choice("Agent:State") not in ("", "Offline"), READY_TIMEOUT_S, "the agent")
         self._wait(lambda: self._edge.value("Connected_RBV"), READY_TIMEOUT_S, "the detector's channel at the IOC")
         mode = self._edge.choice("Agent:State")
-        self._console.print(f"  all are there; the agent is in {mode}, the edge has no model")
+        self._console.print(f"  all are ready; the agent is in {mode}, the edge has no model")
         return self._at_edge.seen("Agent:State")[-1].time_s, mode
 
-    # The session
+    # The scans
 
     def _session(self) -> None:
         for number, stage in enumerate(self._plan.each()):
             if number:
-                self._console.print(f"\n[bold]The sample is changed: {stage.sample}[/bold], never seen so far")
+                self._console.print(f"\n[bold]The sample is changed: {stage.sample}[/bold], not seen before")
                 self._console.print(f"  caput {BEAMLINE}Sample {stage.sample}", style="cyan")
             self._bench.choose("Sample", stage.sample)
             self._stage(stage)
@@ -170,7 +170,7 @@ class Loop:
                 break
 
     def _scan(self, sample: str) -> ScanTaken:
-        """Take a scan, and wait until edge and agent have done with it."""
+        """Take a scan, and wait until edge and agent have finished it."""
         before = self._counts()
         version = self._live_version()
         number = int(self._bench.get("ScanNumber_RBV")[0])
@@ -193,7 +193,7 @@ class Loop:
         return taken
 
     def _image_of(self, taken: ScanTaken) -> bool:
-        """Whether the client has the whole image of a scan, which is kept then."""
+        """Whether the client has the complete image of a scan. The image is stored then."""
         newest = read_received(self._place.received)
         if newest is None or (newest.scan, newest.frames) != (taken.scan, taken.stitched):
             return False
@@ -234,7 +234,7 @@ class Loop:
             scan, sample, began_s, complete_s, version, sent, stitched, no_model, sent - stitched - no_model
         )
 
-    # What is told
+    # Messages on the console
 
     def _streaming(self, scan: str, version: str) -> str:
         rate = float(self._edge.value("ArrayRate_RBV") or 0.0)
@@ -253,7 +253,7 @@ class Loop:
     def _tell_streamed(self, taken: ScanTaken) -> None:
         what = f"{taken.stitched} of {taken.sent} frames stitched live by model {taken.version}"
         if not taken.version:
-            what = f"{taken.sent} frames, and no model yet to see them through"
+            what = f"{taken.sent} frames, and no model yet to infer them"
         lost = f"[red]{taken.lost} lost" if taken.lost else "none lost"
         self._console.print(f"\n[bold]{taken.scan}[/bold]: {what}, {lost}")
         if len(self._scans) == 1:
@@ -279,7 +279,7 @@ class Loop:
             text = f"model {version} is live at the edge, {seconds:.0f} s after the scan was complete"
             self._console.print(f"  [green]{text}[/green]")
 
-    # What was seen
+    # Reading records and journal
 
     def _journal(self) -> JournalView:
         return read_journal(self._place.journal)
@@ -289,7 +289,7 @@ class Loop:
         return str(version) if sha256 else ""
 
     def _lives(self) -> list[tuple[float, str, str]]:
-        """(time, sha256, version) of every model that was live; a version's record is written with its sha256's."""
+        """(time, sha256, version) of every model that was live. The IOC writes both records at the same time."""
         versions = self._at_edge.seen("ModelVersion_RBV")
         found = []
         for update in self._at_edge.seen("ModelSHA_RBV"):
@@ -340,7 +340,7 @@ _COUNTED = (
 
 
 def watch_lines(place: Place) -> str:
-    """What a second terminal types to watch the agent and the live model."""
+    """The commands for a second terminal that watches the agent and the live model."""
     agent = ("Agent:State", "Agent:Message", "Agent:Epoch", "Agent:ValLoss", "ModelVersion_RBV")
     return second_terminal(place.environment, place.prefix, agent, ("Agent:CorpusFrames", "Phase"))
 
@@ -352,7 +352,7 @@ def _mismatch(journal: JournalView, scan: str) -> float | None:
 
 
 def _step_text(name: str, result: Any, message: str) -> str:
-    """A line about a step that is done; empty for those that tell nothing."""
+    """A line about a finished step. Empty for steps without figures."""
     match name.partition("#")[0]:
         case "plan" | "verdict":
             return f"policy: {message}"

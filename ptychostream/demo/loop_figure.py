@@ -1,4 +1,4 @@
-"""The time line of the loop (SSIM, losses, live models, corpus, policy), and the live images scan by scan."""
+"""Draw the time line of the loop (SSIM, losses, live models, corpus, policy), and the live images of the scans."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ MODES = {
 SAMPLES = ("#ffffff", "#ece6f5")
 SSIM, LOSS, VERSION, CORPUS = "#c2255c", "#1864ab", "#2b2b2b", "#5c5c5c"
 MOST_NAMES = 14
-"""Versions that are named on their axis; of more, every second or third."""
+"""The largest number of version labels on the axis. If there are more, every second or third has a label."""
 
 
 def loop_figure(record: LoopRecord) -> Figure:
-    """Draw `record`; time runs in minutes from its begin."""
+    """Draw `record`. The time is in minutes from its start."""
     figure = Figure(figsize=(12, 11), layout="constrained")
     ratios = [3.2, 1.9, 2.6, 1.3, 0.45]
     panels = figure.subplots(5, 1, sharex=True, gridspec_kw={"height_ratios": ratios})
@@ -57,7 +57,7 @@ def _minutes(record: LoopRecord, time_s: float) -> float:
 
 
 def _samples(record: LoopRecord, panels: list[Axes], top: Axes) -> None:
-    """The kinds of sample as a background, named above."""
+    """Draw the kinds of sample as a background with labels at the top."""
     changes = [
         (scan.began_s, scan.sample)
         for number, scan in enumerate(record.scans)
@@ -89,7 +89,7 @@ def _ssim(record: LoopRecord, axes: Axes) -> None:
         label = "1 \N{MINUS SIGN} tolerance: retrain below" if number + 1 == len(record.tolerance) else None
         end_s = record.tolerance[number + 1][0] if number + 1 < len(record.tolerance) else record.ended_s
         span = [max(0.0, _minutes(record, time_s)), _minutes(record, end_s)]
-        if span[1] - span[0] < 0.02 * _minutes(record, record.ended_s):  # what stood there before it was set
+        if span[1] - span[0] < 0.02 * _minutes(record, record.ended_s):  # the value before it was set
             continue
         axes.plot(span, [1 - value] * 2, color="black", linewidth=1.1, linestyle="--", label=label)
     complete = {scan.scan: scan.complete_s for scan in record.scans}
@@ -132,7 +132,7 @@ def _ssim(record: LoopRecord, axes: Axes) -> None:
 
 
 def _losses(record: LoopRecord, axes: Axes) -> None:
-    """Broken where one training ends and the next begins."""
+    """Draw the losses. The line is interrupted between two trainings."""
     for model in record.models:
         if model.seconds is None:
             continue
@@ -203,7 +203,7 @@ def _policy(record: LoopRecord, axes: Axes) -> None:
 
 
 def images_figure(rows: Sequence[tuple[str, PhaseImage, PhaseImage | None]]) -> Figure:
-    """The live images in a row, the reconstruction of each below it where there is one; one colour scale a column."""
+    """Draw the live images in a row, with their reconstructions below. Each column has one colour scale."""
     figure = Figure(figsize=(1.9 * len(rows) + 0.6, 4.6), layout="constrained")
     panels = figure.subplots(2, len(rows), squeeze=False)
     for column, (name, live, made) in enumerate(rows):

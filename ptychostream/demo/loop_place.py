@@ -1,4 +1,4 @@
-"""Where the loop runs, and the commands of its four processes."""
+"""The folder and PVs of the loop, and the commands of its four processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BEAMLINE = "bl:"
 
 @dataclass(frozen=True)
 class Place:
-    """Prefix of the edge, environment, Channel Access port of the beamline, folder."""
+    """Prefix of the edge's records, environment, Channel Access port of the beamline, and folder."""
 
     prefix: str
     environment: Mapping[str, str]
@@ -26,17 +26,17 @@ class Place:
 
     @property
     def channel(self) -> str:
-        """The detector's."""
+        """The detector's channel."""
         return f"{BEAMLINE}Pva1:Image"
 
     @property
     def configuration(self) -> Path:
-        """The agent's."""
+        """The agent's configuration file."""
         return self.folder / CONFIGURATION
 
     @property
     def work(self) -> Path:
-        """The agent's folder."""
+        """The agent's work folder."""
         return self.folder / "work"
 
     @property
@@ -45,12 +45,12 @@ class Place:
 
     @property
     def canvases(self) -> Path:
-        """Where the edge saves what it has drawn of each scan."""
+        """The folder where the edge saves the canvas of each scan."""
         return self.folder / "canvases"
 
     @property
     def received(self) -> Path:
-        """The newest live image that the client has."""
+        """The file of the client's newest live image."""
         return self.folder / "received.npz"
 
 
@@ -72,7 +72,7 @@ def commands(plan: LoopPlan, place: Place) -> dict[str, tuple[str, list[str]]]:
     ioc: dict[str, object] = {
         "--prefix": place.prefix,
         "--input-pv": place.channel,
-        "--models-dir": place.folder / "models",  # of what is pushed
+        "--models-dir": place.folder / "models",  # of pushed models
         "--save-directory": place.canvases,
         "--save-automatic": "yes",
     }
@@ -86,11 +86,11 @@ def commands(plan: LoopPlan, place: Place) -> dict[str, tuple[str, list[str]]]:
 
 
 def prepare_folder(folder: Path) -> None:
-    """An empty folder; one of an earlier session is removed. Raises DemoError where it holds anything else."""
+    """Make an empty folder. A folder of an earlier run is removed. Raises DemoError if it has other files."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / CONFIGURATION).exists():
             remedy = "name another folder with --output"
-            raise DemoError("it holds what is not the demonstration's", where=str(folder), remedy=remedy)
+            raise DemoError("it has files that are not of the demonstration", where=str(folder), remedy=remedy)
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
 

@@ -1,4 +1,4 @@
-"""How much of everything the loop shows, and how the simulated session is laid out. Pure."""
+"""The plan of the loop: its scans, samples and training. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from itertools import cycle
 
 @dataclass(frozen=True)
 class Stage:
-    """Scans of one kind of sample, each on a place of its own: at least `least` of them, at most `most`.
+    """Scans of one kind of sample, each at another place: at least `least`, at most `most`.
 
     Attributes
     ----------
     until
-        "judged": the stage ends when the live network is within tolerance; "suspended": when the policy rests.
+        "judged": the stage ends when the live network is within tolerance. "suspended": when the policy is suspended.
     """
 
     sample: str
@@ -25,24 +25,24 @@ class Stage:
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """The session. 64×64 frames on two cores.
+    """The plan of the loop, for frames of 64×64 pixels on two cores.
 
     Attributes
     ----------
     stages
-        One after the other; `endless` begins again with the first after the last.
+        The stages in order. With `endless` the first follows the last.
     rest
-        Scans that are taken once the policy is suspended, to show that they are passed over.
+        Number of scans after the policy is suspended, to show that the agent skips them.
     frames, step_nm, rate_hz, size
-        Of a scan.
+        Frames, step, rate and frame size of a scan.
     seed
-        Of the first scan's place on the sample; each scan has the next.
+        Seed of the first scan's place on the sample. Each scan has the next seed.
     tolerance, scans, interval_s
-        The policy's, as an operator writes them to the edge's records.
+        Settings of the policy, which an operator writes to the edge's records.
     iterations
-        Of ePIE.
+        Iterations of ePIE.
     epochs, learning_rate, training_limit_s
-        Of a training; the schedule is hurried through in that time on a slow machine.
+        Settings of a training. On a slow machine the schedule is shortened to the limit.
     """
 
     stages: tuple[Stage, ...]
@@ -67,7 +67,7 @@ class LoopPlan:
 
 
 def stage_over(stage: Stage, taken: int, within: bool, suspended: bool) -> bool:
-    """Whether a stage ends after so many scans; `within`: the last of them was judged, and is within tolerance."""
+    """Whether a stage ends after `taken` scans. `within`: the last scan was judged and is within tolerance."""
     if taken < stage.least:
         return False
     return taken >= stage.most or (within and (suspended or stage.until == "judged"))

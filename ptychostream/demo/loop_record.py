@@ -1,4 +1,4 @@
-"""What the loop did, put together from the records that were followed and the agent's journal. Pure."""
+"""The record of the loop, assembled from monitored records and the agent's journal. Pure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ptychostream.demo.journal_view import JournalScan, JournalStep, JournalView
 
 @dataclass(frozen=True)
 class ScanTaken:
-    """A scan as the beamline and the edge saw it.
+    """A scan with the figures of beamline and edge.
 
     Attributes
     ----------
     scan, sample
-        Its id, and the kind of sample.
+        Id of the scan, and kind of sample.
     began_s, complete_s
-        POSIX times of the beamline's records Busy_RBV and Complete_RBV.
+        POSIX times of the start and the end, from the beamline's records Busy_RBV and Complete_RBV.
     version
-        Of the model that was live while it streamed; empty: none.
+        Version of the model that was live while the scan streamed. Empty: none.
     sent, stitched, no_model, lost
-        Frames that left the detector; in the live image; passed over as no model was there; and every other one.
+        Numbers of frames: sent by the detector, in the live image, dropped because there was no model, and the rest.
     """
 
     scan: str
@@ -38,20 +38,20 @@ class ScanTaken:
 
 @dataclass(frozen=True)
 class ModelLive:
-    """A model that came to the edge.
+    """A model that became live at the edge.
 
     Attributes
     ----------
     version, sha256
-        As the edge's records have them.
+        Values of the edge's records.
     time_s
-        When it was live there.
+        Time when it became live.
     scan
-        The one that it was trained on last.
+        The last scan of its training.
     seconds
-        From that scan's completion to `time_s`; None where the edge went back to it from a later one.
+        Time from that scan's completion to `time_s`. None if the edge went back to this model from a later one.
     validation_loss, training_s
-        As the journal has them.
+        Values of the journal.
     """
 
     version: str
@@ -65,7 +65,7 @@ class ModelLive:
 
 @dataclass(frozen=True)
 class JudgedScan:
-    """The live model against a scan's reconstruction; `value` is the SSIM at one pixel's resolution."""
+    """The comparison of a live image with the scan's reconstruction. `value` is the SSIM at one pixel's resolution."""
 
     scan: str
     version: str
@@ -77,7 +77,7 @@ class JudgedScan:
 
 @dataclass(frozen=True)
 class PolicyChange:
-    """The policy's mode from this time on, and why."""
+    """A change of the policy's mode: time, new mode and reason."""
 
     time: float
     state: str
@@ -86,16 +86,16 @@ class PolicyChange:
 
 @dataclass(frozen=True)
 class LoopRecord:
-    """The whole loop. Times are POSIX seconds.
+    """The record of the loop. Times are POSIX seconds.
 
     Attributes
     ----------
     decisions
-        (time, scan, reason) of every decision about a scan.
+        (time, scan, reason) of each decision about a scan.
     losses
         (time, validation loss) of the record Agent:ValLoss, in rad.
     corpus
-        (time, pairs) after each scan that was labelled.
+        (time, pairs) after each labelled scan.
     tolerance
         (time, value) of the record Agent:Tolerance.
     """
@@ -113,11 +113,11 @@ class LoopRecord:
 
     @property
     def corpus_pairs(self) -> int:
-        """At the end."""
+        """The number of pairs at the end."""
         return self.corpus[-1][1] if self.corpus else 0
 
     def to_json(self) -> dict[str, Any]:
-        """For report.json."""
+        """The record as plain values for report.json."""
         return {
             "model_versions": [model.version for model in self.models],
             "policy": [asdict(change) for change in self.policy],
@@ -141,18 +141,18 @@ def assemble(
     losses: Sequence[tuple[float, float]] = (),
     tolerance: Sequence[tuple[float, float]] = (),
 ) -> LoopRecord:
-    """Put the record together.
+    """Assemble the record.
 
     Parameters
     ----------
     journal
-        The agent's, whose keys are the scans' ids.
+        The agent's journal. Its keys are the ids of the scans.
     scans
-        As they were taken.
+        The scans in order.
     lives
-        (time, sha256, version) of each model that the edge said to be live.
+        (time, sha256, version) of each live model, from the edge's records.
     first_mode
-        (time, value) of the record Agent:State when the agent was there; its journal has the changes from then on.
+        (time, value) of the record Agent:State after the agent's start. The journal has the later changes.
     """
     trained = {
         result["sha256"]: (scan.key, result)
@@ -170,7 +170,7 @@ def assemble(
             seconds = None if again or key not in complete else time_s - complete[key]
             figures = float(result["validation_loss"]), float(result["seconds"])
             models.append(ModelLive(version, sha256, time_s, key, seconds, *figures))
-    modes = [PolicyChange(*first_mode, "the agent begins")]
+    modes = [PolicyChange(*first_mode, "the agent starts")]
     modes += [PolicyChange(*change) for change in journal.transitions]
     return LoopRecord(
         began_s=began_s,
@@ -208,5 +208,5 @@ def _judged(scan: JournalScan, versions: Mapping[str, str]) -> list[JudgedScan]:
 
 
 def _is(step: JournalStep, *names: str) -> bool:
-    """Whether it is a step of one of these names; an operator's command gives it a number."""
+    """Whether the step has one of these names. After an operator's command the name ends with a number."""
     return step.name.partition("#")[0] in names

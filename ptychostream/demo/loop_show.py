@@ -1,4 +1,4 @@
-"""The loop as a step of the demonstration: run, its figures drawn, its report put together."""
+"""The loop as a step of the demonstration: run it, draw its figures, make its report."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from ptychostream.scans.reconstruction_file import read_reconstruction
 from ptychostream.scans.scan import Reconstruction
 
 MOST_IMAGES = 9
-"""Scans in the picture of live images."""
+"""Number of scans in the figure of live images."""
 
 
 def show_loop(
     plan: LoopPlan, prefix: str, folder: Path, console: Console, stop: threading.Event
 ) -> tuple[LoopOutcome, float]:
-    """Run the loop in `folder`/loop; figures go to `folder`. Returns what it came to, and its seconds."""
+    """Run the loop in `folder`/loop and draw its figures to `folder`. Returns the outcome and the seconds it took."""
     began = time.monotonic()
     ports = free_ports(3)
     place = Place(prefix, loopback_environment(ports[:2], ports[2]), ports[1], folder / "loop")
@@ -49,16 +49,16 @@ def show_loop(
 
 
 def reconstruction_of(outcome: LoopOutcome, scan: str) -> Reconstruction | None:
-    """The agent's reconstruction of a scan; None where it made none."""
+    """The agent's reconstruction of a scan, or None."""
     found = outcome.journal.scan(scan)
     result = found.result("reconstruct") if found is not None else None
     return read_reconstruction(result["reconstruction"]) if result and result.get("reconstruction") else None
 
 
 def loop_report(plan: LoopPlan, outcome: LoopOutcome, folder: Path, seconds: float) -> Report:
-    """The report of the loop alone; its figures are those of the last scan that was judged.
+    """The report of the loop alone. Its figures are those of the last judged scan.
 
-    The picture of that scan, live beside ePIE, goes to `folder`.
+    The figure of that scan, live image beside ePIE, is drawn to `folder`.
     """
     record, edge = outcome.record, outcome.edge
     counts = edge["counts"]

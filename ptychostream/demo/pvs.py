@@ -1,4 +1,4 @@
-"""The records that the demonstration reads, writes and follows, over PVA as any script would."""
+"""Read, write and monitor records over PVA, like any other script."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLL_S = 0.1
 
 
 class Pvs:
-    """The records of a prefix."""
+    """The records with one prefix."""
 
     def __init__(self, prefix: str, environment: Mapping[str, str]) -> None:
         self.prefix = prefix
@@ -24,19 +24,19 @@ class Pvs:
         self._context = Context("pva", conf=epics, useenv=False, nt=False)
 
     def get(self, *names: str, timeout_s: float = 5.0) -> list[Any]:
-        """The values of records, in order; of an enumeration its index. Raises TimeoutError."""
+        """The values of records in order. The value of a choice is its index. Raises TimeoutError."""
         found = self._context.get([self.prefix + name for name in names], timeout=timeout_s)
         return [_plain(nt) for nt in found]
 
     def value(self, name: str) -> Any:
-        """The value of a record; None where it does not answer."""
+        """The value of a record, or None if it does not answer."""
         try:
             return self.get(name, timeout_s=1.0)[0]
         except TimeoutError:
             return None
 
     def choice(self, name: str) -> str:
-        """The text of a choice; empty where it does not answer."""
+        """The text of a choice. Empty if the record does not answer."""
         try:
             value = self._context.get(self.prefix + name, timeout=1.0).value
         except TimeoutError:
@@ -49,11 +49,11 @@ class Pvs:
         self.put(name, choices.index(text))
 
     def put(self, name: str, value: float | int | str, timeout_s: float = 5.0) -> None:
-        """Write a record, a choice by its number. Raises TimeoutError, RemoteError."""
+        """Write a record. A choice is written by its number. Raises TimeoutError, RemoteError."""
         self._context.put(self.prefix + name, value, timeout=timeout_s)
 
     def follow(self, *names: str) -> Follow:
-        """Every update of these records from now on."""
+        """Monitor these records from now on."""
         return Follow(self._context, self.prefix, names)
 
     def close(self) -> None:
@@ -62,14 +62,14 @@ class Pvs:
 
 @dataclass(frozen=True)
 class Update:
-    """A record's new value and the POSIX time that the record says."""
+    """A record's new value, and its time stamp in POSIX seconds."""
 
     time_s: float
     value: Any
 
 
 class Follow:
-    """Monitors that keep what came, in order; any thread may ask."""
+    """Monitors that store all updates in order. Any thread may read them."""
 
     def __init__(self, context: Context, prefix: str, names: tuple[str, ...]) -> None:
         self._lock = threading.Lock()
@@ -90,12 +90,12 @@ class Follow:
                 seen.append(update)
 
     def seen(self, name: str) -> list[Update]:
-        """The values that a record has had, each as it came."""
+        """All updates of a record so far."""
         with self._lock:
             return list(self._seen[name])
 
     def now(self, name: str) -> Any:
-        """The newest value; None before the first."""
+        """The newest value, or None before the first update."""
         with self._lock:
             seen = self._seen[name]
             return seen[-1].value if seen else None
@@ -106,7 +106,7 @@ class Follow:
 
 
 def until(condition: Callable[[], Any], child: Child, timeout_s: float, what: str) -> None:
-    """Wait until `condition` holds. Raises DemoError when `child` ends, or after the time."""
+    """Wait until `condition` is true. Raises DemoError if `child` ends or the time is over."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if not child.running():
@@ -117,7 +117,7 @@ def until(condition: Callable[[], Any], child: Child, timeout_s: float, what: st
 
 
 def _plain(nt: Any) -> Any:
-    """The value of a normative type: a choice's index, characters as a text."""
+    """The value of a normative type. A choice gives its index, an array of characters its text."""
     value = nt.value
     if nt.getID().startswith("epics:nt/NTEnum"):
         return value.index

@@ -1,4 +1,4 @@
-"""The report of a demonstration: JSON for scripts, one HTML page for people."""
+"""The report of a demonstration: JSON for scripts, an HTML page for people."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PACKAGES = ("numpy", "torch", "onnxruntime", "openvino", "pvapy", "softioc", "p4
 
 @dataclass
 class Report:
-    """What one demonstration showed. Rates in Hz, latencies in ms, `seconds` by step and in total.
+    """The figures of one demonstration. Rates are in Hz, latencies in ms, and `seconds` by step and in total.
 
-    The figures at the top are of the real scan; where the loop alone ran, of its last scan that was judged, no frame
-    of which the live model had seen, and None where none was. `loop` is `LoopRecord.to_json`.
+    The first figures are those of the real scan. If only the loop ran, they are those of its last judged scan, which
+    the live model had not been trained on, or None if no scan was judged. `loop` is `LoopRecord.to_json`.
     """
 
     dataset: str
@@ -48,7 +48,7 @@ class Report:
 
 
 def versions() -> dict[str, str]:
-    """Versions of ptychostream, Python and the libraries that matter to the figures."""
+    """Versions of ptychostream, Python and the libraries that affect the figures."""
     found = {"ptychostream": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -64,7 +64,7 @@ def write_json(report: Report, path: Path) -> None:
 
 
 def write_html(report: Report, path: Path) -> None:
-    """Write `report.html`, one self-contained page with the figures beside it in it, atomically."""
+    """Write `report.html` atomically: one self-contained page that includes the figures."""
     write_bytes_atomic(path, _page(report, path.parent).encode())
 
 
@@ -87,7 +87,7 @@ th {{ font-weight: 600; }}
 
 
 def _live(report: Report, figure: Path) -> str:
-    """The live image, and what it is worth."""
+    """The section about the live image and its quality."""
     latency = report.latency_ms
     ssim = f"{report.ssim_heldout:.3f} ({report.ssim_heldout_1px:.3f} at one pixel's resolution)"
     rows = [
@@ -104,14 +104,14 @@ def _live(report: Report, figure: Path) -> str:
         ("Total time", f"{report.seconds:.0f} s"),
     ]
     return f"""<h1>Live phase of {html.escape(report.dataset)}</h1>
-<p>The stitched image is the one a PV Access client received while the scan was streaming. The network saw no pixel
-of the area that is compared during training: the outlined one, or where there is none, all of it.</p>
+<p>A PV Access client received the stitched image while the scan was streaming. The network was not trained on any pixel
+of the compared area: the outlined area, or the whole image if no area is outlined.</p>
 {_image(figure, "ePIE beside the live stitched phase")}
 <h2>Figures</h2>{_table(rows)}"""
 
 
 def _loop(loop: dict[str, Any], folder: Path) -> str:
-    """The learning loop: its time line, and its figures scan by scan."""
+    """The section about the learning loop: its time line, and the figures of each scan."""
     judged = {entry["scan"]: entry for entry in loop["ssim"]}
     trained = {entry["scan"]: entry for entry in loop["models"] if entry["seconds"] is not None}
     rows = [("Scan", "live model", "frames stitched", "lost", "SSIM at 1 px (as it is)", "then", "live after")]
@@ -131,8 +131,8 @@ def _loop(loop: dict[str, Any], folder: Path) -> str:
     states = [(change["state"], change["reason"]) for change in loop["policy"]]
     return f"""<h1>The learning loop</h1>
 <p>A simulated beamline, the edge and the agent as separate processes. Every figure is from their records and the
-agent's journal. Each scan looks at a place of its own; its live image was stitched by the model of the second column,
-which had not seen it.</p>
+agent's journal. Each scan is at another place of the sample. The model of the second column stitched its live image,
+and had not been trained on it.</p>
 {_image(folder / TIME_LINE, "SSIM, losses, model versions, corpus and policy over time")}
 {_image(folder / IMAGES, "the live image of each scan above its reconstruction")}
 <h2>Scan by scan</h2>{_grid(rows)}
@@ -157,7 +157,7 @@ def _table(rows: list[tuple[str, str]]) -> str:
 
 
 def _grid(rows: Sequence[tuple[str, ...]]) -> str:
-    """A table whose first row is its head."""
+    """A table. Its first row is the header."""
     lines = [
         "<tr>" + "".join(f"<{kind}>{html.escape(text)}</{kind}>" for text in row) + "</tr>"
         for row, kind in zip(rows, ["th", *["td"] * len(rows)], strict=False)

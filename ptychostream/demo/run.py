@@ -1,4 +1,4 @@
-"""The demonstration, step by step: data, reconstruction, training, live stream; the learning loop; report."""
+"""The steps of the demonstration: data, reconstruction, training, live stream, learning loop, report."""
 
 from __future__ import annotations
 
@@ -42,27 +42,27 @@ SIMULATION_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything for one scan: within 5 minutes on two cores, the loop after it within 3."""
+    """The plan for one scan. On two cores it takes at most 5 minutes, and the loop after it 3."""
 
     dataset: str
     iterations: int
     epochs: int
     simulated: float
-    """Simulated pairs for each measured one."""
+    """Number of simulated pairs for each measured pair."""
     training_limit_s: float
-    """The schedule is hurried through in this time on a slow machine."""
+    """On a slow machine the training's schedule is shortened to this time."""
     held_out: float
     rate_hz: float
     size: int = 128
-    """Of a simulated frame, pixels."""
+    """Size of a simulated frame, pixels."""
     frames: int = 963
-    """Of a simulated scan."""
+    """Frames of a simulated scan."""
 
 
 REAL_PLAN = Plan(REAL, 30, epochs=12, simulated=4, training_limit_s=200, held_out=0.15, rate_hz=60.0)
 SIMULATED_PLAN = Plan("simulated-128", 30, epochs=10, simulated=1, training_limit_s=200, held_out=0.15, rate_hz=60.0)
-# The second sample is of the opposite tone, which a network that has learnt the first gets wrong. Etched shapes
-# (SSIM 0.83 to 0.54) would do as well, but take many more scans to be learnt than minutes allow.
+# The second sample has the opposite tone. A network that was trained on the first sample infers it wrongly. Etched
+# shapes would also do (SSIM falls from 0.83 to 0.54), but learning them needs too many scans for a demonstration.
 LOOP_PLAN = LoopPlan((LoopStage("letters", 2, 5, "judged"), LoopStage("raised", 3, 6, "suspended")))
 ENDLESS_PLAN = LoopPlan(
     tuple(LoopStage(sample, 3, 12, "suspended") for sample in ("letters", "raised", "shapes")),
@@ -73,22 +73,22 @@ ENDLESS_PLAN = LoopPlan(
 
 @dataclass
 class Demo:
-    """One run of the demonstration; results and logs go to `folder`.
+    """One run of the demonstration. It writes results and logs to `folder`.
 
     Attributes
     ----------
     quick
-        The simulated loop alone.
+        Whether to run only the simulated loop.
     endless
-        The same, until stopped.
+        Whether to run only the simulated loop, until it is stopped.
     offline
-        A simulated scan in the place of the real one.
+        Whether to simulate the scan instead of fetching the real one.
     stopping
-        While it is entered, an event that ends the loop early; its report is written then too.
+        A context manager that returns an event which ends the loop early. The report is written then too.
     loop_plan
-        Of the loop; None: as the other words say.
+        Plan of the loop. None: the default for these settings.
     simulated_plan
-        Of the scan that takes the real one's place.
+        Plan of the simulated scan that replaces the real one.
     """
 
     folder: Path
@@ -102,18 +102,18 @@ class Demo:
     steps_s: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> Report:
-        """Run every step. Raises PtychostreamError when one fails."""
+        """Run all steps. Raises PtychostreamError if one fails."""
         began = time.monotonic()
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         plan = self.loop_plan or (ENDLESS_PLAN if self.endless else LOOP_PLAN)
         report = None
         if not (self.quick or self.endless):
             report = self._one_scan()
-            self._write(report, began)  # what there is, should the loop fail
+            self._write(report, began)  # so that there is a report if the loop fails
         with self._step("loop"), self.stopping() as stop:
             outcome, seconds = show_loop(plan, PREFIX, self.folder, self.console, stop)
             if outcome.stopped:
-                self.console.print("  stopped; the report is of what was seen so far")
+                self.console.print("  stopped; the report is about the part until now")
         if report is None:
             report = loop_report(plan, outcome, self.folder, seconds)
         else:
@@ -128,7 +128,7 @@ class Demo:
         write_html(report, self.folder / "report.html")
 
     def _one_scan(self) -> Report:
-        """A scan reconstructed, learnt, and stitched live."""
+        """Reconstruct a scan, train on it, and stitch it live."""
         logs = self.folder / "logs"
         ports = free_ports(3)
         environment = loopback_environment(ports[:2], ports[2])
@@ -155,7 +155,7 @@ class Demo:
             try:
                 return REAL_PLAN, datasets.fetch(REAL)
             except DatasetError as error:
-                self.console.print(f"[yellow]The real scan cannot be had: {error}\nSimulating one instead.")
+                self.console.print(f"[yellow]The real scan is not available: {error}\nSimulating one instead.")
         plan = self.simulated_plan
         return plan, self._simulate(logs, environment, plan)
 
@@ -227,7 +227,7 @@ class Demo:
             versions=versions(),
         )
 
-    # How a step runs
+    # Running a step
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
@@ -238,7 +238,7 @@ class Demo:
         self.console.print(f"  {name}: {self.steps_s[name]:.1f} s")
 
     def _command(self, *words: object) -> dict[str, Any]:
-        """Run a command whose progress goes to this terminal's stderr; returns what its --json printed."""
+        """Run a command with its progress on this terminal's stderr. Returns its --json output."""
         texts = [str(word) for word in words]
         self.console.print(f"  $ ptychostream {' '.join(texts)}", style="dim", soft_wrap=True)
         line = child_command("ptychostream", [*texts, "--json"])
@@ -252,6 +252,6 @@ class Demo:
 
 
 def client_lines(stage: Stage) -> str:
-    """What a second terminal types to watch the stream."""
+    """The commands for a second terminal that watches the stream."""
     by_ca, by_pva = ("FramesStitched_RBV", "LatencyP50_RBV"), ("ArrayRate_RBV", "Phase")
     return second_terminal(stage.environment, stage.prefix, by_ca, by_pva)

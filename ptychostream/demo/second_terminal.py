@@ -1,4 +1,4 @@
-"""What to type into a second terminal to watch: the environment, a Channel Access and a PV Access client."""
+"""The commands for a second terminal: the environment, a Channel Access client and a PV Access client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMES = (
 
 
 def second_terminal(environment: Mapping[str, str], prefix: str, by_ca: Sequence[str], by_pva: Sequence[str]) -> str:
-    """Lines that watch records of `prefix`, some by either protocol."""
+    """Lines that monitor records of `prefix`, some over Channel Access and some over PV Access."""
     exports = " ".join(f"{name}='{environment[name]}'" for name in _NAMES)
     interpreter = Path(sys.executable)
     monitor = interpreter.parent / "caproto-monitor"

@@ -223,7 +223,7 @@ def test_only_a_folder_of_its_own_is_emptied(tmp_path: Path) -> None:
     prepare_folder(tmp_path / "new")
     assert not list((tmp_path / "new").iterdir())
     (tmp_path / "new" / "thesis.txt").write_text("")
-    with pytest.raises(DemoError, match="not the demonstration's"):
+    with pytest.raises(DemoError, match="not of the demonstration"):
         prepare_folder(tmp_path / "new")
     assert (tmp_path / "new" / "thesis.txt").exists()
 
