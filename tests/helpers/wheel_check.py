@@ -33,7 +33,7 @@ NEEDS_MORE = {
 """Engines that need a package of another extra."""
 COMMAND = str(Path(sys.executable).parent / "ptychostream")
 PREFIX = "wheel:"
-TIMEOUT_S = 120.0
+TIMEOUT_S = 600.0
 LIVE = 4
 """Of ModelState_RBV."""
 
