@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -132,7 +133,9 @@ def write() -> int:
     if missing:
         print(f"not on PATH: {', '.join(missing)}. The constraints must hold for all of them.", file=sys.stderr)
         return 1
-    lines = constraint_lines({minor: resolve(path) for minor, path in pythons.items()})
+    with ThreadPoolExecutor() as pool:
+        resolved = dict(zip(pythons, pool.map(resolve, pythons.values()), strict=True))
+    lines = constraint_lines(resolved)
     header = HEADER.format(f"Python 3.{MINORS[0]} to 3.{MINORS[-1]}")
     held = [f"# {name} is held at {version}: {why}." for name, (version, why) in HELD.items()]
     CONSTRAINTS.write_text("\n".join([header, *held, *lines]) + "\n", encoding="utf-8")
