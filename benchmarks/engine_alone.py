@@ -1,7 +1,7 @@
-"""What an engine does with nothing else in its process: the yardstick of `bench stream`.
+"""Measure the rate of an engine alone in its process, as the reference for `bench stream`.
 
-`python -m ptychostream.benchmarks.engine_alone MODEL ENGINE PRECISION BATCH SECONDS`. Prints one line of JSON when
-the engine is warm and one with its rate. Its input are the benchmark's own patterns, already preprocessed.
+`python -m ptychostream.benchmarks.engine_alone MODEL ENGINE PRECISION BATCH SECONDS`. It prints one line of
+JSON when the engine is warm, and one with its rate. Its input is the benchmark's preprocessed patterns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WARM_UP_S = 1.0
 
 
 def main(model_path: Path, name: str, precision: str, batch: int, seconds: float) -> None:
-    """Infer batch after batch for `seconds`."""
+    """Infer batches for `seconds`."""
     engine = create_engine(name, load_model(model_path), batch=batch, precision=precision)
     frames = max(FRAMES, batch) // batch * batch
     counts = patterns(engine.input_shape, "uint16", frames).astype(np.float32)

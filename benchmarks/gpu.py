@@ -1,16 +1,16 @@
-"""`ptychostream bench gpu`: everything that wants a GPU, checked and measured by one command on a machine that has one.
+"""`ptychostream bench gpu`: check and measure everything that uses a GPU, with one command.
 
-The machine needs torch, onnx, onnxruntime, h5py and scikit-image; EPICS is not needed. Each step is a command of its
-own with a time limit, so that one that fails or hangs costs itself alone; what each printed is kept as it was.
+The machine needs torch, onnx, onnxruntime, h5py and scikit-image, but not EPICS. Each step is a separate command with a
+time limit, so that a step that fails or hangs does not affect the others. The output of each step is stored.
 
 Steps
 -----
-- `doctor`: what is there, and why an engine is not.
-- `inference`: every engine and precision, side by side, batches 1 to 32: the paper's Table 1.
-- `epie`, `epie-cpu`: a scan of 963 patterns, 40 iterations, on the device and on the processor.
-- `train`: 50 epochs on that scan; `infer`: the trained model on the device, against the reconstruction.
-- `tensorrt`: the same by TensorRT, where it is installed.
-- `training`: training from the corpus on disk against a plain loop in memory.
+- `doctor`: what is available, and why an engine is not.
+- `inference`: every engine and precision with batches of 1 to 32 frames, as in the paper's Table 1.
+- `epie`, `epie-cpu`: 40 iterations on a scan of 963 patterns, on the device and on the processor.
+- `train`: 50 epochs on that scan. `infer`: the trained model on the device, compared with the reconstruction.
+- `tensorrt`: the same by TensorRT, if it is installed.
+- `training`: training from the corpus on disk, compared with a simple loop in memory.
 - `corpus`: epochs over a corpus as large as the paper's, 108,819 pairs.
 """
 
@@ -41,7 +41,7 @@ STEPS = ("doctor", "inference", "epie", "epie-cpu", "train", "infer", "tensorrt"
 
 @dataclass(frozen=True)
 class Step:
-    """A command of ptychostream that prints JSON, and the steps whose files it reads."""
+    """A command of ptychostream that prints JSON, and the steps whose files it needs."""
 
     name: str
     words: Sequence[str]
@@ -50,21 +50,25 @@ class Step:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/gpu"), metavar="DIR", help="(default %(default)s)")
-    parser.add_argument("--device", default="cuda", help="of torch (default %(default)s)")
-    parser.add_argument("--engine", default="TorchCUDA", help="that the trained model runs on (default %(default)s)")
+    parser.add_argument("--device", default="cuda", help="device of torch (default %(default)s)")
+    parser.add_argument("--engine", default="TorchCUDA", help="engine of the trained model (default %(default)s)")
     parser.add_argument("--steps", default=",".join(STEPS), help="(default %(default)s)")
-    parser.add_argument("--frames", type=int, default=PAPER_FRAMES, help="of the scan (default %(default)s)")
+    parser.add_argument("--frames", type=int, default=PAPER_FRAMES, help="frames of the scan (default %(default)s)")
     parser.add_argument("--size", type=int, default=128, help="pixels across a pattern (default %(default)s)")
-    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of ePIE (default %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="positions at once in ePIE (default %(default)s)")
-    parser.add_argument("--epochs", type=int, default=PAPER_EPOCHS, help="of trainings (default %(default)s)")
-    parser.add_argument("--pairs", type=int, default=PAPER_PAIRS, help="of the corpus (default %(default)s)")
-    parser.add_argument("--limit", type=float, default=300.0, metavar="S", help="of a step (default %(default)g)")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="iterations of ePIE (default %(default)s)")
+    parser.add_argument(
+        "--batch", type=int, default=32, help="positions that ePIE updates together (default %(default)s)"
+    )
+    parser.add_argument("--epochs", type=int, default=PAPER_EPOCHS, help="epochs of a training (default %(default)s)")
+    parser.add_argument("--pairs", type=int, default=PAPER_PAIRS, help="pairs of the corpus (default %(default)s)")
+    parser.add_argument(
+        "--limit", type=float, default=300.0, metavar="S", help="time limit of a step (default %(default)g)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the steps; 1 when one of them failed."""
+    """Run the steps. Returns 1 if one of them failed."""
     asked = [name.strip() for name in arguments.steps.split(",")]
     if unknown := sorted(set(asked) - set(STEPS)):
         raise ConfigError(f"no step {', '.join(unknown)}", where="--steps", remedy=f"from {', '.join(STEPS)}")
@@ -137,7 +141,7 @@ def _words(*words: object, **options: object) -> list[str]:
 
 
 def _run(step: Step, folder: Path, limit_s: float, before: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What became of a step: `state` done, failed or passed over; `why`, `seconds`, `command`, and what it `gave`."""
+    """Run a step. Returns `state` (done, failed or passed over), `why`, `seconds`, `command`, and what it `gave`."""
     found: dict[str, Any] = {"command": "ptychostream " + " ".join(step.words)}
     if lacking := [name for name in step.needs if before.get(name, {}).get("state") != "done"]:
         return {**found, "state": "passed over", "why": f"needs {', '.join(lacking)}"}

@@ -1,4 +1,4 @@
-"""The figure of `bench gpu`: inference by batch beside the paper's, and ePIE's error over time."""
+"""The figure of `bench gpu`: time of inference by batch size beside the paper's, and ePIE's error over time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from matplotlib.ticker import ScalarFormatter
 
 PAPER_BATCHES = (1, 2, 4, 8, 16)
 PAPER_US = {"RTX A6000 (paper)": (370, 220, 130, 90, 70), "AGX Xavier (paper)": (2300, 1360, 960, 850, 680)}
-"""µs a frame of PtychoNN 2.0, 128×128: Babu et al., Table 1."""
+"""µs per frame of PtychoNN 2.0 with 128×128 pixels: Babu et al., Table 1."""
 
 
 def gpu_figure(report: dict[str, Any]) -> Figure:
-    """From the report of `bench gpu`; a panel whose step did not come to an end says so."""
+    """Draw the report of `bench gpu`. A panel without a finished step says so."""
     steps = report["steps"]
     drawn = Figure(figsize=(11, 4.6), layout="constrained")
     inference, epie = drawn.subplots(1, 2)

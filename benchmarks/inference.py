@@ -1,7 +1,7 @@
-"""`ptychostream bench inference`: every engine that is here, side by side.
+"""`ptychostream bench inference`: compare all available engines.
 
-Shared machines are noisy, so the engines take turns: in each round every engine runs once, in another order, and its
-ratio to ONNX Runtime in float32 is taken within the round. What is reported is the median over the rounds.
+Shared machines are noisy, so the engines take turns. In each round every engine runs once, in another order, and its
+ratio to ONNX Runtime in float32 is computed within the round. The result is the median over the rounds.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_in
 class Row:
     """One engine at one batch size.
 
-    `frames_per_second` is the median over rounds, `slowest` and `fastest` its extremes; `ratio` the median of the
-    ratios within each round; `rms_rad`, `max_rad` and `pearson` compare with ONNX Runtime in float32, whose output's
-    deviation is `reference_std_rad`.
+    `frames_per_second` is the median over rounds, `slowest` and `fastest` are the extremes. `ratio` is the median of
+    the ratios within each round. `rms_rad`, `max_rad` and `pearson` compare the phase with that of ONNX Runtime in
+    float32, whose standard deviation is `reference_std_rad`.
     """
 
     network: str
@@ -69,10 +69,12 @@ class Row:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `ptychostream bench inference`."""
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)), help="batch sizes (default %(default)s)")
-    parser.add_argument("--networks", default=",".join(NETWORKS), help="of random weights (default %(default)s)")
+    parser.add_argument(
+        "--networks", default=",".join(NETWORKS), help="networks with random weights (default %(default)s)"
+    )
     parser.add_argument("--model", type=Path, help="measure this model on its golden frames instead")
     parser.add_argument("--size", type=int, default=128, help="pattern side, pixels (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.3, help="of each engine's turn (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.3, help="length of each engine's turn (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each engine (default %(default)s)")
     parser.add_argument("--threads", type=int, default=None, help="cores that a CPU engine may use (default all)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -120,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def patterns(frames: int, size: int) -> NDArray[np.float32]:
-    """[frames, size, size] counts of random weak phase objects behind a defocused probe, about 1e5 a frame."""
+    """Counts [frames, size, size] of random weak phase objects with a defocused probe, about 1e5 per frame."""
     rng = np.random.default_rng(SEED)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     probe = np.exp(-8 * (x**2 + y**2)) * np.exp(12j * (x**2 + y**2))
@@ -131,7 +133,7 @@ def patterns(frames: int, size: int) -> NDArray[np.float32]:
 
 
 def random_model(name: str, size: int, folder: Path) -> ModelFile:
-    """Random weights, with the batch statistics of `patterns`, so that no layer is idle and none saturates."""
+    """A model with random weights and the batch statistics of `patterns`, so that no layer is idle or saturated."""
     import torch
 
     from ptychostream.hpc_agent.corpus.normalisation import Normalisation
@@ -154,7 +156,7 @@ def random_model(name: str, size: int, folder: Path) -> ModelFile:
 
 
 def _golden_frames(model: ModelFile, frames: int) -> NDArray[np.float32]:
-    """The golden frames, again and again."""
+    """The golden frames, repeated."""
     golden = model.contract.golden
     if golden is None:
         raise ModelError("no golden pair", where=str(model.path), remedy="export the model with one")
@@ -164,7 +166,7 @@ def _golden_frames(model: ModelFile, frames: int) -> NDArray[np.float32]:
 
 @dataclass
 class _Turns:
-    """Engines taking turns; `absent` collects why an engine was left out."""
+    """Measures engines in turns. `absent` has the reasons why engines were left out."""
 
     rounds: int
     seconds: float
@@ -209,7 +211,7 @@ class _Turns:
                     self.absent[f"{status.name} {precision}"] = str(error)
 
     def _rate(self, engine: Engine, counts: NDArray[np.float32]) -> float:
-        """Frames per second over this turn, after a third as long to let the last engine's threads come to rest."""
+        """Frames per second of one turn. Before it the engine runs a third of that time, so that other threads end."""
         self._calls(engine, counts, self.seconds / 3)
         calls, elapsed = self._calls(engine, counts, self.seconds)
         return calls * len(counts) / elapsed

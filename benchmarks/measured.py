@@ -1,4 +1,4 @@
-"""Child processes whose processor time is followed."""
+"""Child processes whose processor time is measured."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _TICKS_HZ = os.sysconf("SC_CLK_TCK")
 
 
 def say(text: str) -> None:
-    """Tell people what goes on; standard output is for the figures."""
+    """Print a message for people to stderr. Standard output is for the figures."""
     print(text, file=sys.stderr, flush=True)
 
 
 class Measured(Child):
-    """A child that prints lines of JSON, and the processor time it has used so far."""
+    """A child that prints lines of JSON, and its processor time."""
 
     def __init__(self, module: str, arguments: list[str], log_path: Path, environment: Mapping[str, str]) -> None:
         super().__init__(module, arguments, log_path, environment)
         self._samples: list[tuple[float, float]] = []
 
     def sample(self) -> None:
-        """Note the processor time used by now, all threads; nothing where the process is gone."""
+        """Note the processor time of all threads until now. Does nothing if the process has ended."""
         try:
             fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
@@ -39,7 +39,7 @@ class Measured(Child):
         self._samples.append((time.time(), (int(fields[11]) + int(fields[12])) / _TICKS_HZ))
 
     def cores(self, first_s: float, last_s: float) -> float:
-        """Mean cores used between two POSIX times, from the samples."""
+        """The mean number of used cores between two POSIX times, from the samples."""
         if last_s <= first_s or not self._samples:
             return 0.0
         times, used = zip(*self._samples, strict=True)
@@ -47,21 +47,21 @@ class Measured(Child):
         return float((end - start) / (last_s - first_s))
 
     def said(self) -> list[dict[str, Any]]:
-        """The lines of JSON printed so far."""
+        """The printed lines of JSON so far."""
         lines = self.log_path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def hear(self, key: str, timeout_s: float, needs: Child | None = None) -> dict[str, Any]:
         """Wait for a line of JSON that has `key`.
 
-        Raises DemoError when this child, or the one it `needs`, ends first, and when it takes too long.
+        Raises DemoError if this child, or the one that it `needs`, ends first, or after the time limit.
         """
         return self.hear_where(lambda line: key in line, timeout_s, needs)
 
     def hear_where(
         self, wanted: Callable[[dict[str, Any]], bool], timeout_s: float, needs: Child | None = None
     ) -> dict[str, Any]:
-        """As `hear`, for the first line that is `wanted`."""
+        """Like `hear`, for the first line that `wanted` accepts."""
         deadline = time.monotonic() + timeout_s
         while True:
             running = self.running()

@@ -1,4 +1,4 @@
-"""`ptychostream bench reconstruction`: seconds per iteration and error, every engine on the same scan in one run."""
+"""`ptychostream bench reconstruction`: seconds per iteration and error of every engine, on the same scan in one run."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from ptychostream.reconstruct.run import coverage
 from ptychostream.sim.diffraction import Simulation, simulate_scan
 
 BATCHES = {"torch": 16, "ptychi": 96}
-"""Batches that suit the batched engines on a CPU; for pty-chi the fastest of those tried."""
+"""Batch sizes for the batched engines on a CPU. For pty-chi it is the fastest of those that were tried."""
 
 
 STEPS = {"ptychi": (0.1, 0.1)}
-"""pty-chi's own; it adds up the updates of a batch, and diverges with those that suit one position at a time."""
+"""pty-chi's own steps. It adds the updates of a batch, and diverges with the steps for one position at a time."""
 
 
 class PlainEngine:
-    """ePIE as it is written down: scipy's FFT, one position at a time. See `engines.Engine`."""
+    """A direct implementation of ePIE: scipy's FFT, one position at a time. See `engines.Engine`."""
 
     name = "plain"
 
@@ -75,14 +75,14 @@ class PlainEngine:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=963, help="positions of the scan (default %(default)s)")
     parser.add_argument("--size", type=int, default=128, help="pixels across a frame (default %(default)s)")
-    parser.add_argument("--iterations", type=int, default=10, help="of each engine (default %(default)s)")
+    parser.add_argument("--iterations", type=int, default=10, help="iterations of each engine (default %(default)s)")
     parser.add_argument("--modes", type=int, default=1, help="probe modes (default %(default)s)")
-    parser.add_argument("--torch", action="store_true", help="measure the torch engine too, CUDA where there is one")
+    parser.add_argument("--torch", action="store_true", help="measure the torch engine too, with CUDA if there is one")
     parser.add_argument(
         "--ptychi",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="measure pty-chi too (default: where it is installed)",
+        help="measure pty-chi too (default: if it is installed)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -101,13 +101,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def measure(engines: list[str], frames: int, size: int, iterations: int, modes: int = 1) -> dict[str, Any]:
-    """Every engine on the same simulated scan, from the same start, taking turns iteration by iteration.
+    """Measure every engine on the same simulated scan, from the same start. They take turns after each iteration.
 
     Returns
     -------
-    Per engine: seconds per iteration (median and least), the R factor met in the last one, `absolute_r_factor` (see
-    `engines.Misfit`), and how like the true sample the phase is (see `quality.compare`). `times_faster_than`: epie
-    against the others, median of the ratios within each turn, which a busy machine disturbs least.
+    Per engine: seconds per iteration (median and smallest), the R factor in the last iteration, `absolute_r_factor`
+    (see `engines.Misfit`), and the similarity of the phase to the true sample (see `quality.compare`).
+    `times_faster_than`: how many times epie is faster than each other engine, the median of the ratios within each
+    turn.
     """
     scan, truth = simulate_scan(Simulation(frames=frames, size=size, seed=1), "bench")
     scan.probe = None
@@ -172,13 +173,13 @@ def _steps(name: str, options: ReconstructOptions) -> tuple[float, float]:
 
 
 def _few(problem: Problem) -> Problem:
-    """The same with a handful of patterns."""
+    """The same problem with a few patterns."""
     some = np.arange(8)
     return replace(problem, amplitudes=problem.amplitudes[some], grid=problem.grid.part(some))
 
 
 def phase_of(engine: Engine, problem: Problem, options: ReconstructOptions) -> PhaseImage:
-    """What an engine's object is now, brought to the convention."""
+    """The phase of an engine's current object, with fixed gauge."""
     object_, modes = engine.result()
     grid = problem.grid
     seen = grid.accumulate((np.abs(modes) ** 2).sum(axis=0))

@@ -1,11 +1,10 @@
-"""`ptychostream bench record`: source → PVA → `ptychostream record` → scan file, each a process of its own.
+"""`ptychostream bench record`: source → PVA → `ptychostream record` → scan file, in separate processes.
 
-What is reported
+Figures
 
-- `sent`, `received`, `written`, `missed`, `dropped` by cause; `lost` = sent - frames that the file gives back with the
-  counts that were sent.
-- `cpu_cores`: processor time of each process over wall time, from the first frame sent to the last.
-- `bytes`, `megabytes_per_s`: of the compressed frames.
+- `sent`, `received`, `written`, `missed`, `dropped` by cause. `lost` = sent - frames in the file with the sent counts.
+  - `cpu_cores`: processor time of each process divided by wall time, from the first to the last sent frame.
+  - `bytes`, `megabytes_per_s`: size and rate of the compressed frames.
 """
 
 from __future__ import annotations
@@ -40,24 +39,30 @@ START_TIMEOUT_S = 120.0
 _QUIET_S = 10.0
 _SPARE = 1.25
 GEOMETRY = ScanOptions(energy_ev=1.0, distance_m=1.0, detector_pixel_m=1.0)
-"""Any: the counts and positions are looked at."""
+"""Any value. The counts and positions are compared, not the images."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `ptychostream bench record`."""
-    parser.add_argument("--fps", type=float, default=2000.0, help="frames per second sent (default %(default)g)")
-    parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="of streaming (default %(default)g)")
-    parser.add_argument("--shape", default="128x128", metavar="HxW", help="of a frame (default %(default)s)")
+    parser.add_argument("--fps", type=float, default=2000.0, help="sent frames per second (default %(default)g)")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, metavar="S", help="duration of the stream (default %(default)g)"
+    )
+    parser.add_argument("--shape", default="128x128", metavar="HxW", help="shape of a frame (default %(default)s)")
     parser.add_argument("--dtype", default="uint16", metavar="T", help="integer type (default %(default)s)")
-    parser.add_argument("--codec", default="none", metavar="C", help="of the stream: none, lz4, bslz4… (default none)")
-    parser.add_argument("--threads", type=int, default=2, metavar="N", help="that compress (default %(default)s)")
-    parser.add_argument("--no-check", action="store_true", help="trust frames that come compressed")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where to write (default: a temporary folder)")
+    parser.add_argument(
+        "--codec", default="none", metavar="C", help="codec of the stream: none, lz4, bslz4… (default none)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=2, metavar="N", help="threads for compression (default %(default)s)"
+    )
+    parser.add_argument("--no-check", action="store_true", help="do not check frames that arrive compressed")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="folder of the file (default: a temporary folder)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; 1 when a frame was lost."""
+    """Measure and print. Returns 1 if a frame was lost."""
     source = _source(arguments)
     sent = patterns(source.shape, source.dtype, ring_lengths(source)[1])
     with tempfile.TemporaryDirectory(prefix="ptychostream-bench-", dir=arguments.folder) as folder:
@@ -72,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_space(folder: Path, source: Source, sent: NDArray[np.integer]) -> None:
-    """Raise ConfigError where the file would fill the disk: a recording of minutes has gigabytes."""
+    """Raise ConfigError if the disk has too little room: a recording of some minutes has gigabytes."""
     codec = source.codec or file_codec("")
     needed = int(_SPARE * source.frames * np.mean([len(compress(frame, codec)) for frame in sent]))
     free = shutil.disk_usage(folder).free
@@ -85,12 +90,12 @@ def _check_space(folder: Path, source: Source, sent: NDArray[np.integer]) -> Non
 
 
 def measure(source: Source, patterns_sent: NDArray[np.integer], words: list[str], folder: Path) -> dict[str, Any]:
-    """Stream, record, read the file back."""
+    """Stream, record, and read the file back."""
     ports = free_ports(2)
     environment = loopback_environment([ports[0]], ports[1])
     file = folder / f"{SCAN}.h5"
     record = ["record", CHANNEL, str(file), "--json", "--frames", str(source.frames), "--timeout", str(START_TIMEOUT_S)]
-    # A frame that is lost leaves the recording waiting: it ends with the source then.
+    # If a frame is lost, the recording waits for it. It is then stopped when the source ends.
     seconds = source.frames / source.rate_hz
     with (
         Measured("ptychostream", record + words, folder / "record.log", environment) as recorder,
@@ -141,10 +146,10 @@ def measure(source: Source, patterns_sent: NDArray[np.integer], words: list[str]
 
 
 def _summary(recorder: Measured, folder: Path) -> dict[str, Any]:
-    """What the recording says at its end, for which it is stopped where frames are missing: nothing comes any more."""
+    """The summary that the recording prints at its end. If frames are missing, it is stopped."""
     size, grown = -1, time.monotonic()
     while recorder.running() and time.monotonic() - grown < _QUIET_S:
-        with contextlib.suppress(FileNotFoundError):  # it has just got its name
+        with contextlib.suppress(FileNotFoundError):  # it has just been renamed
             now = partial_of(folder / f"{SCAN}.h5").stat().st_size
             size, grown = (now, time.monotonic()) if now != size else (size, grown)
         time.sleep(POLL_S)
@@ -153,7 +158,7 @@ def _summary(recorder: Measured, folder: Path) -> dict[str, Any]:
 
 
 def _read_back(file: Path, source: Source, sent: NDArray[np.integer]) -> int:
-    """Frames in the file that are as they were sent."""
+    """The number of frames in the file that equal the sent ones."""
     length, distinct = ring_lengths(source)
     good = 0
     with open_scan(file, GEOMETRY) as scan:

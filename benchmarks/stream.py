@@ -1,17 +1,17 @@
-"""`ptychostream bench stream`: source → PVA → IOC → stitched-image client, each a process of its own.
+"""`ptychostream bench stream`: source → PVA → IOC → client of the stitched image, in separate processes.
 
-What is reported
+Figures
 
-- `sent`, `received`, `stitched`, `missed`, `dropped` by cause; `lost` = sent - stitched, once nothing is pending.
-- `rate_hz`: stitched frames over the time from the first frame sent to nothing pending.
-- `latency_ms`: the IOC's own percentiles, from a frame's time stamp to its place in the canvas, as the source ends.
-- `served_ms`: from a frame's time stamp to a published image that shows it. `stages_ms`: the median of every stage.
+- `sent`, `received`, `stitched`, `missed`, `dropped` by cause. `lost` = sent - stitched, when no frame is pending.
+- `rate_hz`: stitched frames per second, from the first sent frame until no frame is pending.
+- `latency_ms`: the IOC's percentiles of the time from a frame's time stamp to the canvas, when the source ends.
+- `served_ms`: from a frame's time stamp to a published image with this frame. `stages_ms`: the median of every stage.
 - `overload`, with --overload: see `ptychostream.benchmarks.stream_overload`.
-- `cpu_cores`: processor time of each process over wall time, from the first frame sent to the last.
-- `training_pairs_per_s`, with --training: what the agent's training beside the stream came to.
-- `engine_only_fps`: frames per second of the engine alone in a process, in the same batches, while the same source
-  streams at the same rate to nobody: what the engine does on the cores that the source leaves. Taken before and after
-  the stream, since the speed of a shared machine drifts; the mean of both.
+- `cpu_cores`: processor time of each process divided by wall time, from the first to the last sent frame.
+- `training_pairs_per_s`, with --training: the rate of the agent's training during the stream.
+- `engine_only_fps`: frames per second of the engine alone in a process, with the same batches, while the same source
+  streams at the same rate without a client. It is the mean of two measurements, before and after the stream, because
+  the speed of a shared machine drifts.
 """
 
 from __future__ import annotations
@@ -35,38 +35,45 @@ from ptychostream.plugins.engines.hardware import cores, cpu_name
 
 DEFAULT_FPS = 2000.0
 SHARE = 0.85
-"""Part of the engine's own rate that is sent when no rate is given."""
+"""The default rate of the source, as a part of the engine's rate."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `ptychostream bench stream`."""
     parser.add_argument(
-        "--fps", type=float, help=f"frames per second sent (default: {DEFAULT_FPS:.0f} with engine none, "
-        f"else {SHARE:.0%} of what the engine does alone)".replace("%", "%%")
+        "--fps", type=float, help=f"sent frames per second (default: {DEFAULT_FPS:.0f} with engine none, "
+        f"else {SHARE:.0%} of the rate of the engine alone)".replace("%", "%%")
     )  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="of streaming (default %(default)g)")
-    parser.add_argument("--shape", default="128x128", metavar="HxW", help="of a frame (default %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, metavar="S", help="duration of the stream (default %(default)g)"
+    )
+    parser.add_argument("--shape", default="128x128", metavar="HxW", help="shape of a frame (default %(default)s)")
     parser.add_argument("--dtype", default="uint16", metavar="T", help="integer type (default %(default)s)")
     parser.add_argument("--codec", default="none", metavar="C", help="none, lz4, bslz4, blosc… (default %(default)s)")
-    parser.add_argument("--engine", default="none", metavar="E", help="as `ptychostream ioc` takes it (default none)")
-    parser.add_argument("--precision", default="auto", help="as `ptychostream ioc` takes it (default %(default)s)")
+    parser.add_argument("--engine", default="none", metavar="E", help="see `ptychostream ioc` (default none)")
+    parser.add_argument("--precision", default="auto", help="see `ptychostream ioc` (default %(default)s)")
     parser.add_argument("--model", type=Path, help="model file (default: PtychoNN 2.0 with random weights)")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="frames inferred at once (default 8)")
     parser.add_argument(
         "--queue-size", type=int, default=2000, metavar="N", help="frames that may wait for the engine (default 2000)"
     )
     parser.add_argument(
-        "--overload", type=float, metavar="F", help="send F times what the engine does alone; say what becomes of it"
+        "--overload",
+        type=float,
+        metavar="F",
+        help="send at F times the rate of the engine alone, and report the overload",
     )
     parser.add_argument(
-        "--training", action="store_true", help="train beside the stream, standing back as the agent's steps do"
+        "--training", action="store_true", help="train during the stream, at the low priority of the agent's steps"
     )
-    parser.add_argument("--alone-seconds", type=float, default=5.0, metavar="S", help="each time the engine runs alone")
+    parser.add_argument(
+        "--alone-seconds", type=float, default=5.0, metavar="S", help="duration of each measurement of the engine alone"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; 1 when a frame was lost, or with --overload when its targets were missed."""
+    """Measure and print. Returns 1 if a frame was lost, or with --overload if its targets were missed."""
     options = _options(arguments)
     with tempfile.TemporaryDirectory(prefix="ptychostream-bench-") as folder:
         report = measure(options, Path(folder), say)
@@ -84,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def measure(options: Options, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """The whole measurement, in processes of its own on ports of its own; logs go to `folder`."""
+    """Measure in separate processes with their own ports. The logs are written to `folder`."""
     if options.overload is not None and not (options.infers and options.overload > 1 and options.fps is None):
         remedy = "give an --engine that infers, more than 1, and no --fps"
         raise ConfigError(f"--overload {options.overload:g}", where="bench stream", remedy=remedy)
@@ -124,7 +131,7 @@ def measure(options: Options, folder: Path, say: Callable[[str], None]) -> dict[
 
 
 def _random_model(shape: tuple[int, int], folder: Path) -> Path:
-    """PtychoNN 2.0 with random weights: the speed of a network does not depend on what it has learned."""
+    """PtychoNN 2.0 with random weights. The speed of a network does not depend on its weights."""
     from ptychostream.benchmarks.inference import random_model
 
     if shape[0] != shape[1]:

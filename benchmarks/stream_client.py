@@ -1,7 +1,7 @@
-"""The client of `bench stream`, a process of its own: watches the stitched image as a screen would.
+"""The client of `bench stream` in a separate process. It monitors the stitched image like a screen.
 
-`python -m ptychostream.benchmarks.stream_client CHANNEL`. Prints one line of JSON when it is subscribed, and one for
-each image, until SIGTERM.
+`python -m ptychostream.benchmarks.stream_client CHANNEL`. It prints one line of JSON when it has subscribed, and one
+for each image, until SIGTERM.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ptychostream.processes.stopping import stop_on_signals
 
 
 def main(channel: str) -> None:
-    """Tell of images until stopped; every line from the one thread that p4p calls back in."""
+    """Print a line for each image until stopped. All lines come from p4p's callback thread."""
     images = -1
 
     def updated(value: Any) -> None:

@@ -1,5 +1,7 @@
-"""What `bench stream --overload` says: whether latency stays within what the queue allows, and no more is dropped
-than the engine cannot do."""
+"""The figures of `bench stream --overload`.
+
+They tell whether the latency stays below the limit of the queue, and whether only the excess frames are dropped.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 TOLERANCE = 0.05
-"""Of the excess share, within which the drop share is to lie."""
+"""Allowed relative difference between the drop share and the excess share."""
 
 
 class Sample(NamedTuple):
-    """The IOC's counts at a POSIX time, s."""
+    """The IOC's counts at a POSIX time in seconds."""
 
     time: float
     received: int
@@ -24,27 +26,27 @@ class Sample(NamedTuple):
 def overload_figures(
     samples: Sequence[Sample], most_waiting: int, p99_ms: float, sent_hz: float, engine_fps: float
 ) -> dict[str, Any]:
-    """The figures of an overload.
+    """Compute the figures of an overload.
 
     Parameters
     ----------
     samples
-        While frames were sent. What counts lies between the first that knows of a full queue and the last: before, the
-        queue fills; after, it empties.
+        Samples while frames were sent. Those from the first to the last sample with a full queue count. Before them the
+        queue fills, and after them it empties.
     most_waiting
-        Frames that may wait in the queue, and in one call of the engine.
+        Largest number of frames in the queue and in one call of the engine.
     p99_ms
-        99th percentile of the latency of the whole stream.
+        99th percentile of the latency over the stream.
     sent_hz, engine_fps
-        Frames sent a second, and what the engine does of them alone.
+        Sent frames per second, and frames per second of the engine alone.
 
     Returns
     -------
     dict
-        `rate_hz` stitched; `queue_ms`, the queue and one call at that rate; `latency_bound_ms`, the longest that so
-        many frames took to be stitched, which is the same where the rate is steady; `p99_ms`; `drop_share`;
-        `excess_share`, what the engine alone would leave over; `within`, whether both targets are met. Where the
-        queue never was full only that: `full` False.
+        `rate_hz`: stitched frames per second. `queue_ms`: time for a full queue and one call at this rate.
+        `latency_bound_ms`: the longest time in which that many frames were stitched; at a constant rate it equals
+        `queue_ms`. `p99_ms`. `drop_share`. `excess_share`: the share that the engine alone could not infer. `within`:
+        whether both targets are met. If the queue was never full, there is only `full`, which is False.
     """
     full = [sample for sample in samples if sample.queue_full > samples[0].queue_full]
     if len(full) < 2 or full[-1].received == full[0].received or full[-1].stitched == full[0].stitched:
@@ -68,7 +70,7 @@ def overload_figures(
 
 
 def _longest_s(samples: Sequence[Sample], frames: int, rate_hz: float) -> float:
-    """The longest time in which so many frames were stitched, over all the moments that were sampled."""
+    """The longest time in which `frames` frames were stitched, over all samples."""
     times = np.array([sample.time for sample in samples])
     stitched = np.array([sample.stitched for sample in samples], np.float64)
     starts = stitched + frames <= stitched[-1]

@@ -1,7 +1,7 @@
-"""The detector of `bench stream`, a process of its own: frames made and compressed beforehand, sent at a set rate.
+"""The detector of `bench stream` in a separate process. It sends prepared frames at a given rate.
 
-`python -m ptychostream.benchmarks.stream_source SETTINGS`, the settings as JSON. Prints one line of JSON when it is
-ready and one when all is sent. SIGTERM ends the stream early.
+`python -m ptychostream.benchmarks.stream_source SETTINGS`, with the settings as JSON. It prints one line of JSON
+when it is ready, and one when all is sent. SIGTERM ends the stream early.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from ptychostream.sim.replay.ntndarray import build, encode
 from ptychostream.sim.scans import trajectory
 
 DISTINCT_FRAMES = 256
-"""Different patterns in the ring."""
+"""The number of different patterns in the ring."""
 RING = 1024
-"""Different positions."""
+"""The number of different positions."""
 RING_BYTES = 256 << 20
 STEP_M = 50e-9
 DOSE = 1e6
 
 
 class Source(Settings):
-    """What is sent.
+    """Settings of the source.
 
     Attributes
     ----------
     channel, rate_hz, frames
-        Where, how fast, how many.
+        PVA channel, frames per second, and number of frames.
     shape
         (H, W) of a frame.
     dtype, codec
-        Integer type, and codec as in `ptychostream.frames.codecs`.
+        Integer type, and codec (see `ptychostream.frames.codecs`).
     wait_for
         PV that must be 1 before the first frame.
     wait_for_client
-        Whether a client must have subscribed before it.
+        Whether a client must have subscribed before the first frame.
     """
 
     channel: str
@@ -64,7 +64,7 @@ class Source(Settings):
 
 
 def checked_shape(shape: str, dtype: str, seconds: float, where: str) -> tuple[int, int]:
-    """(H, W) as a command line gives it, "128x128"; ConfigError where it, the type or the duration makes no stream."""
+    """(H, W) from a text such as "128x128". Raises ConfigError if it, the type or the duration is invalid."""
     try:
         height, width = (int(side) for side in shape.lower().split("x"))
         if np.dtype(dtype).kind not in "iu" or min(height, width) < 8 or seconds <= 0:
@@ -79,7 +79,7 @@ def checked_shape(shape: str, dtype: str, seconds: float, where: str) -> tuple[i
 
 
 def patterns(shape: tuple[int, int], dtype: str, count: int) -> NDArray[np.integer]:
-    """[count, H, W] diffraction patterns from the simulator, the middle of a square one where H and W differ."""
+    """Diffraction patterns [count, H, W] from the simulator. If H and W differ, they are the middle of square ones."""
     size = max(shape)
     bench = set_up(Simulation(frames=count, size=size, step_m=STEP_M, dose=DOSE, dtype="uint32"))
     row, column = (size - shape[0]) // 2, (size - shape[1]) // 2
@@ -89,14 +89,14 @@ def patterns(shape: tuple[int, int], dtype: str, count: int) -> NDArray[np.integ
 
 
 def ring_lengths(source: Source) -> tuple[int, int]:
-    """Frames in the ring, and how many of them are different."""
+    """The number of frames in the ring, and the number of different ones."""
     pixels = source.shape[0] * source.shape[1]
     length = int(np.clip(RING_BYTES // (pixels * np.dtype(source.dtype).itemsize), 16, RING))
     return length, min(length, max(16, DISTINCT_FRAMES * 128**2 // pixels), DISTINCT_FRAMES)
 
 
 def ring(source: Source) -> list[pva.PvObject]:
-    """NTNDArrays to be sent over and over: positions on a spiral, patterns repeating sooner."""
+    """The NTNDArrays that are sent repeatedly. The positions are a spiral; the patterns repeat sooner."""
     length, distinct = ring_lengths(source)
     frames = [encode(frame, source.codec) if source.codec else frame for frame in _contiguous(source, distinct)]
     positions_m = trajectory("spiral", length, STEP_M).positions_m
@@ -116,7 +116,7 @@ def _contiguous(source: Source, distinct: int) -> list[NDArray[np.integer]]:
 
 
 def main(source: Source) -> None:
-    """Send, and say what was sent."""
+    """Send, and print the number of sent frames."""
     first = last = 0.0
 
     def sent(frame: int, time_s: float) -> None:

@@ -1,4 +1,4 @@
-"""The processes of `bench stream`: started, followed, counted."""
+"""Start the processes of `bench stream`, and read their figures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TIMING = (
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured. See the command's help."""
+    """Options of the measurement. See the command's help."""
 
     fps: float | None
     seconds: float
@@ -55,7 +55,7 @@ class Options:
     queue_size: int = 2000
     overload: float | None = None
     training: bool = False
-    """Whether the agent's training goes on beside the stream."""
+    """Whether the agent's training runs during the stream."""
 
     @property
     def infers(self) -> bool:
@@ -76,7 +76,7 @@ class Options:
 
 
 def engine_alone(options: Options, model: Path, fps: float, folder: Path) -> dict[str, Any]:
-    """The engine alone in a process, while the source streams to nobody."""
+    """Measure the engine alone in a process, while the source streams without a client."""
     environment = _environment()
     source = options.source(fps, 3600.0)
     words = [str(model), options.engine, options.precision, str(options.batch), str(options.alone_seconds)]
@@ -87,12 +87,12 @@ def engine_alone(options: Options, model: Path, fps: float, folder: Path) -> dic
 
 
 def stream(options: Options, model: Path | None, fps: float, folder: Path) -> tuple[dict[str, Any], list[Sample]]:
-    """Source, IOC and client; what arrived, and the counts while it did."""
+    """Run source, IOC and client. Returns the figures, and the counts during the stream."""
     environment = _environment()
     words = ["ioc", "--prefix", PREFIX, "--input-pv", CHANNEL, "--engine", options.engine]
     words += ["--precision", options.precision, "--batch", str(options.batch), "--queue-size", str(options.queue_size)]
     if model is None:
-        # engine none passes counts on as if they were phase, and the canvas refuses what no phase can be
+        # engine none returns counts in place of the phase, and the canvas refuses values that are too large for a phase
         shape = f"{options.shape[0]}x{options.shape[1]}"
         words += ["--frame-shape", shape, "--dose-scale", str(1 / np.iinfo(options.dtype).max)]
     else:
@@ -116,7 +116,7 @@ def stream(options: Options, model: Path | None, fps: float, folder: Path) -> tu
         sent = source.hear("sent", SETTLE_TIMEOUT_S, ioc)
         settled = _settle(pvs, sent["sent"], ioc)
         counts = _counts(pvs, ioc)
-        # p4p's strings carry their time stamp; str() would print it
+        # p4p's strings have a time stamp, which str() would print
         engine, precision = (str.__str__(value) for value in _read(pvs, ioc, "EngineName_RBV", "Precision_RBV"))
         cpu = {name: child.cores(sent["first"], sent["last"]) for name, child in children.items()}
         seen = client.hear_where(lambda line: line.get("frames") == counts["stitched"], SETTLE_TIMEOUT_S, ioc)
@@ -150,7 +150,7 @@ def stream(options: Options, model: Path | None, fps: float, folder: Path) -> tu
 
 
 def _follow(children: Mapping[str, Measured], pvs: Pvs, timeout_s: float) -> tuple[dict[str, float], list[Sample]]:
-    """Sample the children until the source has ended: the last timing read while it streamed, and the counts."""
+    """Sample the children until the source has ended. Returns the last timing during the stream, and the counts."""
     timing: dict[str, float] = {}
     samples: list[Sample] = []
     deadline, read = time.monotonic() + timeout_s, 0.0
@@ -174,9 +174,10 @@ def _follow(children: Mapping[str, Measured], pvs: Pvs, timeout_s: float) -> tup
 
 
 def _settle(pvs: Pvs, sent: int, ioc: Measured) -> float:
-    """Wait until every frame sent is accounted for and none pending; the POSIX time when that was seen.
+    """Wait until every sent frame is accounted for and none is pending. Returns the POSIX time of that moment.
 
-    A frame missed at the very end leaves no gap: what has not moved for a while has settled too, when it last moved.
+    A frame that is missed at the very end leaves no gap. If the counts do not change for a while, they count as settled
+    since their last change.
     """
     before, moved = None, time.time()
     while True:
@@ -200,7 +201,7 @@ def _counts(pvs: Pvs, ioc: Measured) -> dict[str, Any]:
 
 
 def _read(pvs: Pvs, ioc: Measured, *names: str) -> list[Any]:
-    """Records of the IOC; its own failure where it has ended."""
+    """Read records of the IOC. If the IOC has ended, its failure is raised."""
     try:
         return pvs.get(*names)
     except TimeoutError as error:

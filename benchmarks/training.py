@@ -1,8 +1,8 @@
-"""`ptychostream bench training`: training from the corpus on disk, against the loop that one would write down first.
+"""`ptychostream bench training`: compare training from the corpus on disk with a simple training loop.
 
-The plain loop has the same network, batch, loss and optimiser, in float32, contiguous, its pairs in memory. The two
-take turns in one process, and the ratio is taken within each turn, because shared machines are noisy. Validation is
-counted on neither side.
+The simple loop has the same network, batch size, loss and optimiser. It uses float32 in contiguous order, and its pairs
+are in memory. The two take turns in one process, and the ratio is computed within each turn, because shared machines
+are noisy. The time of validation is not counted.
 """
 
 from __future__ import annotations
@@ -41,18 +41,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", default="64,128", help="pixels across a pattern (default %(default)s)")
     parser.add_argument("--network", choices=NETWORK_NAMES, default="ptychonn2", help="(default %(default)s)")
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="(default %(default)s)")
-    parser.add_argument("--steps", type=int, default=16, metavar="N", help="batches in a turn (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=16, metavar="N", help="batches per turn (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="turns of each (default %(default)s)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda … (default: CUDA where there is one)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda … (default: CUDA if there is one)")
     parser.add_argument(
         "--pairs", type=int, metavar="N", help="measure the memory that a corpus of N pairs takes instead (100000)"
     )
-    parser.add_argument("--shape", default="128x128", metavar="HxW", help="of its patterns (default %(default)s)")
+    parser.add_argument("--shape", default="128x128", metavar="HxW", help="shape of its patterns (default %(default)s)")
     parser.add_argument(
-        "--seconds", type=float, default=20.0, metavar="S", help="of its training (default %(default)g)"
+        "--seconds", type=float, default=20.0, metavar="S", help="duration of its training (default %(default)g)"
     )
-    parser.add_argument("--epochs", type=int, default=1, metavar="N", help="of it (default %(default)s)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where corpora are written (default: temporary)")
+    parser.add_argument(
+        "--epochs", type=int, default=1, metavar="N", help="epochs of its training (default %(default)s)"
+    )
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="folder of the corpora (default: temporary)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -86,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class PlainLoop:
-    """Training as it is written down first: float32, contiguous, everything in memory."""
+    """A simple training loop: float32, contiguous, everything in memory."""
 
     def __init__(self, corpus: Corpus, name: str, batch: int, device: torch.device) -> None:
         self.network: Network = make_network(name, 1, measure_normalisation(corpus.sample(256))).to(device).train()
@@ -100,7 +102,7 @@ class PlainLoop:
         self._optimiser = torch.optim.Adam(self.network.parameters(), lr=1e-3)
 
     def rate(self, pairs: int) -> float:
-        """Pairs per second over one epoch of so many pairs."""
+        """Pairs per second over one epoch with `pairs` pairs."""
         order = torch.randperm(pairs)
         started = time.perf_counter()
         total = 0.0

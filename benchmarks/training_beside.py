@@ -1,8 +1,7 @@
-"""A training as the agent's, which goes on while something else is measured: a process of its own.
+"""A training like the agent's in a separate process, while something else is measured.
 
-`python -m ptychostream.benchmarks.training_beside SIZE`. It stands back as the agent's steps do on its own machine, by
-niceness and number of threads. Prints one line of JSON for every epoch, the first of which says that it trains.
-SIGTERM ends it.
+`python -m ptychostream.benchmarks.training_beside SIZE`. It has the niceness and the number of threads
+of the agent's steps. It prints one line of JSON for every epoch. SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ EPOCH_S = 2.0
 def main(size: int) -> None:
     told = RunnerSettings().arguments()
     stand_back(told["nice"])
-    os.environ["OMP_NUM_THREADS"] = str(told["threads"])  # read when torch is loaded, as in a step
+    os.environ["OMP_NUM_THREADS"] = str(told["threads"])  # torch reads it when it is loaded, as in a step
 
     from ptychostream.benchmarks.training_memory import synthetic_corpus
     from ptychostream.hpc_agent.training.training import Epoch, TrainingOptions, train

@@ -1,7 +1,7 @@
-"""What a training on a large corpus takes of memory, measured in a process of its own.
+"""Measure the memory of a training on a large corpus, in a separate process.
 
 `python -m ptychostream.benchmarks.training_memory FOLDER OPTIONS` trains on the corpus in FOLDER, with OPTIONS as JSON,
-and prints what it took as JSON.
+and prints its memory as JSON.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from ptychostream.hpc_agent.training.training import TrainingOptions, train
 from ptychostream.model.contract import Preprocessing
 
 SHARD = 1000
-"""Pairs of a file, as of a scan."""
+"""Pairs per file, like those of a scan."""
 PIXEL_BYTES = 6
-"""On the disk: counts, phase and amplitude of two bytes each."""
+"""Bytes per pixel on the disk: counts, phase and amplitude have two bytes each."""
 VALIDATION = 0.002
-"""Part set aside: each epoch ends with all of them, and the run is to be short."""
+"""Fraction of the validation pairs. It is small, because each epoch evaluates all of them."""
 SEED = 247
 
 
 def synthetic_corpus(pairs: int, shape: tuple[int, int], key: str = "bench", seed: int = SEED) -> Corpus:
-    """Poisson counts under an envelope, and smooth labels: what a training costs does not depend on what it learns."""
+    """Poisson counts with an envelope, and smooth labels. The cost of a training does not depend on its data."""
     random = np.random.default_rng(seed)
     y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in shape)
     envelope = np.exp(-4 * (y[:, None] ** 2 + x[None] ** 2))
@@ -55,12 +55,12 @@ def synthetic_corpus(pairs: int, shape: tuple[int, int], key: str = "bench", see
 
 
 def write_corpus(folder: Path, pairs: int, shape: tuple[int, int], on_pairs: Callable[[int], None]) -> CorpusStore:
-    """A corpus of so many pairs on the disk; its files hold the same numbers in another order.
+    """Write a corpus with `pairs` pairs to the disk. All its files have the same numbers in another order.
 
     Raises
     ------
     ConfigError
-        The disk has no room for it.
+        The disk has too little room.
     """
     needed, free = pairs * shape[0] * shape[1] * PIXEL_BYTES, shutil.disk_usage(folder).free
     if needed > 0.9 * free:
@@ -78,12 +78,12 @@ def write_corpus(folder: Path, pairs: int, shape: tuple[int, int], on_pairs: Cal
 
 
 def measure_memory(folder: Path, options: TrainingOptions) -> dict[str, Any]:
-    """Train in a process of its own; what it says.
+    """Train in a separate process. Returns its figures.
 
     Raises
     ------
     TrainingError
-        It failed.
+        The process failed.
     """
     command = [sys.executable, "-m", __name__, str(folder), options.model_dump_json()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -94,9 +94,9 @@ def measure_memory(folder: Path, options: TrainingOptions) -> dict[str, Any]:
 
 
 def peak_bytes() -> int:
-    """Most memory that this process had resident.
+    """The largest resident memory of this process in bytes.
 
-    Linux hands the parent's peak on to `ru_maxrss` of a child, so that it is read from the process's status there.
+    On Linux a child's `ru_maxrss` includes the parent's peak, so it is read from the status of the process.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -106,7 +106,7 @@ def peak_bytes() -> int:
 
 
 def main(folder: str, options: str) -> int:
-    """The measured process."""
+    """The program of the measured process."""
     before = peak_bytes()
     started = time.perf_counter()
     with CorpusStore(Path(folder)).opened() as (corpus, validation, _):

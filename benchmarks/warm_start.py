@@ -1,9 +1,9 @@
-"""`ptychostream bench warm-start`: iterations of ePIE to the same error, from the live canvas and from nothing.
+"""`ptychostream bench warm-start`: iterations of ePIE to the same error, with and without the live canvas.
 
-Two scans after one another: the first is reconstructed and a network trained on it, the second is drawn by that
-network and then reconstructed three times: from a flat object and the probe that a scan without history has, from a
-flat object and the first scan's probe, and from the network's canvas and that probe. On real data the two are parts of
-one scan that share no pixel of a label: network and probe know nothing of the patterns of the second.
+There are two scans. The first is reconstructed, and a network is trained on it. The network infers the second scan,
+which is then reconstructed from three starts: a flat object and the probe of a scan without history; a flat object and
+the first scan's probe; the network's canvas and that probe. With real data the two scans are parts of one scan whose
+labels share no pixel, so network and probe do not depend on the patterns of the second part.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ from ptychostream.sim.diffraction import Simulation, simulate_scan
 
 STARTS = ("flat", "probe", "canvas and probe")
 MARKS = (2, 3, 5, 10, 20, 40, 80)
-"""Iterations of the flat start whose errors the others are to reach."""
+"""Iterations of the flat start whose errors the other starts must reach."""
 STEPS_M = (50e-9, 150e-9)
-"""Between the positions of the second simulated scan: as densely as the first, and with little overlap."""
+"""Steps of the second simulated scan: the same as the first scan's, and one with little overlap."""
 FIGURES = ("r_factor", "ssim", "ssim_1px", "pearson")
 REAL = "26id-247"
 APART_M = 6e-6
-"""From the middle of the first simulated scan to that of the second."""
+"""Distance between the centres of the two simulated scans."""
 SECOND_PART = 0.4
-"""Of the frames of the real scan: the second scan."""
+"""Fraction of the real scan's frames in the second scan."""
 
 
 @dataclass(frozen=True)
 class Second:
-    """A scan that comes after another, and what its reconstructions are compared with."""
+    """A second scan, and the reference for its reconstructions."""
 
     name: str
     scan: Scan
@@ -69,7 +69,7 @@ class Second:
 
 @dataclass(frozen=True)
 class Case:
-    """A scan to learn from, and those that come after it."""
+    """A first scan for the training, and the scans after it."""
 
     name: str
     first: Scan
@@ -78,13 +78,15 @@ class Case:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=600, help="positions of a simulated scan (default %(default)s)")
-    parser.add_argument("--iterations", type=int, default=40, help="of every start (default %(default)s)")
-    parser.add_argument("--epochs", type=int, default=20, help="of the network (default %(default)s)")
-    parser.add_argument("--train-seconds", type=float, default=120, help="at most, of each (default %(default)s)")
+    parser.add_argument("--iterations", type=int, default=40, help="iterations of every start (default %(default)s)")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of the training (default %(default)s)")
+    parser.add_argument(
+        "--train-seconds", type=float, default=120, help="time limit of each training (default %(default)s)"
+    )
     parser.add_argument("--real", action=argparse.BooleanOptionalAction, default=True, help=f"{REAL} too")
     parser.add_argument("--simulated", action=argparse.BooleanOptionalAction, default=True, help="simulated scans")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
-    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the errors by iteration")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the errors of each iteration")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -117,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def simulated_case(frames: int, seed: int) -> Case:
-    """Two places of one sample; the second one scanned with different steps over the same area."""
+    """Two places of one sample. The second is scanned with several steps over the same area."""
     settings = Simulation(size=64, frames=frames, sample_seed=seed, seed=seed)
     seconds = []
     for step_m in STEPS_M:
@@ -130,7 +132,7 @@ def simulated_case(frames: int, seed: int) -> Case:
 
 
 def real_case() -> Case:
-    """Two parts of the real scan; the reference is a long reconstruction of the whole."""
+    """Two parts of the real scan. The reference is a long reconstruction of the complete scan."""
     with open_scan(fetch(REAL)) as file:
         whole = replace(_without_probe(file), counts=np.asarray(file.counts[:]))
     made = reconstruct(whole, ReconstructOptions(iterations=60))
@@ -145,7 +147,7 @@ def real_case() -> Case:
 
 
 def measure(case: Case, iterations: int, training: TrainingOptions, console: Console) -> dict[str, Any]:
-    """By scan: errors by iteration of every start, and how many iterations each takes to those of the flat one."""
+    """For each scan the errors of every start by iteration, and the iterations that reach the flat start's errors."""
     options = ReconstructOptions(iterations=iterations, device="cpu")
     last = reconstruct(case.first, options)
     began = time.perf_counter()
@@ -199,7 +201,7 @@ def _runs(
 def _follow(
     second: Second, options: ReconstructOptions, object_: Any, probe: Any, advance: Callable[[], None]
 ) -> dict[str, Any]:
-    """Errors by iteration from one start."""
+    """The errors of each iteration from one start."""
     began = time.perf_counter()
     ready = prepare(second.scan, options, object_, probe, create_engine=create_engine)
     prepared_s = time.perf_counter() - began
@@ -220,7 +222,7 @@ def _follow(
 
 
 def to_the_same(flat: dict[str, Any], other: dict[str, Any]) -> dict[str, dict[int, int | None]]:
-    """By figure and iteration of the flat start: the first iteration of the other that is as good, None: none is."""
+    """For each figure and iteration of the flat start the first iteration of the other that is as good, or None."""
     marks = [mark for mark in MARKS if mark <= len(flat["r_factor"])]
     table: dict[str, dict[int, int | None]] = {}
     for name in FIGURES:
@@ -247,12 +249,12 @@ def _part(scan: Scan, frames: NDArray[np.intp], name: str) -> Scan:
 
 
 def _without_probe(scan: Scan) -> Scan:
-    """No scan is to know its probe beforehand."""
+    """The scan without its probe."""
     return replace(scan, probe=None)
 
 
 def figure(results: dict[str, Any]) -> Figure:
-    """R factor and SSIM by iteration: a row for each case."""
+    """Draw R factor and SSIM by iteration, with a row for each case."""
     drawn = Figure(figsize=(10.5, 3.6 * len(results)), layout="constrained")
     rows = drawn.subplots(len(results), 2, squeeze=False)
     for (case, result), (errors, likeness) in zip(results.items(), rows, strict=True):
@@ -268,7 +270,7 @@ def figure(results: dict[str, Any]) -> Figure:
             panel.set_xlabel("iteration")
             panel.grid(alpha=0.25, which="both")
         likeness.legend(loc="lower right", fontsize=9)
-    drawn.suptitle("ePIE from nothing, from the last probe, and from the live canvas and the last probe")
+    drawn.suptitle("ePIE from a flat start, from the last probe, and from the live canvas and the last probe")
     return drawn
 
 

@@ -1,1 +1,1 @@
-"""The soak: an IOC under random faults for a long time, with a check after each. `ptychostream bench soak`."""
+"""The soak, `ptychostream bench soak`: an IOC runs under random faults for a long time, with a check after each."""

@@ -1,11 +1,11 @@
-"""`ptychostream bench soak`: the stream under faults, for as long as is wanted.
+"""`ptychostream bench soak`: run the stream under faults for a given time.
 
-A detector sends scan after scan through a network to an IOC with a real engine; two clients watch the stitched image,
-one monitors records, one writes setpoints. A fault from a seeded schedule strikes in the midst of each scan. All the
-time: the conservation law, the IOC's memory, descriptors and threads. For each fault: how soon the stream is itself
-again. For each scan: that every frame sent was received or is known to be missing.
+A detector sends scans through a network to an IOC with a real engine. Two clients monitor the stitched image, one
+monitors records, and one writes setpoints. A fault from a seeded schedule occurs in the middle of each scan. The soak
+checks the conservation law and the IOC's memory, descriptors and threads all the time. For each fault it measures the
+time until the stream has recovered. For each scan it checks that every sent frame was received or counted as missed.
 
-Ends with 1 when anything did not hold. Ctrl-C ends it early, with the report of what was seen so far.
+The exit status is 1 if a check failed. Ctrl-C ends it early, with a report until then.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from ptychostream.plugins.engines.hardware import cores, cpu_name
 from ptychostream.processes.stopping import stop_on_signals
 
 LAST_ROUND_S = 20.0
-"""Time that is left for the last round."""
+"""Time that is reserved for the last round."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `ptychostream bench soak`."""
-    parser.add_argument("--minutes", type=float, default=30.0, metavar="M", help="how long (default %(default)g)")
-    parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the schedule (default %(default)s)")
+    parser.add_argument("--minutes", type=float, default=30.0, metavar="M", help="duration (default %(default)g)")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="seed of the schedule (default %(default)s)")
     parser.add_argument("--fps", type=float, default=200.0, metavar="R", help="frames per second (default %(default)g)")
     parser.add_argument("--side", type=int, default=64, metavar="N", help="pixels of a frame's side (default 64)")
-    parser.add_argument("--out", type=Path, default=Path("results/soak"), metavar="FOLDER", help="for the report")
+    parser.add_argument("--out", type=Path, default=Path("results/soak"), metavar="FOLDER", help="folder of the report")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Soak and report; 1 when anything did not hold."""
+    """Run the soak and report. Returns 1 if a check failed."""
     if not arguments.minutes > 0 or not arguments.fps > 0 or arguments.side < 16:
         raise ConfigError(
             f"--minutes {arguments.minutes:g} --fps {arguments.fps:g} --side {arguments.side}",
@@ -60,9 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def soak(minutes: float, seed: int, rate_hz: float, side: int, out: Path) -> dict[str, Any]:
-    """The whole soak; report.json, report.md and figure.png are kept up to date in `out`.
+    """Run the soak. It updates report.json, report.md and figure.png in `out` after every round.
 
-    The logs of all processes are kept where anything did not hold.
+    The logs of all processes are kept if a check failed.
     """
     faults = [one for one in FAULTS if one.name != "IOC clock stepped" or compiler() is not None]
     choose, rounds = random.Random(seed), list[Round]()
@@ -101,7 +101,7 @@ def soak(minutes: float, seed: int, rate_hz: float, side: int, out: Path) -> dic
                     rounds.append(play(stage, fault(RESTARTS), choose, stop=stop, say=say))
                     _tell(rounds[-1])
             except InterruptedRound:
-                say("stopped: what was seen so far is reported")
+                say("stopped: the report is about the part until now")
             except (PtychostreamError, TimeoutError) as error:
                 if not stop.is_set():  # Ctrl-C reaches the children too
                     failure = f"the soak ended early: {error}"

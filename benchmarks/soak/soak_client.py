@@ -1,8 +1,8 @@
-"""The Channel Access clients of the soak, processes of their own.
+"""The Channel Access clients of the soak, in separate processes.
 
-`python -m ptychostream.benchmarks.soak.soak_client monitor PREFIX` watches records as a screen would;
-`… write PREFIX SEED` writes setpoints with completion and reads them back. Both print a line of JSON a second, until
-SIGTERM.
+`python -m ptychostream.benchmarks.soak.soak_client monitor PREFIX` monitors records like a screen.
+`… write PREFIX SEED` writes setpoints with completion and reads them back. Both print a line of JSON every second,
+until SIGTERM.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PUT_TIMEOUT_S = 2.0
 
 
 def monitor(prefix: str, stop: threading.Event) -> None:
-    """Count the updates of every record, and those in which the law did not hold."""
+    """Count the updates of every record, and those that violate the conservation law."""
     updates: Counter[str] = Counter()
     violations = 0
 
@@ -49,7 +49,7 @@ def monitor(prefix: str, stop: threading.Event) -> None:
         return lambda update: changed(name, float(_number(update)))
 
     channels = {name: pva.Channel(prefix + name, pva.CA) for name in WATCHED}
-    kept = {name: watcher(name) for name in WATCHED}  # pvaccess holds no reference of its own
+    kept = {name: watcher(name) for name in WATCHED}  # pvaccess itself keeps no reference
     for name, channel in channels.items():
         channel.subscribe("soak", kept[name])
         channel.startMonitor("field(value)")
@@ -60,7 +60,7 @@ def monitor(prefix: str, stop: threading.Event) -> None:
 
 
 def write(prefix: str, seed: int, stop: threading.Event) -> None:
-    """Write setpoints, wait for completion, and see that the readback follows; what fails is counted."""
+    """Write setpoints, wait for completion, and check the readback. Failures are counted."""
     choose = random.Random(seed)
     setpoints = {
         "PhaseRate": lambda: choose.choice((2.0, 5.0, 8.0)),
@@ -84,7 +84,7 @@ def write(prefix: str, seed: int, stop: threading.Event) -> None:
             found = float(_number(readback.get("field(value)")))
             done += 1
             wrong += found != value
-        except pva.PvaException:  # the IOC is away
+        except pva.PvaException:  # the IOC does not run
             failed += 1
         if time.monotonic() - said >= PERIOD_S:
             said = time.monotonic()

@@ -1,9 +1,8 @@
-"""A host's clock that is stepped, without a privilege: a library that stands before the C library's own clock.
+"""Step the clock of a process without privileges, with a preloaded library that replaces the clock of the C library.
 
-Preloaded into a process it adds an offset, read from a mapped file, to every reading of CLOCK_REALTIME: Python's,
-EPICS base's and the C++ runtime's alike. Waits that end at a time of day do so by that clock, also when it is stepped
-while they last; what runs by the monotonic clock is not touched: all as the kernel has it. Timers of the kernel's own
-(timerfd, setitimer) keep the machine's clock.
+The library adds an offset from a mapped file to every reading of CLOCK_REALTIME, by Python, EPICS base and the C++
+runtime. A wait until a time of day uses this clock too, also if the clock is stepped during the wait. The monotonic
+clock is not changed. All this is as in the kernel. The kernel's timers (timerfd, setitimer) keep the machine's clock.
 """
 
 from __future__ import annotations
@@ -116,17 +115,17 @@ time_t time(time_t *stored) {
 
 
 def compiler() -> str | None:
-    """The C compiler, where there is one."""
+    """The C compiler, or None."""
     return shutil.which("cc") or shutil.which("gcc")
 
 
 class SteppedClock:
-    """The clock of the processes that are started with `environment`.
+    """The clock of the processes that `environment` is given to.
 
     Parameters
     ----------
     folder
-        Where the library is built, with the C compiler.
+        Folder in which the C compiler builds the library.
 
     Raises
     ------
@@ -147,13 +146,13 @@ class SteppedClock:
         self._library = str(library.resolve())
 
     def environment(self, base: dict[str, str]) -> dict[str, str]:
-        """`base` for a process that is to live by this clock."""
+        """`base` with the variables for a process that uses this clock."""
         others = base.get("LD_PRELOAD", "")
         return {**base, "LD_PRELOAD": f"{self._library}{os.pathsep}{others}" if others else self._library}
 
     @property
     def offset_s(self) -> float:
-        """How far it is ahead of the machine's."""
+        """How far it is ahead of the machine's clock, seconds."""
         return float(self._offset[0]) * 1e-9
 
     @offset_s.setter

@@ -1,4 +1,4 @@
-"""The faults of the soak: how each begins, how it ends, and what must hold while it lasts."""
+"""The faults of the soak: how each begins, how it ends, and the checks while it lasts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ptychostream.benchmarks.soak.soak_stage import Figures, Stage
 
 CLOCK_STEP_S = 3600.0
 SPARE_BYTES = 96 << 20
-"""Room that a process keeps when its memory is limited: enough to go on, too little for the canvas it is asked for."""
+"""Memory that a limited process may still allocate: enough to continue, too little for the requested canvas."""
 FLUSH_S = 0.5
 UNLIMITED = resource.RLIM_INFINITY
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What was when a fault began: the IOC's figures, and images that the two clients had."""
+    """The state when a fault began: the IOC's figures, and the images of the two clients."""
 
     figures: Figures
     images: int
@@ -38,19 +38,19 @@ class Fault:
     Attributes
     ----------
     name
-        As it stands in the report.
+        Name in the report.
     what
-        What is done, and to whom.
+        Description of the fault.
     strike, heal
-        Begin it and end it.
+        Begin and end the fault.
     check
-        Called at its end, before `heal`: what did not hold while it lasted.
+        Called at the end, before `heal`. Returns the violations while the fault lasted.
     hold_s
-        Shortest and longest time that it lasts.
+        Shortest and longest duration.
     stops
-        Whether the stream stands still while it lasts.
+        Whether the stream stops while the fault lasts.
     unseen
-        Whether frames may be lost that no gap in the ids tells of.
+        Whether frames may be lost without a gap in the ids.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Fault:
     unseen: bool = False
 
 
-# ------------------------------------------------------------ what must hold
+# ------------------------------------------------------------ checks
 
 
 def _nothing(_stage: Stage, _before: Moment) -> list[str]:
@@ -71,7 +71,7 @@ def _nothing(_stage: Stage, _before: Moment) -> list[str]:
 
 
 def _streams_on(stage: Stage, before: Moment) -> list[str]:
-    """The others go on: frames are stitched and the image client gets images."""
+    """Check that the stream continues: frames are stitched, and the image client gets images."""
     complaints = []
     if stage.figures().stitched <= before.figures.stitched:
         complaints.append("nothing was stitched while it lasted")
@@ -101,7 +101,7 @@ def _autosave_alarms(stage: Stage, before: Moment) -> list[str]:
     return complaints
 
 
-# ------------------------------------------------------------ what is done
+# ------------------------------------------------------------ actions
 
 
 def _kill_detector(stage: Stage, _random: random.Random) -> None:
@@ -163,7 +163,7 @@ def _limit_memory(stage: Stage, _random: random.Random) -> None:
 
 def _lift_memory_limit(stage: Stage, _random: random.Random) -> None:
     stage.journal.place = Place.SCAN
-    time.sleep(FLUSH_S)  # what is under way must meet the limit still
+    time.sleep(FLUSH_S)  # frames in the pipeline must still meet the limit
     stage.settle_pending()
     resource.prlimit(stage.ioc.pid, resource.RLIMIT_AS, (UNLIMITED, UNLIMITED))
 
@@ -233,5 +233,5 @@ FAULTS: tuple[Fault, ...] = (
 
 
 def fault(name: str) -> Fault:
-    """The fault of that name."""
+    """The fault with that name."""
     return next(one for one in FAULTS if one.name == name)

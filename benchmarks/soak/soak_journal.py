@@ -1,7 +1,7 @@
-"""What the soak and its detector tell each other: a mapped file, so that a SIGKILL loses nothing that was written.
+"""The state that the soak and its detector share. It is a mapped file, so that SIGKILL loses nothing.
 
-The detector writes how many frames of each scan it has sent; the soak writes which scan may run, when it is to end,
-and what the frames are to be like.
+The detector writes the number of sent frames of each scan. The soak writes which scan may run, when it must end, and
+how the frames are changed.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ class Mark(IntEnum):
 
 
 class Place(IntEnum):
-    """Where frames say that they were taken."""
+    """The positions in the frames' attributes."""
 
     SCAN = 0
-    RUNAWAY = 1  # metres away: more canvas than may be
+    RUNAWAY = 1  # metres away: the canvas would be larger than allowed
     BESIDE = 2  # a larger field, which is allowed
 
 
 class Journal:
-    """One process writes each field, any may read it; int64s are written whole.
+    """Each field has one writing process and many readers. A write of an int64 is atomic.
 
     Parameters
     ----------
     path
-        The file; made when it is not there.
+        The file. It is created if it does not exist.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -50,7 +50,7 @@ class Journal:
 
     @property
     def allowed(self) -> int:
-        """The latest scan that may be sent; scans are numbered from 1."""
+        """The latest scan that may be sent. The number of the first scan is 1."""
         return int(self._cells[0])
 
     @allowed.setter
@@ -59,7 +59,7 @@ class Journal:
 
     @property
     def ending(self) -> int:
-        """The scan whose next frame is to be its last."""
+        """The scan that must end with its next frame."""
         return int(self._cells[1])
 
     @ending.setter
@@ -68,7 +68,7 @@ class Journal:
 
     @property
     def ended(self) -> int:
-        """The latest scan that was sent to its end."""
+        """The latest completely sent scan."""
         return int(self._cells[2])
 
     @ended.setter
@@ -93,7 +93,7 @@ class Journal:
 
     @property
     def clock_ns(self) -> int:
-        """How far the detector's clock is off."""
+        """Offset of the detector's clock in ns."""
         return int(self._cells[5])
 
     @clock_ns.setter
@@ -101,7 +101,7 @@ class Journal:
         self._cells[5] = offset
 
     def sent(self, scan: int) -> int:
-        """Frames of the scan that were sent; one more where the detector was killed as it sent one."""
+        """Number of sent frames of the scan. It may be one too high if the detector was killed."""
         return int(self._sent[scan])
 
     def note_sent(self, scan: int, frames: int) -> None:
@@ -109,5 +109,5 @@ class Journal:
 
     @property
     def total(self) -> int:
-        """Frames sent in all."""
+        """Number of sent frames of all scans."""
         return int(self._sent[: self.allowed + 1].sum())

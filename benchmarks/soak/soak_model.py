@@ -1,7 +1,7 @@
-"""A small ONNX model that a marked pattern makes fail, at inference, in the runtime itself.
+"""A small ONNX model for which a marked pattern makes the runtime fail.
 
-phase = π·tanh(counts · dose_scale / 1000). The corner pixel's counts, over MARK_COUNTS, are an index into a table of
-one entry: a marked frame asks for the second, and the runtime refuses the whole batch, as it refuses any bad index.
+phase = π·tanh(counts · dose_scale / 1000). The corner pixel's counts divided by MARK_COUNTS are an index to a table
+with one entry. A marked frame has the index of a second entry, so the runtime refuses the batch because of a bad index.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PIXEL_M = 10e-9
 
 
 def mark_graph(side: int) -> onnx.ModelProto:
-    """The graph, for frames of `side`²."""
+    """The graph for frames of `side` × `side` pixels."""
     constants = {
         "gain": np.array([1e-3], np.float32),
         "pi": np.array([np.pi], np.float32),

@@ -1,8 +1,8 @@
-"""A network between a detector and its client that can fail: relays PV Access on loopback.
+"""A PV Access proxy on loopback that simulates a failing network between a detector and its client.
 
-The client's name search goes through a UDP relay, which writes the proxy's own port into the server's answer, so that
-the client's TCP connection comes here too. `stall` forwards nothing and keeps every connection, as a cable that is
-pulled; `cut` closes them and lets nobody in, as a switch that is restarted; `restore` ends either.
+The client's search goes through a UDP relay. The relay writes the proxy's port into the server's answer, so that the
+client's TCP connection also goes through the proxy. `stall` forwards nothing and keeps the connections, like a pulled
+cable. `cut` closes the connections and accepts none, like a switch that restarts. `restore` ends both.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _BLOCK = 1 << 16
 
 
 def port_in(message: bytes, at: int) -> int:
-    """The port at a place of a PV Access message, in the message's own byte order."""
+    """The port at offset `at` of a PV Access message, in the message's byte order."""
     return int(struct.unpack_from(_order(message), message, at)[0])
 
 
 def with_port(message: bytes, at: int, port: int) -> bytes:
-    """The message with another port there."""
+    """The message with another port at offset `at`."""
     changed = bytearray(message)
     struct.pack_into(_order(message), changed, at, port)
     return bytes(changed)
@@ -43,14 +43,14 @@ def _is(message: bytes, command: int, at: int) -> bool:
 
 
 class PvaProxy:
-    """Between PVA clients that search at `search_port` and the server that answers at `server_port`, UDP on loopback.
+    """Connects PVA clients that search at UDP port `search_port` to the server at UDP port `server_port`, on loopback.
 
     Parameters
     ----------
     search_port
-        For the client's EPICS_PVA_ADDR_LIST, as `127.0.0.1:port`.
+        Port for the client's EPICS_PVA_ADDR_LIST, as `127.0.0.1:port`.
     server_port
-        The server's EPICS_PVAS_BROADCAST_PORT.
+        EPICS_PVAS_BROADCAST_PORT of the server.
     """
 
     def __init__(self, search_port: int, server_port: int) -> None:
@@ -70,26 +70,26 @@ class PvaProxy:
             thread.start()
 
     def stall(self) -> None:
-        """Forward nothing; connections stay."""
+        """Forward nothing. Connections stay open."""
         self._flows.clear()
 
     def cut(self) -> None:
-        """Close every connection and take no new one."""
+        """Close all connections and accept no new one."""
         self._refusing = True
         self._close_pairs()
 
     def restore(self) -> None:
-        """Forward and connect again."""
+        """Forward data and accept connections again."""
         self._refusing = False
         self._flows.set()
 
     @property
     def connections(self) -> int:
-        """Connections that go through it."""
+        """The number of connections through the proxy."""
         return len(self._pairs)
 
     def close(self) -> None:
-        """End it."""
+        """Stop the proxy."""
         self._closed = self._refusing = True
         self._flows.set()
         for one in (self._listener, self._search):
@@ -109,7 +109,7 @@ class PvaProxy:
         self.close()
 
     def _relay_searches(self) -> None:
-        """Each client gets a socket of its own, so that answers find their way back."""
+        """Relay searches. Each client has its own socket, so that answers go back to the right client."""
         onward: dict[tuple[str, int], socket.socket] = {}
         while not self._closed:
             try:

@@ -1,4 +1,4 @@
-"""What the soak has found: growth, worst recoveries, violations; as JSON, as a table, as a figure."""
+"""The report of the soak as JSON, table and figure: growth, recovery times, violations."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from ptychostream.quality.figures import save_figure
 from ptychostream.storage.atomic import write_bytes_atomic
 
 WARM_S = 300.0
-"""Of a life of the IOC that is not judged for growth: every fault has struck by then, and each may raise the
-high-water mark of the memory once (a backlog, a canvas). A soak that is not longer says nothing of growth."""
+"""The start of an IOC's life that is not judged for growth. After this time every fault has occurred, and each may have
+raised the peak of the memory once (a backlog, a canvas). A shorter soak tells nothing about growth."""
 MAX_GROWTH = 0.02
 WINDOW = 0.2
-"""Part of the judged time, at either end, whose medians are compared."""
+"""Fraction of the judged time at its start and its end, whose medians are compared."""
 MIN_JUDGED_S = 30.0
 
 
 def growth(samples: Sequence[Sample], field: str, warm_s: float = WARM_S) -> float | None:
-    """Relative growth of a figure of the IOC's process, over the longest of its lives.
+    """Relative growth of a figure of the IOC's process, over the longest life of an IOC.
 
     Parameters
     ----------
     samples
-        Of all lives.
+        Samples of all lives.
     field
         `rss`, `descriptors` or `threads`.
     warm_s
-        Of that life's beginning that is left out.
+        Time at the start of that life that is left out.
 
     Returns
     -------
     float or None
-        Median of the last fifth of the judged time over that of the first, less one; None: too short to say.
+        Ratio of the medians of the last and the first fifth of the judged time, minus one. None if it is too short.
     """
     longest: list[Sample] = []
     for life in {sample.life for sample in samples}:
@@ -64,7 +64,7 @@ def summarise(
     law: Sequence[tuple[float, int]],
     clients: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    """The report. `violations` lists everything that did not hold, each as a sentence; empty: all held."""
+    """The report. `violations` lists every failed check as a sentence."""
     violations = [f"{one.fault or 'in peace'}: {what}" for one in rounds for what in one.violations]
     violations += [f"the conservation law was off by {error} at {time_s:.1f}" for time_s, error in law]
     if clients.get("monitor", {}).get("violations"):
@@ -97,7 +97,7 @@ def summarise(
 
 
 def faults_table(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
-    """For each fault: how often, the recovery times, the restarts, and what became of the frames."""
+    """For each fault: how often it occurred, recovery times, restarts, and counts of frames."""
     table: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(one.fault for one in rounds):
         own = [one for one in rounds if one.fault == name]
@@ -176,14 +176,14 @@ def time_line(rounds: Sequence[Round], samples: Sequence[Sample]) -> Figure:
     _name_faults(names, rounds, start)
     for field, colour in zip(("sent", "received", "stitched"), _COLOURS, strict=True):
         rates.plot(minutes, rate_hz(samples, field), color=colour, linewidth=1.1, label=field)
-    # a backlog that is worked off after a stall is quicker than the stream by far
+    # after a stall the backlog is stitched much faster than the stream
     rates.set_ylim(0, 2.5 * max(float(np.nanpercentile(rate_hz(samples, "sent")[1:], 75)), 1.0) if rounds else None)
     rates.set_ylabel("frames/s")
     backlog.plot(minutes, _column(samples, "pending"), color=_COLOURS[0], linewidth=1.1)
     backlog.set_ylabel("pending frames")
     megabytes = _alive(samples, "rss") / 1e6
     memory.plot(minutes, megabytes, color=_COLOURS[0], linewidth=1.1)
-    if np.isfinite(megabytes).any():  # a process that starts is not what is to be seen
+    if np.isfinite(megabytes).any():  # leave out a process that starts
         memory.set_ylim(0.8 * float(np.nanmedian(megabytes)), 1.05 * float(np.nanmax(megabytes)))
     memory.set_ylabel("IOC's RSS (MB)")
     for field, colour in zip(("descriptors", "threads"), _COLOURS, strict=False):
@@ -208,7 +208,7 @@ def time_line(rounds: Sequence[Round], samples: Sequence[Sample]) -> Figure:
 
 
 def _name_faults(axes: Any, rounds: Sequence[Round], start: float) -> None:
-    """A row for each kind of fault, a bar for each time it struck."""
+    """Draw a row for each kind of fault, and a bar for each occurrence."""
     struck = [one for one in rounds if one.struck_s]
     kinds = list(dict.fromkeys(one.fault for one in struck))
     for row, kind in enumerate(kinds):
@@ -222,7 +222,7 @@ def _name_faults(axes: Any, rounds: Sequence[Round], start: float) -> None:
 
 
 def rate_hz(samples: Sequence[Sample], field: str) -> NDArray[np.float64]:
-    """Rate of a count between two looks; NaN where the IOC was away or another one."""
+    """Rate of a count between two samples. NaN if the IOC did not answer or was restarted."""
     values, lives = _column(samples, field), _column(samples, "life")
     times = np.array([sample.time_s for sample in samples])
     rates = np.full(len(samples), np.nan)
@@ -233,7 +233,7 @@ def rate_hz(samples: Sequence[Sample], field: str) -> NDArray[np.float64]:
 
 
 def _alive(samples: Sequence[Sample], field: str) -> NDArray[np.float64]:
-    """A figure of the process; NaN where there is none."""
+    """A figure of the process. NaN if there is no process."""
     return np.where(_column(samples, "rss") > 0, _column(samples, field), np.nan)
 
 

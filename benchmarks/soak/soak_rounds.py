@@ -1,4 +1,4 @@
-"""A round of the soak: a scan, a fault in the midst of it, its end, and the accounts of every frame."""
+"""A round of the soak: a scan with a fault in the middle, and the account of all its frames."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from ptychostream.errors import StreamError
 MARGIN_S = 2.0
 POLL_S = 0.05
 BACKLOG = 32
-"""Frames that may be pending in a stream that runs as it should: some batches."""
+"""The largest number of pending frames in a normal stream: some batches."""
 
 
-class InterruptedRound(Exception):  # noqa: N818 - no error: the user has had enough
+class InterruptedRound(Exception):  # noqa: N818 - the user's wish, not an error
     """A round was given up because `stop` was set."""
 
 
 @dataclass
 class Round:
-    """What became of one.
+    """The result of one round.
 
     Attributes
     ----------
     fault
-        Its name; empty for a round without.
+        Name of the fault. Empty for a round without one.
     began_s, struck_s, healed_s, ended_s
         POSIX times.
     restart_s
-        How long `heal` itself took: a process that had to start.
+        Duration of `heal`, for example the start of a process.
     recovery_s
-        From its end to a frame, sent after that, on the canvas with no more than BACKLOG pending (for a frozen client:
-        to an image newer than any other's); None: it did not come within the time it was given.
+        Time from the end of `heal` until a frame sent after it is on the canvas and at most BACKLOG frames are pending.
+        For a frozen client: until it has an image newer than any before. None: the time limit passed first.
     sent, received, stitched, duplicates, missed
-        Frames of this round; in an IOC that was started anew, of its own life alone.
+        Frames of this round. After a restart of the IOC only those of the new process.
     unseen
-        Sent, and neither received nor known to be missing.
+        Sent frames that are neither received nor counted as missed.
     dropped
-        By cause.
+        Frames by cause.
     violations
-        What did not hold.
+        Failed checks.
     """
 
     fault: str
@@ -77,31 +77,31 @@ def play(
     stop: threading.Event | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Round:
-    """One round.
+    """Play one round.
 
     Parameters
     ----------
     stage
-        Where it happens; nothing is pending there.
+        The processes. No frame is pending.
     fault
-        None: a scan in peace.
+        The fault. None: a scan without fault.
     choose
-        For times and sizes.
+        Chooses times and sizes.
     hold_s
-        How long the fault lasts; chosen from its own range by default.
+        Duration of the fault. None: chosen from its range.
     margin_s
-        How long the scan runs in peace before the fault, and after it.
+        Time without fault before and after the fault.
     recovery_limit_s
-        What is slower is a violation.
+        A slower recovery is a violation.
     patience_s
-        What has not recovered by then is given up.
+        Longest wait for a recovery.
     stop
         Ends the round early.
 
     Raises
     ------
     StreamError, TimeoutError
-        The IOC has ended or is silent.
+        The IOC has ended or does not answer.
     InterruptedRound
         `stop` was set.
     """
@@ -170,13 +170,13 @@ def _rest(stop: threading.Event, seconds: float) -> None:
 
 
 def _sees_again(stage: Stage) -> Callable[[], bool]:
-    """Whether the client that was frozen has an image newer than any yet; older ones may lie in its own socket."""
+    """Whether the frozen client has an image newer than any before. Its socket may still have older ones."""
     newest = int(stage.image_client.latest()["frames"])
     return lambda: int(stage.frozen_client.latest()["frames"]) > newest
 
 
 def _stitches_again(stage: Stage) -> Callable[[], bool]:
-    """Whether a frame sent from now on is on the canvas, and no backlog waits any more."""
+    """Whether a frame sent from now on is on the canvas, and there is no backlog."""
     sent, received_stitched = stage.journal.sent(stage.scan), -1
 
     def recovered() -> bool:
@@ -197,7 +197,7 @@ def _stitches_again(stage: Stage) -> Callable[[], bool]:
 
 
 def _ca_clients_live(stage: Stage, patience_s: float) -> bool:
-    """Whether the one that monitors gets updates, and the one that writes can."""
+    """Whether the monitoring client gets updates, and the writing client can write."""
     updates, puts = stage.monitor.latest().get("updates", 0), stage.writer.latest().get("puts", 0)
     try:
         stage.wait(
@@ -211,7 +211,7 @@ def _ca_clients_live(stage: Stage, patience_s: float) -> bool:
 
 
 def _account(round_: Round, before: Figures | None, after: Figures, sent: int) -> None:
-    """Fill in what happened between two moments at which nothing moved; `before` None: another IOC counts from zero."""
+    """Set the counts between two quiet moments. `before` is None for a new IOC, which counts from zero."""
     round_.sent = sent
     round_.received = after.received - (before.received if before else 0)
     round_.stitched = after.stitched - (before.stitched if before else 0)

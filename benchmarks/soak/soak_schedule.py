@@ -1,4 +1,4 @@
-"""Which fault comes when: a pure function of the seed."""
+"""The order of the faults: a pure function of the seed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from ptychostream.benchmarks.soak.soak_faults import Fault
 
 RESTARTS = "IOC killed"
-"""It ends the process whose memory is watched: it comes in the first cycle and at the soak's end alone."""
+"""This fault ends the process whose memory is measured, so it occurs only in the first cycle and at the soak's end."""
 
 
 def schedule(faults: Sequence[Fault], seed: int) -> Iterator[Fault | None]:
-    """Cycles of all faults in an order drawn anew each time, with a round in peace (None) at each cycle's start.
+    """Cycles of all faults, each in a new random order. Each cycle starts with a round without fault (None).
 
-    The fault that ends the IOC opens the first cycle and is left out of the others.
+    The fault that ends the IOC is the first of the first cycle, and is not in the others.
     """
     choose = random.Random(seed)
     others = [one for one in faults if one.name != RESTARTS]

@@ -1,7 +1,7 @@
-"""The detector of the soak, a process of its own: scan after scan of simulated patterns, as the journal allows.
+"""The detector of the soak in a separate process. It sends scans of simulated patterns when the journal allows it.
 
-`python -m ptychostream.benchmarks.soak.soak_source SETTINGS`, the settings as JSON. Each scan goes on until the journal
-says that it is to end; its ids begin at 0. Ended by SIGTERM, or killed: what was sent stands in the journal.
+`python -m ptychostream.benchmarks.soak.soak_source SETTINGS`, with the settings as JSON. The journal tells
+when a scan must end. Its ids begin at 0. The journal has the number of sent frames, also after SIGTERM or SIGKILL.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from ptychostream.sim.replay.ntndarray import build
 from ptychostream.sim.scans import trajectory
 
 POINTS = 400
-"""Positions of a scan; a long one goes over them again."""
+"""The number of positions of a scan. A longer scan repeats them."""
 DISTINCT_FRAMES = 64
 _AWAY_M = {Place.SCAN: 0.0, Place.BESIDE: 60e-6, Place.RUNAWAY: 0.1}
 POLL_S = 0.02
 
 
 class SoakSource(Settings):
-    """What is sent: `first` is the number of the first scan, `journal` the path of its journal."""
+    """Settings of the detector. `first` is the number of the first scan, `journal` the path of the journal."""
 
     channel: str
     rate_hz: float = Field(gt=0)
@@ -46,14 +46,14 @@ class SoakSource(Settings):
 
 
 def scan_name(scan: int) -> str:
-    """ScanID of a scan."""
+    """The ScanID of a scan."""
     return f"soak-{scan}"
 
 
 def frames_of(
     scan: int, counts: NDArray[np.integer], marked: NDArray[np.integer], positions_m: NDArray[np.float64], book: Journal
 ) -> Iterator[pva.PvObject]:
-    """NTNDArrays of one scan, until the journal ends it; marked and displaced as the journal says at that moment."""
+    """NTNDArrays of one scan until the journal ends it. They are marked and displaced as the journal says."""
     for index in count():
         mark, place, last = book.mark, book.place, book.ending >= scan
         if mark is Mark.NEXT:
@@ -73,7 +73,7 @@ def frames_of(
 
 
 def main(source: SoakSource) -> None:
-    """Send scans for ever."""
+    """Send scans without end."""
     book = Journal(source.journal)
     counts = patterns((source.side, source.side), "uint16", DISTINCT_FRAMES)
     counts[:, 0, 0] = 0

@@ -1,4 +1,4 @@
-"""The processes of the soak: detector, network, IOC and clients; started, hurt and counted.
+"""The processes of the soak: detector, network, IOC and clients. It starts them, applies faults and reads figures.
 
 detector ──► PvaProxy ──► ioc ──► two image clients, a monitoring and a writing CA client
 """
@@ -32,7 +32,7 @@ CHANNEL = "soak:det:Image"
 START_TIMEOUT_S = 120.0
 POLL_S = 0.1
 MAX_CANVAS_PIXELS = 40_000_000
-"""Small enough that a runaway axis meets it."""
+"""Small enough that a runaway axis exceeds it."""
 _TAIL = 4096
 _NAMES = (
     "FramesReceived_RBV", "FramesStitched_RBV", "FramesPending_RBV", "FramesMissed_RBV", "Accounting_RBV",
@@ -42,7 +42,7 @@ _NAMES = (
 
 @dataclass(frozen=True)
 class Figures:
-    """What the IOC says of the frames; `error` = received - stitched - pending - Σ dropped."""
+    """The IOC's counts of frames. `error` = received - stitched - pending - Σ dropped."""
 
     received: int
     stitched: int
@@ -54,25 +54,25 @@ class Figures:
 
     @property
     def seen(self) -> int:
-        """Frames that came, once each, or are known to be missing."""
+        """The number of frames that were received (without duplicates) or counted as missed."""
         return self.received - self.dropped["Duplicate"] + self.missed
 
 
 class Victim(Measured):
-    """A child that can be killed, frozen and looked into."""
+    """A child that can be killed, frozen and inspected."""
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def send(self, number: signal.Signals) -> None:
-        """SIGKILL, SIGSTOP, SIGCONT …"""
+        """Send a signal, such as SIGKILL, SIGSTOP or SIGCONT."""
         self._process.send_signal(number)
         if number == signal.SIGKILL:
             self._process.wait()
 
     def memory(self, field: str) -> int:
-        """`VmSize`, `VmRSS` … in bytes; 0 where it is gone."""
+        """`VmSize`, `VmRSS` … in bytes. 0 if the process has ended."""
         return 1024 * self._status(field)
 
     @property
@@ -81,7 +81,7 @@ class Victim(Measured):
 
     @property
     def descriptors(self) -> int:
-        """Open file descriptors."""
+        """The number of open file descriptors."""
         try:
             return len(os.listdir(f"/proc/{self.pid}/fd"))  # noqa: PTH208 - names alone
         except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -95,7 +95,7 @@ class Victim(Measured):
         return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
 
     def latest(self) -> dict[str, Any]:
-        """The last line of JSON that it printed, of a log however long; empty before any."""
+        """The last printed line of JSON. Empty before the first one."""
         with self.log_path.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL))
             lines = log.read().decode("utf-8", errors="replace").split("\n")[:-1]
@@ -103,18 +103,18 @@ class Victim(Measured):
 
 
 class Stage:
-    """Everything that runs. A context manager: on leaving all of it is ended.
+    """All processes. As a context manager it ends them at the end of the block.
 
     Parameters
     ----------
     folder
-        For logs, model, setpoints and the journal.
+        Folder of logs, model, setpoints and the journal.
     rate_hz
         Frames per second.
     side
         Pixels of a frame's side.
     seed
-        Of the writing client.
+        Seed of the writing client.
     """
 
     def __init__(self, folder: Path, rate_hz: float = 200.0, side: int = 64, seed: int = 0) -> None:
@@ -122,7 +122,7 @@ class Stage:
         self.autosave = folder / "setpoints.sav"
         self._stack = ExitStack()
         self.lives = 0
-        """IOCs started so far."""
+        """The number of started IOCs."""
         self.scan = 0
 
     def __enter__(self) -> Stage:
@@ -164,7 +164,7 @@ class Stage:
         self.wait(lambda: self.image_client.latest() and self.frozen_client.latest(), START_TIMEOUT_S, "image clients")
 
     def start_source(self) -> None:
-        """Start the detector; its first scan is the one after those that were allowed."""
+        """Start the detector. Its first scan is the one after the allowed scans."""
         settings = SoakSource(
             channel=CHANNEL,
             rate_hz=self.rate_hz,
@@ -193,18 +193,18 @@ class Stage:
     # ------------------------------------------------------------ scans
 
     def begin_scan(self) -> int:
-        """Let the detector send its next scan; returns the scan's number."""
+        """Let the detector send its next scan. Returns the scan's number."""
         self.scan = self.journal.allowed + 1
         self.journal.allowed = self.scan
         return self.scan
 
     def end_scan(self, timeout_s: float = 10.0) -> None:
-        """Have the detector end its scan, and wait until it has."""
+        """Let the detector end its scan, and wait until it has ended."""
         self.journal.ending = self.scan
         self.wait(lambda: self.journal.ended >= self.scan, timeout_s, f"the end of scan {self.scan}")
 
     def settle(self, quiet_s: float = 0.6, timeout_s: float = 60.0) -> Figures:
-        """Wait until no frame moves any more; what the IOC says then."""
+        """Wait until the counts do not change any more. Returns the IOC's figures."""
         before, moved, deadline = self.figures(), time.monotonic(), time.monotonic() + timeout_s
         while True:
             time.sleep(POLL_S)
@@ -221,11 +221,11 @@ class Stage:
                 )
 
     def settle_pending(self, timeout_s: float = 10.0) -> None:
-        """Wait until nothing is left of the frames that were pending, while others come."""
+        """Wait until the frames that are pending now are not pending any more. Other frames may arrive meanwhile."""
         goal = self.figures().received
         self.wait(lambda: (now := self.figures()).received - now.pending >= goal, timeout_s, "the pending frames")
 
-    # ------------------------------------------------------------ what is
+    # ------------------------------------------------------------ figures
 
     def figures(self, timeout_s: float = 5.0) -> Figures:
         """The IOC's accounting. Raises TimeoutError."""
@@ -235,14 +235,14 @@ class Stage:
         return Figures(received, stitched, pending, missed, bool(broken), error, drops)
 
     def value(self, name: str) -> Any:
-        """A record's value; None where the IOC does not answer."""
+        """The value of a record, or None if the IOC does not answer."""
         try:
             return self.pvs.get(name, timeout_s=0.5)[0]
         except TimeoutError:
             return None
 
     def wait(self, condition: Callable[[], Any], timeout_s: float, what: str) -> None:
-        """Until the condition is true. Raises StreamError when the time passes or the IOC has ended."""
+        """Wait until the condition is true. Raises StreamError after the time limit or if the IOC has ended."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             if not self.ioc.running():

@@ -1,4 +1,4 @@
-"""Looks at everything twice a second while the soak runs, from a thread of its own."""
+"""Samples all figures twice per second in a separate thread while the soak runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMEOUT_S = 1.0
 
 @dataclass(frozen=True)
 class Sample:
-    """One look.
+    """The figures at one moment.
 
     Attributes
     ----------
@@ -23,13 +23,13 @@ class Sample:
     life
         Number of the IOC's process.
     sent
-        Frames sent in all.
+        Sent frames of all scans.
     received, stitched, pending, dropped, error
-        Of this life, `error` what the conservation law is off by; None where the IOC did not answer.
+        Counts of this life. `error` is the deviation from the conservation law. None if the IOC did not answer.
     rss, descriptors, threads
-        Of the IOC's process: resident bytes, open file descriptors, threads; 0 where it is gone.
+        Resident bytes, open file descriptors and threads of the IOC's process. 0 if it has ended.
     images
-        Images that the client has received.
+        Number of images that the client has received.
     """
 
     time_s: float
@@ -47,25 +47,25 @@ class Sample:
 
 
 class Watch:
-    """A context manager that samples; may be read at any time.
+    """A context manager that samples the figures. They may be read at any time.
 
     Parameters
     ----------
     stage
-        What is looked at.
+        The processes of the soak.
     """
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._samples: list[Sample] = []
         self.violations: list[tuple[float, int]] = []
-        """When the law did not hold, and by how much."""
+        """Violations of the conservation law: time and deviation."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     @property
     def samples(self) -> list[Sample]:
-        """All looks so far."""
+        """All samples so far."""
         return list(self._samples)
 
     def __enter__(self) -> Watch:
