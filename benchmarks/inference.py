@@ -28,8 +28,8 @@ from ptychostream.errors import ConfigError, EngineError, ModelError
 from ptychostream.model.contract import ModelContract
 from ptychostream.model.model_file import ModelFile, load_model
 from ptychostream.plugins.engines import Engine, create_engine, probe_engines
-from ptychostream.plugins.engines.hardware import cores, cpu_flags, cpu_name
 from ptychostream.plugins.engines.registry import engine_precisions
+from ptychostream.processes.hardware import cores, cpu_flags, cpu_name
 
 BASELINE = ("ONNXRuntime", "float32")
 NETWORKS = ("ptychonn2", "ptychonn")

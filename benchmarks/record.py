@@ -27,7 +27,7 @@ from ptychostream.benchmarks.stream_source import Source, checked_shape, pattern
 from ptychostream.config import load_settings
 from ptychostream.errors import ConfigError, StreamError
 from ptychostream.frames.codecs import compress
-from ptychostream.plugins.engines.hardware import cores, cpu_name
+from ptychostream.processes.hardware import cores, cpu_name
 from ptychostream.processes.loopback import free_ports, loopback_environment
 from ptychostream.scans.file_names import partial_of
 from ptychostream.scans.hdf5_chunks import file_codec

@@ -31,7 +31,7 @@ from ptychostream.benchmarks.stream_overload import overload_figures
 from ptychostream.benchmarks.stream_source import checked_shape
 from ptychostream.benchmarks.stream_stage import Options, engine_alone, stream
 from ptychostream.errors import ConfigError
-from ptychostream.plugins.engines.hardware import cores, cpu_name
+from ptychostream.processes.hardware import cores, cpu_name
 
 DEFAULT_FPS = 2000.0
 SHARE = 0.85

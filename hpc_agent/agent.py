@@ -28,7 +28,7 @@ _LEASE_S = 30.0
 _RENEW_S = 10.0  # each renewal is a write that waits for the disk: as few as keep the lease from running out
 _TICK_S = 0.5
 _PUSH_AGAIN_S = 5.0
-_EVENTS = 10_000  # scans that may complete while the agent is at work; the journal takes them within a tick
+_COMMANDS = 1000  # that may wait for the next tick
 
 
 class Edge(Protocol):
@@ -88,8 +88,8 @@ class Agent:
         self._scan_key = scan_key
         self._clock = clock
         self._holder = f"{socket.gethostname()}:{os.getpid()}"
-        self._events: queue.Queue[ScanEvent] = queue.Queue(_EVENTS)
-        self._commands: queue.Queue[str] = queue.Queue(_EVENTS)
+        self._entering = threading.Lock()
+        self._commands: queue.Queue[str] = queue.Queue(_COMMANDS)
         self._wake = threading.Event()
         self._more = threading.Event()  # scans for the worker
         self._stop = threading.Event()
@@ -98,10 +98,18 @@ class Agent:
         self._push_at = 0.0
         self._pushing: tuple[str, Future[None]] | None = None
 
-    def scan_completed(self, event: ScanEvent) -> None:
-        """A scan is complete; told twice, it is worked on once. Any thread."""
-        self._events.put(event)
-        self._wake.set()
+    def scan_completed(self, event: ScanEvent, how: str = "complete") -> None:
+        """Enter a scan in the journal before this returns. A scan that is reported twice is entered once. Any thread.
+
+        `how` says for the log how the scan was noticed. Raises AgentError where the journal fails.
+        """
+        with self._entering:
+            key = self._scan_key(event)
+            new = self._journal.enter(key, asdict(event), time.time())
+        if new:
+            _log.info("scan %s is %s", key, how)
+            self._more.set()
+            self._wake.set()
 
     def command(self, name: str) -> None:
         """The operator's "reconstruct" or "retrain", of the latest scan. Any thread."""
@@ -149,7 +157,7 @@ class Agent:
     def tick(self) -> None:
         """Do once what `run` does every half second. Raises as `run` does."""
         self._renew_lease()
-        self._take_in()
+        self._take_commands()
         self._more.set()
         self._follow_switches()
         self._push_waiting()
@@ -163,15 +171,7 @@ class Agent:
             self._journal.take_lease(self._holder, time.time(), _LEASE_S)
             self._renew_at = now + _RENEW_S
 
-    def _take_in(self) -> None:
-        while True:
-            try:
-                event = self._events.get_nowait()
-            except queue.Empty:
-                break
-            key = self._scan_key(event)
-            if self._journal.enter(key, asdict(event), time.time()):
-                _log.info("scan %s is complete", key)
+    def _take_commands(self) -> None:
         while True:
             try:
                 command = self._commands.get_nowait()

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 
@@ -70,10 +69,8 @@ class AgentProcess:
         self._failure: Exception | None = None
         self._look = threading.Event()  # for files of scans that were missed
         self._journal = Journal(settings.work / "journal.sqlite")
-        self._keys = ScanKeys(self._journal, settings.collect.path_map)
         seen_s = last_seen_s(self._journal, settings.collect.path_map)
         self._missed = MissedScans(settings.folder, time.time() if seen_s is None else seen_s)
-        self._entering = threading.Lock()
         self._store = ModelStore(settings.work / "models")
         self._rollbacks = RollbackNotes(self._store, self._say)
         self._runner = make_runner(settings.runner, settings.work)
@@ -97,7 +94,8 @@ class AgentProcess:
             on_progress=self._progress,
             on_result=self._result,
         )
-        self._agent = Agent(self._journal, policy, work, self._edge, self._push, self._keys)
+        keys = ScanKeys(self._journal, settings.collect.path_map)
+        self._agent = Agent(self._journal, policy, work, self._edge, self._push, keys)
         self._chores = threading.Thread(target=self._do_chores, name="chores", daemon=True)
         self._recorder: Restarter | None = None
 
@@ -148,20 +146,11 @@ class AgentProcess:
         if settings.watch.complete_pv:
             latest = self._journal.latest_scan()
             last = ScanEvent(**latest.event) if latest else None
-            watch = ScanWatch(settings.watch, self._completed, last, self._look.set)
+            watch = ScanWatch(settings.watch, self._agent.scan_completed, last, self._look.set)
             watch.start()
             ended.callback(watch.stop)
 
     # Scans
-
-    def _completed(self, event: ScanEvent, how: str = "complete") -> None:
-        """In the journal when this returns: the watch may forget it then."""
-        with self._entering:
-            key = self._keys(event)
-            new = self._journal.enter(key, asdict(event), time.time())
-        if new:
-            log.info("scan %s is %s", key, how)
-        self._agent.scan_completed(event)
 
     def _do_chores(self) -> None:
         due = time.monotonic()
@@ -186,7 +175,7 @@ class AgentProcess:
 
     def _look_into_folder(self) -> None:
         for event in self._missed.look(time.time()):
-            self._completed(event, "found in its folder")
+            self._agent.scan_completed(event, "found in its folder")
 
     def _collect(self, event: ScanEvent) -> Collected:
         try:
@@ -245,10 +234,10 @@ class AgentProcess:
             remedy = "it is pushed when that agent has ended"
             raise AgentError("the edge has another agent", where=self._settings.prefix, remedy=remedy)
         try:
-            path = self._store.path_of(sha256)
-            if path is None:
+            model = self._store.find(sha256)
+            if model is None:
                 raise ModelError("it is not in the store", where=sha256[:12])
-            push(self._settings.edge, path)
+            push(self._settings.edge, model.path)
         except (PushRefusedError, ModelError) as error:
             self._journal.pushed(sha256)  # to push it again changes nothing, until the edge starts anew
             self._in_vain = sha256

@@ -28,10 +28,10 @@ class ScanKeys:
 
     def __call__(self, event: ScanEvent) -> str:
         name = file_stem(event.scan_id or Path(local_name(event.file, self._path_map)).stem)
-        known = {entry.key: entry.event for entry in self._journal.scans()}
         for number in count(1):
             key = name if number == 1 else f"{name}-{number}"
-            if key not in known or self._same(known[key], event):
+            known = self._journal.event(key)
+            if known is None or self._same(known, event):
                 return key
         raise AssertionError("there are more numbers than scans")
 

@@ -25,6 +25,7 @@ from ptychostream.hpc_agent.journal.policy import (
     ScanCompleted,
 )
 from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
+from ptychostream.hpc_agent.running.runner_process import Progress
 from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.scans.live_canvas import await_canvas, find_canvas
 from ptychostream.scans.phase_file import file_stem
@@ -37,8 +38,6 @@ _COMMANDS: dict[str, Event] = {
 }
 _LOOK_S = 0.5  # how often a wait looks whether the agent is to stop
 
-Progress = Callable[[dict[str, Any]], None]
-
 
 class Runner(Protocol):
     """Runs the heavy steps of `ptychostream.hpc_agent.steps`, here or on a cluster."""
@@ -50,15 +49,25 @@ class Runner(Protocol):
         ...
 
 
-class Models(Protocol):
-    """The model store, as far as a scan's work asks it."""
+class ModelFiles(Protocol):
+    """A model of the store."""
 
-    def path_of(self, sha256: str) -> Path | None:
-        """The ONNX file of a model; None: not in the store."""
+    @property
+    def path(self) -> Path:
+        """Its ONNX file."""
         ...
 
-    def checkpoint_of(self, sha256: str) -> Path | None:
-        """Its weights for a warm start."""
+    @property
+    def checkpoint(self) -> Path | None:
+        """Its weights for a warm start; None: it came without."""
+        ...
+
+
+class Models(Protocol):
+    """The model store, as far as a scan's work uses it."""
+
+    def find(self, sha256: str) -> ModelFiles | None:
+        """The files of a model, compared with their sums; None: they are missing or damaged."""
         ...
 
 
@@ -162,6 +171,7 @@ class ScanWork:
         self._report = report
         self._on_progress = on_progress
         self._on_result = on_result
+        self._found: dict[str, ModelFiles | None] = {}  # models for the scan at hand: to find one, its files are read
         self._why = ""  # what the policy decided last of the scan at hand: shown while that is done
 
     def work(self, entry: ScanEntry, stop: threading.Event) -> str:
@@ -182,6 +192,7 @@ class ScanWork:
         return outcome
 
     def _work(self, entry: ScanEntry, stop: threading.Event) -> str:
+        self._found.clear()
         # An operator may bring a scan up again: its steps get names of their own then, so that they are done anew.
         again = f"#{entry.asked_times}" if entry.asked_times else ""
         event = _COMMANDS[entry.asked]
@@ -244,8 +255,7 @@ class ScanWork:
     def _judge(self, key: str, name: str, stop: threading.Event, scan: dict[str, Any], scan_id: str) -> float:
         """Mismatch of the live network on this scan; NaN where there is no such network to judge."""
         live = self._edge.live_model()
-        model = self._models.path_of(live) if live else None
-        if model is None:
+        if self._find(live) is None:
             self._report(f"scan {key}: the edge's model is not in the store, so it cannot be judged")
             return float("nan")
         previous, folder = self._edge.previous_model(), self._settings.canvases
@@ -264,16 +274,22 @@ class ScanWork:
 
     def _files(self, sha256: str | None) -> dict[str, str | None]:
         """A model's files for the step that judges it."""
-        model = self._models.path_of(sha256) if sha256 else None
-        weights = self._models.checkpoint_of(sha256) if sha256 else None
-        return {"model": str(model) if model else None, "checkpoint": str(weights) if weights else None}
+        model = self._find(sha256)
+        weights = model.checkpoint if model else None
+        return {"model": str(model.path) if model else None, "checkpoint": str(weights) if weights else None}
+
+    def _find(self, sha256: str | None) -> ModelFiles | None:
+        if sha256 and sha256 not in self._found:
+            self._found[sha256] = self._models.find(sha256)
+        return self._found[sha256] if sha256 else None
 
     def _train(self, key: str, again: str, stop: threading.Event, scan: dict[str, Any]) -> str:
         corpus, store = self._settings.folder / "corpus", self._settings.folder / "models"
         labels = {**scan, "corpus": str(corpus), "options": self._settings.label or {}}
         self._step(key, "label", stop, labels)
         live = self._edge.live_model()
-        start = self._models.checkpoint_of(live) if live else None
+        model = self._find(live)
+        start = model.checkpoint if model else None
         arguments = {
             **scan,
             "folder": self._folder(key),

@@ -29,7 +29,7 @@ from ptychostream.benchmarks.soak.soak_schedule import RESTARTS, schedule
 from ptychostream.benchmarks.soak.soak_stage import Stage
 from ptychostream.benchmarks.soak.soak_watch import Watch
 from ptychostream.errors import ConfigError, PtychostreamError
-from ptychostream.plugins.engines.hardware import cores, cpu_name
+from ptychostream.processes.hardware import cores, cpu_name
 from ptychostream.processes.stopping import stop_on_signals
 
 LAST_ROUND_S = 20.0

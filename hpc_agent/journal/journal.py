@@ -134,6 +134,12 @@ class Journal:
         """All, oldest first."""
         return self._scans("ORDER BY number")
 
+    def event(self, key: str) -> dict[str, Any] | None:
+        """The event that a scan was entered with; None: there is no such scan."""
+        with self._reading() as db:
+            row = db.execute("SELECT event FROM scans WHERE key = ?", (key,)).fetchone()
+        return None if row is None else dict(json.loads(row[0]))
+
     def latest_scan(self) -> ScanEntry | None:
         """The scan that was entered last; None: there is none."""
         return next(iter(self._scans("ORDER BY number DESC LIMIT 1")), None)

@@ -124,7 +124,7 @@ class ModelStore:
                     (temporary / CHECKPOINT).write_bytes(checkpoint)
                 (temporary / ENTRY).write_text(entry.to_json(), encoding="utf-8")
         except OSError as error:
-            if self._sound(model.sha256) is None:  # where it is, another process added it in the meantime
+            if self.find(model.sha256) is None:  # where it is, another process added it in the meantime
                 raise cannot_be_written(folder, error) from error
         return model.sha256
 
@@ -158,15 +158,16 @@ class ModelStore:
             raise ModelError(f"{name!r} names {len(found)} models: {which}", where=where, remedy="give more characters")
         return read_stored(found[0])
 
-    def path_of(self, sha256: str) -> Path | None:
-        """The ONNX file of a model; None: it is not here, or damaged."""
-        found = self._sound(sha256)
-        return found.path if found else None
-
-    def checkpoint_of(self, sha256: str) -> Path | None:
-        """Its weights for a warm start; None: it is not here, came without, or is damaged."""
-        found = self._sound(sha256)
-        return found.checkpoint if found else None
+    def find(self, sha256: str) -> StoredModel | None:
+        """The model of that sha256, its files compared with their sums; None: it is missing or damaged."""
+        folder = self.root / sha256
+        if not _SHA256.fullmatch(sha256) or not folder.is_dir():
+            return None
+        try:
+            return read_stored(folder)
+        except ModelError as error:
+            _log.warning("%s", error)
+            return None
 
     def lineage(self, sha256: str) -> list[tuple[str, StoredModel | None]]:
         """A model and all that it descends from, nearest first; None where one is not here any more."""
@@ -174,7 +175,7 @@ class ModelStore:
         generation = [sha256]
         while generation:
             for name in generation:
-                ancestry[name] = self._sound(name)
+                ancestry[name] = self.find(name)
             found = [ancestry[name] for name in generation]
             parents = [parent for model in found if model for parent in model.parents]
             generation = [name for name in dict.fromkeys(parents) if name not in ancestry]
@@ -249,16 +250,6 @@ class ModelStore:
             for folder in [*(model.path.parent for model in removed), *leftovers]:
                 self._remove(folder)
         return Sweep(removed, [model for model in models if model.sha256 in wanted], leftovers, size)
-
-    def _sound(self, sha256: str) -> StoredModel | None:
-        folder = self.root / sha256
-        if not _SHA256.fullmatch(sha256) or not folder.is_dir():
-            return None
-        try:
-            return read_stored(folder)
-        except ModelError as error:
-            _log.warning("%s", error)
-            return None
 
     def _folders(self) -> list[Path]:
         """Of models; what else lies in the store is nobody's business here."""

@@ -39,9 +39,9 @@ class RollbackNotes:
         told = read_went_back(message)
         try:
             if told is not None:
-                if self._store.path_of(told.left) and self._store.mark_rolled_back(told.left, told.reason):
+                if self._store.find(told.left) and self._store.mark_rolled_back(told.left, told.reason):
                     self._report(f"model {told.left[:12]} is marked as rolled back: {told.reason}")
-                if self._store.path_of(told.back_to):
+                if self._store.find(told.back_to):
                     self._store.lift_mark(told.back_to)
         except (ScanFileError, ModelError) as error:
             if str(error) != self._failure:

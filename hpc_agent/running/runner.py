@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
@@ -26,6 +25,7 @@ from ptychostream.hpc_agent.running.runner_process import (
     start_plain,
     variables,
 )
+from ptychostream.processes.hardware import cores
 from ptychostream.processes.program import GroupLeader
 from ptychostream.scans.phase_file import file_stem
 
@@ -83,7 +83,7 @@ class RunnerSettings(Settings):
     def arguments(self) -> dict[str, int]:
         """What the steps are told of it."""
         nice = self.nice if self.nice is not None else (0 if self.elsewhere else 10)
-        threads = self.threads if self.threads is not None or self.elsewhere else max(1, _cores() - 1)
+        threads = self.threads if self.threads is not None or self.elsewhere else max(1, cores() - 1)
         return {"nice": nice} | ({} if threads is None else {"threads": threads})
 
 
@@ -227,7 +227,3 @@ def make_runner(settings: RunnerSettings, folder: Path) -> StepRunner:
     from ptychostream.hpc_agent.running.parsl_runner import ParslRunner
 
     return ParslRunner(settings, folder)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,7 +18,8 @@ from ptychostream.config import Settings
 from ptychostream.errors import PtychostreamError
 from ptychostream.hpc_agent.corpus.training_data import Source
 from ptychostream.hpc_agent.edge.judge_dose import EdgeDose, judged_dose
-from ptychostream.hpc_agent.steps.step_parts import Progress, opened, read_options, silent, write_json
+from ptychostream.hpc_agent.running.runner_process import Progress
+from ptychostream.hpc_agent.steps.step_parts import opened, read_options, silent, write_json
 from ptychostream.hpc_agent.training.offline_network import load_network
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.model.model_file import load_model

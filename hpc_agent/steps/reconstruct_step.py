@@ -15,7 +15,8 @@ from pydantic import Field
 
 from ptychostream.errors import DivergedError, ScanFileError
 from ptychostream.hpc_agent.reconstruct import ReconstructOptions, reconstruct
-from ptychostream.hpc_agent.steps.step_parts import Progress, opened, read_options, silent
+from ptychostream.hpc_agent.running.runner_process import Progress
+from ptychostream.hpc_agent.steps.step_parts import opened, read_options, silent
 from ptychostream.imaging.geometry import object_pixel_m
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.quality.figures import reconstruction_figure, save_figure

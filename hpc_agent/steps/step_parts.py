@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,6 @@ from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 from ptychostream.storage.atomic import cannot_be_written, write_bytes_atomic
 
-Progress = Callable[[dict[str, Any]], None]
 S = TypeVar("S", bound=Settings)
 
 

@@ -43,7 +43,7 @@ class TrainFiles:
                 return None
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if models.path_of(summary["sha256"]) is None:
+        if models.find(summary["sha256"]) is None:
             if not self.model.exists():
                 return None
             self._add(summary, models)

@@ -20,7 +20,8 @@ from ptychostream.errors import GeometryError, TrainingError
 from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
 from ptychostream.hpc_agent.corpus.training_data import Corpus, Source, read_counts
 from ptychostream.hpc_agent.models.model_store import ModelStore
-from ptychostream.hpc_agent.steps.step_parts import Progress, opened, read_options, silent
+from ptychostream.hpc_agent.running.runner_process import Progress
+from ptychostream.hpc_agent.steps.step_parts import opened, read_options, silent
 from ptychostream.hpc_agent.steps.train_files import TrainFiles
 from ptychostream.hpc_agent.steps.training_start import TrainingStart, from_checkpoint, from_store
 from ptychostream.hpc_agent.steps.training_state import load_state, save_state

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
-from pathlib import Path
 
 import torch
 
 from ptychostream.errors import TrainingError
-
-CPU_INFO = Path("/proc/cpuinfo")
-BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
-"""Instructions that multiply bfloat16 faster than float32: of x86, and the last of ARM."""
+from ptychostream.processes.hardware import has_bfloat16
 
 
 def choose_device(name: str) -> torch.device:
@@ -40,7 +35,4 @@ def fast_bfloat16(device: torch.device) -> bool:
     """Whether `device` has bfloat16 in hardware; without, it is emulated and slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if platform.system() != "Linux":
-        return False
-    words = set(CPU_INFO.read_text(encoding="ascii", errors="replace").split())
-    return bool(words & BFLOAT16_FLAGS)
+    return has_bfloat16()

@@ -10,7 +10,7 @@ from ptychostream.errors import EngineError
 from ptychostream.model.model_file import ModelFile
 from ptychostream.plugins.engines.base import BatchedEngine, EngineOptions
 from ptychostream.plugins.engines.graph import streaming_graph
-from ptychostream.plugins.engines.hardware import cores, cpu_name, has_nvidia_gpu
+from ptychostream.processes.hardware import cores, cpu_name, has_nvidia_gpu
 
 LOG_ERRORS = 3
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"

@@ -23,9 +23,9 @@ from ptychostream.model.model_file import ModelFile
 from ptychostream.plugins.engines.base import BatchedEngine, EngineOptions
 from ptychostream.plugins.engines.cache import cache_key, cached, discard
 from ptychostream.plugins.engines.graph import streaming_graph
-from ptychostream.plugins.engines.hardware import cores, cpu_flags, cpu_name, has_bfloat16
 from ptychostream.plugins.engines.quantise import quantise
 from ptychostream.plugins.engines.subpixel import merge_last_enlargement
+from ptychostream.processes.hardware import cores, cpu_flags, cpu_name, has_bfloat16
 
 log = logging.getLogger(__name__)
 

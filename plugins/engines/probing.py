@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptychostream.plugins.engines.base import EngineStatus
-from ptychostream.plugins.engines.hardware import cpu_name, has_bfloat16, has_nvidia_gpu
 from ptychostream.plugins.engines.tensorrt_build import find_module
+from ptychostream.processes.hardware import cpu_name, has_bfloat16, has_nvidia_gpu
 
 NO_GPU = "no NVIDIA GPU here"
 

@@ -10,8 +10,8 @@ from ptychostream.errors import EngineError
 from ptychostream.model.model_file import ModelFile
 from ptychostream.plugins.engines.base import BatchedEngine, EngineOptions
 from ptychostream.plugins.engines.graph import streaming_graph
-from ptychostream.plugins.engines.hardware import cores, cpu_name, has_bfloat16
 from ptychostream.plugins.engines.torch_import import OnnxModule
+from ptychostream.processes.hardware import cores, cpu_name, has_bfloat16
 
 DTYPES = {
     "float32": torch.float32,

@@ -19,13 +19,20 @@ from ptychostream.hpc_agent.edge.switches import Switches
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.journal.policy import Mode, PolicySettings
 from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
-from ptychostream.hpc_agent.scan_work import Progress, ScanWork, WorkSettings
+from ptychostream.hpc_agent.running.runner_process import Progress
+from ptychostream.hpc_agent.scan_work import ScanWork, WorkSettings
 from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.scans.scan_checks import CollectError, FrameStatistics, ScanFault
 from ptychostream.scans.scan_files import ScanOptions
 
 Result = dict[str, Any]
 STATISTICS = FrameStatistics.__new__(FrameStatistics)
+
+
+@dataclass(frozen=True)
+class Files:
+    path: Path
+    checkpoint: Path
 
 
 @dataclass
@@ -43,6 +50,7 @@ class World:
     holds: dict[str, threading.Event] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
     pushes: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     state: str = ""
     trained: int = 0
@@ -80,11 +88,9 @@ class World:
 
     # the store
 
-    def path_of(self, sha256: str) -> Path | None:
-        return Path(f"{sha256}.onnx") if sha256.startswith("model") else None
-
-    def checkpoint_of(self, sha256: str) -> Path | None:
-        return Path(f"{sha256}.pt") if sha256.startswith("model") else None
+    def find(self, sha256: str) -> Files | None:
+        self.found.append(sha256)
+        return Files(Path(f"{sha256}.onnx"), Path(f"{sha256}.pt")) if sha256.startswith("model") else None
 
     # the edge
 
@@ -213,6 +219,22 @@ def test_the_loop_closes_and_comes_to_rest(world: World, start: Start) -> None:
     assert agent.outcomes()["5"].startswith("passed over: suspended")
     agent.until(lambda: world.state == "Suspended")
     assert [state for _, state, _ in agent.journal.transitions()] == ["Active", "Suspended"]
+
+
+def test_a_scan_is_entered_and_its_model_read_once(world: World, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = start()
+    agent.scan("1")
+    agent.ended("1")
+    agent.until(lambda: agent.journal.policy().mode is Mode.ACTIVE)
+    entered: list[str] = []
+    enter = Journal.enter
+    monkeypatch.setattr(Journal, "enter", lambda self, key, *rest: (entered.append(key), enter(self, key, *rest))[1])
+    world.found.clear()
+    world.ssim = 0.5
+    agent.scan("2")
+    agent.ended("2")
+    assert ("judge", "2") in world.calls and ("train", "2") in world.calls
+    assert entered == ["2"] and world.found == ["model1"], "judged, and the start of the training"
 
 
 def test_a_scan_told_twice_is_worked_on_once(world: World, start: Start) -> None:

@@ -106,7 +106,7 @@ def test_a_real_idle_agent_leaves_the_disk_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ptychostream", "agent", "--config", str(configuration)]
     agent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not (work / "journal.sqlite").exists() or not _lease_holder(work):
             assert time.monotonic() < deadline and agent.poll() is None
             time.sleep(0.1)

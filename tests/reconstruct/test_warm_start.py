@@ -242,10 +242,8 @@ class _Runner:
         )
         return done
 
-    def path_of(self, _: str) -> None:
+    def find(self, _: str) -> None:
         return None
-
-    checkpoint_of = path_of
 
 
 def test_a_canvas_that_is_about_to_come_is_waited_for(tmp_path: Path) -> None:

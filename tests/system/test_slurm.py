@@ -131,8 +131,5 @@ def test_a_walltime_kill_is_tried_again_in_another_job(node: SlurmNode, start: S
 class NoModels:
     """An empty store."""
 
-    def path_of(self, _: str) -> Path | None:
-        return None
-
-    def checkpoint_of(self, _: str) -> Path | None:
+    def find(self, _: str) -> None:
         return None

@@ -67,7 +67,7 @@ def test_what_is_added_is_there_newest_last(tmp_path: Path, filled: tuple[ModelS
     assert last.checkpoint is not None and last.checkpoint.read_bytes() == b"weights 4"
     assert last.contract.name == "net4" and last.contract.golden is None
     assert last.metrics == {"ssim": 0.9} and last.parents == (names[3],)
-    assert store.path_of(names[0]) == models[0].path and store.checkpoint_of(names[0]) == models[0].checkpoint
+    assert store.find(names[0]) == models[0]
     assert store.damaged() == []
     assert {path.name for path in store.root.iterdir()} == set(names)
 
@@ -83,7 +83,8 @@ def test_a_model_is_in_it_once(tmp_path: Path, filled: tuple[ModelStore, list[st
 def test_a_model_without_a_checkpoint(tmp_path: Path) -> None:
     store = ModelStore(tmp_path / "models")
     name = store.add(write_model(tmp_path, 0)[0])
-    assert store.path_of(name) is not None and store.checkpoint_of(name) is None
+    found = store.find(name)
+    assert found is not None and found.checkpoint is None
 
 
 def test_a_model_that_is_refused_does_not_get_in(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_models_are_named_by_the_beginning_of_their_sha256(filled: tuple[ModelSt
     (store.root / (names[2][:10] + "0" * 54)).mkdir()
     with pytest.raises(ModelError, match="names 2 models"):
         store.get(names[2][:10])
-    assert store.path_of(names[2][:10]) is None and store.path_of("../" + names[2]) is None
+    assert store.find(names[2][:10]) is None and store.find("../" + names[2]) is None
 
 
 def cut(folder: Path) -> None:
@@ -152,7 +153,7 @@ def test_a_damaged_model_is_named_left_out_and_can_be_added_anew(
     assert [model.sha256 for model in store.models()] == [names[0], *names[2:]]
     ((folder, why),) = store.damaged()
     assert folder.name == names[1] and names[1] in why
-    assert store.path_of(names[1]) is None and store.checkpoint_of(names[1]) is None
+    assert store.find(names[1]) is None
     with pytest.raises(ModelError):
         store.get(names[1])
     assert store.add(*write_model(tmp_path, 1)) == names[1]
@@ -245,7 +246,7 @@ def test_killed_while_it_marks_a_model_is_marked_or_not(filled: tuple[ModelStore
     """A process that dies in the middle of writing the mark leaves the model as it was."""
     store, names = filled
     code = (
-        "import os, sys; from pathlib import Path; from ptychostream import atomic\n"
+        "import os, sys; from pathlib import Path; from ptychostream.storage import atomic\n"
         "from ptychostream.hpc_agent.models.model_store import ModelStore\n"
         "def dies(temporary, final): os.kill(os.getpid(), 9)\n"
         "atomic.publish = dies\n"

@@ -63,8 +63,7 @@ def test_a_scan_at_a_tenth_of_the_counts_is_judged_as_the_edge_shows_it(
     tmp_path: Path, automatic: bool, seen: bool
 ) -> None:
     """With the canvas's file, and without: by the edge's rule, or what its record says."""
-    path = ModelStore(tmp_path / "models").path_of(stored(tmp_path))
-    assert path is not None
+    path = ModelStore(tmp_path / "models").get(stored(tmp_path)).path
     model = load_model(path)
     stitched, canvas = at_the_edge(model, automatic, tmp_path / "canvases")
     assert (stitched.dose_scale == 1.0) != automatic
@@ -123,8 +122,7 @@ def test_what_the_canvas_says_of_a_model(models: list[dict[str, Any]] | None, ex
 
 
 def test_frames_without_counts_do_not_set_the_dose(tmp_path: Path) -> None:
-    path = ModelStore(tmp_path / "models").path_of(stored(tmp_path))
-    assert path is not None
+    path = ModelStore(tmp_path / "models").get(stored(tmp_path)).path
     contract = load_model(path).contract
     scan = small_scan()[0]
     frames = np.arange(len(scan))

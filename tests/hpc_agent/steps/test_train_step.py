@@ -181,7 +181,7 @@ def test_a_network_is_judged_and_its_predecessor_beside_it(work: Path) -> None:
     reconstruction = true_reconstruction(work)
     models = ModelStore(work / "models")
     arguments = {**of(work), "folder": folder(work), "reconstruction": reconstruction}
-    model = {"model": str(models.path_of(sha256)), "checkpoint": str(models.checkpoint_of(sha256))}
+    model = {"model": str(models.get(sha256).path), "checkpoint": str(models.get(sha256).checkpoint)}
     judged = judge_step(**arguments, **model)
     assert judged["model"] == sha256 and judged["frames"] == 80 and judged["covered"] > 0.9
     assert 0.5 < judged["pearson"] < 1 and judged["ssim_1px"] > judged["ssim"] > 0.05
@@ -191,7 +191,7 @@ def test_a_network_is_judged_and_its_predecessor_beside_it(work: Path) -> None:
 
     labelled(work)
     fresh = train_step.train_step(**training(work))["sha256"]
-    other = {"model": str(models.path_of(fresh)), "checkpoint": str(models.checkpoint_of(fresh))}
+    other = {"model": str(models.get(fresh).path), "checkpoint": str(models.get(fresh).checkpoint)}
     both = judge_step(**arguments, **model, previous=other)
     assert {**both, "previous": None} == judged
     assert both["previous"]["model"] == fresh and both["previous"]["pearson"] < both["pearson"]

@@ -84,7 +84,7 @@ def test_training_starts_from_a_model_that_knows_something(store: ModelStore, tm
     told: list[str] = []
     start = choose_start(new, store, OPTIONS, TRIAL, energy_ev=ENERGY, on_step=told.append)
     assert start.sha256 == good and start.parents == [good]
-    assert start.checkpoint == store.checkpoint_of(good)
+    assert start.checkpoint == store.get(good).checkpoint
     assert start.as_stored[good] < start.as_stored[bad]
     assert set(start.tried) == {good, SCRATCH}  # the best alone is trained
     assert start.tried[good] <= (1 - TRIAL.margin) * start.tried[SCRATCH]

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from ptychostream.errors import ConfigError, EngineError
 from ptychostream.model.model_file import ModelFile, check_golden
 from ptychostream.plugins.engines import Engine, create_engine, engine_names, probe_engines, probing, registry
-from ptychostream.plugins.engines.hardware import has_nvidia_gpu
+from ptychostream.processes.hardware import has_nvidia_gpu
 
 # Engine, precision, tolerance in rad rms: the table of docs/reference/engines.md.
 TOLERANCES = [

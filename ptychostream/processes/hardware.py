@@ -7,10 +7,13 @@ import platform
 from functools import cache
 from pathlib import Path
 
+CPU_INFO = Path("/proc/cpuinfo")
+_BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16"}  # of x86 and, the last, of ARM
+
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """Instruction sets by their Linux names. Empty if they are not known."""
+    """Instruction sets as Linux names them, under "flags" on x86 and "Features" on ARM; empty: not known."""
     return frozenset(_cpuinfo("flags").split()) | frozenset(_cpuinfo("Features").split())
 
 
@@ -21,12 +24,12 @@ def cpu_name() -> str:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor computes bfloat16 products in hardware."""
-    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
+    """Whether the processor multiplies bfloat16 in hardware; without, it is emulated and slower than float32."""
+    return not _BFLOAT16.isdisjoint(cpu_flags())
 
 
 def cores() -> int:
-    """The number of cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -36,10 +39,9 @@ def has_nvidia_gpu() -> bool:
 
 
 def _cpuinfo(key: str) -> str:
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
+    if not CPU_INFO.exists():
         return ""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == key:
             return value.strip()
