@@ -16,9 +16,9 @@ from pydantic import Field, model_validator
 from ptychostream.config import Settings
 from ptychostream.hpc_agent.edge.edge_values import plain
 from ptychostream.hpc_agent.scans.collect import ScanEvent
-from ptychostream.hpc_agent.scans.watch_edges import (
+from ptychostream.hpc_agent.scans.transitions import (
     Coherence,
-    Edges,
+    Transitions,
     coherence,
     energy_ev,
     frame_count,
@@ -107,7 +107,7 @@ class ScanWatch:
         self._on_event = on_event
         self._on_return = on_return
         self._last = last
-        self._edges = Edges(settings.edge)
+        self._transitions = Transitions(settings.edge)
         self._updates: queue.Queue[object] = queue.Queue(_QUEUED)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scan watch", daemon=True)
@@ -178,10 +178,12 @@ class ScanWatch:
             self._take(value)
 
     def _take(self, value: object) -> None:
-        missed = self._edges.missed
-        if self._edges.take(value):
-            if self._edges.missed > missed:
-                log.warning("%s: %d scans completed unseen", self._settings.complete_pv, self._edges.missed - missed)
+        missed = self._transitions.missed
+        if self._transitions.take(value):
+            if self._transitions.missed > missed:
+                log.warning(
+                    "%s: %d scans completed unseen", self._settings.complete_pv, self._transitions.missed - missed
+                )
                 self._on_return()
             self._completed()
 
@@ -192,11 +194,11 @@ class ScanWatch:
 
     def _returned(self, value: object) -> None:
         """The PVs are there again: the scan that they name may have completed meanwhile."""
-        before = self._edges.value
-        self._edges.take(value)
+        before = self._transitions.value
+        self._transitions.take(value)
         if self._owed:
             self._completed()
-        elif self._settings.catch_up and self._edges.complete(before):
+        elif self._settings.catch_up and self._transitions.complete(before):
             event = self._read()
             if coherence(event, self._last) in (Coherence.FRESH, Coherence.REPEATED):
                 self._tell(event, "completed unseen")

@@ -47,7 +47,7 @@ class ReconstructStepOptions(ReconstructOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
+class InitialEstimate:
     """What a reconstruction starts from; None: from nothing."""
 
     canvas: PhaseImage | None = None
@@ -128,18 +128,18 @@ def reconstruct_step(
 
 
 def _attempt(
-    scan: Scan, options: ReconstructStepOptions, start: Start, progress: Progress, key: str
+    scan: Scan, options: ReconstructStepOptions, start: InitialEstimate, progress: Progress, key: str
 ) -> tuple[Reconstruction | None, str]:
     """The reconstruction, and why it came to nothing; from nothing where the start leads astray."""
     made, reason = _reconstruct(scan, options, start, progress)
     if reason and start.names:
         _log.warning("%s: from %s, %s; once more from nothing", key, " and ".join(start.names), reason)
-        made, reason = _reconstruct(scan, options, Start(), progress)
+        made, reason = _reconstruct(scan, options, InitialEstimate(), progress)
     return made, reason
 
 
 def _reconstruct(
-    scan: Scan, options: ReconstructStepOptions, start: Start, progress: Progress
+    scan: Scan, options: ReconstructStepOptions, start: InitialEstimate, progress: Progress
 ) -> tuple[Reconstruction | None, str]:
     iterations = options.iterations
     if len(start.names) == 2 and options.warm_iterations is not None:
@@ -162,7 +162,7 @@ def _reconstruct(
     return made, unsound(made, options.limits)
 
 
-def _start(scan: Scan, initial: Mapping[str, str | None]) -> Start:
+def _start(scan: Scan, initial: Mapping[str, str | None]) -> InitialEstimate:
     canvas = probe = None
     if initial.get("canvas"):
         try:
@@ -175,7 +175,7 @@ def _start(scan: Scan, initial: Mapping[str, str | None]) -> Start:
             probe = last.probe if _fits(scan, last) else None
         except ScanFileError as error:
             _log.warning("started without the last probe: %s", error)
-    return Start(canvas, probe)
+    return InitialEstimate(canvas, probe)
 
 
 def _fits(scan: Scan, last: Reconstruction) -> bool:

@@ -31,7 +31,7 @@ class TrainingStart:
     parents
         sha256 of the model that it comes from.
     metrics
-        What was tried, see `bootstrap.Start.metrics`; empty where nothing was.
+        What was tried, see `bootstrap.StartChoice.metrics`; empty where nothing was.
     """
 
     network: Network | None = None

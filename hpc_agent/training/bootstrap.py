@@ -63,7 +63,7 @@ class BootstrapOptions(Settings):
 
 
 @dataclass(frozen=True)
-class Start:
+class StartChoice:
     """Where a training starts from.
 
     Attributes
@@ -147,7 +147,7 @@ def choose_start(
     *,
     energy_ev: float | None = None,
     on_step: Callable[[str], None] | None = None,
-) -> Start:
+) -> StartChoice:
     """Try the stored models that fit on the corpus's validation pairs, and choose what to start from.
 
     Parameters
@@ -181,7 +181,7 @@ def choose_start(
     ]
     candidates = suitable[len(suitable) - min(len(suitable), trial.candidates) :]
     if not candidates:
-        return Start(reason="from scratch: no stored model fits")
+        return StartChoice(reason="from scratch: no stored model fits")
     few = _few(corpus, options, trial.pairs)
     networks: dict[str, Network] = {}
     as_stored: dict[str, float] = {}
@@ -195,7 +195,7 @@ def choose_start(
             as_stored[model.sha256] = math.nan
     alive = {name: loss for name, loss in as_stored.items() if math.isfinite(loss)}
     if not alive:
-        return Start(reason="from scratch: no stored model that fits could be read", as_stored=as_stored)
+        return StartChoice(reason="from scratch: no stored model that fits could be read", as_stored=as_stored)
     best = min(alive, key=lambda name: alive[name])
     tried: dict[str, float] = {}
     for name, network in ((best, networks[best]), (SCRATCH, None)):
@@ -203,9 +203,9 @@ def choose_start(
         tried[name] = _train_a_little(few, options, trial, network)
     chosen, reason = decide(tried, trial.margin)
     if not chosen:
-        return Start(reason=reason, as_stored=as_stored, tried=tried)
+        return StartChoice(reason=reason, as_stored=as_stored, tried=tried)
     checkpoint = next(model.checkpoint for model in candidates if model.sha256 == chosen)
-    return Start(chosen, checkpoint, networks[chosen], reason, as_stored, tried)
+    return StartChoice(chosen, checkpoint, networks[chosen], reason, as_stored, tried)
 
 
 def _train_a_little(

@@ -16,7 +16,7 @@ from torch import distributed, nn
 
 
 @dataclass(frozen=True)
-class Group:
+class TrainingGroup:
     """The processes that train together; this one is number `rank` of `size`."""
 
     rank: int = 0
@@ -56,15 +56,15 @@ class Group:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Group]:
+def joined(device: torch.device) -> Iterator[TrainingGroup]:
     """The group that torchrun made this process a part of; a group of one where it did not."""
     if not distributed.is_available() or not distributed.is_torchelastic_launched():
-        yield Group()
+        yield TrainingGroup()
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Group(distributed.get_rank(), distributed.get_world_size())
+        yield TrainingGroup(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()

@@ -25,7 +25,7 @@ from ptychostream.hpc_agent.corpus.normalisation import Normalisation
 from ptychostream.hpc_agent.corpus.training_data import Corpus, measure_normalisation
 from ptychostream.hpc_agent.training.batches import Batch, Dose, batches, thin
 from ptychostream.hpc_agent.training.devices import choose_device, fast_bfloat16
-from ptychostream.hpc_agent.training.distributed import Group, joined
+from ptychostream.hpc_agent.training.distributed import TrainingGroup, joined
 from ptychostream.hpc_agent.training.networks import Network, NetworkName, make_network
 from ptychostream.hpc_agent.training.schedules import ScheduleName, make_schedule
 
@@ -252,7 +252,7 @@ class _Run:
     corpus: Corpus
     options: TrainingOptions
     device: torch.device
-    group: Group = field(default_factory=Group)
+    group: TrainingGroup = field(default_factory=TrainingGroup)
     started: float = field(default_factory=lambda: time.perf_counter())
     optimiser: torch.optim.Optimizer = field(init=False)
 

@@ -1,5 +1,5 @@
-"""The one command line. Each command is a module of this package, imported only when it is asked for.
+"""The command line. Each command is a module of this package, which is imported when the command is used.
 
-A command module has `HELP: str`, `add_arguments(parser)` and `run(arguments) -> int`, and imports
-nothing heavy at its top: the process it starts is imported in `run`.
+A command module has `add_arguments(parser)` and `run(arguments) -> int`. What it needs is imported in `run`, so that
+`ptychostream --help` stays fast. Its one line of help is in `ptychostream.cli.main.COMMANDS`.
 """

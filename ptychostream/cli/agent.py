@@ -6,8 +6,6 @@ import argparse
 import logging
 from pathlib import Path
 
-HELP = "reconstruct, judge and train as scans complete, and keep the edge's model good"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="TOML", help="settings; the flags below override them")
@@ -33,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from ptychostream.config import load_settings
-    from ptychostream.hpc_agent.assembly import AgentProcess, check_options
+    from ptychostream.hpc_agent.agent_process import AgentProcess, check_options
     from ptychostream.hpc_agent.settings import AgentSettings
     from ptychostream.processes.stopping import stop_on_signals
 

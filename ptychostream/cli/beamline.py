@@ -9,8 +9,6 @@ from pathlib import Path
 
 from ptychostream.cli.replay import add_stream_arguments, stream_values
 
-HELP = "run the simulated beamline"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="TOML", help="settings; the flags below override them")

@@ -7,8 +7,6 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-HELP = "measure the stream, the engines, the reconstruction and the training"
-
 BENCHMARKS = {
     "stream": "source → PVA → IOC → client, each a process of its own: what arrives, how late, at what cost",
     "record": "source → PVA → scan file: what is written, at what cost",

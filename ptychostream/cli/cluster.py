@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ptychostream.cluster.settings import ClusterSettings
     from ptychostream.processes.restarter import Restarter
 
-HELP = "run several consumers of one stream, and the IOC that adds them up"
 PARTS = ("mirror", "collector", "consumers")
 
 

@@ -6,8 +6,6 @@ import argparse
 import json
 from pathlib import Path
 
-HELP = "list and fetch real scans"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)

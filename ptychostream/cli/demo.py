@@ -6,8 +6,6 @@ import argparse
 import json
 from pathlib import Path
 
-HELP = "watch a real scan being learnt and stitched live, then the learning loop at work"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

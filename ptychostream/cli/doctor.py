@@ -9,8 +9,6 @@ import json
 import os
 import platform
 
-HELP = "say what this machine has and what is missing"
-
 PACKAGES = {
     "pvapy": ("pvaccess", "cluster, beamline, replay, bench stream", "edge"),
     "softioc": ("softioc", "ioc", "edge"),

@@ -13,8 +13,6 @@ from ptychostream.cli.scan_arguments import add_scan_arguments
 if TYPE_CHECKING:
     from ptychostream.imaging.phase_image import PhaseImage
 
-HELP = "run a scan file through a model, offline"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scan", type=Path, help="scan file: NeXus (NDFileHDF5), CXI or npz")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "run the soft IOC beside the detector"
-
 OPTIONS: tuple[tuple[str, str, str], ...] = (
     # option, configuration key, help
     ("--prefix", "prefix", "what every record name begins with (ptycho:NN1:)"),

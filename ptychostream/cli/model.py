@@ -8,8 +8,6 @@ from typing import Any
 
 from ptychostream.cli import model_store
 
-HELP = "list, inspect, push, roll back and collect models"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)

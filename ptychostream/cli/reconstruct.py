@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from ptychostream.hpc_agent.reconstruct import ReconstructOptions
     from ptychostream.scans.scan import Reconstruction, Scan
 
-HELP = "reconstruct a scan file by ePIE"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scan", type=Path, help="scan file: NeXus (NDFileHDF5), CXI or npz")

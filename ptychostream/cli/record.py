@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ptychostream.recording.record import Recorded
     from ptychostream.recording.record_settings import PositionFeed
 
-HELP = "record a PVA image stream to scan files"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("channel", nargs="?", metavar="CHANNEL", help="PVA channel of the detector's NTNDArrays")

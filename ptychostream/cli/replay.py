@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ptychostream.sim.replay.detector import Streamed
 
-HELP = "stream a scan file as a detector would"
 _CHANNEL = "bl:Pva1:Image"
 
 Serving = Callable[[str], None]

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ptychostream.hpc_agent.corpus.training_data import Source, Split
     from ptychostream.hpc_agent.training.model_job import TrainedModel
 
-HELP = "train PtychoNN on reconstructed scans"
 OPTIONS = ("network", "epochs", "batch", "schedule", "simulated", "precision", "device", "seed")
 
 

@@ -22,7 +22,7 @@ from ptychostream.demo.processes import DemoError
 from ptychostream.demo.report import Report, write_html
 from ptychostream.demo.run import LOOP_PLAN, Demo
 from ptychostream.errors import DropCause
-from ptychostream.hpc_agent.assembly import check_options
+from ptychostream.hpc_agent.agent_process import check_options
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.journal.policy import Mode, PolicyState
 from ptychostream.hpc_agent.settings import AgentSettings

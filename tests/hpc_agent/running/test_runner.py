@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from folders import HELPERS
 from ptychostream.config import load_settings
 from ptychostream.errors import AgentError, ConfigError, ReconstructionError, TrainingError
 from ptychostream.hpc_agent.running.parsl_settings import ParslSettings
-from ptychostream.hpc_agent.running.parsl_step import ends_with_agent
+from ptychostream.hpc_agent.running.parsl_step import ends_with_agent, run_on_node
 from ptychostream.hpc_agent.running.runner import LocalRunner, RunnerSettings, StepRunner, make_runner
 
 Start = Callable[..., StepRunner]
@@ -348,6 +349,17 @@ def test_without_parsl_the_remedy_is_named(tmp_path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert "ConfigError: runner.kind: parsl cannot be imported" in ended.stderr and "pip install parsl" in ended.stderr
+
+
+@pytest.mark.parametrize("module", ["ptychostream.hpc_agent.running.parsl_step", "ptychostream.hpc_agent.parsl_step"])
+def test_a_worker_finds_the_step_function_by_either_name(module: str) -> None:
+    """Parsl sends the name of a function; an agent before version 0.2 sends the second one."""
+    from parsl.serialize import deserialize, serialize
+
+    sent = serialize(run_on_node)
+    assert b"ptychostream.hpc_agent.running.parsl_step" in sent
+    pickled = b"c" + module.encode() + b"\nrun_on_node\n."  # pickle's text form of a global name
+    assert deserialize(sent) is pickle.loads(pickled) is run_on_node
 
 
 def test_local_steps_need_no_parsl() -> None:

@@ -23,8 +23,8 @@ from ptychostream.config import load_settings
 from ptychostream.errors import ConfigError
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.scans.collect import ScanEvent
+from ptychostream.hpc_agent.scans.transitions import Coherence, Transitions, coherence, energy_ev, frame_count, to_tell
 from ptychostream.hpc_agent.scans.watch import ScanWatch, ScanWatchSettings
-from ptychostream.hpc_agent.scans.watch_edges import Coherence, Edges, coherence, energy_ev, frame_count, to_tell
 from ptychostream.hpc_agent.scans.watch_folder import FolderSettings, MissedScans, last_seen_s, name_pattern
 
 DATABASE = """
@@ -53,7 +53,7 @@ SETTINGS: dict[str, Any] = {
 
 @given(st.lists(st.integers(0, 1), min_size=1))
 def test_rising_and_falling_edges_are_counted(values: list[int]) -> None:
-    rising, falling = Edges("rising"), Edges("falling")
+    rising, falling = Transitions("rising"), Transitions("falling")
     seen = [(rising.take(value), falling.take(value)) for value in values]
     steps = list(pairwise(values))
     assert sum(up for up, _ in seen) == steps.count((0, 1))
@@ -63,15 +63,15 @@ def test_rising_and_falling_edges_are_counted(values: list[int]) -> None:
 
 
 def test_a_counter_tells_of_missed_scans_and_starts_again_with_its_ioc() -> None:
-    edges = Edges("counter")
-    assert [edges.take(value) for value in (7, 7, 8, 11, 0, 1)] == [False, False, True, True, False, True]
-    assert edges.missed == 2
-    assert not edges.complete(None) and not edges.complete(1) and edges.complete(7)
+    transitions = Transitions("counter")
+    assert [transitions.take(value) for value in (7, 7, 8, 11, 0, 1)] == [False, False, True, True, False, True]
+    assert transitions.missed == 2
+    assert not transitions.complete(None) and not transitions.complete(1) and transitions.complete(7)
 
 
 def test_words_are_edges_as_well() -> None:
-    edges = Edges("falling")
-    assert [edges.take(word) for word in ("Acquiring", "Done", "Acquiring", "Idle")] == [False, True, False, True]
+    transitions = Transitions("falling")
+    assert [transitions.take(word) for word in ("Acquiring", "Done", "Acquiring", "Idle")] == [False, True, False, True]
 
 
 def test_what_belongs_together_and_what_is_left_over() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 from ptychostream.frames.idle import is_idle
 from ptychostream.hpc_agent.scans.collect import ScanEvent
 
-EDGES = ("rising", "falling", "counter")
+KINDS = ("rising", "falling", "counter")
 
 
-class Edges:
-    """Sees edges in the values of the scan-complete PV. Passive.
+class Transitions:
+    """Finds transitions in the values of the scan-complete PV. Passive.
 
     Parameters
     ----------
@@ -23,20 +23,20 @@ class Edges:
 
     Examples
     --------
-    >>> edges = Edges("falling")
-    >>> [edges.take(value) for value in ("Acquiring", "Done", "Done", "Acquiring", "Done")]
+    >>> transitions = Transitions("falling")
+    >>> [transitions.take(value) for value in ("Acquiring", "Done", "Done", "Acquiring", "Done")]
     [False, True, False, False, True]
     """
 
     def __init__(self, kind: str) -> None:
-        assert kind in EDGES
+        assert kind in KINDS
         self._kind = kind
         self._last: object = None
         self.missed = 0
-        """Edges of a counter that were not seen one by one."""
+        """Transitions of a counter that were not seen one by one."""
 
     def take(self, value: object) -> bool:
-        """Take the PV's value; True at an edge. The first value is none: see `complete`."""
+        """Take the PV's value; True at a transition. The first value is none: see `complete`."""
         last, self._last = self._last, value
         if last is None:
             return False
@@ -71,7 +71,7 @@ class Edges:
 
 
 class Coherence(Enum):
-    """Whether the PVs that were read after an edge all belong to the scan that it completed."""
+    """Whether the PVs that were read after a transition all belong to the scan that it completed."""
 
     FRESH = "fresh"
     STALE_FILE = "the file's name is the scan's before"
