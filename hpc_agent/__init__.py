@@ -1,1 +1,1 @@
-"""Reconstruction, training and, later, the agent that closes the learning loop."""
+"""The HPC agent: it reconstructs scans, trains networks, and sends models to the edge."""

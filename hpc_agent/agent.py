@@ -1,4 +1,6 @@
-"""The agent: waits for scans, works through them, keeps the edge's model good; goes on where it was when it died."""
+"""The agent's loop: it takes in completed scans, works on them, and sends models to the edge.
+
+Its state is in the journal, so that an agent that was killed continues where it was."""
 
 from __future__ import annotations
 
@@ -25,47 +27,47 @@ from ptychostream.hpc_agent.scans.collect import ScanEvent
 _log = logging.getLogger(__name__)
 
 _LEASE_S = 30.0
-_RENEW_S = 10.0  # each renewal is a write that waits for the disk: as few as keep the lease from running out
+_RENEW_S = 10.0  # each renewal writes to the disk and waits for it
 _TICK_S = 0.5
 _PUSH_AGAIN_S = 5.0
-_COMMANDS = 1000  # that may wait for the next tick
+_COMMANDS = 1000  # at most so many commands wait for the next tick
 
 
 class Edge(Protocol):
     """The edge's records, as the agent uses them. Nothing here blocks or raises for an edge that is away."""
 
     def switches(self) -> Switches:
-        """As last read."""
+        """The switches as they were last read."""
         ...
 
     def live_model(self) -> str | None:
-        """sha256 of the model that runs; "" for none, None where the edge is not reached."""
+        """sha256 of the model that runs; "" where none runs, None where the edge is not connected."""
         ...
 
     def report(self, **values: Any) -> None:
-        """Write records Agent:<name>, the latest values, when the edge is there."""
+        """Write the records Agent:<name>. They are written when the edge is connected, each with its latest value."""
         ...
 
 
 Push = Callable[[str], None]
-"""Brings a model of the store to the edge; raises AgentError where it is not live there when it returns."""
+"""Sends a model of the store to the edge. Raises AgentError unless the model is live when it returns."""
 
 
 class Agent:
-    """The loop. The thread that calls `run` tends the policy, the lease and the pushes; another works on scans.
+    """The loop. The thread that calls `run` handles the policy, the lease and the pushes; another works on scans.
 
     Parameters
     ----------
     journal
-        Of the work folder; the agent takes its lease.
+        The journal of the work folder; the agent takes its lease.
     policy
-        Decides; its settings are the edge's switches.
+        Decides what is done. Its settings are the edge's switches.
     work
-        What is done with a scan.
+        Does the steps of a scan.
     edge, push
-        See there.
+        See `Edge` and `Push`.
     scan_key
-        The name of a scan in the journal: the same for an event that is told twice.
+        Gives the name of a scan in the journal: the same name for an event that is reported twice.
     clock
         A time in seconds that only increases.
     """
@@ -112,12 +114,12 @@ class Agent:
             self._wake.set()
 
     def command(self, name: str) -> None:
-        """The operator's "reconstruct" or "retrain", of the latest scan. Any thread."""
+        """Take an operator's command, "reconstruct" or "retrain", for the latest scan. Any thread."""
         self._commands.put(name)
         self._wake.set()
 
     def stop(self) -> None:
-        """End `run`; a step that is under way is given up, and begun again at the next start. Any thread."""
+        """End `run`. A running step is stopped and begins again at the next start. Any thread."""
         self._stop.set()
         self._wake.set()
         self._more.set()
@@ -133,11 +135,11 @@ class Agent:
         Raises
         ------
         AgentError
-            Another agent is at work here, or the journal fails.
+            Another agent uses this work folder, or the journal fails.
         """
         self._renew_lease()
         for scan, step in self._journal.recover(time.time()):
-            _log.info("scan %s: %s was under way when the agent ended, and is begun again", scan, step)
+            _log.info("scan %s: %s was running when the agent ended, and begins again", scan, step)
         worker = threading.Thread(target=self._work_through, name="scans")
         worker.start()
         try:
@@ -190,7 +192,7 @@ class Agent:
             self._policy.tell(ModelLost())
 
     def _push_waiting(self) -> None:
-        """Bring the newest model that waits to the edge; tried again until the edge takes it."""
+        """Send the newest waiting model to the edge; try again until the edge takes it."""
         sha256 = self._journal.waiting_push
         if self._pushing is None and (not sha256 or self._clock() < self._push_at):
             return
@@ -212,7 +214,7 @@ class Agent:
         self._policy.tell(ModelPushed())
 
     def _begin_push(self, sha256: str) -> Future[None]:
-        """In a thread of its own: an edge may take minutes to build an engine, and the lease has to be renewed."""
+        """Push in another thread: an edge may build an engine for minutes, and the lease must be renewed meanwhile."""
         pushed: Future[None] = Future()
 
         def push() -> None:
@@ -249,7 +251,7 @@ class Agent:
                     self._more.clear()
         except StoppedError:
             return
-        except PtychostreamError as error:  # the journal itself: nothing can go on without it
+        except PtychostreamError as error:  # the journal failed: nothing can continue without it
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - the thread's outermost
             _log.exception("the agent's work failed")

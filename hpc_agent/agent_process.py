@@ -1,4 +1,4 @@
-"""The agent as a process: its parts put together, started in order, ended in order."""
+"""The agent as a process: creates its parts, starts them in order, and stops them in order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from ptychostream.processes.restarter import Restarter
 log = logging.getLogger(__name__)
 
 _CHORES_S = 1.0
-_REFUSALS_S = 10.0  # of one row: an edge refuses every few seconds
+_REFUSALS_S = 10.0  # refusals closer together than this belong to one series
 _STEP_OPTIONS = {
     "reconstruct": "ReconstructStepOptions",
     "label": "LabelOptions",
@@ -46,7 +46,7 @@ _STEP_OPTIONS = {
 
 
 class AgentProcess:
-    """Everything that works together.
+    """All parts of the agent.
 
     Parameters
     ----------
@@ -56,18 +56,18 @@ class AgentProcess:
     Raises
     ------
     AgentError, ConfigError
-        The journal cannot be opened, Parsl is not there, a step's options are wrong.
+        The journal cannot be opened, Parsl is not installed, or the options of a step are wrong.
     """
 
     def __init__(self, settings: AgentSettings) -> None:
         check_options(settings)
         self._settings = settings
         self._stop = threading.Event()
-        self._refused_at: tuple[float, float] | None = None  # first and latest of a row
-        self._in_vain = ""  # the newest model that the edge, as it runs now, has refused
+        self._refused_at: tuple[float, float] | None = None  # times of the first and the latest refusal of a series
+        self._in_vain = ""  # the newest model that the edge refused since it started
         self._edge_there = False
         self._failure: Exception | None = None
-        self._look = threading.Event()  # for files of scans that were missed
+        self._look = threading.Event()  # set to look for files of missed scans
         self._journal = Journal(settings.work / "journal.sqlite")
         seen_s = last_seen_s(self._journal, settings.collect.path_map)
         self._missed = MissedScans(settings.folder, time.time() if seen_s is None else seen_s)
@@ -126,7 +126,7 @@ class AgentProcess:
         self._agent.stop()
 
     def _start(self, ended: ExitStack) -> None:
-        """What brings scans, once no other agent works here."""
+        """Start what reports scans, once this agent has the work folder."""
         settings = self._settings
         self._edge.start()
         if settings.record.channel:
@@ -181,7 +181,7 @@ class AgentProcess:
         try:
             return collect_apart(event, self._settings.collect, self._stop, self._runner.start_here)
         except CollectError:
-            if self._stop.is_set():  # it was not waited for to its end
+            if self._stop.is_set():  # the collection was stopped
                 raise StoppedError from None
             raise
 
@@ -210,10 +210,10 @@ class AgentProcess:
     def _command(self, name: str) -> None:
         self._agent.command(name)
         if not any(scan.outcome for scan in self._journal.scans()):
-            self._edge.command_done(name)  # there is nothing to do it with
+            self._edge.command_done(name)  # there is no scan to apply it to
 
     def _refused(self, error: AgentError) -> None:
-        """Another agent has the edge; if it keeps it, this one ends."""
+        """Another agent has the edge's lease. This agent ends when that lasts for `refused_s`."""
         now = time.monotonic()
         first, latest = self._refused_at or (now, now)
         self._refused_at = (now if now - latest > _REFUSALS_S else first, now)
@@ -222,7 +222,7 @@ class AgentProcess:
             self.stop()
 
     def _push_again(self) -> None:
-        """An edge that has started anew may take what it has refused: its configuration may have been corrected."""
+        """Push a refused model again to an edge that has restarted: its configuration may have been corrected."""
         there, self._edge_there = self._edge_there, self._edge.connected
         if self._edge_there and not there and self._in_vain:
             if not self._journal.waiting_push:
@@ -239,7 +239,7 @@ class AgentProcess:
                 raise ModelError("it is not in the store", where=sha256[:12])
             push(self._settings.edge, model.path)
         except (PushRefusedError, ModelError) as error:
-            self._journal.pushed(sha256)  # to push it again changes nothing, until the edge starts anew
+            self._journal.pushed(sha256)  # the edge would refuse it again, until it restarts
             self._in_vain = sha256
             raise AgentError(f"in vain: {error.what}", where=error.where, remedy=error.remedy) from error
         except ConfigError as error:
@@ -248,12 +248,12 @@ class AgentProcess:
         previous, waiting = self._edge.previous_model(), self._journal.waiting_push
         try:
             self._store.gc(self._settings.keep_models, {sha256, previous or sha256, waiting or sha256})
-        except ScanFileError as error:  # the model is live all the same
+        except ScanFileError as error:  # the model is live nevertheless
             log.warning("the model store was not tidied: %s", error)
 
 
 class _Work(ScanWork):
-    """Tells the edge when an operator's command is carried out."""
+    """Tells the edge when an operator's command is done."""
 
     def __init__(self, *parts: Any, edge: EdgeRecords, **more: Any) -> None:
         super().__init__(*parts, edge=edge, **more)
@@ -267,12 +267,12 @@ class _Work(ScanWork):
 
 
 def check_options(settings: AgentSettings) -> None:
-    """See that the steps will understand their options, before a scan waits for them.
+    """Check the options of the steps before any scan is processed.
 
     Raises
     ------
     ConfigError
-        Naming the step and the option.
+        An option is wrong; the error names the step and the option.
     """
     if settings.runner.module != STEPS_MODULE:
         return

@@ -1,4 +1,4 @@
-"""One agent at a time in a work folder: a lock that ends with its process, however that ends."""
+"""A lock that lets one agent at a time use a work folder. It ends with the agent's process."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ptychostream.hpc_agent.journal.journal import Journal
 
 try:
     import fcntl
-except ImportError:  # Windows: the journal's lease alone guards the folder
+except ImportError:  # Windows: only the journal's lease protects the folder
     fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
 def locked(folder: Path, journal: Journal) -> Iterator[None]:
-    """Hold the folder; a lease that an agent of this machine left when it was killed does not stand in the way.
+    """Lock the folder. A lease that a killed agent of this machine left behind is removed.
 
     Raises
     ------
     AgentError
-        Another agent of this machine, or of another one that shares the file system's locks, is at work here.
+        Another agent uses the folder, on this machine or on one that shares the file system's locks.
     """
     if fcntl is None:
         yield
@@ -37,7 +37,7 @@ def locked(folder: Path, journal: Journal) -> Iterator[None]:
             raise AgentError(
                 what, where=str(folder), remedy="stop that agent, or give this one another work folder"
             ) from error
-        except OSError:  # a file system without locks: the lease has to run out
+        except OSError:  # a file system without locks: only the lease protects it
             yield
             return
         holder = journal.lease_holder
@@ -47,7 +47,7 @@ def locked(folder: Path, journal: Journal) -> Iterator[None]:
 
 
 def agent_name(folder: Path) -> str:
-    """Of the agent of a work folder, the same after a restart: who has the edge's lease goes on having it."""
+    """Name of a work folder's agent in the edge's lease. It stays the same after a restart, so the lease is kept."""
     path = folder.resolve()
     host = socket.gethostname().partition(".")[0]
     return f"{host[:16]}:{path.name[:12]}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"

@@ -1,4 +1,4 @@
-"""What scans are called in the journal: their ids, made unique where a sequencer counts from the start again."""
+"""Names of scans in the journal: their ids, made unique where a sequencer counts from 1 again."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ptychostream.scans.phase_file import file_stem
 
 
 class ScanKeys:
-    """The key of an event: the same for a scan that is told twice, another for a later scan of the same id.
+    """Gives the key of an event: the same for a scan that is reported twice, another for a later scan of the same id.
 
-    Two events are of one scan where they agree in id and file, as far as both say; a name alone is enough.
+    Two events belong to one scan if they agree in id and in file, as far as both events give them.
 
     Parameters
     ----------
     path_map
-        As in `CollectSettings`: the file of one event may be named by the detector, that of the other as it lies here.
+        As in `CollectSettings`: one event may give the detector's name of a file, the other the local name.
     """
 
     def __init__(self, journal: Journal, path_map: dict[str, str]) -> None:

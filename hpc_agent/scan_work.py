@@ -1,4 +1,4 @@
-"""What is done with one completed scan, step by step; each is journalled, and done once however often it is begun."""
+"""The steps of one completed scan. Each is written to the journal and finished once, however often it begins."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _COMMANDS: dict[str, Event] = {
     "reconstruct": ReconstructAsked(),
     "retrain": RetrainAsked(),
 }
-_LOOK_S = 0.5  # how often a wait looks whether the agent is to stop
+_LOOK_S = 0.5  # how often a waiting step checks whether the agent stops
 
 
 class Runner(Protocol):
@@ -45,7 +45,7 @@ class Runner(Protocol):
     def submit(
         self, step: str, arguments: dict[str, Any], on_progress: Progress | None = None
     ) -> Future[dict[str, Any]]:
-        """Begin a step. The future ends with its result, or with an AgentError that says why there is none."""
+        """Begin a step. The future gives its result, or raises an AgentError that says why there is none."""
         ...
 
 
@@ -72,47 +72,47 @@ class Models(Protocol):
 
 
 class LiveEdge(Protocol):
-    """The edge, as far as a scan's work asks it; nothing here blocks."""
+    """The edge, as far as a scan's work uses it. No method blocks."""
 
     def live_model(self) -> str | None:
-        """sha256 of the model that runs; "" for none, None where the edge is not reached."""
+        """sha256 of the model that runs; "" where none runs, None where the edge is not connected."""
         ...
 
     def previous_model(self) -> str | None:
-        """sha256 of the model that it would go back to: that is judged beside the live one."""
+        """sha256 of the model before the live one, which a rollback restores; it is judged beside the live one."""
         ...
 
     def saves_canvases(self) -> bool:
-        """Whether it saves every scan's canvas by itself."""
+        """Whether the edge saves the canvas of every scan automatically."""
         ...
 
     def dose(self) -> EdgeDose:
-        """What its records say of the dose."""
+        """The dose that its records give."""
         ...
 
 
 class StoppedError(Exception):
-    """The agent is to end; what was begun goes on at its next start."""
+    """The agent stops. The scan continues at its next start."""
 
 
 @dataclass(frozen=True)
 class WorkSettings:
-    """Where the work is done and how.
+    """How scans are processed.
 
     Attributes
     ----------
     folder
         The work folder.
     attempts
-        How often a step is tried that failed for a reason that may pass: a walltime, a lost node.
+        How often a step is tried that failed for a temporary reason, such as a walltime or a lost node.
     reconstruct, train, label, judge
-        Options of the steps, as their modules take them.
+        Options of the steps; see their modules.
     canvases
-        The folder where the edge saves its canvases, from which reconstructions start; None: it is not seen from here.
+        The folder where the edge saves its canvases, from which reconstructions start; None: not accessible.
     canvas_wait_s
-        How long after a scan's completion its canvas is waited for, where the edge is about to save one.
+        How long to wait for a scan's canvas after its completion, where the edge saves one.
     ceiling
-        The SSIM that a perfect network would reach, below 1 where the references are noisy: mismatch = ceiling - SSIM.
+        SSIM of a perfect network, below 1 where the reference is noisy; mismatch = ceiling - SSIM.
     """
 
     folder: Path
@@ -132,19 +132,19 @@ class ScanWork:
     Parameters
     ----------
     journal, runner, models, settings
-        See there.
+        See `Journal`, `Runner`, `Models` and `WorkSettings`.
     collect
-        Finds the scan's file; raises what `ptychostream.hpc_agent.scans.collect.collect` raises.
+        Finds the scan's file; see `ptychostream.hpc_agent.scans.collect.collect`.
     edge
         See `LiveEdge`.
     policy
         Decides what is done.
     report
-        Told what happens, for people: `report(message)`.
+        Called with a message for people: `report(message)`.
     on_progress
-        Told a training's epochs and losses as they come.
+        Called with the epoch and the losses of a training after each epoch.
     on_result
-        Told what each step gave: `on_result(step, result)`.
+        Called with the result of each step: `on_result(step, result)`.
     """
 
     def __init__(
@@ -171,16 +171,16 @@ class ScanWork:
         self._report = report
         self._on_progress = on_progress
         self._on_result = on_result
-        self._found: dict[str, ModelFiles | None] = {}  # models for the scan at hand: to find one, its files are read
-        self._why = ""  # what the policy decided last of the scan at hand: shown while that is done
+        self._found: dict[str, ModelFiles | None] = {}  # models of this scan; finding one reads its files
+        self._why = ""  # the policy's latest reason for this scan; reported with each step
 
     def work(self, entry: ScanEntry, stop: threading.Event) -> str:
-        """Do what the policy wants of a scan; returns its outcome, which is journalled too.
+        """Do the steps that the policy decides for a scan; return its outcome, which is also written to the journal.
 
         Raises
         ------
         StoppedError
-            `stop` was set: nothing is lost, and the scan stays open.
+            `stop` was set. Finished steps are kept and the scan stays open.
         """
         try:
             outcome = self._work(entry, stop)
@@ -193,7 +193,7 @@ class ScanWork:
 
     def _work(self, entry: ScanEntry, stop: threading.Event) -> str:
         self._found.clear()
-        # An operator may bring a scan up again: its steps get names of their own then, so that they are done anew.
+        # When an operator asks for a scan again, its steps get new names, so that they are done again.
         again = f"#{entry.asked_times}" if entry.asked_times else ""
         event = _COMMANDS[entry.asked]
         plan, self._why = self._policy.decide(entry.key, f"plan{again}", event)
@@ -210,7 +210,7 @@ class ScanWork:
         anew = again if entry.asked == "reconstruct" else ""
         made = self._step(entry.key, f"reconstruct{anew}", stop, arguments, of="reconstruct")
         if made.get("diverged"):
-            return f"the reconstruction diverged ({made.get('reason', '')}): no labels are made of it"
+            return f"the reconstruction diverged ({made.get('reason', '')}): it gives no labels"
         scan["reconstruction"] = made["reconstruction"]
         outcome = "reconstructed"
         if plan.judge:
@@ -227,7 +227,7 @@ class ScanWork:
         return str(self._settings.folder / "scans" / file_stem(key))
 
     def _initial(self, entry: ScanEntry, scan_id: str, stop: threading.Event) -> dict[str, str | None]:
-        """What the reconstruction may start from: the live canvas, and the last scan that was reconstructed."""
+        """Files that the reconstruction may start from: the live canvas and the previous reconstruction."""
         folder = self._settings.canvases
         canvas = await_canvas(folder, scan_id, self._canvas_wait_s(entry), stop) if folder else None
         if stop.is_set():
@@ -237,14 +237,14 @@ class ScanWork:
         return {"canvas": str(canvas) if canvas else None, "reconstruction": last}
 
     def _canvas_wait_s(self, entry: ScanEntry) -> float:
-        """For how long a canvas may still come: since the scan's completion, whatever the clock has done since."""
+        """How long to wait for a canvas, counted from the scan's completion; bounded where the clock has jumped."""
         if not (self._edge.live_model() and self._edge.saves_canvases()):
             return 0.0
         longest = self._settings.canvas_wait_s
         return min(max(0.0, entry.entered_s + longest - time.time()), longest)
 
     def _reconstruction(self, key: str) -> str | None:
-        """The file of a scan that was reconstructed, and not in vain."""
+        """The reconstruction file of a scan; None: not reconstructed, or diverged."""
         steps = reversed(self._journal.steps(key).items())
         done = (step.result for name, step in steps if name.startswith("reconstruct") and step.state is StepState.DONE)
         return next((str(result["reconstruction"]) for result in done if not result.get("diverged")), None)
@@ -253,10 +253,10 @@ class ScanWork:
         return self._collect(ScanEvent(**entry.event))
 
     def _judge(self, key: str, name: str, stop: threading.Event, scan: dict[str, Any], scan_id: str) -> float:
-        """Mismatch of the live network on this scan; NaN where there is no such network to judge."""
+        """Mismatch of the live network on this scan; NaN where the live network is not in the store."""
         live = self._edge.live_model()
         if self._find(live) is None:
-            self._report(f"scan {key}: the edge's model is not in the store, so it cannot be judged")
+            self._report(f"scan {key}: the edge's model is not in the store and cannot be judged")
             return float("nan")
         previous, folder = self._edge.previous_model(), self._settings.canvases
         canvas = find_canvas(folder, scan_id) if folder else None
@@ -273,7 +273,7 @@ class ScanWork:
         return self._settings.ceiling - float(judged["ssim_1px"])
 
     def _files(self, sha256: str | None) -> dict[str, str | None]:
-        """A model's files for the step that judges it."""
+        """Arguments of the judge step that name a model's files."""
         model = self._find(sha256)
         weights = model.checkpoint if model else None
         return {"model": str(model.path) if model else None, "checkpoint": str(weights) if weights else None}
@@ -317,7 +317,7 @@ class ScanWork:
         of: str = "",
         progress: bool = False,
     ) -> dict[str, Any]:
-        """A heavy step's result: from the journal where it is done, else of as many tries as are allowed."""
+        """The result of a step: from the journal if it is done, else from at most `attempts` tries."""
         while True:
             entry = self._journal.begin(key, name, time.time())
             if entry.state is StepState.DONE:
@@ -329,13 +329,13 @@ class ScanWork:
                 result = self._wait(
                     self._runner.submit(of or name, arguments, self._on_progress if progress else None), stop
                 )
-            except AgentError as error:  # the step did not come to an end: it may do better next time
+            except AgentError as error:  # the step did not finish: the next try may
                 more = entry.attempts < self._settings.attempts
                 self._journal.fail(key, name, str(error), time.time(), again=more)
                 _log.warning("scan %s, %s, attempt %d: %s", key, name, entry.attempts, error)
                 if not more:
                     raise
-            except PtychostreamError as error:  # the step says that it cannot be done
+            except PtychostreamError as error:  # the step reports that it cannot be done
                 self._journal.fail(key, name, str(error), time.time(), again=False)
                 raise
             else:
@@ -355,7 +355,7 @@ class ScanWork:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """What JSON can hold of options."""
+    """Options as JSON values."""
     plain: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Settings):

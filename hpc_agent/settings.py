@@ -17,14 +17,14 @@ from ptychostream.hpc_agent.scans.watch_folder import FolderSettings
 
 
 class RecordSettings(Settings):
-    """The detector's stream, where there is no shared disk: `ptychostream record` as the agent's child.
+    """Recording of the detector's stream by `ptychostream record`, where there is no shared disk.
 
     Attributes
     ----------
     channel
         PVA channel of the NTNDArrays; empty: nothing is recorded.
     arguments
-        Further words for `ptychostream record`, as "--energy-pv".
+        Further arguments of `ptychostream record`, such as "--energy-pv".
     """
 
     channel: str = ""
@@ -32,21 +32,21 @@ class RecordSettings(Settings):
 
 
 class StepSettings(Settings):
-    """What the steps are told; their options are documented with them.
+    """Options of the steps; they are documented with each step.
 
     Attributes
     ----------
     reconstruct, label, train, judge
         Options of the steps.
     attempts
-        How often a step is tried that was killed, crashed, or took too long.
+        How often a step is tried that was killed, crashed or took too long.
     ceiling
-        The SSIM that a perfect network would reach, below 1 where the reconstructions are noisy.
+        SSIM of a perfect network, below 1 where the reconstructions are noisy.
     canvases
         The folder where the edge saves its canvases; reconstructions start from them.
     canvas_wait_s
-        How long after a scan's completion its canvas is waited for, where the edge has a model and saves canvases by
-        itself: longer than the edge's `save.delay_s`. 0: what is there is taken.
+        How long to wait for a scan's canvas after its completion, where the edge has a model and saves canvases
+        automatically. It should be longer than the edge's `save.delay_s`. 0: do not wait.
     """
 
     reconstruct: dict[str, Any] = {}
@@ -60,28 +60,28 @@ class StepSettings(Settings):
 
 
 class AgentSettings(Settings):
-    """Everything.
+    """All settings of the agent.
 
     Attributes
     ----------
     prefix
-        Of the edge's records.
+        Prefix of the edge's records.
     work
-        The work folder: journal, corpus, models, what was made of each scan. Of a cluster: on the shared disk.
+        The work folder: journal, corpus, models and the results of each scan. On a cluster it is on the shared disk.
     refused_s
-        Another agent that has the edge for so long ends this one; it is longer than the edge waits for a heartbeat.
+        This agent ends when another one has the edge for so long; longer than the edge's heartbeat timeout.
     enabled
-        Until the edge says whether the agent may work.
+        Whether the agent may work, until the edge's record is read.
     watch, folder, collect, record
-        Where scans come from.
+        How scans are found.
     policy
-        Until the edge's records say otherwise.
+        Used until the edge's records are read.
     steps, runner
-        What is done with a scan, and where it is computed.
+        Options of the steps, and where they run.
     push
-        How models go to the edge; the edge is `prefix`.
+        How models are sent to the edge; its prefix is `prefix`.
     keep_models
-        So many of the newest models stay in the store, besides the live one, the one before it, and the pinned.
+        How many of the newest models stay in the store, besides the live, the previous and the pinned ones.
     """
 
     prefix: str = "ptycho:NN1:"
@@ -117,5 +117,5 @@ class AgentSettings(Settings):
 
     @property
     def edge(self) -> PushSettings:
-        """`push` for this edge."""
+        """`push` with the edge's prefix."""
         return self.push.model_copy(update={"prefix": self.prefix})

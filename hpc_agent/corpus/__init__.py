@@ -1,1 +1,1 @@
-"""Training pairs: made, kept, read."""
+"""Training pairs: how they are made, stored and read."""

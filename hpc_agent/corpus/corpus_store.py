@@ -1,8 +1,8 @@
-"""The corpus on disk: every labelled scan in an HDF5 file of its own, never changed once it is there.
+"""The corpus on disk: one HDF5 file for each labelled scan, which is never changed.
 
-A folder of files rather than one that grows: each appears whole or not at all, whatever is killed when, and one that
-was damaged costs one scan. Datasets are contiguous, so that training reads rows at any place without HDF5's lock and
-without memory for more than a batch: the 108,819 pairs of Babu et al. 2023 take 10.7 GB on disk.
+Each file appears complete or not at all, also when the process is killed, and a damaged file costs one scan. Datasets
+are contiguous, so that training reads rows anywhere without HDF5's lock and with memory for one batch only: the
+108,819 pairs of Babu et al. 2023 take 10.7 GB on disk.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Shard:
     Attributes
     ----------
     key, path
-        The scan, and its file.
+        The scan's name, and its file.
     pairs, validation
-        How many there are, and how many of them are never trained on.
+        Number of pairs, and of those that are never trained on.
     measured
-        How many are measured; the others are simulated, and lie behind them.
+        Number of measured pairs, which come first; the others are simulated.
     """
 
     key: str
@@ -63,7 +63,7 @@ class CorpusStore:
     Parameters
     ----------
     folder
-        Made when the first scan is appended.
+        The folder; made when the first scan is appended.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,21 +72,21 @@ class CorpusStore:
     def append(
         self, key: str, corpus: Corpus, *, validation: float = 0.1, provenance: Mapping[str, Any] | None = None
     ) -> int:
-        """Add the pairs of one scan, once: a scan that is here stays as it is.
+        """Add the pairs of one scan. A scan that was added before is not changed.
 
         Parameters
         ----------
         key
             The scan's name.
         corpus
-            Its pairs: one source.
+            Its pairs, of one source.
         validation
-            Part of the measured pairs that is set aside, for good, to choose the best epoch by; drawn by the key.
+            Fraction of the measured pairs that is never trained on and chooses the best epoch. The key seeds the draw.
 
         Returns
         -------
         int
-            The pairs that the file holds.
+            Number of pairs in the file.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class CorpusStore:
         Raises
         ------
         ScanFileError
-            The scan is not here, or its file is damaged.
+            The scan is not in the corpus, or its file is damaged.
         """
         shard = read_shard(self._path(key))
         with h5py.File(shard.path, "r") as file:
@@ -119,7 +119,7 @@ class CorpusStore:
         return aside
 
     def shards(self) -> list[Shard]:
-        """Every readable file, in order of arrival. One that cannot be read is left out; `damaged` lists those."""
+        """Every readable file, in order of arrival. `damaged` lists the others."""
         return sorted((shard for _, shard in self._read() if isinstance(shard, Shard)), key=lambda shard: shard.number)
 
     def damaged(self) -> list[tuple[Path, str]]:
@@ -127,31 +127,31 @@ class CorpusStore:
         return [(path, str(found)) for path, found in self._read() if isinstance(found, ScanFileError)]
 
     def __len__(self) -> int:
-        """Pairs in all files."""
+        """Number of pairs in all files."""
         return sum(shard.pairs for shard in self.shards())
 
     @contextmanager
     def opened(self, newest: int | None = None) -> Iterator[tuple[Corpus, NDArray[np.bool_], list[str]]]:
-        """The corpus for training, its arrays read as they are indexed.
+        """The corpus for training. Its arrays are read when they are indexed.
 
         Parameters
         ----------
         newest
-            The last so many scans only; None: all.
+            Only this many of the newest scans; None: all.
 
         Yields
         ------
         corpus
-            Measured pairs first, then simulated ones; of the newest scan's geometry.
+            Pairs with the newest scan's geometry, measured ones first.
         validation
             [N] True at the pairs that were set aside.
         passed_over
-            Keys of scans whose shapes or pixel are others.
+            Keys of scans with other shapes or another object pixel.
 
         Raises
         ------
         TrainingError
-            There is none.
+            There is no labelled scan.
         """
         shards = self.shards()
         if not shards:
@@ -188,7 +188,7 @@ def read_shard(path: Path) -> Shard:
     Raises
     ------
     ScanFileError
-        It is missing, damaged or foreign.
+        The file is missing, damaged or no corpus file.
     """
     remedy = "remove that file; its scan can be labelled again"
     try:

@@ -1,7 +1,7 @@
-"""Labels: what a network should say to each diffraction pattern, cut from a reconstruction.
+"""Labels: the phase and amplitude that a network should give for each diffraction pattern, from a reconstruction.
 
-The object's phase is free by a constant and a ramp, which differ from one reconstruction to the next; both are taken
-off before anything is cut out, so that patterns of several scans teach one thing.
+A reconstruction determines the object's phase only up to a constant and a ramp. Both are removed before the labels are
+cut out, so that the patterns of several scans agree.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ptychostream.scans.scan import Reconstruction
 INTERPOLATION_MARGIN = 2
 """Object pixels beyond a patch's edge that its interpolation reads."""
 WELL_COVERED = 0.2
-"""Where the coverage is above this part of its median, an object's phase is worth a fit."""
+"""The fit uses the object's phase where the coverage is above this fraction of its median."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ def make_labels(
     Raises
     ------
     TrainingError
-        The object is covered nowhere, is not finite, or a position is not.
+        The object has no covered pixel, or the object or a position is not finite.
     GeometryError
-        A patch leaves the object.
+        A patch extends beyond the object.
     """
     if not np.isfinite(positions_m).all():
         bad = int(np.flatnonzero(~np.isfinite(positions_m).all(axis=1))[0])
@@ -86,7 +86,7 @@ class FlatObject:
     object
         [Ho, Wo] complex64, 99th percentile of its modulus at 1.
     slope
-        (row, column) phase step per pixel that was taken off, rad; the probe that goes with `object` has it on.
+        (row, column) phase step per pixel that was removed, rad; the probe for `object` carries it.
     """
 
     object: NDArray[np.complex64]
@@ -94,15 +94,15 @@ class FlatObject:
 
 
 def flatten(reconstruction: Reconstruction) -> FlatObject:
-    """Take constant and linear phase off the object, as they are over its covered area.
+    """Remove the constant and linear phase of the object's covered area.
 
-    The slope is first the mean phase step between neighbours, which wrapped phases do not disturb, then that of a
-    least-squares plane through what is left.
+    The first slope is the mean phase step between neighbours, which wrapped phases do not disturb. The second is that
+    of a least-squares plane through the remaining phase.
 
     Raises
     ------
     TrainingError
-        The object is covered nowhere, or is not finite.
+        The object has no covered pixel, or is not finite.
     """
     coverage = reconstruction.coverage
     covered = coverage > 0
@@ -125,7 +125,7 @@ def flatten(reconstruction: Reconstruction) -> FlatObject:
 
 
 def flat_probe(probe: NDArray[np.complex64], flat: FlatObject) -> NDArray[np.complex64]:
-    """[modes, H, W] the probe with the ramp that was taken off its object: the two still make the same patterns."""
+    """[modes, H, W] probe with the ramp that was removed from the object: together they give the same patterns."""
     rows, columns = np.ogrid[: probe.shape[-2], : probe.shape[-1]]
     ramp = np.exp(1j * (flat.slope[0] * rows + flat.slope[1] * columns))
     return (probe * ramp).astype(np.complex64)

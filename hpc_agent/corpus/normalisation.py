@@ -1,4 +1,4 @@
-"""What is done to raw counts before the first layer of a network."""
+"""The normalisation of raw counts before the first layer of a network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is done to raw counts in the graph: √(counts · dose_scale · `scale`) · `gain` + `offset`.
+    """Normalisation of raw counts in the graph: √(counts · dose_scale · `scale`) · `gain` + `offset`.
 
     `scale` brings any detector's counts near one before the root, so that half precision holds them.
     """

@@ -1,9 +1,9 @@
-"""More pairs than were measured: the reconstructed probe on the reconstructed object, where it was not measured.
+"""Simulated pairs: the reconstructed probe on the reconstructed object, at positions that were not measured.
 
-A scan gives a few hundred patterns, of few views of few features; a network learns them by heart. The forward model is
-known, so the part of the object that was reconstructed for training is looked at again between the positions of the
-scan, and turned and mirrored, by the same probe: eight other samples of the same kind. What the forward model misses
-(background, detector response) is put back as the mean measured pattern over the mean simulated one, pixel by pixel.
+A scan gives a few hundred patterns of few features, and a network overfits them. The forward model is known, so further
+patterns are computed between the positions of the scan, from the part of the object that is used for training, also
+rotated and mirrored. What the forward model lacks (background, detector response) is corrected pixel by pixel by the
+ratio of the mean measured and the mean simulated pattern.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SYMMETRIES = 8
 
 
 def add_simulated(corpus: Corpus, sources: Sequence[Source], ratio: float, seed: int) -> Corpus:
-    """`corpus` with `ratio` simulated pairs for each measured one, a scan's share as large as its measured share.
+    """`corpus` with `ratio` simulated pairs for each measured pair of each scan.
 
     Raises
     ------
     TrainingError
-        Patterns and probe differ in shape, or no patch fits into the area trained on.
+        Patterns and probe differ in shape, or no patch fits into the training area.
     """
     parts = [corpus]
     for index, source in enumerate(sources):
@@ -70,7 +70,7 @@ def simulate(
     probe = flat_probe(reconstruction.probe, flat)
     gain = _calibrate(source, flat, probe)
     inside = label_area(reconstruction, source.positions_m[source.selected], max(shape))
-    known = np.where(inside, flat.object, 1)  # under the probe's tails, too, nothing that is held out
+    known = np.where(inside, flat.object, 1)  # nothing of the held-out area, not even under the probe's tails
     covered = reconstruction.coverage >= WELL_COVERED * reconstruction.coverage.max()
     preprocessor = Preprocessor(preprocessing, first.shape, first.dtype)
     highest = np.iinfo(first.dtype).max
@@ -93,7 +93,7 @@ def simulate(
 
 
 def turn(image: NDArray[np.generic], symmetry: int) -> NDArray[np.generic]:
-    """One of the eight turns and mirrorings of a square, 0 leaving it as it is."""
+    """One of the eight symmetries of a square; 0 is the identity."""
     turned = np.rot90(image, symmetry % 4)
     return turned[:, ::-1] if symmetry >= 4 else turned
 

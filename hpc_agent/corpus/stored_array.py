@@ -1,4 +1,4 @@
-"""Rows of arrays that lie in files, gathered in any order without holding the files in memory."""
+"""Arrays in files whose rows are read in any order, without holding the files in memory."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Extent:
 class StoredArray:
     """Several extents as one array [N, ...] of one type; indexing reads and returns a new array.
 
-    Rows are read by `pread`, which needs no lock and leaves nothing resident but the result; what was read lately is
-    in the system's page cache. Threads may read at the same time.
+    Rows are read with `pread`, which needs no lock. Only the result is kept in memory, besides the system's page cache.
+    Threads may read at the same time.
 
     Parameters
     ----------
     extents
-        Of one row shape and one kind of number.
+        Extents with the same row shape and the same kind of number.
     dtype
-        Type of what is returned; the files' own types are converted.
+        Type of the result; other types in the files are converted.
     """
 
     def __init__(self, extents: Sequence[Extent], dtype: np.dtype[Any]) -> None:
@@ -57,14 +57,14 @@ class StoredArray:
         return self._gather(np.arange(len(self))[rows])
 
     def close(self) -> None:
-        """Close the files; nothing can be read any more."""
+        """Close the files; reading is no longer possible."""
         while self._files:
             os.close(self._files.pop())
 
     def _gather(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
         places = np.searchsorted(self._starts, rows, side="right") - 1
-        for i in np.argsort(rows, kind="stable"):  # in the files' order: neighbours come with one look at the disk
+        for i in np.argsort(rows, kind="stable"):  # in the order of the files, so that neighbours are read together
             extent = self._extents[places[i]]
             raw = np.empty(extent.shape, extent.dtype)
             at = extent.offset + int(rows[i] - self._starts[places[i]]) * raw.nbytes

@@ -22,18 +22,18 @@ Counts: TypeAlias = "NDArray[np.uint16] | NDArray[np.float32]"
 
 @dataclass(frozen=True)
 class Source:
-    """One scan to learn from.
+    """One scan for training.
 
     Attributes
     ----------
     scan
-        The patterns.
+        The scan, with the patterns.
     reconstruction
-        Of this scan.
+        The scan's reconstruction.
     frames
         Indices to train on; None means all.
     held_out
-        Indices of frames to judge the network by, where they touch no label of `frames`; None: it is not judged.
+        Indices of frames for judging the network, away from the labels of `frames`; None: it is not judged.
     """
 
     scan: Scan
@@ -49,7 +49,7 @@ class Source:
 
     @property
     def selected(self) -> NDArray[np.intp]:
-        """Indices of the frames to train on, those without a position left out."""
+        """Indices of the frames to train on, without those that have no position."""
         return self.placed(np.arange(len(self.scan)) if self.frames is None else self.frames)
 
     def placed(self, frames: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -59,28 +59,28 @@ class Source:
 
 @dataclass(frozen=True)
 class Corpus:
-    """All pairs: measured ones first, then simulated ones. In memory, or read from files as they are indexed.
+    """All pairs, measured ones first. The arrays are in memory, or are read from files when they are indexed.
 
     Attributes
     ----------
     counts
-        [N, H, W] preprocessed counts, uint16 where they fit, else float32.
+        [N, H, W] preprocessed counts, uint16 if they fit, else float32.
     phase, amplitude
         [N, h, w] float32 labels.
     source
-        [N] which row of `weights` applies.
+        [N] row of `weights` for each pair.
     weights
-        [S, h, w] float32, the probe's footprint of each scan.
+        [S, h, w] float32 footprint of each scan's probe.
     pixel_m
         Object pixel, metres.
     preprocessing
-        What made `counts` of the raw frames.
+        The preprocessing that gave `counts`.
     scans
         Names of the scans.
     measured
         Number of measured pairs.
     validation
-        [N] True at the pairs that are never trained on but choose the best epoch; None leaves the choice to training.
+        [N] True at pairs that are not trained on and choose the best epoch; None: `train` chooses them.
     """
 
     counts: Counts | StoredArray
@@ -132,16 +132,16 @@ def spatial_split(positions_m: NDArray[np.float64], patch_m: float, fraction: fl
     positions_m
         [N, 2] (x, y), metres.
     patch_m
-        Side of a patch with all that its making reads, metres (see `label_extent_m`).
+        Side of the object's area that goes into a patch, metres (see `label_extent_m`).
     fraction
-        Part of the frames to hold out, between 0 and 1.
+        Fraction of the frames to hold out, between 0 and 1.
     side
         "+x", "-x", "+y" or "-y".
 
     Raises
     ------
     TrainingError
-        Nothing is left to train on.
+        No frame is left for training.
     """
     if not 0 < fraction < 1 or side not in SIDES:
         raise TrainingError(f"fraction {fraction}, side {side!r}", where="split", remedy=f"0…1; {', '.join(SIDES)}")
@@ -187,7 +187,7 @@ def label_area(reconstruction: Reconstruction, positions_m: NDArray[np.float64],
 
 
 def default_preprocessing(scans: Sequence[Scan]) -> Preprocessing:
-    """No crop, no binning; the bad pixels of all `scans` together, as one detector made them all.
+    """Preprocessing without crop and binning, with the bad pixels of all `scans`, which one detector took.
 
     Raises
     ------
@@ -204,7 +204,7 @@ def default_preprocessing(scans: Sequence[Scan]) -> Preprocessing:
 def build_corpus(
     sources: Sequence[Source], output_shape: tuple[int, int], preprocessing: Preprocessing | None = None
 ) -> Corpus:
-    """Preprocess the patterns as the edge will, and cut their labels; frames without a single count are left out.
+    """Preprocess the patterns as the edge does, and cut their labels. Frames without a single count are left out.
 
     Raises
     ------
@@ -261,7 +261,7 @@ def read_counts(scan: Scan, frames: NDArray[np.intp], spec: Preprocessing) -> Co
 
 
 def smallest(counts: NDArray[np.float32]) -> Counts:
-    """`counts` as uint16 where that holds them."""
+    """`counts` as uint16 if all values fit."""
     return counts.astype(np.uint16) if counts.max(initial=0) <= np.iinfo(np.uint16).max else counts
 
 

@@ -1,1 +1,1 @@
-"""The edge as the agent sees it: its records, and the push of a model."""
+"""The edge's records and the push of a model to the edge, for the agent."""

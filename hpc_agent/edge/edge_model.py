@@ -1,4 +1,4 @@
-"""What model runs at the edge, read from its records, and the way back to the one before."""
+"""Reads which model runs at the edge, and rolls the edge back to the previous one."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _RECORDS = ("ModelSHA_RBV", "ModelVersion_RBV", "PreviousModel_RBV", "ModelMessa
 
 @dataclass(frozen=True)
 class EdgeModel:
-    """What the edge's records say.
+    """The model records of the edge.
 
     Attributes
     ----------
     sha256, name
-        Of the model that is live; "" for none.
+        Of the live model; "" for none.
     previous
-        Name of the one that a rollback goes back to; "" for none.
+        Name of the model that a rollback restores; "" for none.
     message
-        What the model slot did last, or why not.
+        What the model slot did last, or why it did not.
     """
 
     sha256: str
@@ -53,7 +53,7 @@ def read_edge_model(prefix: str, timeout_s: float = 5.0, epics: Mapping[str, str
 
 
 def roll_back(prefix: str, timeout_s: float = 600.0, epics: Mapping[str, str] | None = None) -> EdgeModel:
-    """Have the edge go back to the model that ran before; it is live there when this returns.
+    """Roll the edge back to its previous model, which is live when this returns.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def roll_back(prefix: str, timeout_s: float = 600.0, epics: Mapping[str, str] | 
     Raises
     ------
     AgentError
-        There is no previous model, the edge does not answer, refuses, or cannot build it any more.
+        There is no previous model, or the edge does not answer, refuses, or cannot build the model.
     """
     deadline = time.monotonic() + timeout_s
     record = f"{prefix}RollbackModel"

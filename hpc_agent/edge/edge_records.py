@@ -1,7 +1,7 @@
-"""The agent's records at the edge, over Channel Access: what it reports, what operators want of it, and its lease.
+"""The agent's records at the edge, over Channel Access: its reports, the operators' switches and commands, its lease.
 
-One thread does it all. Nothing here makes the agent wait, and an edge that is away or starts again changes nothing
-but that: the newest value of every record is written when it is there again.
+One thread reads and writes. The agent never waits for it. When the edge is away or restarts, the newest value of every
+record is written as soon as it is connected again.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from ptychostream.hpc_agent.journal.policy import PolicySettings
 _log = logging.getLogger(__name__)
 
 _BEAT_S = 1.0
-_REFRESH_S = 5.0  # everything is read again so often, though updates come by themselves
+_REFRESH_S = 5.0  # all records are read this often, besides their updates
 _CLAIM_AGAIN_S = 5.0
 _CORE = ("Agent:Lease", "Agent:Lease_RBV", "Agent:Heartbeat", "ModelSHA_RBV")
 _DEFAULTS = Switches()
-_HOLDER_CHARACTERS = 38  # with the sign that gives the lease back, what a record's text holds
+_HOLDER_CHARACTERS = 38  # a string record holds 39; releasing the lease adds a sign
 
 
 class EdgeRecords:
-    """The records of one edge. Implements `ptychostream.hpc_agent.agent.Edge`; every method may be called anywhere.
+    """The records of one edge. Implements `ptychostream.hpc_agent.agent.Edge`; methods may be called from any thread.
 
     Parameters
     ----------
     prefix
-        Of the edge's records.
+        Prefix of the edge's records.
     defaults
-        What holds until the edge was reached first.
+        The switches until the edge is connected for the first time.
     on_command
-        Called with "reconstruct" or "retrain" when an operator asks for it; `command_done` tells that it is done.
+        Called with an operator's command, "reconstruct" or "retrain"; `command_done` reports that it is done.
     on_refused
-        Called when another agent has this edge, or access security keeps this one out; it goes on asking, every 5 s.
+        Called when another agent has the lease, or access security refuses this one; it is tried again every 5 s.
     holder
         The agent's name in the lease.
     timeout_s
-        Of a read or a write that is waited for.
+        Time limit of a read, or of a write with completion.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class EdgeRecords:
         self._on_command = on_command
         self._on_refused = on_refused
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()  # guards the next five
+        self._lock = threading.Lock()  # protects the next five
         self._seen: dict[str, Any] = {}
         self._latest: dict[str, Any] = {}
         self._dirty: set[str] = set()
@@ -90,11 +90,11 @@ class EdgeRecords:
         self._subscriptions: list[Subscription] = []
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is newest, give the lease back, and end."""
+        """Write the newest values, release the lease, and end the thread."""
         self._stop.set()
         self._wake.set()
         if self._thread.ident is not None:
@@ -104,7 +104,7 @@ class EdgeRecords:
 
     @property
     def connected(self) -> bool:
-        """Whether the edge is there."""
+        """Whether the edge is connected."""
         return self._connected
 
     @property
@@ -113,41 +113,41 @@ class EdgeRecords:
         return self._held
 
     def switches(self) -> Switches:
-        """What operators set, as last read."""
+        """The operators' switches as they were last read."""
         return self._switches
 
     def live_model(self) -> str | None:
-        """sha256 of the model that runs; "" for none, None where the edge is not reached."""
+        """sha256 of the model that runs; "" where none runs, None where the edge is not connected."""
         return self._text("ModelSHA_RBV")
 
     def previous_model(self) -> str | None:
-        """sha256 of the model that the edge would go back to; "" for none, None where the edge is not reached."""
+        """sha256 of the model that a rollback restores; "" for none, None where the edge is not connected."""
         return self._text("PreviousSHA_RBV")
 
     def rollback_message(self) -> str | None:
-        """What the edge says of going back to the previous model; None where it is not reached."""
+        """The edge's message about its latest rollback; None where the edge is not connected."""
         return self._text("RollbackMessage_RBV")
 
     def saves_canvases(self) -> bool:
-        """Whether the edge saves the canvas of every scan by itself."""
+        """Whether the edge saves the canvas of every scan automatically."""
         with self._lock:
             return bool(self._seen.get("AutoSaveCanvas_RBV"))
 
     def dose(self) -> EdgeDose:
-        """What the records say of the dose, now."""
+        """The dose records as they are now."""
         with self._lock:
             mode, scale = self._seen.get("DoseMode_RBV"), self._seen.get("DoseScale_RBV")
         known = isinstance(scale, float) and math.isfinite(scale) and scale > 0
         return EdgeDose(None if mode is None else mode == DOSE_AUTO, scale if known else None)
 
     def pushed(self, sha256: str) -> None:
-        """A push has just ended well: what `live_model` says until the record's own update comes."""
+        """After a successful push, set what `live_model` returns until the record's update arrives."""
         with self._lock:
             if self._seen.get("ModelSHA_RBV") is not None:
                 self._seen["ModelSHA_RBV"] = sha256
 
     def report(self, **values: Any) -> None:
-        """Write records Agent:<name>; of several values for one, the latest."""
+        """Write the records Agent:<name>. Of several values for one record, the latest is written."""
         names = {f"Agent:{name}": value for name, value in values.items()}
         unknown = names.keys() - set(WRITTEN)
         if unknown:
@@ -160,7 +160,7 @@ class EdgeRecords:
         self._wake.set()
 
     def judged(self, live_sha: str, ssim: float, previous_sha: str = "", ssim_previous: float = math.nan) -> None:
-        """A scan judged the live model and, where there is one, the one before it; the edge may go back to that."""
+        """Report how well the live and the previous model did on a scan; the edge may roll back because of it."""
         if not math.isfinite(ssim):
             return
         both = bool(previous_sha) and math.isfinite(ssim_previous)
@@ -174,7 +174,7 @@ class EdgeRecords:
         self._wake.set()
 
     def command_done(self, name: str) -> None:
-        """The operator's command, "reconstruct" or "retrain", is carried out, well or not: whoever waits goes on."""
+        """Report that an operator's command has ended, with success or not; a client that waits for it continues."""
         with self._lock:
             number = self._told.get(name)
             if number is not None:
@@ -209,17 +209,17 @@ class EdgeRecords:
             self._disconnect()
 
     def _there(self) -> bool:
-        """Whether the edge is; everything is written again to one that is new."""
+        """Whether the edge is connected. To one that has restarted, every record is written again."""
         with self._lock:
             lost, self._lost = self._lost, False
         there = all(self._pvs[name].connected for name in _CORE)
         if lost or there != self._connected:
             self._held, self._claim_at, self._refresh_at = False, 0.0, 0.0
         if there != self._connected:
-            _log.info("edge %s %s", self.prefix, "is there" if there else "is away")
+            _log.info("edge %s %s", self.prefix, "is connected" if there else "is away")
             self._connected = there
         if not there and self._context is not None:
-            self._context.broadcaster.search_now()  # by itself it would search less and less often
+            self._context.broadcaster.search_now()  # caproto's own searches become less and less frequent
         return there
 
     def _tend(self, beat: bool) -> None:
@@ -286,7 +286,7 @@ class EdgeRecords:
         pv.write(data, wait=wait, notify=wait, timeout=self._timeout_s)
 
     def _look_for(self, command: str) -> None:
-        """An operator's command that is not done, and that was not told yet."""
+        """Report an operator's command that is neither done nor reported yet."""
         with self._lock:
             asked = self._seen.get(f"Agent:{command.capitalize()}Asked_RBV")
             done = self._seen.get(f"Agent:{command.capitalize()}Done")
@@ -355,7 +355,7 @@ class EdgeRecords:
 
 
 def _switches(seen: dict[str, Any], before: Switches) -> Switches:
-    """What operators set now; what was not read yet stays as before. Raises ValidationError."""
+    """The operators' switches now; those not read yet stay as before. Raises ValidationError."""
     policy = before.policy.model_dump()
     for key, name in (("interval_s", "Interval"), ("tolerance", "Tolerance"), ("scans", "Scans")):
         policy[key] = seen.get(f"Agent:{name}", policy[key])

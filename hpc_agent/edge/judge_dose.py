@@ -1,8 +1,8 @@
-"""The dose scale at which a model is judged on a scan: the one that the edge shows that scan at.
+"""The dose scale for judging a model on a scan: the one that the edge uses for that scan.
 
-In this order: what the options say; what the edge's canvas of the scan says that this model was given; with DoseMode
-Manual the edge's DoseScale_RBV; with Auto, or where the mode is not known, the edge's own rule (`model.dose`)
-on the scan's first frames; where that cannot choose, DoseScale_RBV, or 1.
+The first of these that is known is taken: the option; the scale that the edge's canvas of the scan gives for this
+model; with DoseMode Manual the edge's DoseScale_RBV; with Auto, or where the mode is not known, the edge's own rule
+(`model.dose`) on the scan's first frames; where that gives nothing, DoseScale_RBV, or 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EdgeDose:
-    """What the edge tells of the dose.
+    """The dose records of the edge.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class EdgeDose:
     scale
         DoseScale_RBV; None: not read.
     canvas
-        File of the canvas that the edge saved of the scan; None: there is none.
+        File of the canvas of the scan that the edge saved; None: there is none.
     """
 
     automatic: bool | None = None
@@ -40,7 +40,7 @@ class EdgeDose:
 
 @dataclass(frozen=True)
 class JudgedDose:
-    """A dose scale, and where it is from: "option", "canvas", "record", "counts" or "nothing"."""
+    """A dose scale, and its source: "option", "canvas", "record", "counts" or "nothing"."""
 
     scale: float
     source: str

@@ -1,4 +1,4 @@
-"""A model to the edge, over PV Access: sent, checked and built there, and live when the call returns."""
+"""Pushes a model to the edge over PV Access. The edge checks and builds it; it is live when the call returns."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _TYPE = NTURI(list(QUERY))
 
 
 class PushRefusedError(AgentError):
-    """The edge has looked at the model and will not run it: to push the same one again changes nothing."""
+    """The edge has checked the model and refuses it; it would refuse the same model again."""
 
 
 class PushSettings(Settings):
     """How models go to the edge."""
 
     prefix: str = "ptycho:NN1:"
-    """Of the edge's records."""
+    """Prefix of the edge's records."""
     key_file: Path | None = None
     """File with the key that the edge has in model.key_file; none: pushes are not signed."""
     connect_s: float = Field(5.0, gt=0)
-    """How long the edge is searched for."""
+    """How long to search for the edge."""
     timeout_s: float = Field(600.0, gt=0)
     """How long the edge may take to check and build the model."""
 
@@ -49,9 +49,9 @@ class Pushed:
     sha256, name
         Of the model; its contract's name.
     message
-        What the edge said.
+        The edge's answer.
     seconds
-        From the first byte to live.
+        From the first byte until the model is live.
     """
 
     sha256: str
@@ -63,7 +63,7 @@ class Pushed:
 def push(settings: PushSettings, model_path: str | Path, epics: Mapping[str, str] | None = None) -> Pushed:
     """Send the model at `model_path` to the edge; it is live there when this returns.
 
-    A model that runs there already is not built again.
+    A model that already runs there is not built again.
 
     Parameters
     ----------
@@ -81,9 +81,9 @@ def push(settings: PushSettings, model_path: str | Path, epics: Mapping[str, str
     ConfigError
         The key cannot be read.
     PushRefusedError
-        The edge will not run it: access, key, size, contract, its own checks, or its canary.
+        The edge refuses the model because of access, key, size, contract, its checks or its canary.
     AgentError
-        The edge is not reached, or it did not work this time; try again.
+        The edge does not answer, or the push failed this time; try again.
     """
     model = load_model(model_path, max_bytes=MAX_BYTES, sidecar=False)
     key = read_key(settings.key_file, "key_file") if settings.key_file is not None else None
@@ -106,7 +106,7 @@ def push(settings: PushSettings, model_path: str | Path, epics: Mapping[str, str
 
 
 def _check(asked: Any, size: int, version: int, key: bytes | None, channel: str) -> None:
-    """What the edge's answer rules out, before the model is sent."""
+    """Compare the model with the edge's limits before it is sent."""
     if size > asked.maxBytes:
         remedy = "raise model.max_bytes at the edge, or train a smaller network"
         raise PushRefusedError(f"{size:,} bytes, the edge takes {asked.maxBytes:,}", where=channel, remedy=remedy)
@@ -115,11 +115,11 @@ def _check(asked: Any, size: int, version: int, key: bytes | None, channel: str)
         raise PushRefusedError(what, where=channel, remedy="update ptychostream at the edge")
     if asked.keyNeeded and key is None:
         remedy = "give the agent the key that the edge has in model.key_file, as key_file"
-        raise PushRefusedError("the edge takes signed models alone", where=channel, remedy=remedy)
+        raise PushRefusedError("the edge takes signed models only", where=channel, remedy=remedy)
 
 
 class _Edge:
-    """The channel, and what goes wrong on it as our errors."""
+    """Calls the edge's channel; its errors become AgentErrors."""
 
     def __init__(self, context: Context, settings: PushSettings) -> None:
         self.channel = push_channel(settings.prefix)

@@ -1,4 +1,4 @@
-"""What operators set at the edge for the agent."""
+"""The switches that operators set at the edge for the agent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ptychostream.hpc_agent.journal.policy import PolicySettings
 
 @dataclass(frozen=True)
 class Switches:
-    """What operators set at the edge."""
+    """Whether the agent may work, and the policy's settings."""
 
     enabled: bool = True
     policy: PolicySettings = field(default_factory=PolicySettings)

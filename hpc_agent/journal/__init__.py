@@ -1,1 +1,1 @@
-"""What the agent has done and decided, in SQLite."""
+"""The journal of the agent in SQLite, and the policy that decides what the agent does."""

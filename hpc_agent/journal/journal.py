@@ -1,8 +1,8 @@
-"""What the agent has done and has still to do, in one SQLite file that survives kill -9.
+"""The agent's journal: scans, their steps, the policy's state and waiting pushes, in one SQLite file.
 
-A scan is entered once, by its key. Every step of it is `pending`, `running`, `done` or `failed`; a step that was
-running when the agent died is pending again at the next start. A push that the edge did not take waits here, the
-newest alone. One agent at a time holds the lease.
+The file survives kill -9. A scan is entered once, by its key. Each of its steps is `pending`, `running`, `done` or
+`failed`; a step that was running when the agent died is pending again at the next start. The newest model that the
+edge has not taken yet is kept here. One agent at a time has the lease.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _VERSION = 1
 
 
 class StepState(Enum):
-    """Where a step is."""
+    """State of a step."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -55,13 +55,13 @@ class ScanEntry:
     Attributes
     ----------
     key, number
-        Its name, and its place in order of arrival.
+        Its name, and its number in order of arrival.
     event
-        As it was told.
+        The event that reported it.
     outcome
-        How it ended; empty: it goes on.
+        How it ended; empty: not yet.
     asked, asked_times
-        The operator's command that brought it up again, "" for none, and how often that was done.
+        The operator's command that asked for it again ("" for none), and how often an operator asked.
     """
 
     key: str
@@ -75,7 +75,7 @@ class ScanEntry:
 
 @dataclass(frozen=True)
 class StepEntry:
-    """A step of a scan: how often it was begun, what it gave, and why it failed."""
+    """A step of a scan: its state, how often it began, its result, and why it failed."""
 
     step: str
     state: StepState
@@ -85,12 +85,12 @@ class StepEntry:
 
 
 class Journal:
-    """The file. Methods may be called from any thread; each is one transaction, on disk when it returns.
+    """The journal file. Methods may be called from any thread. Each is one transaction, on disk when it returns.
 
     Raises
     ------
     AgentError
-        The file is foreign, of a later version, or cannot be written.
+        The file is no journal, is from a later version, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -117,7 +117,7 @@ class Journal:
     # Scans
 
     def enter(self, key: str, event: dict[str, Any], now_s: float) -> bool:
-        """Enter a scan; False when it is here already, whatever became of it."""
+        """Enter a scan; False if it was entered before."""
         with self._transaction() as db:
             number = int(db.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM scans").fetchone()[0])
             done = db.execute(
@@ -145,18 +145,18 @@ class Journal:
         return next(iter(self._scans("ORDER BY number DESC LIMIT 1")), None)
 
     def close_scan(self, key: str, outcome: str) -> None:
-        """The scan is through, for good or ill; `outcome` says how."""
+        """The scan has ended, with success or not; `outcome` says how."""
         assert outcome
         with self._transaction() as db:
             db.execute("UPDATE scans SET outcome = ? WHERE key = ?", (outcome, key))
 
     def ask_again(self, command: str) -> str:
-        """Bring the latest scan that is through up again, for the operator's `command`.
+        """Open the latest scan that has ended again, for the operator's `command`.
 
         Returns
         -------
         str
-            The scan's key; empty where there is none.
+            The scan's key; empty: there is no such scan.
         """
         with self._transaction() as db:
             row = db.execute("SELECT key FROM scans WHERE outcome != '' ORDER BY number DESC LIMIT 1").fetchone()
@@ -171,7 +171,7 @@ class Journal:
     # Steps
 
     def begin(self, scan: str, step: str, now_s: float) -> StepEntry:
-        """Begin a step, unless it is done: its entry says, and has the result then."""
+        """Begin a step, unless it is done; return its entry, with the result if it is done."""
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO steps (scan, step, state, attempts, changed) VALUES (?, ?, 'running', 1, ?) "
@@ -182,21 +182,21 @@ class Journal:
             return self._step(db, scan, step)
 
     def finish(self, scan: str, step: str, result: Any, now_s: float) -> None:
-        """The step is done; `result` is JSON."""
+        """The step is done with `result`, which JSON can hold."""
         self._set(scan, step, StepState.DONE, json.dumps(result), "", now_s)
 
     def fail(self, scan: str, step: str, message: str, now_s: float, again: bool) -> None:
-        """The step failed; `again`: it may be begun once more."""
+        """The step failed; `again`: it may begin again."""
         self._set(scan, step, StepState.PENDING if again else StepState.FAILED, "null", message, now_s)
 
     def steps(self, scan: str) -> dict[str, StepEntry]:
-        """The steps of a scan, in order of their beginning."""
+        """The steps of a scan by name, in the order in which they began."""
         with self._reading() as db:
             names = db.execute("SELECT step FROM steps WHERE scan = ? ORDER BY rowid", (scan,)).fetchall()
             return {name: self._step(db, scan, name) for (name,) in names}
 
     def recover(self, now_s: float) -> list[tuple[str, str]]:
-        """At start: steps that were running when the last agent died are pending again; (scan, step) of each."""
+        """At start, make steps pending that were running when the last agent died; return (scan, step) of each."""
         with self._transaction() as db:
             found = db.execute("SELECT scan, step FROM steps WHERE state = 'running'").fetchall()
             db.execute("UPDATE steps SET state = 'pending', changed = ? WHERE state = 'running'", (now_s,))
@@ -205,20 +205,20 @@ class Journal:
     # Policy, pushes, lease
 
     def policy(self) -> PolicyState:
-        """As it was last kept; where the machine begins, before that."""
+        """The policy's state as it was written last; the initial state before that."""
         found = self._get("policy")
         if found is None:
             return PolicyState()
         return PolicyState(Mode(found["mode"]), found["within"], found["last_looked_s"], Mode(found["resumes"]))
 
     def keep_policy(self, state: PolicyState, reason: str, now_s: float) -> None:
-        """Keep the state, and log the transition with its reason where the mode has changed."""
+        """Write the policy's state, and the transition with its reason if the mode has changed."""
         before = self.policy()
         with self._transaction() as db:
             self._keep_policy(db, before, state, reason, now_s)
 
     def decide(self, scan: str, step: str, state: PolicyState, result: Any, reason: str, now_s: float) -> None:
-        """Keep the policy's state and what it decided for a scan, as a step that is done, in one transaction."""
+        """Write the policy's state and its decision for a scan, as a step that is done, in one transaction."""
         before = self.policy()
         with self._transaction() as db:
             self._keep_policy(db, before, state, reason, now_s)
@@ -234,27 +234,27 @@ class Journal:
             return db.execute("SELECT time, state, reason FROM transitions ORDER BY id").fetchall()
 
     def want_push(self, sha256: str) -> None:
-        """This model is to be live at the edge; it takes the place of one that waits still."""
+        """Let this model wait for its push to the edge; it replaces one that waits."""
         with self._transaction() as db:
             self._put(db, "push", sha256)
 
     @property
     def waiting_push(self) -> str:
-        """sha256 of the model that the edge has still to take; empty: none."""
+        """sha256 of the model that waits for its push; empty: none."""
         return self._get("push") or ""
 
     def pushed(self, sha256: str) -> None:
-        """The edge runs it; a newer one that waits goes on waiting."""
+        """The edge runs this model. A newer one that waits keeps waiting."""
         with self._transaction() as db:
             db.execute("DELETE FROM kept WHERE name = 'push' AND value = ?", (json.dumps(sha256),))
 
     def take_lease(self, holder: str, now_s: float, lasts_s: float) -> None:
-        """Hold the work folder for `lasts_s` from now on, or go on holding it.
+        """Take the lease of the work folder for `lasts_s` from now, or renew it.
 
         Raises
         ------
         AgentError
-            Another agent holds it.
+            Another agent has it.
         """
         with self._transaction() as db:
             row = db.execute("SELECT value FROM kept WHERE name = 'lease'").fetchone()
@@ -269,12 +269,12 @@ class Journal:
 
     @property
     def lease_holder(self) -> str:
-        """Who took the lease last and did not give it back; empty: nobody."""
+        """Who took the lease last and did not release it; empty: nobody."""
         held = self._get("lease")
         return str(held["holder"]) if held else ""
 
     def give_lease(self, holder: str) -> None:
-        """Let the next agent have it at once."""
+        """Release the lease, so that the next agent need not wait."""
         held = self._get("lease")
         if held and held["holder"] == holder:
             with self._transaction() as db:
@@ -302,7 +302,7 @@ class Journal:
             db.execute("COMMIT")
 
     def _failure(self, error: Exception) -> AgentError:
-        remedy = "free some space, or see who else uses the file; a damaged one: move it away, the scans begin anew"
+        remedy = "free some disk space, or see who else uses the file; move a damaged file away: all scans begin again"
         return AgentError(f"the journal failed: {error}", where=self._where, remedy=remedy)
 
     def _scans(self, condition: str) -> list[ScanEntry]:

@@ -1,7 +1,8 @@
 """When the agent reconstructs, judges and retrains: a state machine, a pure function of state, event and time.
 
-After Babu et al. 2023 (Nat. Commun. 14, 7059): every scan is reconstructed and judges the live network; a large
-mismatch retrains it; within tolerance the learning is suspended, and one scan in an interval is judged still.
+As in Babu et al. 2023 (Nat. Commun. 14, 7059), every scan is reconstructed and compared with the live network's
+output. A large mismatch retrains the network. After several scans within tolerance the learning is suspended, and one
+scan in an interval is still judged.
 """
 
 from __future__ import annotations
@@ -22,40 +23,40 @@ class Mode(Enum):
     BOOTSTRAP = "Bootstrap"
     """No model is live: reconstruct every scan and train on it."""
     ACTIVE = "Active"
-    """Reconstruct and judge every scan; train where the mismatch asks for it."""
+    """Reconstruct and judge every scan; train where the mismatch is too large."""
     SUSPENDED = "Suspended"
     """One scan in an interval is reconstructed and judged."""
     PAUSED = "Paused"
-    """Nothing, by the operator's wish."""
+    """Nothing: an operator has paused the agent."""
 
 
 class PolicySettings(Settings):
-    """When to train, and when to rest."""
+    """When to train, and when to suspend the learning."""
 
     tolerance: float = Field(0.10, gt=0, lt=2)
     """Mismatch (1 - SSIM) from which the network is retrained."""
     scans: int = Field(3, ge=1)
-    """So many judged scans in a row within tolerance suspend the learning."""
+    """Number of scans in a row within tolerance that suspend the learning."""
     interval_s: float = Field(3600.0, gt=0)
-    """Between judged scans while suspended."""
+    """Time between judged scans while suspended, s."""
     training: Literal["automatic", "always", "never"] = "automatic"
-    """By the mismatch; on every scan that is reconstructed; or only when the operator asks."""
+    """Train by the mismatch, on every scan that is reconstructed, or only when an operator asks."""
 
 
 @dataclass(frozen=True)
 class PolicyState:
-    """What the machine remembers.
+    """The state that the policy keeps.
 
     Attributes
     ----------
     mode
         See `Mode`.
     within
-        Scans in a row judged within tolerance.
+        Number of scans in a row that were judged within tolerance.
     last_looked_s
         When a scan was last chosen to be reconstructed, POSIX time; None: never.
     resumes
-        The mode that a pause ends in.
+        The mode after a pause.
     """
 
     mode: Mode = Mode.BOOTSTRAP
@@ -66,7 +67,7 @@ class PolicyState:
 
 @dataclass(frozen=True)
 class ScanCompleted:
-    """A scan is complete and its file is there."""
+    """A scan is complete and its file exists."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ Event = ScanCompleted | Judged | ModelPushed | ModelLost | Enabled | Reconstruct
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done with the scan at hand. `train` needs the reconstruction, so does `judge`."""
+    """What is done with a scan. `judge` and `train` need the reconstruction."""
 
     reconstruct: bool = False
     judge: bool = False
@@ -120,7 +121,7 @@ NOTHING = Plan()
 
 @dataclass(frozen=True)
 class Decision:
-    """The next state, what is to be done now, and why, for people."""
+    """The next state, what is done now, and the reason for people."""
 
     state: PolicyState
     plan: Plan
@@ -128,10 +129,10 @@ class Decision:
 
 
 def step(state: PolicyState, event: Event, now_s: float, settings: PolicySettings) -> Decision:
-    """What follows from `event` at POSIX time `now_s`.
+    """The decision that follows from `event` at POSIX time `now_s`.
 
-    An event that changes nothing returns the state it was given. A clock that went backwards counts as an interval
-    that is over: a scan too many is judged rather than none.
+    An event that changes nothing returns the same state. If the clock was set back, the interval counts as over:
+    judging one scan too many is better than judging none.
     """
     decision = _automatic(state, event, now_s, settings)
     plan = decision.plan
@@ -191,7 +192,7 @@ def _completed(state: PolicyState, now_s: float, settings: PolicySettings) -> De
 
 
 def _judged(state: PolicyState, mismatch: float, settings: PolicySettings) -> Decision:
-    """`mismatch` that is not a number is beyond every tolerance: what cannot be judged is not trusted."""
+    """A mismatch of NaN is beyond every tolerance: a network that cannot be judged is not trusted."""
     told = f"mismatch {mismatch:.3f}, tolerance {settings.tolerance:.3f}"
     if _lives(state) is Mode.BOOTSTRAP:
         return Decision(state, NOTHING, f"{told}: no model of the agent's is live yet")
@@ -205,12 +206,12 @@ def _judged(state: PolicyState, mismatch: float, settings: PolicySettings) -> De
 
 
 def _lives(state: PolicyState) -> Mode:
-    """The mode, a pause looked through."""
+    """The mode, or during a pause the mode after it."""
     return state.resumes if state.mode is Mode.PAUSED else state.mode
 
 
 def _enter(state: PolicyState, mode: Mode, within: int = 0) -> PolicyState:
-    """`mode`, at once or after the pause."""
+    """The state with `mode`, or with `mode` after the pause."""
     if state.mode is Mode.PAUSED:
         return replace(state, resumes=mode, within=within)
     return replace(state, mode=mode, within=within)

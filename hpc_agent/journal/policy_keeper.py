@@ -1,4 +1,4 @@
-"""The policy's state between the threads that ask it and the journal that keeps it."""
+"""The policy for several threads, with its state in the journal."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ptychostream.hpc_agent.journal.policy import Event, Mode, Plan, PolicySetti
 
 
 class PolicyKeeper:
-    """Steps the policy, one event at a time, and journals what it decides. Any thread.
+    """Applies the policy to one event at a time and writes its decisions to the journal. Any thread.
 
     Parameters
     ----------
     journal
-        Keeps the state.
+        Holds the state.
     settings
-        The policy's settings now, operators' switches included.
+        Gives the policy's settings, with the operators' switches.
     report
-        Told every reason, for people.
+        Called with every reason, for people.
     """
 
     def __init__(self, journal: Journal, settings: Callable[[], PolicySettings], report: Callable[[str], None]) -> None:
@@ -35,7 +35,7 @@ class PolicyKeeper:
         return self._journal.policy().mode
 
     def tell(self, event: Event) -> Plan:
-        """Take an event that belongs to no scan."""
+        """Apply an event that belongs to no scan; return what is done now."""
         with self._lock:
             now = time.time()
             decision = step(self._journal.policy(), event, now, self._settings())
@@ -44,7 +44,7 @@ class PolicyKeeper:
         return decision.plan
 
     def decide(self, scan: str, name: str, event: Event) -> tuple[Plan, str]:
-        """What is to be done with a scan, and why: decided once, journalled as its step `name`."""
+        """Decide once what is done with a scan, and why; the decision is written as the scan's step `name`."""
         with self._lock:
             known = self._journal.steps(scan).get(name)
             if known is not None and known.state is StepState.DONE:

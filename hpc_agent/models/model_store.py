@@ -1,7 +1,7 @@
-"""The model store: every exported model with its weights, its contract, what was measured of it and its parents.
+"""The model store: every exported model with its weights, its contract, its metrics and its parents.
 
-A folder per model, named by the sha256 of its ONNX file, that appears whole or not at all. The folders are the index:
-there is nothing beside them that could tell another story.
+Each model has a folder, named by the sha256 of its ONNX file, which appears complete or not at all. The folders are the
+only index.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from ptychostream.storage.atomic import atomic_folder, cannot_be_written, tempor
 _log = logging.getLogger(__name__)
 
 SHORTEST = 4
-"""Characters of a sha256 that may name a model."""
+"""Fewest characters of a sha256 that may name a model."""
 ABANDONED_S = 3600.0
-"""A temporary folder that is older was left by a process that died."""
+"""A temporary folder older than this was left by a process that died."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a garbage collection removes, or would remove: models, and what dead processes left; `size` in bytes."""
+    """What a garbage collection removes or would remove: models, and leftovers of dead processes; `size` in bytes."""
 
     removed: list[StoredModel]
     kept: list[StoredModel]
@@ -60,7 +60,7 @@ class ModelStore:
     Parameters
     ----------
     root
-        Made when the first model is added.
+        The folder; made when the first model is added.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -73,14 +73,14 @@ class ModelStore:
         metrics: Mapping[str, Any] | None = None,
         parents: Sequence[str] = (),
     ) -> str:
-        """Take a model in, once: one that is here stays as it is, unless it is damaged. Any process, at any time.
+        """Add a model once: one that is in the store is kept, unless it is damaged. Any process, at any time.
 
         Parameters
         ----------
         onnx_path, checkpoint_path
             Files to copy.
         metrics
-            What JSON can hold.
+            Measured values, which JSON can hold.
         parents
             sha256 of the models that it was trained from.
 
@@ -92,7 +92,7 @@ class ModelStore:
         Raises
         ------
         ModelError
-            The model is refused, as `load_model` has it, or a file cannot be read.
+            `load_model` refuses the model, or a file cannot be read.
         ScanFileError
             The store cannot be written; nothing is left behind.
         """
@@ -124,12 +124,12 @@ class ModelStore:
                     (temporary / CHECKPOINT).write_bytes(checkpoint)
                 (temporary / ENTRY).write_text(entry.to_json(), encoding="utf-8")
         except OSError as error:
-            if self.find(model.sha256) is None:  # where it is, another process added it in the meantime
+            if self.find(model.sha256) is None:  # another process may have added it meanwhile
                 raise cannot_be_written(folder, error) from error
         return model.sha256
 
     def models(self) -> list[StoredModel]:
-        """Every sound model, newest last. One that is damaged is left out; `damaged` names those."""
+        """Every intact model, newest last. `damaged` names the others."""
         return sorted(
             (found for found in self._read_all().values() if isinstance(found, StoredModel)),
             key=lambda model: (model.number, model.added, model.sha256),
@@ -170,7 +170,7 @@ class ModelStore:
             return None
 
     def lineage(self, sha256: str) -> list[tuple[str, StoredModel | None]]:
-        """A model and all that it descends from, nearest first; None where one is not here any more."""
+        """A model and all its ancestors, nearest first; None for one that is no longer in the store."""
         ancestry: dict[str, StoredModel | None] = {}
         generation = [sha256]
         while generation:
@@ -182,7 +182,7 @@ class ModelStore:
         return list(ancestry.items())
 
     def pin(self, sha256: str, on: bool = True) -> None:
-        """Keep a model from being collected, or let it go.
+        """Exclude a model from garbage collection, or include it again.
 
         Raises
         ------
@@ -194,12 +194,12 @@ class ModelStore:
         _put(self.get(sha256).path.with_name(PIN), b"" if on else None)
 
     def mark_rolled_back(self, sha256: str, reason: str) -> bool:
-        """Note that the edge went back from a model, in one file that is there whole or not at all.
+        """Mark a model that the edge rolled back, in a file that is written completely or not at all.
 
         Returns
         -------
         bool
-            False where it is marked so already: the time stays the first.
+            False if it is marked so already; the first time is kept.
 
         Raises
         ------
@@ -217,15 +217,15 @@ class ModelStore:
         return True
 
     def lift_mark(self, sha256: str) -> None:
-        """The edge went back to that model: it is as good as any. Raises as `mark_rolled_back`."""
+        """Remove the mark of a model that the edge went back to. Raises as `mark_rolled_back`."""
         _put(self.get(sha256).path.with_name(MARK), None)
 
     def gc(self, keep: int, protect: Collection[str] = (), dry_run: bool = False) -> Sweep:
-        """Remove all but the newest models, and what processes that died left behind.
+        """Remove all but the newest models, and the leftovers of processes that died.
 
-        Kept are the newest `keep`, those of `protect` and their parents (what a rollback goes back to), and the
-        pinned ones. Models that the edge went back from are the first to go, whatever their age. Damaged ones stay for
-        somebody to look at.
+        The newest `keep` models are kept, those of `protect` and their parents (which a rollback restores), and the
+        pinned ones. Models that were rolled back are removed first, whatever their age. Damaged ones are kept for
+        inspection.
 
         Raises
         ------
@@ -252,7 +252,7 @@ class ModelStore:
         return Sweep(removed, [model for model in models if model.sha256 in wanted], leftovers, size)
 
     def _folders(self) -> list[Path]:
-        """Of models; what else lies in the store is nobody's business here."""
+        """The folders of models; other files in the store are ignored."""
         if not self.root.is_dir():
             return []
         return sorted(path for path in self.root.iterdir() if _SHA256.fullmatch(path.name) and path.is_dir())
@@ -273,7 +273,7 @@ class ModelStore:
         return found
 
     def _remove(self, folder: Path) -> None:
-        """At once for whoever looks: what takes time happens under a hidden name."""
+        """Rename the folder first, so that it disappears at once; then remove its files."""
         try:
             hidden = temporary_beside(folder) if _SHA256.fullmatch(folder.name) else folder
             if hidden != folder:
@@ -286,7 +286,7 @@ class ModelStore:
 
 
 def _put(path: Path, data: bytes | None) -> None:
-    """Write what is noted beside a model, whole or not at all; None removes it. Raises ScanFileError."""
+    """Write a file beside a model completely or not at all; None removes it. Raises ScanFileError."""
     try:
         if data is None:
             path.unlink(missing_ok=True)

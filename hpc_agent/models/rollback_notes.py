@@ -1,4 +1,4 @@
-"""What the edge went back from is marked in the model store."""
+"""Marks models in the store that the edge has rolled back."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _log = logging.getLogger(__name__)
 
 
 class RollbackNotes:
-    """Follows the edge's RollbackMessage_RBV. To see the same message twice, or in another life, changes nothing.
+    """Follows the edge's RollbackMessage_RBV. The same message twice, also after a restart, changes nothing.
 
-    The model that the edge went back to loses its mark: somebody has decided for it, and the edge itself never goes
-    back to a model that it went back from.
+    The model that the edge went back to loses its mark: an operator chose it, since the edge itself never returns to a
+    model that it rolled back.
 
     Parameters
     ----------
     store
         Where models are marked.
     report
-        Told of each mark, for people.
+        Called with a message for people at each mark.
     """
 
     def __init__(self, store: ModelStore, report: Callable[[str], None]) -> None:
@@ -33,7 +33,7 @@ class RollbackNotes:
         self._failure = ""
 
     def look(self, message: str | None) -> None:
-        """The record says `message` now; None: it was not read. A store that takes no mark is tried again."""
+        """Take the record's value; None: not read. A mark that cannot be written is tried again."""
         if not message or message == self._noted:
             return
         told = read_went_back(message)

@@ -1,4 +1,4 @@
-"""One model of the store: a folder with the ONNX file, the weights and `model.json`, read with suspicion."""
+"""One model of the store: a folder with the ONNX file, the weights and `model.json`, each checked when it is read."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Steps in processes of their own, here or by Parsl."""
+"""Runs each step in its own process, on this machine or through Parsl."""

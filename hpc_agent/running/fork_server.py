@@ -58,7 +58,7 @@ class ForkServer:
     Parameters
     ----------
     modules
-        What it loads. A module that is not found is left to the steps.
+        What it loads. The steps load a module that is not found here.
     nice
         Niceness of the server while it loads.
     environment
@@ -142,7 +142,7 @@ def _variables(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _run(words: list[str], log: str) -> None:
-    """Be the step: in the process that was forked."""
+    """Run the step in the process that was forked."""
     os.setsid()
     gc.freeze()  # so that collections do not copy the memory that is shared with the server
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -1,4 +1,4 @@
-"""Parsl's own configuration, from ours. Imports parsl."""
+"""Parsl's configuration, made from `ParslSettings`. Imports parsl."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def make_config(settings: ParslSettings, folder: Path) -> Config:
     Parameters
     ----------
     folder
-        For Parsl's files: submit scripts, what jobs write, logs. Of a cluster: on the shared disk.
+        For Parsl's files: submit scripts, output of jobs, logs. On a cluster it is on the shared disk.
     """
     return Config(
         executors=[make_executor(settings)],
@@ -68,7 +68,7 @@ def make_config(settings: ParslSettings, folder: Path) -> Config:
 
 
 def make_executor(settings: ParslSettings) -> ParslExecutor:
-    """Threads of this process, or workers that the provider brings up; one step at a time on a node."""
+    """An executor with threads of this process, or with workers on nodes; one step at a time on a node."""
     if settings.provider == "local" and settings.executor == "threads":
         return ThreadPoolExecutor(label=_LABEL, max_threads=settings.blocks)
     return HighThroughputExecutor(
@@ -78,7 +78,7 @@ def make_executor(settings: ParslSettings) -> ParslExecutor:
         max_workers_per_node=1,
         heartbeat_threshold=settings.heartbeat_s,
         heartbeat_period=max(1, settings.heartbeat_s // 4),
-        # the module's own start: the command need not be on PATH, and does not outlive the agent
+        # Parsl's default command would have to be on PATH, and would outlive the agent
         interchange_launch_cmd=[
             sys.executable,
             "-m",
@@ -90,7 +90,7 @@ def make_executor(settings: ParslSettings) -> ParslExecutor:
 
 
 def make_provider(settings: ParslSettings) -> ExecutionProvider:
-    """What brings up workers: none before there is work."""
+    """What starts workers; it starts none before there is work."""
     common: dict[str, Any] = {
         "launcher": _LAUNCHERS[settings.launcher](),
         "worker_init": settings.worker_init or f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",

@@ -1,4 +1,4 @@
-"""Steps through Parsl: the same processes, on this machine or on a cluster's nodes; files on the shared disk."""
+"""Steps through Parsl, on this machine or on a cluster's nodes, with their files on the shared disk."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _GIVE_UP_S = 15.0
 class ParslRunner(StepRunner):
     """See `StepRunner`. Parsl starts with the first step.
 
-    A step looks at two files on the shared disk: one that asks for its end, and the agent's sign of life. So it ends
-    when it is cancelled, when the agent is dead, and when another agent has taken the work folder over.
+    A step watches two files on the shared disk: one that asks it to end, and one that the agent touches while it runs.
+    So a step ends when it is cancelled, when the agent is dead, and when another agent uses the work folder.
     """
 
     def __init__(self, settings: RunnerSettings, folder: Path) -> None:
@@ -49,7 +49,7 @@ class ParslRunner(StepRunner):
         self._signs = threading.Thread(target=self._give_signs, name="sign of life", daemon=True)
 
     def close(self) -> None:
-        """End every step that runs and every job."""
+        """End every running step and every job."""
         super().close()
         self._closing.set()
         if self._signs.ident is not None:
@@ -84,7 +84,7 @@ class ParslRunner(StepRunner):
     def _begin(self, job: StepJob) -> Future[dict[str, Any]]:
         with self._kernel_lock:
             if self._kernel is not None and _broken(self._kernel):
-                log.warning("Parsl's executor has given up: it is started anew")
+                log.warning("Parsl's executor has given up: it is started again")
                 self._end_kernel()
             try:
                 if self._kernel is None:
@@ -109,7 +109,7 @@ class ParslRunner(StepRunner):
         if kernel is not None:
             try:
                 kernel.cleanup()
-            except Exception:  # what is left of it must not keep the agent from ending
+            except Exception:  # the agent must end nevertheless
                 log.exception("Parsl did not end cleanly")
 
     def _give_signs(self) -> None:

@@ -1,4 +1,4 @@
-"""Where Parsl runs steps, as the configuration file says it."""
+"""Where Parsl runs steps: the section [runner.parsl] of the agent's configuration."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ class ParslSettings(Settings):
     executor
         "threads" of the agent, or "htex", Parsl's HighThroughputExecutor; a cluster's jobs are always the latter.
     walltime
-        Of a job, HH:MM:SS. A step that it cuts off is tried again, in another job.
+        Time limit of a job, HH:MM:SS. A step that exceeds it is tried again in another job.
     account
-        Charged for the jobs.
+        Account that is charged for the jobs.
     partition, qos, constraint, exclusive, memory_gb
-        Of Slurm.
+        Options of Slurm.
     queue, select_options
-        Of PBS.
+        Options of PBS.
     nodes, cores, gpus
-        Of a job; cores and GPUs of each node.
+        Number of nodes of a job; cores and GPUs of each node.
     scheduler_options
-        Further lines of the submit script, as "#SBATCH --reservation=beamtime".
+        Further lines of the submit script, such as "#SBATCH --reservation=beamtime".
     worker_init
-        Shell commands that make the agent's Python environment on a node; empty: its path on this machine.
+        Shell commands that set up the Python environment on a node; empty: the environment of this machine, by path.
     launcher
         Starts the worker in a job: "simple" where the job script runs on the job's one node, else the site's.
     address
-        This machine's, as nodes reach it; empty: all are tried.
+        Address of this machine for the nodes; empty: all addresses are tried.
     blocks
-        Jobs at most at a time.
+        Largest number of jobs at a time.
     idle_s
-        A job that had nothing to do for so long is given back.
+        A job that was idle for so long is ended.
     status_s
-        How often the scheduler is asked for its jobs.
+        Time between queries of the scheduler.
     heartbeat_s
-        A job that was not heard of for so long is lost, and so is the agent for a job.
+        A job without a heartbeat for so long is lost; a job treats the agent in the same way.
     orphan_s
-        A step ends that sees no sign of its agent on the shared disk for so long.
+        A step ends when its agent has not touched its file on the shared disk for so long.
     """
 
     provider: Literal["local", "slurm", "pbspro"] = "local"
@@ -86,7 +86,7 @@ class ParslSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _of_this_provider(cls, values: Any) -> Any:
-        """What is another scheduler's would be ignored in silence."""
+        """Refuse options of another scheduler, which would be ignored silently."""
         if not isinstance(values, dict):
             return values
         provider = values.get("provider", "local")

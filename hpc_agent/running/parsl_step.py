@@ -1,4 +1,4 @@
-"""What Parsl's workers do with a step."""
+"""The function that Parsl's workers run for a step."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 STOP = "stop"
-"""A file of this name in a step's folder asks for its end."""
+"""A file of this name in a step's folder asks the step to end."""
 
 
 def run_on_node(job: dict[str, Any], sign: str, agent: str, orphan_s: float) -> dict[str, Any]:
-    """Run a step where this is called: in a worker on a node. What it raises of ours comes back packed."""
-    # Parsl sends the function without the module around it
+    """Run a step in the worker on a node. Returns its result, or a PtychostreamError as `pack_error` packs it."""
+    # Parsl may send the function without its module
     from pathlib import Path
 
     from ptychostream.errors import PtychostreamError
@@ -30,7 +30,7 @@ def run_on_node(job: dict[str, Any], sign: str, agent: str, orphan_s: float) -> 
 
 
 def ends_with_agent(folder: Path, sign: Path, agent: str, orphan_s: float) -> Callable[[], str]:
-    """Why a step is to end, "" while it is not: asked to, its agent replaced, its agent not heard of."""
+    """A function that says why a step must end: it was asked to, or its agent is gone or replaced. "": go on."""
     last: float | None = None
     heard = time.monotonic()
 

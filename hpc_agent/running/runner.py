@@ -1,4 +1,4 @@
-"""The heavy steps, run in processes of their own: here, or by Parsl on a cluster."""
+"""Runs each heavy step in its own process: on this machine, or through Parsl on a cluster."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ class RunnerSettings(Settings):
     Attributes
     ----------
     kind
-        "local": child processes of the agent; "parsl": as `parsl` says.
+        "local": child processes of the agent; "parsl": through Parsl, see `parsl`.
     module
-        Whose steps they are, run as `python -m module NAME ARGUMENTS.json RESULT.json --progress FILE`.
+        The module with the steps, run as `python -m module NAME ARGUMENTS.json RESULT.json --progress FILE`.
     nice
-        How far they stand back behind others on their machine; None: 10 on the agent's, 0 on a cluster's node.
+        Niceness of the steps; None: 10 on the agent's machine, 0 on a cluster's node.
     threads
-        Of their numerical libraries; None: all cores but one on the agent's machine, all on a cluster's node.
+        Number of threads of their libraries; None: all cores but one on the agent's machine, all on a cluster's node.
     timeout_s, timeouts_s
-        A step is killed that takes longer: every step, and steps by their names.
+        A step that takes longer is killed: a limit for all steps, and limits by step name.
     preload
-        Modules that are loaded once, beforehand, by a process from which local steps are forked; none (`[]`): each step
-        starts an interpreter of its own, and loads what it needs. None: what our own steps need.
+        Modules that the fork server of local steps loads once. `[]`: no fork server; each step starts an interpreter
+        and loads what it needs. None: the modules of our own steps.
     parsl
-        See there.
+        See `ParslSettings`.
     """
 
     kind: Literal["local", "parsl"] = "local"
@@ -70,25 +70,25 @@ class RunnerSettings(Settings):
 
     @property
     def elsewhere(self) -> bool:
-        """Whether the steps run on machines of their own."""
+        """Whether the steps run on other machines."""
         return self.kind == "parsl" and self.parsl.provider != "local"
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """What is loaded beforehand."""
+        """The modules that the fork server loads."""
         if self.preload is not None:
             return self.preload
         return _LOADED if self.module == STEPS_MODULE else ()
 
     def arguments(self) -> dict[str, int]:
-        """What the steps are told of it."""
+        """The settings that the steps get as arguments."""
         nice = self.nice if self.nice is not None else (0 if self.elsewhere else 10)
         threads = self.threads if self.threads is not None or self.elsewhere else max(1, cores() - 1)
         return {"nice": nice} | ({} if threads is None else {"threads": threads})
 
 
 class StepFuture(Future[dict[str, Any]]):
-    """A step's result to come. `cancel` ends the step also when it runs already."""
+    """The future result of a step. `cancel` also ends a step that runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,14 +101,14 @@ class StepFuture(Future[dict[str, Any]]):
 
 
 class StepRunner(ABC):
-    """Steps in folders of their own, each watched by a thread.
+    """Runs steps. Each has its own folder, and a thread that watches it.
 
     Parameters
     ----------
     settings
         See `RunnerSettings`.
     folder
-        The work folder: a step of scan `key` has its files in its own folder under `scans`, in `<step>-<n>`.
+        The work folder. The files of a step of scan `key` are in `scans/<key>/<step>-<n>`.
     """
 
     def __init__(self, settings: RunnerSettings, folder: Path) -> None:
@@ -123,8 +123,8 @@ class StepRunner(ABC):
     ) -> Future[dict[str, Any]]:
         """Begin a step.
 
-        The future ends with its result, with the error that it raised, or with an AgentError where it did not come to
-        an end: killed, crashed, too slow.
+        The future gives the result, raises the error that the step raised, or raises an AgentError if the step did not
+        finish: killed, crashed, too slow.
         """
         job = self._job(step, str(arguments.get("key", "")))
         future = StepFuture()
@@ -139,7 +139,7 @@ class StepRunner(ABC):
         return future
 
     def close(self) -> None:
-        """End every step that runs; returns when they have ended."""
+        """End every running step; returns when they have ended."""
         with self._lock:
             self._closed = True
             running = dict(self._running)
@@ -149,7 +149,7 @@ class StepRunner(ABC):
                 thread.join()
 
     def start_here(self, job: StepJob) -> GroupLeader:
-        """Start a job that is prepared as a child of this process, wherever the others run. Raises OSError."""
+        """Start a prepared job on this machine, wherever other steps run. Raises OSError."""
         return start_plain(job)
 
     def _job(self, step: str, key: str) -> StepJob:
@@ -170,7 +170,7 @@ class StepRunner(ABC):
             future.set_result(result)
         except PtychostreamError as error:
             future.set_exception(error)
-        except Exception as error:  # the thread's outermost: who waits for the future is told
+        except Exception as error:  # the thread's outermost: the future gets the error
             log.exception("the step %s failed", job.step)
             future.set_exception(error)
         finally:
@@ -179,7 +179,7 @@ class StepRunner(ABC):
 
     @abstractmethod
     def _run(self, future: StepFuture, job: StepJob, progress: ProgressFile) -> dict[str, Any]:
-        """Run a step that is prepared to its end; `future.stopped` ends it. Raises what `run_job` raises."""
+        """Run a prepared step to its end; `future.stopped` ends it. Raises as `run_job`."""
 
 
 class LocalRunner(StepRunner):
@@ -220,7 +220,7 @@ def make_runner(settings: RunnerSettings, folder: Path) -> StepRunner:
     Raises
     ------
     ConfigError
-        Parsl is asked for and not installed.
+        Parsl is configured but not installed.
     """
     if settings.kind == "local":
         return LocalRunner(settings, folder)

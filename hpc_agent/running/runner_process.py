@@ -1,4 +1,4 @@
-"""One step in a process of its own: started, watched, ended; its result, or why there is none."""
+"""Runs one step in its own process and reads its result, or says why there is none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ptychostream.storage.atomic import write_bytes_atomic
 
 Progress = Callable[[dict[str, Any]], None]
 
-_FAILED = 3  # exit status of a step that has said why it cannot be done
+_FAILED = 3  # exit status of a step that reports why it cannot be done
 _LOOK_S = 0.1
 _STOP_S = 5.0  # between SIGTERM and SIGKILL
 _LAST_LINES = 5
@@ -30,18 +30,18 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA
 
 @dataclass(frozen=True)
 class StepJob:
-    """What is run, and where its files are.
+    """A step to run, and where its files are.
 
     Attributes
     ----------
     module, step
         `python -m module step arguments.json result.json --progress progress.json`.
     folder
-        Of those files and the log.
+        Folder of those files and of the log.
     timeout_s
-        It is killed after that.
+        The step is killed after that time.
     threads
-        That numerical libraries start; None: as many as they like.
+        Number of threads of its libraries; None: their default.
     """
 
     module: str
@@ -83,7 +83,7 @@ def prepare(job: StepJob, arguments: dict[str, Any]) -> None:
 
 
 def variables(threads: int | None) -> dict[str, str]:
-    """Environment variables of a step whose libraries start `threads` threads; None: as many as they like."""
+    """Environment variables of a step whose libraries start `threads` threads; None: their default."""
     limits = {} if threads is None else dict.fromkeys(_THREADS, str(threads))
     return {**limits, "PYTHONUNBUFFERED": "1"}
 
@@ -100,21 +100,21 @@ def run_job(
     look: Callable[[], None] = lambda: None,
     start: Callable[[StepJob], GroupLeader] = start_plain,
 ) -> dict[str, Any]:
-    """Run a job that is prepared, to its end.
+    """Run a prepared job to its end; return its result.
 
     Parameters
     ----------
     why_stop
-        Asked now and then; what is not empty ends the step, and says why.
+        Called ten times a second; a text that is not empty ends the step and says why.
     look
-        Called as often.
+        Called equally often.
     start
-        Starts it.
+        Starts the job.
 
     Raises
     ------
     PtychostreamError
-        What the step says.
+        The error that the step reported.
     AgentError
         It was stopped, took too long, crashed, or was killed.
     """
@@ -140,7 +140,7 @@ def run_job(
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
-    """What a step tells of its progress; None where it has not told anything yet."""
+    """The progress that a step has written; None: nothing yet."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -149,7 +149,7 @@ def read_progress(path: Path) -> dict[str, Any] | None:
 
 
 class ProgressFile:
-    """Hands on what a step writes to its progress file: call `look` now and then."""
+    """Passes on what a step writes to its progress file; call `look` regularly."""
 
     def __init__(self, path: Path, on_progress: Progress | None) -> None:
         self._path = path

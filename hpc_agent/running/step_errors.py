@@ -1,4 +1,4 @@
-"""A step's error as JSON, so that what a process of its own raised is raised again where the step was asked for."""
+"""A step's error as JSON, so that the agent can raise what the step raised in its own process."""
 
 from __future__ import annotations
 

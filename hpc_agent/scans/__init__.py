@@ -1,1 +1,1 @@
-"""Scans as they complete: watched, checked, collected."""
+"""Finds completed scans, checks them, and gives their files."""

@@ -1,4 +1,4 @@
-"""The scan that has completed, as a file that is whole: waited for, opened, checked."""
+"""Waits for the file of a completed scan, opens it, and checks it."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _HDF5_SIGNATURE = b"\x89HDF"
 
 @dataclass(frozen=True)
 class ScanEvent:
-    """A scan has completed.
+    """A completed scan.
 
     Attributes
     ----------
     scan_id
-        Its id; empty where none is told.
+        Its id; empty: not known.
     file
         The file's name as its PV gives it; empty where the stream is recorded.
     energy_ev
-        None where no PV tells it.
+        Photon energy; None where no PV gives it.
     frames
-        How many there should be; None where no PV tells it.
+        Expected number of frames; None where no PV gives it.
     """
 
     scan_id: str
@@ -57,24 +57,24 @@ class ScanEvent:
 
 
 class CollectSettings(Settings):
-    """How a completed scan becomes a file.
+    """How the file of a completed scan is found and checked.
 
     Attributes
     ----------
     timeout_s
-        For how long a file may take to be there and closed.
+        How long to wait until the file exists and is closed.
     quiet_s
-        For how long it must not have changed: file systems without locks do not tell that it is open.
+        The file must not have changed for so long, since file systems without locks do not show that it is open.
     poll_s
-        Time between looks.
+        Time between two checks of the file.
     silence_s
-        For how long reading some megabytes of it may take before it is given up.
+        How long reading some megabytes may take before the file is given up.
     path_map
-        Beginnings of file names as the detector's computer gives them, and what they are here.
+        Beginnings of file names on the detector's computer, and their local replacements.
     recordings
         Template of the recordings (`ptychostream record`), for events that name no file.
     scan
-        What scan files do not say, as in `ptychostream.scans.scan_files.ScanOptions`.
+        Values that scan files do not contain; see `ptychostream.scans.scan_files.ScanOptions`.
     checks
         See `CheckSettings`.
     """
@@ -91,7 +91,7 @@ class CollectSettings(Settings):
 
 @dataclass(frozen=True)
 class Collected:
-    """A scan's file that is whole, how to open it, and what is in it."""
+    """The complete file of a scan, the options to open it with, and statistics of its frames."""
 
     path: Path
     options: ScanOptions
@@ -105,14 +105,14 @@ def collect(
     stop: threading.Event | None = None,
     on_frames: Callable[[int], None] = lambda _: None,
 ) -> Collected:
-    """Wait for the scan's file, open it, look at every frame.
+    """Wait for the scan's file, open it, and check every frame.
 
     Parameters
     ----------
     stop
-        Ends the wait early, with the fault that it would have had at its deadline.
+        Ends the wait early, with the fault that the deadline would give.
     on_frames
-        Told how many frames have been looked at, every some megabytes.
+        Called with the number of frames checked so far, after every few megabytes.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def collect(
 
 
 def options_of(event: ScanEvent, settings: CollectSettings) -> ScanOptions:
-    """How the event's scan is to be opened."""
+    """Options for opening the event's scan."""
     if event.energy_ev is None:
         return settings.scan
     return ScanOptions(**{**vars(settings.scan), "energy_ev": event.energy_ev})
@@ -152,7 +152,7 @@ def _told(blocks: Iterable[NDArray[np.integer]], on_frames: Callable[[int], None
 
 
 def file_of(event: ScanEvent, settings: CollectSettings) -> Path:
-    """Where the event's scan lies here. CollectError where nothing says."""
+    """Path of the event's scan. Raises CollectError where neither the event nor the settings give one."""
     if event.file:
         return Path(local_name(event.file, settings.path_map))
     if settings.recordings:
@@ -166,7 +166,7 @@ def file_of(event: ScanEvent, settings: CollectSettings) -> Path:
 
 
 def local_name(name: str, path_map: dict[str, str]) -> str:
-    """A file name of another computer's, here: the longest beginning that is mapped is replaced.
+    """The local name for a file name on another computer: the longest mapped beginning is replaced.
 
     Examples
     --------
@@ -182,12 +182,12 @@ def local_name(name: str, path_map: dict[str, str]) -> str:
 
 
 def wait_until_closed(path: Path, settings: CollectSettings, stop: threading.Event) -> None:
-    """Until the writer of `path` has closed it, however it writes: locked or not, by SWMR or not, under another name.
+    """Wait until the writer of `path` has closed it: with or without locks, SWMR or a temporary name.
 
     Raises
     ------
     CollectError
-        At the deadline: it is missing, was still growing, was never closed, or is cut short.
+        At the deadline the file is missing, still grows, is not closed, or is incomplete.
     """
     start = time.monotonic()
     seen, changed = _state(path), start
@@ -204,7 +204,7 @@ def wait_until_closed(path: Path, settings: CollectSettings, stop: threading.Eve
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """What changes when a file is written to: size and time. Of its partial name, where it has that still."""
+    """Size and modification time, which change while a file is written; of the partial file while it has that name."""
     for one in (path, partial_of(path)):
         try:
             status = one.stat()
@@ -215,7 +215,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 def _why_not_closed(path: Path) -> ScanFileError | None:
-    """None when a reader may have the file; other faults of it are not for waiting."""
+    """None if the file can be read, or has a fault that waiting does not cure."""
     try:
         with path.open("rb") as file:
             start = file.read(len(_HDF5_SIGNATURE))
@@ -224,7 +224,7 @@ def _why_not_closed(path: Path) -> ScanFileError | None:
             return FileBusyError("it is still being recorded", where=str(path), remedy="wait for its end")
         return FileMissingError("there is no such file", where=str(path), remedy="check the file-name PV and its path")
     except OSError:
-        return None  # whoever opens it will say
+        return None  # opening it will give the error
     if not start:
         return FileBusyError("the file is empty", where=str(path), remedy="wait until it is written")
     if start != _HDF5_SIGNATURE:
@@ -255,7 +255,7 @@ def _fault(path: Path, error: ScanFileError | None, grows: bool, waited_s: float
 
 
 def _name_in(path: Path) -> str:
-    """The scan's id that the file itself gives; empty where it gives none."""
+    """The scan's id in the file; empty: none."""
     with path.open("rb") as file:
         if file.read(len(_HDF5_SIGNATURE)) != _HDF5_SIGNATURE:
             return ""

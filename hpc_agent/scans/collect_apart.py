@@ -1,6 +1,6 @@
-"""Scans collected in a process of its own, whose end is seen and waited for no longer than it has something to say.
+"""Collects a scan in another process, which is ended when it makes no progress.
 
-libhdf5 takes damage that it does not expect with the process: a loop that holds the interpreter's lock, or SIGSEGV.
+Damage that libhdf5 does not expect can crash the process, or hold the interpreter's lock for ever.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def collect_apart(
     Raises
     ------
     CollectError
-        UNREADABLE also where the child crashed, or has been silent for longer than it may wait and read.
+        Also, as UNREADABLE, where the child crashed or made no progress for `timeout_s + silence_s`.
     AgentError
-        It cannot be started.
+        The child cannot be started.
     """
     where = str(file_of(event, settings))
     heard = time.monotonic()
@@ -64,7 +64,7 @@ def collect_apart(
         except AgentError as error:
             raise CollectError(
                 ScanFault.UNREADABLE,
-                f"it could not be looked at: {error.what}",
+                f"it could not be read: {error.what}",
                 where=where,
                 remedy="the file is damaged where HDF5 does not expect it, or its disk does not answer; copy it again",
             ) from error

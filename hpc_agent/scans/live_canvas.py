@@ -1,4 +1,4 @@
-"""The picture that the edge drew of a scan while it ran, as the edge saved it."""
+"""Finds the canvas of a scan that the edge saved."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _LOOK_S = 0.1
 def find_canvas(folder: Path, scan_id: str) -> Path | None:
     """The latest canvas of a scan in the folder where the edge saves them (`SaveDirectory`); None: there is none.
 
-    The edge gives a canvas the scan's name, and a number where that was taken (see `save_phase_image`); whose it is,
-    the file says itself.
+    The edge names a canvas after its scan, with a number if that name exists (see `save_phase_image`). The file itself
+    says which scan it belongs to.
     """
     stem = file_stem(scan_id)
     named = [folder / f"{stem}.h5", *folder.glob(f"{glob.escape(stem)}_*.h5")]
@@ -31,8 +31,8 @@ def find_canvas(folder: Path, scan_id: str) -> Path | None:
 
 
 def await_canvas(folder: Path, scan_id: str, wait_s: float, stop: threading.Event) -> Path | None:
-    """`find_canvas`, as soon as there is one, within `wait_s` and until `stop`: the edge saves it a while after the
-    scan, when its last frames have come."""
+    """`find_canvas`, repeated until there is one, for at most `wait_s` and until `stop`: the edge saves a canvas some
+    time after the scan, when the last frames have arrived."""
     deadline = time.monotonic() + wait_s
     while (found := find_canvas(folder, scan_id)) is None:
         left_s = deadline - time.monotonic()

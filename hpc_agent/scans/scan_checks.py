@@ -1,4 +1,4 @@
-"""What is wrong with a scan, before it costs an hour of reconstruction: each fault has a name."""
+"""Checks of a scan before it is reconstructed. Each fault has a name."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ScanFault(Enum):
 
 
 class CollectError(ScanFileError):
-    """A scan that cannot be used; `fault` says why."""
+    """The scan cannot be used; `fault` says why."""
 
     def __init__(self, fault: ScanFault, what: str, *, where: str = "", remedy: str = "") -> None:
         super().__init__(what, where=where, remedy=remedy)
@@ -60,7 +60,7 @@ _FAULTS: tuple[tuple[type[ScanFileError], ScanFault], ...] = (
 
 
 def fault_of(error: ScanFileError) -> ScanFault:
-    """The fault that a reader's error means."""
+    """The fault for a reader's error."""
     return next((fault for kind, fault in _FAULTS if isinstance(error, kind)), ScanFault.UNREADABLE)
 
 
@@ -70,9 +70,9 @@ class CheckSettings(Settings):
     Attributes
     ----------
     dark_share
-        Frames without a single count: a shutter, a beam dump.
+        Share of frames without a single count, such as after a beam dump.
     saturated_share
-        Frames with more than `saturated_pixels` of their good pixels at or above `saturation`.
+        Share of frames with more than `saturated_pixels` of their good pixels at or above `saturation`.
     saturated_pixels
         Share of a frame's good pixels.
     saturation
@@ -87,12 +87,12 @@ class CheckSettings(Settings):
 
 @dataclass(frozen=True)
 class FrameStatistics:
-    """Of the frames of a scan.
+    """Statistics of the frames of a scan.
 
     Attributes
     ----------
     frames, dark, saturated
-        All; without a count; with too many saturated pixels.
+        Number of all frames, of frames without a count, and of frames with too many saturated pixels.
     dead_pixels
         Marked by the file, or at the saturation in every frame.
     mean_counts
@@ -109,7 +109,7 @@ class FrameStatistics:
 def measure(
     blocks: Iterable[NDArray[np.integer]], settings: CheckSettings, bad_pixels: NDArray[np.bool_] | None = None
 ) -> FrameStatistics:
-    """Look at every frame once.
+    """Read every frame once.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From the values of a scan-complete PV to scans that have completed. Pure: no sockets, no clock."""
+"""Finds completed scans in the values of a scan-complete PV. Pure functions and a class without sockets or clock."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ KINDS = ("rising", "falling", "counter")
 
 
 class Transitions:
-    """Finds transitions in the values of the scan-complete PV. Passive.
+    """Finds transitions in the values of the scan-complete PV.
 
     Parameters
     ----------
     kind
-        "rising": 0 → 1 completes a scan; "falling": 1 → 0 does, as of a busy record; "counter": any change does.
+        "rising": 0 → 1 completes a scan; "falling": 1 → 0 does, as with a busy record; "counter": any change does.
 
     Examples
     --------
@@ -36,7 +36,7 @@ class Transitions:
         """Transitions of a counter that were not seen one by one."""
 
     def take(self, value: object) -> bool:
-        """Take the PV's value; True at a transition. The first value is none: see `complete`."""
+        """Take the PV's value; True at a transition. The first value is no transition; see `complete`."""
         last, self._last = self._last, value
         if last is None:
             return False
@@ -51,12 +51,12 @@ class Transitions:
         return value != 0  # an IOC that starts again counts from 0
 
     def complete(self, before: object) -> bool:
-        """Whether the scan that the PVs name now is over, by the value alone: after a time without a connection.
+        """Whether the scan that the PVs name is complete, from the value alone; used after a lost connection.
 
         Parameters
         ----------
         before
-            The last value before that time; None: unknown. Of a counter, only a change tells anything.
+            The last value before the connection was lost; None: unknown. With a counter only a change counts.
         """
         if self._last is None:
             return False
@@ -66,7 +66,7 @@ class Transitions:
 
     @property
     def value(self) -> object:
-        """The last one taken; None before any."""
+        """The value taken last; None before the first."""
         return self._last
 
 
@@ -81,7 +81,7 @@ class Coherence(Enum):
 
 
 def coherence(now: ScanEvent, before: ScanEvent | None) -> Coherence:
-    """Compare what the PVs say with the scan that was told last; None: there was none."""
+    """Compare the values of the PVs with the scan that was reported last (None: no scan yet)."""
     if not (now.scan_id or now.file):
         return Coherence.NAMELESS
     if before is None:
@@ -96,9 +96,9 @@ def coherence(now: ScanEvent, before: ScanEvent | None) -> Coherence:
 
 
 def to_tell(now: ScanEvent, before: ScanEvent | None) -> ScanEvent | None:
-    """The event to tell when there is no more time to wait for PVs that are late; None: a duplicate, or no name.
+    """The event to report when there is no more time to wait for late PVs; None: a duplicate, or no name.
 
-    A name that still is the last scan's would have its frames worked on twice, under two names: it is left out.
+    A file name that is still the last scan's is left out: its frames would be processed twice, under two names.
     """
     found = coherence(now, before)
     if found in (Coherence.DUPLICATE, Coherence.NAMELESS):
@@ -107,14 +107,14 @@ def to_tell(now: ScanEvent, before: ScanEvent | None) -> ScanEvent | None:
 
 
 def energy_ev(value: object, unit: str) -> float | None:
-    """The photon energy in eV of a PV in `unit`, "eV" or "keV"; None where it says nothing that can be one."""
+    """The photon energy in eV from a PV in `unit`, "eV" or "keV"; None if the value is no positive number."""
     if not _finite(value) or _number(value) <= 0:
         return None
     return _number(value) * {"eV": 1.0, "keV": 1e3}[unit]
 
 
 def frame_count(value: object) -> int | None:
-    """How many frames there should be; None where the PV does not say."""
+    """The expected number of frames; None if the value is no positive number."""
     if not _finite(value) or _number(value) < 1:
         return None
     return int(_number(value))

@@ -1,4 +1,4 @@
-"""Scans as they complete, by Channel Access from any sequencer: its scan-complete PV, and what names the scan."""
+"""Watches the scan-complete PV of any sequencer over Channel Access, and the PVs that name the scan."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class ScanWatchSettings(Settings):
     Attributes
     ----------
     complete_pv
-        Tells that a scan is complete; empty: none is watched, and scans come from the folder alone.
+        PV that shows that a scan is complete; empty: no PV is watched, and scans come from the folder only.
     edge
-        How: "rising" (0 → 1), "falling" (a busy record), "counter" (any change).
+        Which transition: "rising" (0 → 1), "falling" (a busy record), "counter" (any change).
     id_pv, file_pv
         The scan's id; its file. At least one of them; long names of lsi, lso or stringin records as `NAME.VAL$`.
     energy_pv, energy_unit
@@ -52,13 +52,13 @@ class ScanWatchSettings(Settings):
     frames_pv
         How many frames the file should hold.
     settle_s
-        For how long id and file may come after the edge.
+        How long id and file may come after the transition.
     poll_s
         How often the PV is read although no update came.
     timeout_s
-        Of a read.
+        Time limit of a read.
     catch_up
-        Take the scan that the PVs name when the agent or the IOC comes back, where it is complete and not known yet.
+        Whether to take the scan that the PVs name after the agent or the IOC restarts, if it is complete and new.
     """
 
     complete_pv: str = ""
@@ -81,18 +81,18 @@ class ScanWatchSettings(Settings):
 
 
 class ScanWatch:
-    """Watches in a thread of its own, over restarts of the IOC.
+    """Watches the PVs in a thread, also across restarts of the IOC.
 
     Parameters
     ----------
     settings
         The PVs.
     on_event
-        Called with each scan that has completed. Duplicates are left out as far as the PVs tell them.
+        Called with each completed scan. Duplicates that the PVs show are left out.
     last
-        The scan that was told last, by an earlier run.
+        The scan that was reported last, by an earlier run; None: none.
     on_return
-        Called when the PVs are there, or there again: scans may have been missed.
+        Called when the PVs are connected or connected again: scans may have been missed.
     """
 
     def __init__(
@@ -117,13 +117,13 @@ class ScanWatch:
         self._failures = 0
         self._lost = threading.Event()  # the connection, since it was last looked at
         self._first: object = None  # update since the connection came
-        self._owed = False  # an edge was seen, its scan is not told yet
+        self._owed = False  # a transition was seen, its scan is not reported yet
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; nothing is told after it has returned."""
+        """Stop watching; nothing is reported after this returns."""
         self._stop.set()
         self._offer(None)
         if self._thread.ident is not None:
@@ -163,13 +163,13 @@ class ScanWatch:
         if not all(pv.connected for pv in self._pvs.values()):
             self._say_connected(False)
             if waited and self._context is not None:
-                self._context.broadcaster.search_now()  # by itself it would search less and less often
+                self._context.broadcaster.search_now()  # caproto's own searches become less and less frequent
             return
         if waited:
             value = self._value("complete_pv")
             self._failures = 0
         if not self.connected:
-            # The first update, not the connection: edges between the two would be missed.
+            # The first update, not the connection: transitions between the two would be missed.
             first = self._first if value is None else value
             if first is not None:
                 self._returned(first)
@@ -193,7 +193,7 @@ class ScanWatch:
             log.info("scan PVs of %s %s", self._settings.complete_pv, "connected" if connected else "disconnected")
 
     def _returned(self, value: object) -> None:
-        """The PVs are there again: the scan that they name may have completed meanwhile."""
+        """The PVs are connected again: the scan that they name may have completed meanwhile."""
         before = self._transitions.value
         self._transitions.take(value)
         if self._owed:
@@ -205,7 +205,7 @@ class ScanWatch:
         self._on_return()
 
     def _completed(self) -> None:
-        """After an edge: wait until the PVs name another scan than the last."""
+        """After a transition, wait until the PVs name another scan than the last one."""
         self._owed = True
         deadline = time.monotonic() + self._settings.settle_s
         while True:

@@ -1,4 +1,4 @@
-"""Scans that completed while nobody watched, as files in a folder."""
+"""Finds files of scans that completed while the agent did not run."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class FolderSettings(Settings):
     files
         Their names: a path with `{scan}` for the scan's id and, if need be, `*`, `?`, `[0-9]`. Empty: no folder.
     quiet_s
-        A file that was changed since is not taken: its scan may still run, and is told when it completes.
+        A file that changed within this time is not taken: its scan may still run.
     poll_s
-        How often the folder is looked at; 0: at the start alone, and when the scan PVs return.
+        Time between two looks at the folder; 0: only at the start and when the scan PVs are connected again.
     """
 
     files: str = ""
@@ -44,12 +44,12 @@ class FolderSettings(Settings):
 
 
 class MissedScans:
-    """Finds each file once that was written since a time; who is told of a scan twice must know it again.
+    """Finds each file once that was written after a given time. A scan may still be reported twice.
 
     Parameters
     ----------
     since_s
-        POSIX time, by the file system's clock: older files are history.
+        POSIX time by the file system's clock; older files are ignored.
     """
 
     def __init__(self, settings: FolderSettings, since_s: float) -> None:
@@ -57,7 +57,7 @@ class MissedScans:
         self._since_s = since_s
 
     def look(self, now_s: float) -> list[ScanEvent]:
-        """Scans that are new, oldest first; what is still written to is left for later."""
+        """New scans, oldest first. A file that is still written is left for a later call."""
         settings = self._settings
         if not settings.files:
             return []
@@ -69,7 +69,7 @@ class MissedScans:
             try:
                 changed = path.stat().st_mtime
             except OSError:
-                continue  # it has gone since
+                continue  # it was removed meanwhile
             if match is None or not path.is_file() or not self._since_s < changed <= now_s - settings.quiet_s:
                 continue
             if _closed(path):
@@ -82,12 +82,12 @@ class MissedScans:
 
 
 def last_seen_s(journal: Journal, path_map: dict[str, str]) -> float | None:
-    """When the journal's newest scan file was written; None: there is no scan, and everything else is history."""
+    """When the newest scan file of the journal was written, POSIX time; None: the journal has no scan."""
     newest: float | None = None
     for entry in journal.scans():
         when = entry.entered_s
         if file := entry.event.get("file"):
-            with contextlib.suppress(OSError):  # the entry's own time will do
+            with contextlib.suppress(OSError):  # use the time of the entry
                 when = Path(local_name(file, path_map)).stat().st_mtime
         newest = when if newest is None else max(newest, when)
     return newest

@@ -1,1 +1,1 @@
-"""The heavy steps, a module each; `python -m ptychostream.hpc_agent.steps NAME`."""
+"""The heavy steps, one module each; `python -m ptychostream.hpc_agent.steps NAME`."""

@@ -1,4 +1,4 @@
-"""`collect` as a step: what a damaged file does to HDF5, it does to this process and not to the agent."""
+"""`collect` as a step: a damaged file that crashes HDF5 ends this process and not the agent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def collect_step(
     settings: Mapping[str, Any],
     progress: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Collect the scan of an event; `progress` is told the frames that were looked at.
+    """Collect the scan of an event; `progress` is called with the number of frames checked so far.
 
     Returns
     -------

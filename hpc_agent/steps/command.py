@@ -2,11 +2,11 @@
 
 `python -m ptychostream.hpc_agent.steps NAME ARGUMENTS.json RESULT.json [--progress FILE]`
 
-Every step may be begun again at any time: what is finished is returned, what was written in part is written anew.
-Arguments and results are plain values and paths. Besides a step's own arguments, `threads` says how many it may use
-and `nice` how far it stands back. What a step raises of ptychostream's own errors is written to RESULT.json, see
-`step_errors`, and the process ends with `FAILED`; anything else is a fault of the program or the machine, and ends it
-with a traceback and another code.
+A step may begin again at any time: a finished result is returned, an unfinished one is made again. Arguments and
+results are plain values and paths. Besides a step's own arguments, `threads` is its number of threads and `nice` its
+niceness. A PtychostreamError of a step is written to RESULT.json (see `step_errors`), and the process ends with
+`FAILED`. Any other exception is a fault of the program or the machine, and ends the process with a traceback and
+another status.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from ptychostream.processes.niceness import stand_back
 
 STEPS = ("collect", "reconstruct", "label", "judge", "train")
 FAILED = 3
-"""Exit status of a step that says why it cannot be done."""
+"""Exit status of a step that reports why it cannot be done."""
 
 _log = logging.getLogger(__name__)
 
 
 def step_function(name: str) -> Callable[..., dict[str, Any]]:
-    """A step by its name; loaded when it is asked for, as not every step needs torch.
+    """A step by its name. Its module is imported here, since not every step needs torch.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("arguments", type=Path, metavar="ARGUMENTS.json")
     parser.add_argument("result", type=Path, metavar="RESULT.json")
     parser.add_argument("--progress", type=Path, metavar="FILE", help="JSON, written anew as the step goes on")
-    parser.add_argument("--together", action="store_true", help=argparse.SUPPRESS)  # one of several, by torchrun
+    parser.add_argument("--together", action="store_true", help=argparse.SUPPRESS)  # started by torchrun
     asked = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     # A training takes an interrupt for the wish to keep what it has so far; a step that is stopped must leave no model.
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _read(asked.arguments)
         nice, threads = arguments.pop("nice", 0), arguments.pop("threads", None)
         if asked.together:
-            stand_back(0)  # as far as its parent does; torchrun gives it a session of its own
+            stand_back(0)  # the parent's niceness, for the session that torchrun made
         else:
             _stand_back(nice, threads)
         if asked.name == "train" and not asked.together:
@@ -99,10 +99,10 @@ def _run(name: str, arguments: dict[str, Any], progress: Path | None) -> dict[st
 
 
 def _stand_back(nice: int, threads: int | None) -> None:
-    """Give way to what is more urgent; the edge may run on the same machine.
+    """Set niceness and number of threads; the edge may run on the same machine.
 
-    torch and numba read how many threads they may start when they are loaded, which they are not yet where the step was
-    not forked from a process that knew of it; processes that train together take it over.
+    torch and numba read the number of threads from the environment when they are loaded. A forked step has them loaded
+    already, with the right number. Processes that train together inherit the variables.
     """
     stand_back(nice)
     if threads is not None:
@@ -111,7 +111,7 @@ def _stand_back(nice: int, threads: int | None) -> None:
 
 
 def _together(number: int, words: list[str], result: Path) -> int:
-    """The same step in several processes that train one network, each on a device of its own."""
+    """Run the same step in several processes that train one network, each on its own device."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number)]
     ended = subprocess.run([*torchrun, "-m", "ptychostream.hpc_agent.steps", *words, "--together"], check=False)
     if ended.returncode and result.exists():

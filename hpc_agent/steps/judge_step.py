@@ -1,4 +1,4 @@
-"""The step that compares what a network makes of a scan with its reconstruction."""
+"""The step that compares a network's stitched phase of a scan with the scan's reconstruction."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class JudgeOptions(Settings):
     Attributes
     ----------
     frames
-        Most frames to stitch, evenly over the scan; None: all.
+        Largest number of frames to stitch, evenly over the scan; None: all.
     dose_scale
-        What the counts are multiplied by before inference; None: what the edge multiplied them by, see `judge_dose`.
+        Factor for the counts before inference; None: the edge's factor, see `judge_dose`.
     device
         A torch device, or "auto".
     """
@@ -72,11 +72,11 @@ def judge_step(
     Parameters
     ----------
     model, checkpoint
-        The ONNX file, and its weights where there are any.
+        The ONNX file, and its weights if there are any.
     previous
-        The same two of a model to compare it with, on the same frames: a canary. One that cannot be judged is left out.
+        The same two of the previous model, which is judged on the same frames. It is left out if that fails.
     dose
-        What the edge tells of the dose: the fields of `EdgeDose`.
+        The edge's dose records: the fields of `EdgeDose`.
     options
         See `JudgeOptions`.
 
@@ -89,7 +89,7 @@ def judge_step(
     Raises
     ------
     ScanFileError, ModelError, EngineError, TrainingError, GeometryError, FrameError, ConfigError
-        A file cannot be read or written, a model not be run, the two pictures not be compared, an option is wrong.
+        A file cannot be read or written, a model cannot run, the images cannot be compared, or an option is wrong.
     """
     chosen = read_options(JudgeOptions, options or {}, "judge")
     target = Path(folder) / "judged.json"
@@ -131,7 +131,7 @@ class _Judgement:
     edge: EdgeDose
 
     def of(self, path: str, checkpoint: str | None) -> tuple[dict[str, Any], PhaseImage]:
-        """The figures of a model, and what it makes of the scan."""
+        """The figures of a model, and its stitched phase of the scan."""
         model = load_model(path)
         frames = _evenly(self.source, self.options.frames)
         first = partial(first_counts, self.source.scan, model.contract, self.source.selected)
@@ -153,7 +153,7 @@ class _Judgement:
 
 
 def _beside(judgement: _Judgement, path: str, checkpoint: str | None) -> dict[str, Any] | None:
-    """The previous model's figures; None where it cannot be judged, which says nothing of the live one."""
+    """The previous model's figures; None if it cannot be judged, which does not matter for the live one."""
     try:
         return judgement.of(path, checkpoint)[0]
     except PtychostreamError as error:
@@ -162,7 +162,7 @@ def _beside(judgement: _Judgement, path: str, checkpoint: str | None) -> dict[st
 
 
 def _evenly(source: Source, most: int | None) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Frames whose position is known, at most so many of them, evenly over the scan."""
+    """At most this many frames with a known position, evenly over the scan."""
     frames = source.selected
     if most is None or len(frames) <= most:
         return frames
@@ -170,7 +170,7 @@ def _evenly(source: Source, most: int | None) -> np.ndarray[Any, np.dtype[np.int
 
 
 def _finished(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """The result that lies there, where it is of what was asked for."""
+    """The result in the folder, if it is for the same arguments."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return dict(content["result"]) if content["asked"] == asked else None

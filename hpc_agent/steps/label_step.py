@@ -23,20 +23,20 @@ from ptychostream.scans.reconstruction_file import read_reconstruction
 
 
 class LabelOptions(Settings):
-    """How pairs are made of a scan.
+    """How pairs are made from a scan.
 
     Attributes
     ----------
     simulated
         Simulated pairs for each measured one (see `ptychostream.hpc_agent.corpus.simulated_pairs`).
     validation
-        Part of the measured pairs that no training ever sees.
+        Fraction of the measured pairs that is never trained on.
     crop, bin
-        What is done to a frame, here and at the edge: (row, column, height, width) in raw pixels, and binning.
+        Crop of a frame as (row, column, height, width) in raw pixels, and binning; the same at the edge.
     seed
-        Of the simulated pairs.
+        Seed of the simulated pairs.
     limits
-        What must not become a label.
+        Limits for reconstructions that may become labels.
     """
 
     simulated: float = Field(0.0, ge=0)
@@ -69,10 +69,10 @@ def label_step(
     Raises
     ------
     ReconstructionError
-        The reconstruction came to nothing.
+        The reconstruction is not sound.
     ScanFileError, TrainingError, GeometryError, FrameError, ConfigError
-        A file cannot be read, the corpus not be written (it stays as it was), the scan gives no pairs, or an option is
-        wrong.
+        A file cannot be read, the corpus cannot be written (it is then unchanged), the scan gives no pairs, or an
+        option is wrong.
     """
     chosen = read_options(LabelOptions, options, "label")
     store = CorpusStore(Path(corpus))
@@ -105,12 +105,12 @@ def label_step(
 
 
 def preprocessing(source: Source, options: LabelOptions) -> Preprocessing:
-    """What is done to a scan's frames."""
+    """The preprocessing of a scan's frames."""
     return default_preprocessing([source.scan]).model_copy(update={"crop": options.crop, "bin": options.bin})
 
 
 def _shape(store: CorpusStore, source: Source, spec: Preprocessing) -> tuple[int, int]:
-    """(h, w) of a label. The probe's extent, by which it is chosen, may differ a little from scan to scan."""
+    """(h, w) of a label. The probe's extent, which decides it, may differ slightly between scans."""
     first = np.asarray(source.scan.counts[0])
     given = Preprocessor(spec, first.shape, first.dtype).output_shape
     for shard in reversed(store.shards()):

@@ -1,4 +1,4 @@
-"""The step that reconstructs a scan, from the live canvas and the last probe where there are any."""
+"""The step that reconstructs a scan, starting from the live canvas and the last probe if there are any."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class ReconstructStepOptions(ReconstructOptions):
     Attributes
     ----------
     warm_iterations
-        Passes where canvas and probe are there to start from; None: `iterations`.
+        Iterations if the reconstruction starts from canvas and probe; None: `iterations`.
     limits
-        What is taken for diverged.
+        Limits beyond which the reconstruction counts as diverged.
     """
 
     warm_iterations: int | None = Field(None, ge=1)
@@ -48,18 +48,18 @@ class ReconstructStepOptions(ReconstructOptions):
 
 @dataclasses.dataclass(frozen=True)
 class InitialEstimate:
-    """What a reconstruction starts from; None: from nothing."""
+    """Initial object and probe of a reconstruction; None: the default ones."""
 
     canvas: PhaseImage | None = None
     probe: NDArray[np.complex64] | None = None
 
     @property
     def names(self) -> list[str]:
-        """What there is of it."""
+        """Names of the estimates that are given."""
         return [name for name in ("canvas", "probe") if getattr(self, name) is not None]
 
     def object(self, grid: ObjectGrid) -> NDArray[np.complex64]:
-        """[Ho, Wo]."""
+        """[Ho, Wo] initial object."""
         return np.ones(grid.shape, np.complex64) if self.canvas is None else object_from_phase(self.canvas, grid)
 
 
@@ -75,9 +75,9 @@ def reconstruct_step(
 ) -> dict[str, Any]:
     """Reconstruct a scan into `folder`: reconstruction.h5 and reconstruction.png.
 
-    A reconstruction that is there already, of the same file with the same options, is returned as it is. One that
-    came to nothing from a start that was given is tried again from nothing; if that diverges too, it is written under
-    another name, diverged.h5, for people alone.
+    A reconstruction of the same file with the same options that exists already is returned. If the reconstruction
+    diverges from a given start, it is tried again from the default start. If that diverges too, it is written to
+    diverged.h5, for people only.
 
     Parameters
     ----------
@@ -86,19 +86,19 @@ def reconstruct_step(
     options
         See `ReconstructStepOptions`.
     initial
-        Files to start from: `canvas`, a phase image of this scan, and `reconstruction`, whose probe is taken. One that
-        is missing, damaged or of another geometry is left out.
+        Files to start from: `canvas`, a phase image of this scan, and `reconstruction`, whose probe is used. A file
+        that is missing, damaged or of another geometry is left out.
 
     Returns
     -------
     dict
-        `reconstruction` and `picture` (paths), `r_factor`, `iterations`, `seconds` (these None where the iterations did
-        not come to their end), `warm_start` (what was started from), `diverged`, `reason`.
+        `reconstruction` and `picture` (paths), `r_factor`, `iterations`, `seconds` (None where the iterations did
+        not finish), `warm_start` (names of the estimates it started from), `diverged`, `reason`.
 
     Raises
     ------
     ScanFileError, ReconstructionError, ConfigError
-        The scan cannot be read or reconstructed, a file not be written, an option is wrong.
+        The scan cannot be read or reconstructed, a file cannot be written, or an option is wrong.
     """
     chosen = read_options(ReconstructStepOptions, options, "reconstruct")
     target = Path(folder) / "reconstruction.h5"
@@ -130,7 +130,7 @@ def reconstruct_step(
 def _attempt(
     scan: Scan, options: ReconstructStepOptions, start: InitialEstimate, progress: Progress, key: str
 ) -> tuple[Reconstruction | None, str]:
-    """The reconstruction, and why it came to nothing; from nothing where the start leads astray."""
+    """The reconstruction, and why it is not sound; tried again from the default start if it diverges."""
     made, reason = _reconstruct(scan, options, start, progress)
     if reason and start.names:
         _log.warning("%s: from %s, %s; once more from nothing", key, " and ".join(start.names), reason)
@@ -179,7 +179,7 @@ def _start(scan: Scan, initial: Mapping[str, str | None]) -> InitialEstimate:
 
 
 def _fits(scan: Scan, last: Reconstruction) -> bool:
-    """Whether a probe is of this scan's frames and geometry, and something at all."""
+    """Whether a probe has this scan's frame size and geometry, and finite power above zero."""
     size = scan.counts.shape[-1]
     pixel_m = object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, size, scan.radiation)
     power = float((np.abs(last.probe) ** 2).sum(dtype=np.float64))
@@ -188,14 +188,14 @@ def _fits(scan: Scan, last: Reconstruction) -> bool:
 
 
 def _identity(scan: str) -> dict[str, Any]:
-    """By which a file is known to be the same."""
+    """Name, size and time of a file, which show whether it is the same."""
     path = Path(scan)
     stat = path.stat() if path.exists() else None
     return {"scan": scan, "bytes": stat and stat.st_size, "changed_ns": stat and stat.st_mtime_ns}
 
 
 def _finished(path: Path, asked: dict[str, Any]) -> Reconstruction | None:
-    """What lies there, where it is what was asked for."""
+    """The reconstruction in the folder, if it is for the same arguments."""
     if not path.exists():
         return None
     try:

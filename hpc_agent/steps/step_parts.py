@@ -1,4 +1,4 @@
-"""What the steps have in common: the scan they are given, their options, and how they tell of progress."""
+"""Functions that several steps use: opening the scan, reading options, writing progress."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ S = TypeVar("S", bound=Settings)
 
 
 def silent(_: dict[str, Any]) -> None:
-    """Tell nobody."""
+    """A progress callback that does nothing."""
 
 
 @contextmanager
 def opened(scan: str, scan_options: Mapping[str, Any]) -> Iterator[Scan]:
-    """The scan file of a step's arguments, its options as JSON has them.
+    """Open the scan file of a step's arguments, with its options as JSON values.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def read_options(kind: type[S], values: Mapping[str, Any], step: str) -> S:
     Raises
     ------
     ConfigError
-        Naming the option.
+        An option is wrong; the error names it.
     """
     try:
         return kind.model_validate(dict(values))

@@ -1,4 +1,4 @@
-"""What a training keeps in the scan's folder from attempt to attempt, and how its model gets into the store."""
+"""Files that a training keeps in the scan's folder between attempts, and how its model is added to the store."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ptychostream.scans.phase_file import file_stem
 
 
 class TrainFiles:
-    """Of the training of one model.
+    """The files of the training of one model.
 
     Attributes
     ----------
     model
-        The ONNX file before it is in the store, its checkpoint beside it.
+        The ONNX file before it is added to the store, with its checkpoint beside it.
     state
-        Of the training, after its last epoch.
+        State of the training after its last epoch.
     start
-        What it started from, where that had to be tried.
+        The start that was chosen, if stored models were tried.
     summary
         The result, once there is a model.
     """
@@ -35,7 +35,7 @@ class TrainFiles:
         self.summary = folder / f"{stem}.json"
 
     def finished(self, task: str, models: ModelStore) -> dict[str, Any] | None:
-        """The summary of this task's model, which is in the store when this returns; None where there is none."""
+        """The summary of this task's finished model, which is in the store when this returns; None: not finished."""
         try:
             content = json.loads(self.summary.read_text(encoding="utf-8"))
             summary: dict[str, Any] = dict(content["summary"])
@@ -51,7 +51,7 @@ class TrainFiles:
         return summary
 
     def finish(self, task: str, summary: dict[str, Any], models: ModelStore) -> None:
-        """Put the model into the store. The summary comes first: what was trained is not lost by a kill in between."""
+        """Add the model to the store. The summary is written first, so that a kill in between loses nothing."""
         write_json(self.summary, {"task": task, "summary": summary})
         self._add(summary, models)
         self._clear()

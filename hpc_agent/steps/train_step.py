@@ -1,4 +1,4 @@
-"""The step that trains a network on the corpus and puts it into the model store."""
+"""The step that trains a network on the corpus and adds it to the model store."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class TrainStepOptions(TrainingOptions):
     Attributes
     ----------
     newest
-        Train on the last so many scans only; None: on all of this geometry.
+        Train only on this many of the newest scans; None: on all scans of this geometry.
     warm
-        Whether to start from the weights that are given.
+        Whether to start from the given weights.
     bootstrap
-        Where none are: how stored models are tried; None: a fresh network.
+        How stored models are tried if no weights are given; None: start with a new network.
     processes
-        How many train together, each on a CUDA device of its own; 0: as many as there are devices.
+        Number of processes that train together, each on its own CUDA device; 0: one for each device.
     """
 
     newest: int | None = Field(None, ge=1)
@@ -64,18 +64,17 @@ class TrainJob:
     Attributes
     ----------
     scan, scan_options, key, reconstruction
-        The newest scan, which gives the contract its geometry and probe, and whose frames that were set aside the
-        network is judged by.
+        The newest scan. It gives the contract's geometry and probe, and the network is judged by its validation frames.
     folder
-        The scan's, for what is kept from attempt to attempt.
+        The scan's folder, for files that are kept between attempts.
     corpus, store
         Folders of `CorpusStore` and `ModelStore`.
     name
-        Of the model.
+        Name of the model.
     options
         See `TrainStepOptions`.
     warm_start, parent
-        Checkpoint to start from, and the sha256 of its model. One of another network is left out.
+        Checkpoint to start from, and the sha256 of its model. A checkpoint of another network is not used.
     """
 
     scan: str
@@ -97,7 +96,7 @@ class TrainJob:
 
     @cached_property
     def processes(self) -> int:
-        """How many are to train together."""
+        """Number of processes that train together."""
         return self.chosen.processes or max(1, torch.cuda.device_count())
 
     @cached_property
@@ -114,7 +113,7 @@ class TrainJob:
 
     @cached_property
     def task(self) -> str:
-        """A digest of everything that decides what comes out. Raises TrainingError."""
+        """A digest of everything that decides the result. Raises TrainingError."""
         try:
             start = hashlib.sha256(Path(self.warm_start).read_bytes()).hexdigest() if self.warm_start else ""
         except OSError as error:
@@ -125,7 +124,7 @@ class TrainJob:
         return hashlib.sha256(content.encode()).hexdigest()
 
     def start(self, corpus: Corpus, scan: Scan) -> TrainingStart:
-        """Where to start from, decided once."""
+        """The start of the training, which is decided once."""
         options, found = self.chosen, None
         if self.warm_start is not None and options.warm:
             found = from_checkpoint(self.warm_start, self.parent, corpus, options)
@@ -145,22 +144,22 @@ def prepare_training(job: TrainJob) -> None:
 def train_step(*, progress: Progress = silent, **arguments: Any) -> dict[str, Any]:
     """Train on the corpus, and add the model to the store.
 
-    After each epoch the training's state is kept: what is killed goes on from there, and begins anew only if corpus,
-    options or start have changed. A model that is finished is not trained again.
+    The training's state is written after each epoch. A training that was killed continues from there, unless corpus,
+    options or start have changed. A finished model is not trained again.
 
     Parameters
     ----------
     progress
-        Told after each epoch: epoch, epochs, train_loss, val_loss, corpus_pairs, seconds.
+        Called after each epoch with epoch, epochs, train_loss, val_loss, corpus_pairs, seconds.
     arguments
         See `TrainJob`.
 
     Returns
     -------
     dict
-        `sha256`, `validation_loss`, `ssim` (of the frames set aside, stitched; None where they are too few), `seconds`,
+        `sha256`, `validation_loss`, `ssim` (of the stitched validation frames; None where they are too few), `seconds`,
         `epochs`, `best_epoch`, `corpus_pairs`, `parents`, `passed_over` (scans of another geometry), `bootstrap` (what
-        was tried). Empty in a process that trained along but writes nothing.
+        was tried). Empty in a process that trains with others and writes nothing.
 
     Raises
     ------
@@ -237,7 +236,7 @@ def _write(job: TrainJob, result: TrainingResult, corpus: Corpus, source: Source
 
 
 def _frames(source: Source, corpus: Corpus, pairs: int) -> NDArray[np.intp]:
-    """The frames that the corpus has of `source`, in its order: those that hold counts."""
+    """The frames of `source` in the corpus, in its order: those with counts."""
     frames = source.selected
     if len(frames) == pairs:
         return frames

@@ -1,4 +1,4 @@
-"""What a training of the agent starts from, decided once: a kill in between changes nothing."""
+"""Decides once what a training starts from; a restart after a kill keeps the decision."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """Where a training starts.
+    """The start of a training.
 
     Attributes
     ----------
     network
-        None: a fresh one.
+        The network to start from; None: a new one.
     parents
-        sha256 of the model that it comes from.
+        sha256 of the network's model.
     metrics
-        What was tried, see `bootstrap.StartChoice.metrics`; empty where nothing was.
+        What was tried, see `bootstrap.StartChoice.metrics`; empty if nothing was tried.
     """
 
     network: Network | None = None
@@ -40,7 +40,7 @@ class TrainingStart:
 
 
 def from_checkpoint(path: str, parent: str, corpus: Corpus, options: TrainingOptions) -> TrainingStart | None:
-    """The weights at `path`; None where they are another network's.
+    """Start from the weights at `path`; None if they belong to another kind of network.
 
     Raises
     ------
@@ -64,17 +64,17 @@ def from_store(
     trial: BootstrapOptions,
     energy_ev: float | None,
 ) -> TrainingStart:
-    """The best of the stored models if it is worth more than nothing (see `bootstrap`), tried once for a `task`.
+    """Start from the best stored model if it is better than a new network (see `bootstrap`); tried once for a `task`.
 
     Parameters
     ----------
     path
-        Where the decision is kept (JSON), its weights beside it (.pt).
+        File of the decision (JSON), with the weights beside it (.pt).
 
     Raises
     ------
     TrainingError, ScanFileError
-        As the trial raises them; the decision cannot be written.
+        The trial failed, or the decision cannot be written.
     """
     known = _known(path, task)
     if known is not None:
@@ -88,7 +88,7 @@ def from_store(
 
 
 def _known(path: Path, task: str) -> TrainingStart | None:
-    """What was decided for this task; None: nothing yet."""
+    """The decision for this task; None: not decided yet."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["task"] != task:

@@ -1,4 +1,4 @@
-"""A training's state on disk, written after each epoch: what is killed in its middle goes on from there."""
+"""A training's state on disk. It is written after each epoch, and a training that was killed continues from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def save_state(path: Path, state: TrainingState, task: str) -> None:
     Parameters
     ----------
     task
-        What is being trained, on what, and how: a state of another task is of no use.
+        Digest of corpus, options and start: a state of another task is not used.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def save_state(path: Path, state: TrainingState, task: str) -> None:
 
 
 def load_state(path: Path, task: str) -> TrainingState | None:
-    """The state at `path`; None where there is none of this `task`, or none that can be read."""
+    """The state at `path`; None if it belongs to another task, is missing or cannot be read."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["task"] != task:

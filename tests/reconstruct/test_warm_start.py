@@ -351,7 +351,7 @@ def test_the_agent_starts_a_reconstruction_from_canvas_and_last_probe(tmp_path: 
         {"canvas": None, "reconstruction": "b.h5"},
         {"canvas": None, "reconstruction": "b.h5"},
     ]
-    assert outcomes[2] == "the reconstruction diverged (R rose): no labels are made of it"
+    assert outcomes[2] == "the reconstruction diverged (R rose): it gives no labels"
     assert [arguments["key"] for step, arguments in runner.asked if step == "label"] == ["a", "b", "d"]
     trained = next(arguments for step, arguments in runner.asked if step == "train")
     assert trained["corpus"] == str(tmp_path / "corpus") and trained["reconstruction"] == "a.h5"
