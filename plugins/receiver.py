@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -12,10 +12,11 @@ from pydantic import Field
 from ptychostream.config import Settings
 from ptychostream.errors import FrameError
 from ptychostream.frames.frames import Frame
+from ptychostream.frames.intake import Intake
 from ptychostream.pva.array_monitor import open_monitor
 from ptychostream.pva.channel_reader import ChannelReader
 from ptychostream.pva.monitors import Monitor
-from ptychostream.pva.reading import UPDATE_FIELDS, RawArray, decode_taken
+from ptychostream.pva.reading import UPDATE_FIELDS, decode_taken
 
 _log = logging.getLogger(__name__)
 _REST_S = 0.004  # waking for every frame costs more than the frame
@@ -28,10 +29,6 @@ class ReceiverSettings(Settings):
     """PVA channel of the NTNDArrays."""
     queue_size: int = Field(2000, ge=1)
     """Updates held on either side of the connection, each."""
-    scan_attribute: str = "ScanID"
-    """NTAttribute that names the scan; where a frame has none, `Receiver.scan` does."""
-    attributes: tuple[str, ...] = ()
-    """Further NTAttributes that frames are to carry, such as the positions'."""
 
 
 class Receiver:
@@ -41,6 +38,8 @@ class Receiver:
     ----------
     settings
         See `ReceiverSettings`.
+    intake
+        Names the frames' scans, and says which NTAttributes are read.
     sink
         Takes the frames that have come since the last call, in order; their `id` is still the detector's uniqueId.
     on_bad
@@ -59,14 +58,14 @@ class Receiver:
     def __init__(
         self,
         settings: ReceiverSettings,
+        intake: Intake,
         sink: Callable[[Sequence[Frame]], None],
         on_bad: Callable[[FrameError], None],
         on_connect: Callable[[bool], None] = lambda _: None,
         monitor: Callable[[str, str], Monitor] = open_monitor,
     ) -> None:
-        self.scan = ""
-        """Scan id of the frames that name none."""
-        self._settings = settings
+        self._channel = settings.channel
+        self._intake = intake
         self._sink = sink
         self._on_bad = on_bad
         self._reader = ChannelReader(
@@ -79,15 +78,15 @@ class Receiver:
             rest_s=_REST_S,
             monitor=monitor,
         )
-        self.want(settings.attributes)
+        self.read_wanted()
 
     @property
     def connected(self) -> bool:
         return self._reader.connected
 
-    def want(self, attributes: Iterable[str]) -> None:
-        """Further NTAttributes that the next frames are to carry."""
-        self._reader.attributes = tuple({self._settings.scan_attribute, *attributes} - {""})
+    def read_wanted(self) -> None:
+        """From the next frames on, read the NTAttributes that the intake wants now."""
+        self._reader.attributes = tuple(self._intake.wanted)
 
     def start(self) -> None:
         """Subscribe. A channel that is not there yet is connected to when it comes."""
@@ -104,20 +103,15 @@ class Receiver:
             try:
                 raw = decode_taken(update, self._reader.attributes)
                 if raw is not None:
-                    frames.append(self._frame(raw, now))
+                    frames.append(self._intake.frame(raw, now))
             except FrameError as error:
                 self._hand_on(frames)
                 frames = []
                 self._on_bad(error)
             except Exception:  # noqa: BLE001 - the thread's outermost: one update must not cost those beside it
-                _log.exception("an update of %s was lost", self._settings.channel)
+                _log.exception("an update of %s was lost", self._channel)
         self._hand_on(frames)
 
     def _hand_on(self, frames: list[Frame]) -> None:
         if frames:
             self._sink(frames)
-
-    def _frame(self, raw: RawArray, now: float) -> Frame:
-        named = raw.attributes.get(self._settings.scan_attribute)
-        scan = self.scan if named is None else str(named)
-        return Frame(scan, raw.raw_id, raw.time or now, raw.array, raw.attributes, now)

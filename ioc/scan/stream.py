@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ptychostream.errors import FrameError
 from ptychostream.frames.frames import Frame
-from ptychostream.frames.idle import ends_scan
+from ptychostream.frames.intake import Intake
 from ptychostream.ioc.config.settings import InputSettings
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 from ptychostream.frames.scan_boundary import is_time_name, time_name
@@ -49,12 +49,12 @@ class Stream:
     ) -> None:
         self._submit = submit
         self._reject = reject
-        self._settings = settings
+        self._queue_size = settings.queue_size
+        self._intake = Intake(settings.scan_attribute, settings.end_attribute)
         self._on_end = on_end
         self._changing = threading.Lock()
         self._receiver: Receiver | None = None
         self._latest: Frame | None = None
-        self._unnamed_scan = ""
         self.channel = ""
         self.attributes: tuple[str, ...] = ()
         self.enabled = False
@@ -80,8 +80,9 @@ class Stream:
         with self._changing:
             if attributes is not None and attributes != self.attributes:
                 self.attributes = attributes
+                self._intake.want(attributes)
                 if self._receiver is not None:
-                    self._receiver.want(self._wanted)
+                    self._receiver.read_wanted()
             subscription = (
                 self.channel if channel is None else channel.strip(),
                 self.enabled if enabled is None else enabled,
@@ -99,30 +100,16 @@ class Stream:
 
     def begin_scan(self) -> str:
         """Frames that name no scan belong to a new one from here on; returns its id."""
-        self._unnamed_scan = time_name(time.time())
-        if self._receiver is not None:
-            self._receiver.scan = self._unnamed_scan
-        return self._unnamed_scan
+        self._intake.unnamed = time_name(time.time())
+        return self._intake.unnamed
 
     def names(self, scan: str) -> bool:
         """Whether `scan` is an id of the beamline's, and not one that was made here."""
-        return scan not in ("", self._unnamed_scan) and not is_time_name(scan)
-
-    @property
-    def _wanted(self) -> tuple[str, ...]:
-        """Attributes of a frame that are looked at here."""
-        return (*self.attributes, self._settings.end_attribute)
+        return scan not in ("", self._intake.unnamed) and not is_time_name(scan)
 
     def _start(self) -> None:
-        settings = ReceiverSettings(
-            channel=self.channel,
-            queue_size=self._settings.queue_size,
-            scan_attribute=self._settings.scan_attribute,
-            attributes=self._wanted,
-        )
-        take = self._take if self._settings.end_attribute else self._look_and_submit
-        self._receiver = Receiver(settings, take, self._reject)
-        self._receiver.scan = self._unnamed_scan
+        settings = ReceiverSettings(channel=self.channel, queue_size=self._queue_size)
+        self._receiver = Receiver(settings, self._intake, self._take, self._reject)
         self._receiver.start()
 
     def _stop(self) -> None:
@@ -130,16 +117,9 @@ class Stream:
             self._receiver.stop()
             self._receiver = None
 
-    def _look_and_submit(self, frames: Sequence[Frame]) -> None:
-        self._latest = frames[-1]
-        self._submit(frames)
-
     def _take(self, frames: Sequence[Frame]) -> None:
-        begin = 0
-        for number, frame in enumerate(frames, start=1):
-            if ends_scan(frame.attributes.get(self._settings.end_attribute)):
-                self._look_and_submit(frames[begin:number])
-                self._on_end(frame.scan)
-                begin = number
-        if begin < len(frames):
-            self._look_and_submit(frames[begin:])
+        for part, ends in self._intake.until_ends(frames):
+            self._latest = part[-1]
+            self._submit(part)
+            if ends:
+                self._on_end(part[-1].scan)

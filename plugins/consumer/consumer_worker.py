@@ -16,7 +16,7 @@ from ptychostream.cluster.id_set import IdSet
 from ptychostream.cluster.orders import Orders
 from ptychostream.errors import DropCause, FrameError, PtychostreamError, StreamError
 from ptychostream.frames.frames import Frame
-from ptychostream.frames.idle import ends_scan
+from ptychostream.frames.intake import Intake
 from ptychostream.plugins.consumer import consumer_model
 from ptychostream.plugins.consumer.consumer_pipeline import ConsumerPipeline
 from ptychostream.plugins.consumer.consumer_report import FINAL, MOST_PIXELS, STATUS, EngineLook, Report, RunReport
@@ -64,12 +64,11 @@ class Worker:
         self.pipeline.dose_scale = settings.dose_scale
         positions = settings.positions
         places = (positions.x_attribute, positions.y_attribute) if positions.source == "attributes" else ()
-        self._wanted = frozenset({settings.input.scan_attribute, settings.input.end_attribute, *places} - {""})
+        self._intake = Intake(settings.input.scan_attribute, settings.input.end_attribute, places)
         self._taking = threading.Lock()  # guards the next two, so that every frame that was submitted is in its set
         self._ids: dict[int, IdSet] = {}  # by run
         self._latest: Frame | None = None
         self._lock = threading.Lock()  # guards what follows
-        self._unnamed_scan = ""
         self._saw_end = ""
         self._drained = 0
         self._orders: Orders | None = None  # carried out
@@ -108,19 +107,16 @@ class Worker:
     def take(self, update: pva.PvObject) -> None:
         """One update of the detector's channel."""
         try:
-            raw = decode(update, self._wanted)
+            raw = decode(update, self._intake.wanted)
         except FrameError as error:
             self._reject(error, update)
             return
         if raw is None:
             return
-        named = raw.attributes.get(self._settings.input.scan_attribute)
-        now = time.time()
-        scan = self._unnamed_scan if named is None else str(named)
-        frame = Frame(scan, raw.raw_id, raw.time or now, raw.array, raw.attributes, now)
-        orders = self._orders
-        if orders is not None and orders.settled and scan == orders.settled and frame.time <= orders.settled_time:
-            what = f"frame {frame.id} came again, after scan {scan} was complete"
+        frame, orders = self._intake.frame(raw, time.time()), self._orders
+        settled = orders is not None and bool(orders.settled) and frame.scan == orders.settled
+        if orders is not None and settled and frame.time <= orders.settled_time:
+            what = f"frame {frame.id} came again, after scan {frame.scan} was complete"
             self.pipeline.reject(FrameError(DropCause.LATE, what, where="consumer"))
             return
         with self._taking:
@@ -130,7 +126,7 @@ class Worker:
             if frame.run:
                 begins = begins or frame.run not in self._ids
                 self._ids.setdefault(frame.run, IdSet()).add(frame.id)
-        ends = ends_scan(raw.attributes.get(self._settings.input.end_attribute))
+        ends = self._intake.ends(frame.attributes)
         if begins or ends:
             with self._lock:
                 self._saw_end = frame.scan if ends else ""
@@ -191,7 +187,7 @@ class Worker:
                 self._begin(orders.unnamed_scan)
         else:
             log.info("following the collector of session %s", orders.session)
-            self._unnamed_scan, self._drained = orders.unnamed_scan, 0
+            self._intake.unnamed, self._drained = orders.unnamed_scan, 0
         ended_anew = not known or before is None or orders.ends != before.ends
         if orders.dose_scale > 0:
             self.pipeline.dose_scale = orders.dose_scale
@@ -221,7 +217,7 @@ class Worker:
                 self._ids.get(run, IdSet()).discard(frame_id)
 
     def _begin(self, scan: str) -> None:
-        self._unnamed_scan = scan
+        self._intake.unnamed = scan
         self.pipeline.start_scan(scan, anew=True)
 
     # The model

@@ -5,7 +5,7 @@ The one reading of a stream for the IOC, the consumers of a cluster and the reco
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -75,3 +75,13 @@ class Intake:
     def frame(self, raw: Decoded, now: float) -> Frame:
         """The frame of an update that came at `now`, s since the POSIX epoch, which is its time where it has none."""
         return Frame(self.scan_of(raw.attributes), raw.raw_id, raw.time or now, raw.array, raw.attributes, now)
+
+    def until_ends(self, frames: Sequence[Frame]) -> Iterator[tuple[Sequence[Frame], bool]]:
+        """The frames in their order, cut after each that is the last one of its scan; with each part, whether it is."""
+        begin = 0
+        for number, frame in enumerate(frames if self._end_attribute else (), start=1):
+            if self.ends(frame.attributes):
+                yield frames[begin:number], True
+                begin = number
+        if begin < len(frames):
+            yield frames[begin:], False

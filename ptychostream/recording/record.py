@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from p4p import Value
 
 from ptychostream.errors import FrameError, PtychostreamError, StreamError
+from ptychostream.frames.intake import Intake
 from ptychostream.pva.channel_reader import ChannelReader, each
 from ptychostream.pva.reading import UPDATE_FIELDS, RawPayload, payload_of_value
 from ptychostream.recording.record_queue import BoundedQueue
@@ -118,8 +119,9 @@ class _Recording:
             check_free(names.path("", 1))
         self._settings, self._stop, self._positions = settings, stop, positions
         self._channel, self._on_progress, self._on_scan = channel, on_progress, on_scan
-        wanted = {settings.scan_attribute, settings.end_attribute, *settings.position_attributes, *settings.attributes}
-        self._wanted = frozenset(wanted - {""})
+        further = (*settings.position_attributes, *settings.attributes)
+        self._intake = Intake(settings.scan_attribute, settings.end_attribute, further)
+        self._intake.unnamed = settings.scan_id
         self._codec: str = "" if settings.codec == "auto" else settings.codec
         self._arrivals: BoundedQueue[_Arrived | FrameError | None] = BoundedQueue(
             settings.queue_size, settings.queue_mb << 20
@@ -134,7 +136,7 @@ class _Recording:
             rest_s=_REST_S,
         )
         rules = ScanRules(
-            settings.end_attribute,
+            self._intake,
             settings.attributes,
             settings.linger_s,
             settings.position_wait_s,
@@ -179,15 +181,14 @@ class _Recording:
     def _arrive(self, update: Value) -> None:
         now = time.time()
         try:
-            frame = payload_of_value(update, self._wanted)
+            frame = payload_of_value(update, self._intake.wanted)
         except FrameError as error:
             self._arrivals.put(error)
             return
         if frame is not None:
             # the first frame decides for all, so that the workers need not ask which file is open
             self._codec = self._codec or file_codec(frame.codec)
-            named = frame.attributes.get(self._settings.scan_attribute)
-            scan = self._settings.scan_id if named is None else str(named)
+            scan = self._intake.scan_of(frame.attributes)
             self._arrivals.put(_Arrived(scan, frame, self._codec, now), frame.payload.nbytes)
 
     # ------------------------------------------------------------ the workers

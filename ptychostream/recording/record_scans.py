@@ -14,7 +14,7 @@ import numpy as np
 
 from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.frames import Frame
-from ptychostream.frames.idle import ends_scan
+from ptychostream.frames.intake import Intake
 from ptychostream.frames.scan_boundary import Begin, Boundary, BoundaryRules
 from ptychostream.frames.scan_runs import ScanRun, ScanRuns
 from ptychostream.positions.join import Join
@@ -91,7 +91,7 @@ def recorded_file(recording: ScanRecording, path: Path, missed: int, without_pos
 class ScanRules:
     """When scans begin and end, and what their files hold. See `ptychostream.recording.record.RecordSettings`."""
 
-    end_attribute: str
+    intake: Intake
     columns: tuple[str, ...]
     linger_s: float
     position_wait_s: float
@@ -195,7 +195,7 @@ class ScanSorter:
         one.new.append((RecordedFrame(chunk, frame_id, time_s, values), place))
         one.note(time_s, now)
         self._rows += 1
-        if one is self._runs.current and ends_scan(frame.attributes.get(self._rules.end_attribute)):
+        if one is self._runs.current and self._rules.intake.ends(frame.attributes):
             self._runs.end(now)
 
     def flush(self) -> None:

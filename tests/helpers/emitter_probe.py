@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import FrameError
 from ptychostream.frames.frames import Frame
+from ptychostream.frames.intake import Intake
 from ptychostream.plugins.consumer.pvapy_reading import decode
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 from ptychostream.pva.array_monitor import ArrayMonitor
@@ -49,7 +50,7 @@ def refused(error: FrameError) -> dict[str, Any]:
 
 
 def receive(channel: str, names: list[str], heard: Heard) -> Receiver:
-    settings = ReceiverSettings(channel=channel, scan_attribute="", attributes=tuple(names))
+    settings, intake = ReceiverSettings(channel=channel), Intake("", further=names)
 
     def take(frames: Sequence[Frame]) -> None:
         for frame in frames:
@@ -59,7 +60,7 @@ def receive(channel: str, names: list[str], heard: Heard) -> Receiver:
 
     monitor = P4pMonitor if sys.argv[1] == "p4p" else ArrayMonitor
     assert monitor is not None
-    receiver = Receiver(settings, take, lambda error: heard.append(refused(error)), monitor=monitor)
+    receiver = Receiver(settings, intake, take, lambda error: heard.append(refused(error)), monitor=monitor)
     receiver.start()
     return receiver
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ptychostream.errors import FrameError
 from ptychostream.frames.frames import Frame
+from ptychostream.frames.intake import Intake
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 from ptychostream.pva.array_monitor import ArrayMonitor
 from ptychostream.pva.monitors import P4pMonitor
@@ -50,15 +51,19 @@ def bad(error: FrameError) -> None:
 
 
 def main() -> None:
-    settings = ReceiverSettings.model_validate_json(sys.argv[1])
+    told = json.loads(sys.argv[1])
+    settings = ReceiverSettings(channel=told["channel"])
+    intake = Intake(told.get("scan_attribute", "ScanID"), further=told.get("attributes", ()))
     monitor = P4pMonitor if sys.argv[2] == "p4p" else ArrayMonitor
     assert monitor is not None
-    receiver = Receiver(settings, frames, bad, lambda connected: say(event="connected", value=connected), monitor)
+    receiver = Receiver(
+        settings, intake, frames, bad, lambda connected: say(event="connected", value=connected), monitor
+    )
     say(event="started")
     receiver.start()
     for line in sys.stdin:
-        receiver.scan = line.strip()
-        say(event="scan", value=receiver.scan)
+        intake.unnamed = line.strip()
+        say(event="scan", value=intake.unnamed)
     receiver.stop()
     say(event="stopped", connected=receiver.connected)
 

@@ -25,6 +25,7 @@ from p4p.server.thread import SharedPV
 from ptychostream.cli.main import main
 from ptychostream.errors import DropCause, FrameError, ScanFileError
 from ptychostream.frames.codecs import compress
+from ptychostream.frames.intake import Intake
 from ptychostream.positions.positions import AttributePositions
 from ptychostream.pva.reading import RawPayload
 from ptychostream.recording.record_scans import ScanRules, ScanSorter
@@ -318,7 +319,7 @@ class Sorted:
 
     def __init__(self, folder: Path, **rules: Any) -> None:
         values: dict[str, Any] = {
-            "end_attribute": "End", "columns": (), "linger_s": 0.5, "position_wait_s": 2.0, "frames": None,
+            "intake": Intake("ScanID", "End"), "columns": (), "linger_s": 0.5, "position_wait_s": 2.0, "frames": None,
             "scans": None, **rules,
         }  # fmt: skip
         self.begun: list[ScanRecording] = []
