@@ -1,14 +1,20 @@
-"""A processor of pvapy's HPC consumer: `ptychostream.plugins.consumer.PtychoConsumer`.
+"""A processor of pvapy's HPC consumer: `ptychostream.plugins.consumer.PtychoConsumer`."""
 
-The collector, whose process has no pvapy, reads reports with modules of this package: the class is imported on demand.
-"""
+from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptychostream.plugins.consumer import consumer
 
 
-def __getattr__(name: str) -> Any:
-    if name != "PtychoConsumer":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ptychostream.plugins.consumer.consumer import PtychoConsumer
+def PtychoConsumer(configDict: Mapping[str, Any] | None = None) -> consumer.PtychoConsumer:  # noqa: N802
+    """Make the processor; see `ptychostream.plugins.consumer.consumer.PtychoConsumer`.
 
-    return PtychoConsumer
+    A function of this module, because pvapy looks the name up in the module's dictionary; the class is imported only
+    here, because the collector, whose process has no pvapy, imports other modules of this package.
+    """
+    from ptychostream.plugins.consumer.consumer import PtychoConsumer as Processor
+
+    return Processor(configDict)
