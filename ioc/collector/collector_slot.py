@@ -12,7 +12,7 @@ from ptychostream.model.contract import ModelContract
 from ptychostream.errors import ConfigError, ModelError
 from ptychostream.ioc.model.canary import Canary
 from ptychostream.ioc.model.model_slot import EngineWish, SlotState
-from ptychostream.model.model_file import ModelFile, load_model
+from ptychostream.model.model_file import ModelFile, load_model, parse_model
 from ptychostream.plugins.consumer.consumer_report import EngineLook, Report
 
 _BUILD_S = 600.0
@@ -97,8 +97,13 @@ class ClusterSlot:
             message = f"the consumers run different models ({names})"
         self._show(SlotState.LIVE if alike else SlotState.FAILED, message, first)
 
-    def load(self, path: str | Path) -> None:
+    def load(self, path: str | Path, data: bytes | None = None, sha256: str = "") -> None:
         """Check the model here, and have every live consumer run it; the path must mean the same file to each.
+
+        Parameters
+        ----------
+        path, data, sha256
+            See `ptychostream.ioc.model.model_slot.ModelSlot.load`.
 
         Raises
         ------
@@ -106,7 +111,11 @@ class ClusterSlot:
             It is no model, or a consumer could not bring it to life; the others run it nevertheless.
         """
         with self._changing:
-            model = load_model(self._resolve(path), max_bytes=self._max_bytes)
+            staged = self._resolve(path)
+            if data is None:
+                model = load_model(staged, max_bytes=self._max_bytes)
+            else:
+                model = parse_model(data, staged, sha256=sha256)
             self._bring(model)
             if self._now is not None and self._now.sha256 != model.sha256:
                 self.previous = self._now

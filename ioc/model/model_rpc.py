@@ -1,8 +1,8 @@
 """Models pushed over PV Access: a remote procedure call that takes the model and answers when it is live.
 
 The channel `Model:Load` is served by p4p, beside QSRV and the images. It obeys the rule of the group MODEL in the
-records' access security file. The user's name in it is what the client says: PV Access does not prove it, as Channel
-Access does not. Where others share the network, give the edge and the agent a key: then every push is signed.
+records' access security file. The user's name is what the client says: neither PV Access nor Channel Access
+proves it. Where others share the network, give the edge and the agent a key: every push is then signed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MayWrite = Callable[[str, str, str], bool]
 
 
 class Slot(Protocol):
-    """As much of the model slot as a push needs."""
+    """What a push needs of the model slot."""
 
     @property
     def live(self) -> Any: ...
@@ -43,7 +43,7 @@ class Slot(Protocol):
     @property
     def previous(self) -> Any: ...
 
-    def load(self, path: Any) -> None: ...
+    def load(self, path: Any, data: bytes, sha256: str) -> None: ...
 
     @property
     def message(self) -> str: ...
@@ -55,9 +55,9 @@ class ModelRpc:
     Parameters
     ----------
     prefix
-        Of the channel.
+        Of the channel's name.
     slot
-        Where models go.
+        Loads the models.
     folder
         Keeps their files.
     may_write
@@ -65,7 +65,7 @@ class ModelRpc:
     max_bytes
         Larger models are refused.
     key
-        Pushes must be signed with it; None: they need not be.
+        Pushes must be signed with it; None: no signature is asked for.
     after
         Called after every push that reached the slot.
     """
@@ -106,7 +106,7 @@ class ModelRpc:
             log.info("%s takes models that are not signed; model.key_file asks for a signature", self._channel)
 
     def stop(self) -> None:
-        """Take no more; pushes that wait are answered, one that is built is not waited for."""
+        """Take no more pushes. Those that wait are answered with an error; one in progress is not waited for."""
         self._stopping.set()
         self._worker.shutdown(wait=False)
         if self._server is not None:
@@ -178,7 +178,7 @@ class ModelRpc:
         path, new = self._folder.stage(request.model, request.sha256)
         log.info("%s: %d bytes", request, len(request.model))
         try:
-            self._slot.load(path)
+            self._slot.load(path, request.model, request.sha256.lower())
         except BaseException:
             if new:
                 path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a pushed model has to pass before the model slot sees it. Pure: no socket, no thread, no clock."""
+"""The checks that a push passes before its model is loaded. Pure: no socket, no thread, no clock."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class PushRequest:
 
 
 class Nonces:
-    """Numbers used once: each is good for one push, and for `lifetime_s`.
+    """Numbers used once: each is valid for one push, and for `lifetime_s`.
 
-    None is kept until it is used: it carries its time, signed with a secret of this process.
+    A nonce holds the time of its issue, signed with a secret of this process, so only used ones have to be kept.
     """
 
     def __init__(self, lifetime_s: float = 120.0) -> None:
@@ -41,12 +41,12 @@ class Nonces:
         self._used: dict[str, float] = {}
 
     def issue(self, now_s: float) -> str:
-        """A new one, at monotonic time `now_s`."""
+        """A new nonce; `now_s` is the monotonic time in seconds."""
         text = f"{round(1e6 * now_s)}-{secrets.token_hex(_RANDOM_BYTES)}"
         return f"{text}.{self._sign(text)}"
 
     def redeem(self, nonce: str, now_s: float) -> None:
-        """Use it up. Raises ModelError where it is not one of ours, too old, or used."""
+        """Mark a nonce as used. Raises ModelError where it was not issued here, is too old, or was used before."""
         self._used = {text: until for text, until in self._used.items() if until > now_s}
         text, _, sign = nonce.rpartition(".")
         remedy = "ask for a nonce, and push again with it"
@@ -66,7 +66,7 @@ class Nonces:
 def check_push(
     request: PushRequest, *, channel: str, max_bytes: int, key: bytes | None, nonces: Nonces, now_s: float
 ) -> None:
-    """Size, signature and sha256 of a push; its nonce is used up.
+    """Check size, signature, nonce and sha256 of a push. The nonce cannot be used again.
 
     Raises
     ------

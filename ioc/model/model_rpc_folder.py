@@ -1,4 +1,4 @@
-"""The files of pushed models: each named by its sha256, written atomically, the oldest removed."""
+"""The files of pushed models: named by sha256, written atomically; the oldest are removed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _OURS = re.compile(r"[0-9a-f]{64}\.onnx")
 
 
 class PushedModels:
-    """Pushed models in the folder of models. Not for two threads at once.
+    """Pushed models in the folder of models. For one thread at a time.
 
     Parameters
     ----------
     folder
         The folder of models; None: models are not taken.
     keep
-        So many pushed models stay there, newest first, besides those in use.
+        How many pushed models stay there besides those in use; the oldest go first.
     """
 
     def __init__(self, folder: Path | None, keep: int) -> None:
@@ -31,13 +31,26 @@ class PushedModels:
         self._keep = keep
 
     def stage(self, data: bytes, sha256: str) -> tuple[Path, bool]:
-        """The file of this model, and whether it was written now. Raises ModelError."""
+        """Keep the model's bytes in the folder; its sha256 has been checked.
+
+        Returns
+        -------
+        path, new
+            The file, and whether it was written now. A file with the same name and other bytes is written again.
+
+        Raises
+        ------
+        ModelError
+            There is no folder.
+        OSError
+            The file cannot be written.
+        """
         if self._folder is None:
             remedy = "set model.directory at the edge, the folder that pushed models are kept in"
             raise ModelError("this edge has no folder for models", where="push", remedy=remedy)
         path = self._folder.resolve() / f"{sha256.lower()}.onnx"
         try:
-            new = not path.is_file() or path.stat().st_size != len(data)
+            new = not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data
             if new:
                 write_bytes_atomic(path, data)
             else:

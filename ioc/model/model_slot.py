@@ -19,7 +19,7 @@ from typing import Protocol
 from ptychostream.model.contract import ModelContract
 from ptychostream.errors import EngineError, ModelError, PtychostreamError
 from ptychostream.ioc.model.canary import Canary
-from ptychostream.model.model_file import MAX_BYTES, ModelFile, load_model
+from ptychostream.model.model_file import MAX_BYTES, ModelFile, load_model, parse_model
 from ptychostream.plugins.flow.batcher import frames_at_once
 from ptychostream.plugins.engines import Engine
 from ptychostream.plugins.engines.checking import check_engine
@@ -136,8 +136,15 @@ class ModelSlot:
         self.previous: ModelFile | None = None
         self._sha_by_name: dict[str, str] = {}
 
-    def load(self, path: str | Path) -> None:
-        """Check, build and swap in the model file at `path`.
+    def load(self, path: str | Path, data: bytes | None = None, sha256: str = "") -> None:
+        """Check a model file, build an engine for it, and swap that in.
+
+        Parameters
+        ----------
+        path
+            The file.
+        data, sha256
+            The file's bytes and their sha256, where the caller has them already: the file is not read then.
 
         Raises
         ------
@@ -150,7 +157,10 @@ class ModelSlot:
                 self._tell(SlotState.STAGING, f"reading {path}")
                 staged = self._resolve(path)
                 self._tell(SlotState.CHECKING, f"checking {staged.name}")
-                model = load_model(staged, max_bytes=self._max_bytes)
+                if data is None:
+                    model = load_model(staged, max_bytes=self._max_bytes)
+                else:
+                    model = parse_model(data, staged, sha256=sha256)
                 self._install(model, self.wish, strict=True)
             if before is not None and before.model is not None and before.model.sha256 != model.sha256:
                 self.previous = before.model

@@ -14,8 +14,9 @@ from ptychostream.model.model_file import ModelFile
 
 
 def streaming_graph(model: ModelFile, chunk: int) -> onnx.ModelProto:
-    """The model's graph with batch size `chunk`, without the parts that the phase does not need."""
-    proto = onnx.load_model_from_string(model.data)
+    """A copy of the model's graph: its batch is fixed at `chunk`, and what the phase does not need is left out."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.parsed)
     del proto.metadata_props[:]
     graph = proto.graph
     phase = [value for value in graph.output if value.name == model.phase_output]

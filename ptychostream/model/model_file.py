@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,8 @@ class ModelFile:
         Opset of the default operator domain.
     counts_input, phase_output
         Names in the graph.
+    parsed
+        `data` as parsed; copy it before you change it.
     dose_input, amplitude_output
         Names in the graph, or None.
     dose_shape
@@ -64,6 +66,7 @@ class ModelFile:
     opset: int
     counts_input: str
     phase_output: str
+    parsed: onnx.ModelProto = field(repr=False, compare=False)
     dose_input: str | None = None
     dose_shape: tuple[int, ...] = ()
     amplitude_output: str | None = None
@@ -106,8 +109,25 @@ def load_model(path: str | Path, max_bytes: int = MAX_BYTES, sidecar: bool = Tru
     return parse_model(data, path, text)
 
 
-def parse_model(data: bytes, path: Path, sidecar: bytes | None = None) -> ModelFile:
-    """`load_model` for bytes in memory. Errors name `path`; `sidecar` is a contract as JSON."""
+def parse_model(data: bytes, path: Path, sidecar: bytes | None = None, sha256: str = "") -> ModelFile:
+    """Check the bytes of a model file, as `load_model` does.
+
+    Parameters
+    ----------
+    data
+        The file's bytes.
+    path
+        Named in errors and kept in the result; it is not read.
+    sidecar
+        A contract as JSON, used where `data` holds none.
+    sha256
+        Of `data`, where the caller has computed it already; empty: it is computed here.
+
+    Raises
+    ------
+    ModelError
+        See `load_model`.
+    """
     where = str(path)
     model, opset = _parse_onnx(data, where)
     _check_weights(model, where)
@@ -119,11 +139,12 @@ def parse_model(data: bytes, path: Path, sidecar: bytes | None = None) -> ModelF
     return ModelFile(
         path=path,
         data=data,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256 or hashlib.sha256(data).hexdigest(),
         contract=contract,
         opset=opset,
         counts_input=counts.name,
         phase_output=phase.name,
+        parsed=model,
         dose_input=None if dose is None else dose.name,
         dose_shape=() if dose is None else tuple(1 for _ in dose.type.tensor_type.shape.dim),
         amplitude_output=amplitude,

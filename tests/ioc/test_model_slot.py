@@ -71,6 +71,21 @@ def test_a_model_goes_live_through_every_state(bench: Bench, tmp_path: Path) -> 
     assert bench.phase_of_ones() == pytest.approx(0.01, abs=1e-4)
 
 
+def test_bytes_at_hand_are_loaded_without_reading_the_file(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "pushed.onnx"
+    sha = write_tiny(path, gain=0.02, name="pushed")
+    data = path.read_bytes()
+    path.write_bytes(b"something else")
+    bench.slot.load(path, data, sha)
+    live = bench.slot.live
+    assert live is not None
+    assert (live.sha256, live.path) == (sha, str(path))
+    assert bench.phase_of_ones() == pytest.approx(0.02, abs=1e-4)
+    with pytest.raises(ModelError):
+        bench.slot.load(path, b"something else", "0" * 64)
+    assert bench.slot.live is live
+
+
 def test_rollback_goes_back_and_forth(bench: Bench, tmp_path: Path) -> None:
     for name, gain in (("a", 0.01), ("b", 0.03)):
         write_tiny(tmp_path / f"{name}.onnx", gain=gain, name=name)

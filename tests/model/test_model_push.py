@@ -151,10 +151,11 @@ def test_the_folder_keeps_the_newest_and_those_in_use(tmp_path: Path) -> None:
     assert left == {"of-the-site", shas[0], shas[1], shas[5]}
 
 
-def test_a_file_that_was_cut_is_written_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", [b"who", b"WHOLE model"])
+def test_a_file_with_other_bytes_is_written_again(tmp_path: Path, there: bytes) -> None:
     folder, data = PushedModels(tmp_path, keep=2), b"whole model"
     sha = hashlib.sha256(data).hexdigest()
-    (tmp_path / f"{sha}.onnx").write_bytes(data[:3])
+    (tmp_path / f"{sha}.onnx").write_bytes(there)
     path, new = folder.stage(data, sha)
     assert (path.read_bytes(), new) == (data, True)
 

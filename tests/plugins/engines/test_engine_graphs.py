@@ -126,7 +126,9 @@ def test_only_a_bilinear_doubling_before_few_channels_is_merged() -> None:
 
 
 def test_streaming_graph_keeps_the_phase_alone(model: ModelFile) -> None:
+    before = model.parsed.SerializeToString()
     graph = streaming_graph(model, 4).graph
+    assert model.parsed.SerializeToString() == before
     assert [value.name for value in graph.output] == ["phase"]
     assert not any(node.op_type == "Sigmoid" for node in graph.node)
     assert graph.input[0].type.tensor_type.shape.dim[0].dim_value == 4
