@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,13 +83,14 @@ class Inference:
         """
         placed: list[PlacedFrame] = []
         misfits: list[tuple[DropCause, str]] = []
-        for frame in batch:
-            prepare = self._preprocessor(frame.frame.counts)
+        for prepare, group in groupby(batch, lambda frame: self._preprocessor(frame.frame.counts)):
+            together = list(group)
             if isinstance(prepare, FrameError):
-                misfits.append((prepare.cause, str(prepare)))
-            else:
-                prepare.apply(frame.frame.counts, self._buffer[len(placed)])
-                placed.append(frame)
+                misfits += [(prepare.cause, str(prepare))] * len(together)
+                continue
+            out = self._buffer[len(placed) : len(placed) + len(together)]
+            prepare.apply_all([frame.frame.counts for frame in together], out)
+            placed += together
         shape = (len(placed), *self.contract.output_shape)
         if not placed:
             now = time.monotonic()

@@ -79,6 +79,9 @@ def test_agrees_with_numpy_for_every_option(case: tuple[NDArray[np.integer], Pre
     preprocessor.apply(counts, out)
     np.testing.assert_array_equal(out, expected)
     np.testing.assert_array_equal(counts, untouched)
+    together = np.full((3, *preprocessor.output_shape), np.nan, np.float32)
+    preprocessor.apply_all([counts, np.zeros_like(counts), np.asfortranarray(counts)], together)
+    np.testing.assert_array_equal(together, [expected, np.zeros_like(expected), expected])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -135,3 +138,5 @@ def test_a_frame_that_is_not_the_expected_one_is_refused_with_its_cause() -> Non
     assert floats.value.cause is DropCause.TYPE
     with pytest.raises(ValueError, match="out of"):
         preprocessor.apply(np.zeros((8, 8), np.uint16), np.zeros((4, 4), np.float32))
+    with pytest.raises(ValueError, match="for 1 results"):
+        preprocessor.apply_all([np.zeros((8, 8), np.uint16)], np.zeros((2, 8, 8), np.float32))
