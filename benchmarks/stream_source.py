@@ -1,4 +1,4 @@
-"""The detector of `bench stream` in a separate process. It sends prepared frames at a given rate.
+"""The detector of `bench stream` in a separate process. It sends serialised frames at a given rate.
 
 `python -m ptychostream.benchmarks.stream_source SETTINGS`, with the settings as JSON. It prints one line of JSON
 when it is ready, and one when all is sent. SIGTERM ends the stream early.
@@ -6,13 +6,11 @@ when it is ready, and one when all is sent. SIGTERM ends the stream early.
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 import time
 
 import numpy as np
-import pvaccess as pva
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -21,9 +19,8 @@ from ptychostream.errors import ConfigError
 from ptychostream.processes.stopping import stop_on_signals
 from ptychostream.sim.diffraction import Simulation, expose, set_up
 from ptychostream.sim.replay.connections import drain
-from ptychostream.sim.replay.detector import Detector
 from ptychostream.sim.replay.gate import Gate
-from ptychostream.sim.replay.ntndarray import build, encode
+from ptychostream.sim.replay.prepared_frames import PreparedFrames, serialise, with_attributes
 from ptychostream.sim.scans import trajectory
 
 DISTINCT_FRAMES = 256
@@ -95,40 +92,28 @@ def ring_lengths(source: Source) -> tuple[int, int]:
     return length, min(length, max(16, DISTINCT_FRAMES * 128**2 // pixels), DISTINCT_FRAMES)
 
 
-def ring(source: Source) -> list[pva.PvObject]:
-    """The NTNDArrays that are sent repeatedly. The positions are a spiral; the patterns repeat sooner."""
+def ring(source: Source) -> list[list[bytes]]:
+    """The serialised NTNDArrays that are sent repeatedly. The positions are a spiral; the patterns repeat sooner."""
     length, distinct = ring_lengths(source)
-    frames = [encode(frame, source.codec) if source.codec else frame for frame in _contiguous(source, distinct)]
+    frames = [serialise(frame, source.codec) for frame in patterns(source.shape, source.dtype, distinct)]
     positions_m = trajectory("spiral", length, STEP_M).positions_m
     return [
-        build(
+        with_attributes(
             frames[index % distinct],
-            index,
-            0.0,
-            {"PositionX": float(x), "PositionY": float(y), "ScanID": "bench", "ScanComplete": 0},
+            {"ColorMode": 0, "PositionX": float(x), "PositionY": float(y), "ScanID": "bench", "ScanComplete": 0},
         )
         for index, (x, y) in enumerate(positions_m)
     ]
 
 
-def _contiguous(source: Source, distinct: int) -> list[NDArray[np.integer]]:
-    return [np.ascontiguousarray(frame) for frame in patterns(source.shape, source.dtype, distinct)]
-
-
 def main(source: Source) -> None:
     """Send, and print the number of sent frames."""
-    first = last = 0.0
-
-    def sent(frame: int, time_s: float) -> None:
-        nonlocal first, last
-        first, last = (time_s, time_s) if frame == 0 else (first, time_s)
-
-    arrays = itertools.islice(itertools.cycle(ring(source)), source.frames)
-    with Detector(source.channel) as detector, stop_on_signals() as stop:
+    frames = ring(source)
+    with PreparedFrames(source.channel) as detector, stop_on_signals() as stop:
         print(json.dumps({"ready": time.time()}), flush=True)
         gate = Gate(wait_for=source.wait_for, wait_for_client=source.wait_for_client, timeout_s=source.timeout_s)
         if gate.wait(stop):
-            streamed = detector.stream(arrays, source.rate_hz, stop, sent)
+            streamed, first, last = detector.stream(frames, source.frames, source.rate_hz, stop)
             report = {"sent": streamed.frames, "rate_hz": streamed.rate_hz, "slipped_s": streamed.slipped_s}
             print(json.dumps({**report, "first": first, "last": last}), flush=True)
             drain(stop)

@@ -14,7 +14,7 @@ import secrets
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ptychostream.errors import StreamError
@@ -73,6 +73,10 @@ class RawServer:
         again by themselves.
         """
         self._call(lambda: self._publish(self._channels[channel], update))
+
+    def publish_split(self, channel: str, updates: Sequence[list[bytes]]) -> None:
+        """Hand updates over, each as the values of the type's leaves, all of them changed; see `Layout.split`."""
+        self._call(lambda: self._channels[channel].publish_split(updates))
 
     def announce(self, channel: str, update: RawUpdate) -> None:
         """Let clients connect and subscribe to this update's type. They get no update before the next `publish`."""

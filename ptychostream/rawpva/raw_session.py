@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ptychostream.rawpva import search, wire
 from ptychostream.rawpva.fields import STRING, STRUCTURE, Field, Layout, copy_value, read_field, select
@@ -60,6 +60,13 @@ class ServedChannel:
                 changed |= 1 << leaf
         for monitor in self.monitors:
             self.overruns += monitor.put(self.leaves, changed, update.overrun)
+
+    def publish_split(self, updates: Sequence[list[bytes]]) -> None:
+        """Updates as the values of the type's leaves, all of them changed."""
+        for leaves in updates:
+            for monitor in self.monitors:
+                self.overruns += monitor.put(leaves, (1 << len(leaves)) - 1, 0)
+            self.leaves = leaves
 
 
 class Selection:

@@ -8,7 +8,6 @@ from typing import Any
 
 import blosc
 import numpy as np
-from encoding import ANYTHING, array, scalar, structure
 from layouts import (
     EMPTY,
     KINDS,
@@ -27,6 +26,7 @@ from layouts import (
 from numpy.typing import NDArray
 
 from ptychostream.frames.codecs import compress
+from ptychostream.rawpva.encoding import ANYTHING, array, scalar, structure
 from ptychostream.rawpva.fields import Field
 
 ADCORE = "areaDetector/ADCore: NDPluginPva.cpp, ntndArrayConverter.cpp; NDCodec.cpp"

@@ -15,25 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from encoding import ANYTHING, array, encode, scalar, structure, structures, union
 from numpy.typing import NDArray
 
 from ptychostream.frames.codecs import compress
+from ptychostream.rawpva.encoding import ANYTHING, array, encode, scalar, structure, structures, union
 from ptychostream.rawpva.fields import Field
+from ptychostream.sim.replay.prepared_frames import CODEC_T, DIMENSION_T, TIME_T
 
-TIME_T = structure(
-    "time_t", secondsPastEpoch=scalar("int64"), nanoseconds=scalar("int32"), userTag=scalar("int32")
-)  # fmt: skip
 ALARM_T = structure("alarm_t", severity=scalar("int32"), status=scalar("int32"), message=scalar("str"))
-DIMENSION_T = structure(
-    "dimension_t",
-    size=scalar("int32"),
-    offset=scalar("int32"),
-    fullSize=scalar("int32"),
-    binning=scalar("int32"),
-    reverse=scalar("bool"),
-)
-CODEC_T = structure("codec_t", name=scalar("str"), parameters=ANYTHING)
 DISPLAY_T = structure(
     "display_t",
     limitLow=scalar("float64"),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from encoding import array, encode, scalar, structure
-
+from ptychostream.rawpva.encoding import array, encode, scalar, structure
 from ptychostream.rawpva.raw_values import RawUpdate
 
 SMALL = structure("s_t", n=scalar("int32"), x=array("float64"))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from encoding import ANYTHING, CODES, array, encode, scalar, structure, structures, union
 from epics_env import EpicsEnv, wait_until
 from folders import CORPUS, HELPERS
 from hypothesis import given, settings
@@ -26,6 +25,7 @@ from raw_samples import SMALL, small
 
 from ptychostream.cli.main import main
 from ptychostream.errors import ScanFileError
+from ptychostream.rawpva.encoding import ANYTHING, CODES, array, encode, scalar, structure, structures, union
 from ptychostream.rawpva.fields import FIXED_ARRAY, Field, Layout, copy_value, default_value, read_field, select
 from ptychostream.rawpva.raw_client import RawChannel
 from ptychostream.rawpva.raw_server import RawServer

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from encoding import ANYTHING, array, encode, scalar, structure
 from epics_env import EpicsEnv, wait_until
 from folders import CORPUS
 from raw_samples import SMALL, small
 
 from ptychostream.errors import ScanFileError
+from ptychostream.rawpva.encoding import ANYTHING, array, encode, scalar, structure
 from ptychostream.rawpva.raw_server import RawServer
 from ptychostream.rawpva.raw_updates import RawFile, RawWriter
 from ptychostream.rawpva.raw_values import RawUpdate, WireType, WireUpdate, WireUpdates
