@@ -1,7 +1,7 @@
-"""A PVA client like any other: keeps the newest stitched image that the IOC served, in a file.
+"""A PVA client that stores the IOC's newest stitched image in a file.
 
-`python -m ptychostream.demo.client PREFIX FILE` subscribes to `<PREFIX>Phase` and `<PREFIX>Weight` and writes the
-pair with the same uniqueId to FILE (npz) each time it is complete, until it is told to stop (SIGTERM).
+`python -m ptychostream.demo.client PREFIX FILE` subscribes to `<PREFIX>Phase` and `<PREFIX>Weight`. It writes each
+pair with the same uniqueId to FILE (npz), until SIGTERM.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STOP = ""
 
 
 def image_of(value: Any) -> tuple[int, NDArray[np.float32], dict[str, Any]] | None:
-    """uniqueId, [H, W] array and attributes of an image; None for what the channel holds before the first."""
+    """uniqueId, [H, W] array and attributes of an image. None for the value before the first image."""
     if not value.uniqueId:
         return None
     columns, rows = (dimension.size for dimension in value.dimension)
@@ -34,7 +34,7 @@ def image_of(value: Any) -> tuple[int, NDArray[np.float32], dict[str, Any]] | No
 
 
 def watch(prefix: str, path: Path) -> int:
-    """Subscribe and write until SIGTERM; returns the number of images written."""
+    """Subscribe and write until SIGTERM. Returns the number of written images."""
     updates: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=64)
     signal.signal(signal.SIGTERM, lambda *_: updates.put((_STOP, None)))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the demonstration ends its children itself
@@ -80,7 +80,7 @@ def _write(
 
 @dataclass(frozen=True)
 class Received:
-    """The image that the client wrote, NaN where its weight is 0; the frames stitched into it; and its scan."""
+    """The client's image (NaN where the weight is 0), the number of its frames, and its scan."""
 
     image: PhaseImage
     frames: int
@@ -88,7 +88,7 @@ class Received:
 
 
 def read_received(path: Path) -> Received | None:
-    """What the client wrote last; None before the first."""
+    """The image that the client wrote last, or None before the first."""
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as file:

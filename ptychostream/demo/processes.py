@@ -1,4 +1,4 @@
-"""Child processes of the demonstration: started with a log file each, always ended, whatever ends the parent."""
+"""Child processes of the demonstration. Each has a log file, and ends at the latest when the parent ends."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class DemoError(PtychostreamError):
 
 
 class Child:
-    """One `python -m <module> …` with its output in `log_path`.
+    """A process `python -m <module> …` with its output in `log_path`.
 
-    Use as a context manager: on leaving it gets SIGTERM, and SIGKILL if it does not go.
+    As a context manager it sends SIGTERM at the end of the block, and SIGKILL if the process does not end.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class Child:
         self._process = Program(module, arguments, log_path, environment)
 
     def running(self) -> bool:
-        """Whether it still runs."""
+        """Whether the process still runs."""
         return self._process.poll() is None
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Wait for its end. Raises DemoError when it ends badly or not in time."""
+        """Wait for the end of the process. Raises DemoError if it fails or does not end in time."""
         try:
             status = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
@@ -50,7 +50,7 @@ class Child:
             raise self.failure(status)
 
     def failure(self, status: int | None = None) -> DemoError:
-        """An error that carries the end of its log."""
+        """An error with the end of the log."""
         tail = self.log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
         return DemoError(
             f"{self.name} ended with status {self._process.poll() if status is None else status}: " + " | ".join(tail),
@@ -59,7 +59,7 @@ class Child:
         )
 
     def stop(self) -> int:
-        """End it cleanly; returns its exit status."""
+        """End the process in order. Returns its exit status."""
         stop(self._process, patience_s=STOP_TIMEOUT_S)
         return self._process.returncode
 

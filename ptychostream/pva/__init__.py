@@ -1,1 +1,1 @@
-"""PV Access through p4p: channels read, updates decoded, images built. Never imported by the agent."""
+"""PV Access through p4p: read channels, decode updates, build images. The agent does not import it."""

@@ -1,4 +1,4 @@
-"""The compiled monitor of detector images where this installation has it; p4p's elsewhere."""
+"""The compiled monitor of detector images, or p4p's monitor if this installation has no compiled one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ptychostream.pva.monitors import Monitor, P4pMonitor
 _log = logging.getLogger(__name__)
 
 ArrayMonitor: Callable[[str, str], Monitor] | None
-"""Made from a channel's name and a pvRequest; None where the module was not compiled, or for other libraries.
+"""The compiled monitor, made from a channel's name and a pvRequest. None if it is not compiled for these libraries.
 
-Its updates are tuples (raw id, POSIX time in seconds, payload, pvData's ScalarType of the payload, rows, columns,
-attributes by name); those of compressed arrays have a member more, the first four of
-`ptychostream.pva.reading.Packed`. The payload has the buffer protocol and owns its memory. An update of any other
-layout is a dictionary with the keys that `ptychostream.pva.reading.decode_value` asks for.
+An update is a tuple (raw id, POSIX time in seconds, payload, pvData's ScalarType of the payload, rows, columns,
+attributes by name). For a compressed array it has another member: the first four members of
+`ptychostream.pva.reading.Packed`. The payload has the buffer protocol and owns its memory. An update with another
+layout is a dictionary with the keys that `ptychostream.pva.reading.decode_value` reads.
 """
 
 try:
@@ -28,12 +28,12 @@ except ImportError as error:
 
 
 def receiver_kind() -> str:
-    """Which receiver takes the detector's images: "compiled" or "p4p"."""
+    """The receiver of the detector's images: "compiled" or "p4p"."""
     return "p4p" if ArrayMonitor is None else "compiled"
 
 
 def open_monitor(channel: str, request: str) -> Monitor:
-    """The fastest monitor of an NTNDArray channel that there is; see `decode_taken` for its updates."""
+    """Open the fastest available monitor of an NTNDArray channel. `decode_taken` decodes its updates."""
     if ArrayMonitor is None:
         _log.info("images of %s are received through p4p: no compiled receiver (%s)", channel, _why)
         return P4pMonitor(channel, request)

@@ -1,4 +1,4 @@
-"""A PV Access channel read in a thread of its own: every update in order, connected again when it comes back."""
+"""Read a PV Access channel in a separate thread: all updates in order. It connects again after a disconnection."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from ptychostream.pva.monitors import Monitor, P4pMonitor
 
 _log = logging.getLogger(__name__)
-_IDLE_S = 0.1  # how often a thread without updates looks whether it is to stop
-_ANEW_S = 10.0  # decision 11: longer than a server of pvAccessCPP is held up by a connection that is given up
-_LINGER_S = 5.0  # how long a connection may take that `stop` finds under way
-_MOST = 256  # updates taken at once, so that a reader that is behind stops soon and holds no more than these
+_IDLE_S = 0.1  # a thread without updates checks this often whether it must stop
+_ANEW_S = 10.0  # decision 11: longer than an abandoned connection blocks a server of pvAccessCPP
+_LINGER_S = 5.0  # longest time that `stop` gives a connection in its handshake
+_MOST = 256  # updates taken at once, so that a reader with a backlog stops soon and has few updates in memory
 
 
 def each(take: Callable[[Any], None]) -> Callable[[Sequence[Any]], None]:
-    """Takes updates one by one. What `take` raises costs that update alone."""
+    """A function that passes updates to `take` one by one. An error of `take` loses only that update."""
 
     def take_all(updates: Sequence[Any]) -> None:
         for update in updates:
@@ -31,31 +31,33 @@ def each(take: Callable[[Any], None]) -> Callable[[Sequence[Any]], None]:
 
 
 class ChannelReader:
-    """Subscribes to a channel and hands on what comes.
+    """Subscribes to a channel and passes its updates on.
 
     Parameters
     ----------
     channel
-        Its name.
+        Name of the channel.
     fields
-        The fields wanted, as in a pvRequest: `field(value,timeStamp)`.
+        The requested fields, as in a pvRequest: `field(value,timeStamp)`.
     queue_size
-        Updates held on either side of the connection, so that a reader that is held up loses nothing until both are
-        full. No flow control (`pipeline`) is asked for: servers of pvAccessCPP, ADCore's and pvapy's, then send
+        Length of the queues on both sides of the connection, in updates. A blocked reader loses nothing until both are
+        full. Flow control (`pipeline`) is not requested, because servers of pvAccessCPP (ADCore, pvapy) then send
         updates twice.
     take
-        Gets the updates that have come since the last call, in order; see `each`. What it raises costs all of these.
+        Called with the updates since the last call, in order (see `each`). If it raises, all of these are lost.
     on_connect
-        Told True and False as the channel comes and goes. Both are called in the reader's thread, of name `name`.
+        Called with True after a connection and False after a disconnection. Both functions are called in the reader's
+        thread, which has the name `name`.
     rest_s
-        Rest after an update before the next are taken: waking for each costs more than handling it at high rates.
+        Pause after an update before the next ones are taken. At high rates, waking up for each update costs more than
+        handling it.
     monitor
-        Opens the monitor of the channel with this name and pvRequest.
+        Opens the monitor for a channel name and a pvRequest.
 
     Attributes
     ----------
     attributes
-        Names of the NTAttributes that the monitor is to read, where it reads them.
+        Names of the NTAttributes to read, for a monitor that reads them itself.
     """
 
     def __init__(
@@ -82,11 +84,11 @@ class ChannelReader:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Subscribe. A channel that is not there yet is connected to when it comes."""
+        """Subscribe. If the channel does not exist yet, it is connected when it appears."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Hand on what has come, and nothing any more. A connection that is being made is closed when it is made."""
+        """Pass on the updates until now, and stop. A connection in its handshake is closed after the handshake."""
         if self._thread.ident is None:
             self._monitor.close()
             return
@@ -112,13 +114,13 @@ class ChannelReader:
         self._monitor.close()
 
     def _search_anew(self) -> None:
-        """A new channel is searched for after 0, 1, 2, 4 and 7 s: each gap is a second longer than the one before."""
+        """Search the channel anew. The client searches after 0, 1, 2, 4 and 7 s: each gap is one second longer."""
         self._monitor.unsubscribe()
         self._monitor.forget()
         self._monitor.subscribe()
 
     def _leave(self) -> None:
-        """Unsubscribe, when the handshake that may be under way is done (decision 11)."""
+        """Unsubscribe after the end of a running handshake (decision 11)."""
         deadline = time.monotonic() + _LINGER_S
         connected = self.connected
         while not connected and (left := deadline - time.monotonic()) > 0:
@@ -128,7 +130,7 @@ class ChannelReader:
         self._monitor.unsubscribe()
 
     def _drain(self) -> None:
-        """Hand on what has come. A subscription that the server has ended, or refused, is closed."""
+        """Pass on the updates until now. A subscription that the server ended or refused is closed."""
         while updates := self._monitor.take(self.attributes, _MOST):
             data: list[Any] = []
             for update in updates:
@@ -149,7 +151,7 @@ class ChannelReader:
         self._connection_changed(True)
         try:
             self._take(data)
-        except Exception:  # noqa: BLE001 - the thread's outermost: what one update does must not end the stream
+        except Exception:  # noqa: BLE001 - the thread's outermost loop: one update must not end the stream
             _log.exception("%d updates of %s were lost", len(data), self._channel)
 
     def _connection_changed(self, connected: bool) -> None:
@@ -159,5 +161,5 @@ class ChannelReader:
         _log.info("%s %s", self._channel, "connected" if connected else "disconnected")
         try:
             self._on_connect(connected)
-        except Exception:  # noqa: BLE001 - as above
-            _log.exception("%s: what follows the connection failed", self._channel)
+        except Exception:  # noqa: BLE001 - see above
+            _log.exception("%s: the action after a change of the connection failed", self._channel)

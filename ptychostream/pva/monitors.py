@@ -1,4 +1,4 @@
-"""The subscription under a `ChannelReader`: through p4p for any channel, or compiled for a detector's images."""
+"""The subscription of a `ChannelReader`: through p4p for any channel, or compiled for a detector's images."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from p4p.client.raw import Context, Disconnected, Subscription
 
 
 class Monitor(Protocol):
-    """One channel's monitor. `wake` may be called from any thread, everything else from one."""
+    """The monitor of one channel. Any thread may call `wake`. Only one thread may call the other methods."""
 
     def subscribe(self) -> None:
-        """Open the channel, and take its updates. A channel that is not there is searched for."""
+        """Open the channel and receive its updates. If the channel does not exist, it is searched."""
         ...
 
     def unsubscribe(self) -> None:
-        """Close the subscription, if one is open."""
+        """Close the subscription if it is open."""
         ...
 
     def forget(self) -> None:
@@ -35,27 +35,27 @@ class Monitor(Protocol):
         ...
 
     def take(self, attributes: tuple[str, ...], most: int) -> Sequence[Any]:
-        """At most so many updates in order: data, None for a disconnection, a text for the end of the subscription.
+        """At most `most` updates in order: data, None for a disconnection, or a text for the end of the subscription.
 
         Parameters
         ----------
         attributes
-            NTAttributes wanted. Only the compiled monitor, which reads the updates itself, uses them.
+            The requested NTAttributes. Only the compiled monitor uses them, because it reads the updates itself.
         """
         ...
 
     def close(self) -> None:
-        """End everything. The monitor cannot be used again."""
+        """Close the monitor. It cannot be used again."""
         ...
 
 
 class P4pMonitor:
-    """The monitor of p4p; its updates are `p4p.Value`, unwrapped by no NT handler.
+    """The monitor of p4p. Its updates are `p4p.Value` without an NT handler.
 
     Parameters
     ----------
     channel
-        Its name.
+        Name of the channel.
     request
         The pvRequest.
     """
@@ -68,32 +68,32 @@ class P4pMonitor:
         self._subscription: Subscription | None = None
 
     def subscribe(self) -> None:
-        """As `Monitor.subscribe`."""
+        """See `Monitor.subscribe`."""
         self._subscription = self._context.monitor(self._channel, self._arrived.set, self._request)
 
     def unsubscribe(self) -> None:
-        """As `Monitor.unsubscribe`."""
+        """See `Monitor.unsubscribe`."""
         if self._subscription is not None:
             self._subscription.close()
             self._subscription = None
 
     def forget(self) -> None:
-        """As `Monitor.forget`."""
+        """See `Monitor.forget`."""
         self._context.disconnect(self._channel)
 
     def wait(self, timeout_s: float, rest_s: float) -> None:
-        """As `Monitor.wait`."""
+        """See `Monitor.wait`."""
         if self._arrived.wait(timeout_s):
             if rest_s:
                 time.sleep(rest_s)
             self._arrived.clear()
 
     def wake(self) -> None:
-        """As `Monitor.wake`."""
+        """See `Monitor.wake`."""
         self._arrived.set()
 
     def take(self, attributes: tuple[str, ...], most: int) -> Sequence[Any]:  # noqa: ARG002 - see `Monitor`
-        """As `Monitor.take`; `attributes` has no effect."""
+        """See `Monitor.take`. `attributes` has no effect."""
         taken: list[Any] = []
         while self._subscription is not None and len(taken) < most:
             update = self._subscription.pop()
@@ -104,5 +104,5 @@ class P4pMonitor:
         return taken
 
     def close(self) -> None:
-        """As `Monitor.close`."""
+        """See `Monitor.close`."""
         self._context.close()

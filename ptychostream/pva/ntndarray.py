@@ -1,4 +1,4 @@
-"""NTNDArrays of images, built for a channel that p4p serves, with every field that viewers read."""
+"""Build NTNDArrays of images for p4p's server, with all fields that viewers read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ptychostream.pva.reading import SCALAR_TYPES, Scalar
 
 _FIELD_NAMES = ("byte", "short", "int", "long", "ubyte", "ushort", "uint", "ulong", "float", "double")
 FIELD_OF = {dtype: f"{name}Value" for dtype, name in zip(SCALAR_TYPES.values(), _FIELD_NAMES, strict=True)}
-"""The union's field for each pixel type."""
+"""The field of the union for each pixel type."""
 INT32 = range(-(1 << 31), 1 << 31)
 """Attributes in this range are sent as int32, as areaDetector sends them."""
 
@@ -32,20 +32,20 @@ def build(
     descriptor: str,
     units: str,
 ) -> Value:
-    """A complete NTNDArray, uncompressed.
+    """Build a complete uncompressed NTNDArray.
 
-    `codec.parameters` stays empty: PyDM takes a type code there for the type of the pixels.
+    `codec.parameters` stays empty, because PyDM takes a type code in it for the type of the pixels.
 
     Parameters
     ----------
     array
         [H, W] of any integer or float type.
     unique_id
-        Image number; wraps to the field's 32 bits.
+        Image number. It wraps to the 32 bits of the field.
     time_s
         Both time stamps, seconds since the POSIX epoch.
     attributes
-        NDAttributes by name; `ColorMode` is added.
+        NDAttributes by name. `ColorMode` is added.
     descriptor, units
         For displays.
     """
@@ -75,7 +75,7 @@ def to_int32(number: int) -> int:
 
 
 def dimensions(shape: tuple[int, ...]) -> list[dict[str, Any]]:
-    """The field `dimension` for an array of `shape`: the fastest axis first."""
+    """The field `dimension` for an array of `shape`, with the fastest axis first."""
     return [{"size": size, "offset": 0, "fullSize": size, "binning": 1, "reverse": False} for size in reversed(shape)]
 
 
@@ -86,7 +86,7 @@ def time_stamp(time_s: float) -> dict[str, int]:
 
 
 def _typed(value: Scalar) -> tuple[str, Scalar]:
-    """With p4p's code of the type that a variant union is to hold."""
+    """The value with p4p's type code for a variant union."""
     if isinstance(value, str):
         return "s", value
     if isinstance(value, int | np.integer):

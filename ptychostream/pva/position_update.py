@@ -1,4 +1,4 @@
-"""What the updates of a position channel hold: samples of time, x and y, in whichever layout they are sent."""
+"""Decode the updates of a position channel to samples of time, x and y. Several layouts are supported."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _REMEDY = "send a table, three arrays, or [n, 3] rows of time, x, y; see the nam
 
 
 def decode_positions(value: Value, columns: Sequence[str] = ("time", "x", "y")) -> NDArray[np.float64] | None:
-    """Samples of one update.
+    """Decode the samples of one update.
 
     Parameters
     ----------
     value
-        The update, unwrapped by no NT handler. One of: an NTTable, or a structure, with a field for each column, an
-        array or a scalar, at its top, in its `value`, or in a `value` of its own (a group of NTScalarArrays); an
-        NTNDArray of n rows of three; an NTScalarArray of such rows.
+        The update without an NT handler. It is an NTTable or a structure whose columns are arrays or scalars: fields at
+        its top, in its `value`, or each with its own `value` (a group of NTScalarArrays). Or it is an NTNDArray with n
+        rows of three values, or an NTScalarArray of such rows.
     columns
-        Names of the fields that hold time, x and y.
+        Names of the fields of time, x and y.
 
     Returns
     -------
     [3, n] time, x, y as they were sent, or None
-        None for an update without samples, as channels send it before the first.
+        None for an update without samples, which a channel sends before the first one.
 
     Raises
     ------
     StreamError
-        It is none of these, or the columns are not of one length.
+        The update has another layout, or the columns have different lengths.
     """
     inner = value.get("value")
     try:
@@ -51,13 +51,15 @@ def decode_positions(value: Value, columns: Sequence[str] = ("time", "x", "y")) 
 
 
 def _rows(values: Any, sizes: list[int]) -> NDArray[np.float64] | None:
-    """[n, 3], the last index the fastest, as [3, n]."""
+    """Values of [n, 3] in C order as [3, n]."""
     if values is None or len(values) == 0:
         return None
     flat = np.asarray(values, np.float64)
     if len(sizes) != 2 or sizes[0] != 3 or flat.shape != (3 * sizes[1],):
         shape = " × ".join(str(size) for size in reversed(sizes))
-        raise StreamError(f"{flat.size} values as {shape}, where rows are of three", where="positions", remedy=_REMEDY)
+        raise StreamError(
+            f"{flat.size} values as {shape}, but a row must have three", where="positions", remedy=_REMEDY
+        )
     return np.ascontiguousarray(flat.reshape(-1, 3).T)
 
 

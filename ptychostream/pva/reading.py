@@ -1,7 +1,7 @@
-"""What the updates of an NTNDArray channel hold, read through p4p.
+"""Decode the updates of an NTNDArray channel that p4p reads.
 
-Accepts what real emitters send: a type code of any integer type, missing sizes, payloads longer than announced.
-`ptychostream.plugins.consumer.pvapy_reading` reads updates of pvapy and judges them by the functions of this module.
+It accepts the updates of real emitters: a type code of any integer type, missing sizes, payloads that are too long.
+`ptychostream.plugins.consumer.pvapy_reading` reads updates of pvapy and checks them with the functions of this module.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ptychostream.frames.codecs import decompress
 UPDATE_FIELDS = (
     "field(uniqueId,value,dimension,codec,timeStamp,dataTimeStamp,attribute,compressedSize,uncompressedSize)"
 )
-"""The fields of an NTNDArray that are read, as in a pvRequest."""
+"""The required fields of an NTNDArray, as in a pvRequest."""
 
 Scalar = float | int | str
 T = TypeVar("T")
@@ -29,14 +29,14 @@ T = TypeVar("T")
 SCALAR_TYPES: dict[int, np.dtype[Any]] = dict(
     enumerate(map(np.dtype, ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")), start=1)
 )
-# NDDataType_t: what some emitters write in the ScalarType's place (areaDetector/ADCore#562).
+# NDDataType_t, which some emitters write in place of the ScalarType (areaDetector/ADCore#562).
 _ND_DATA_TYPES: dict[int, np.dtype[Any]] = dict(
     enumerate(map(np.dtype, ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")))
 )
 
 
 class RawArray(NamedTuple):
-    """What an NTNDArray holds: `array` [H, W] counts, read-only; `time` in seconds since the POSIX epoch."""
+    """A decoded NTNDArray. `array` has the counts [H, W], read-only. `time` is in seconds since the POSIX epoch."""
 
     raw_id: int
     time: float
@@ -45,16 +45,16 @@ class RawArray(NamedTuple):
 
 
 class RawPayload(NamedTuple):
-    """What an NTNDArray holds, as it was sent.
+    """An NTNDArray with its payload as it was sent.
 
     Attributes
     ----------
     raw_id, time, attributes
-        As in `RawArray`.
+        See `RawArray`.
     payload
-        The codec's bytes, or without a codec the counts, flat.
+        The codec's bytes, or the flat counts without a codec. It is not checked.
     codec, shape, dtype
-        What `ptychostream.frames.codecs.decompress` needs; the payload has not been looked into.
+        Arguments for `ptychostream.frames.codecs.decompress`.
     """
 
     raw_id: int
@@ -72,11 +72,11 @@ class Packed(NamedTuple):
     Attributes
     ----------
     codec, code
-        The codec's name, and the parameter that tells the original type.
+        Name of the codec, and its parameter, which gives the original type.
     sent, size
-        `compressedSize` and `uncompressedSize`; 0 where the emitter gave none.
+        `compressedSize` and `uncompressedSize`. 0 if the emitter gave none.
     long
-        Whether the code came as a 64-bit integer; need not be right for a code other than 1.
+        Whether the code was sent as a 64-bit integer. It is only correct for code 1.
     """
 
     codec: str
@@ -87,14 +87,14 @@ class Packed(NamedTuple):
 
 
 def decode_value(value: Value | Mapping[str, Any], attributes: Collection[str] = ()) -> RawArray | None:
-    """Read one update.
+    """Decode one update.
 
     Parameters
     ----------
     value
-        The update, as p4p gives it without an NT handler, or a mapping with the same keys; needs `UPDATE_FIELDS`.
+        The update of p4p without an NT handler, or a mapping with the same keys. It must have `UPDATE_FIELDS`.
     attributes
-        Names of the NTAttributes wanted. The others are not read; an empty collection is the fastest.
+        Names of the requested NTAttributes. The others are not read. An empty collection is the fastest.
 
     Returns
     -------
@@ -104,14 +104,14 @@ def decode_value(value: Value | Mapping[str, Any], attributes: Collection[str] =
     Raises
     ------
     FrameError
-        Its cause says what is wrong: `TYPE` (not integers, not an NTNDArray), `SHAPE`, `CODEC`.
+        Cause `TYPE`: no integers or no NTNDArray. Cause `SHAPE` or `CODEC`: shape or codec are wrong.
     """
     update = _read_value(value, attributes, counts_of)
     return None if update is None else RawArray(*update)
 
 
 def decode_taken(update: tuple[Any, ...] | Mapping[str, Any], attributes: Collection[str] = ()) -> RawArray | None:
-    """As `decode_value`, for an update that `ptychostream.pva.array_monitor` opens a monitor for."""
+    """Like `decode_value`, for an update of a monitor from `ptychostream.pva.array_monitor`."""
     if not isinstance(update, tuple):
         return decode_value(update, attributes)
     raw_id, time, payload, kind, rows, columns, found, *packed = update
@@ -122,7 +122,7 @@ def decode_taken(update: tuple[Any, ...] | Mapping[str, Any], attributes: Collec
 
 
 def payload_of_value(value: Value, attributes: Collection[str] = ()) -> RawPayload | None:
-    """As `decode_value`, for those who pass the frame on as it was sent: nothing is decompressed."""
+    """Like `decode_value`, but without decompression, to pass on the frame as it was sent."""
     update = _read_value(value, attributes, _as_sent)
     if update is None:
         return None
@@ -135,8 +135,8 @@ def _read_value(
     attributes: Collection[str],
     make: Callable[[int, list[int], Any, Packed | None], T],
 ) -> tuple[int, float, T, dict[str, Scalar]] | None:
-    """Id, time, what `make` gives for the payload, attributes."""
-    # value["a.b"] costs a third of value.a.b.
+    """Id, time, the result of `make` for the payload, and attributes."""
+    # value["a.b"] takes a third of the time of value.a.b.
     try:
         raw_id = value["uniqueId"]
         if not isinstance(raw_id, int):
@@ -148,7 +148,7 @@ def _read_value(
         packed = None
         if codec := value["codec.name"]:
             code = value["codec.parameters"]
-            long = code == 1 and "int64_t" in str(value["codec"])  # p4p tells the type nowhere else
+            long = code == 1 and "int64_t" in str(value["codec"])  # p4p gives the type nowhere else
             packed = Packed(codec, code, value["compressedSize"], value["uncompressedSize"], long)
         made = make(raw_id, [dimension["size"] for dimension in dimensions], payload, packed)
         time = posix_time(value["dataTimeStamp.secondsPastEpoch"], value["dataTimeStamp.nanoseconds"])
@@ -162,36 +162,36 @@ def _read_value(
                     if isinstance(held, float | int | str):
                         found[name] = held
             except UnicodeDecodeError:
-                continue  # a text in another encoding is no value that can be used
+                continue  # a text in another encoding cannot be used
         return raw_id, time, made, found
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         not_an_ntndarray(error)
 
 
 def not_an_ntndarray(error: Exception) -> NoReturn:
-    """Raise the FrameError for an update that lacks a field of an NTNDArray, or has one of another type."""
+    """Raise the FrameError for an update in which a field of an NTNDArray is missing or has another type."""
     remedy = "name the channel of a detector's PVA plugin"
     raise FrameError(DropCause.TYPE, f"not an NTNDArray: {error}", where="frame", remedy=remedy) from error
 
 
 def _bad(cause: DropCause, what: str, raw_id: int) -> FrameError:
-    remedy = "look at the detector's data type, region and codec settings"
+    remedy = "check the detector's data type, region and codec settings"
     return FrameError(cause, what, where=f"frame {raw_id}", remedy=remedy)
 
 
 def counts_of(raw_id: int, sizes: list[int], payload: Any, packed: Packed | None) -> NDArray[np.integer]:
-    """The counts [H, W], read-only.
+    """Decode the counts [H, W], read-only.
 
     Parameters
     ----------
     raw_id
-        The update's id, for messages.
+        Id of the update, for messages.
     sizes
-        Of the dimensions, the fastest first.
+        Sizes of the dimensions, the fastest first.
     payload
-        The selected field of the union, flat; None: an empty one.
+        The selected field of the union, flat. None: an empty union.
     packed
-        What the update says about its compression; None: it is not compressed.
+        Description of the compression. None: not compressed.
 
     Raises
     ------
@@ -220,7 +220,7 @@ def _as_sent(
 
 
 def _shape(sizes: list[int], raw_id: int) -> tuple[int, int]:
-    """[H, W] from the sizes, fastest first; a third dimension of one is let through."""
+    """[H, W] from the sizes, which have the fastest first. A third dimension of size one is accepted."""
     while len(sizes) > 2 and sizes[-1] == 1:
         del sizes[-1]
     if len(sizes) != 2 or min(sizes) < 1:
@@ -230,16 +230,17 @@ def _shape(sizes: list[int], raw_id: int) -> tuple[int, int]:
 
 def _packed_bytes(payload: NDArray[Any], packed: Packed) -> NDArray[np.uint8]:
     data = payload.view(np.uint8)
-    # some emitters send their whole buffer (areaDetector/ADCore#566)
+    # some emitters send their complete buffer (areaDetector/ADCore#566)
     return data[: packed.sent] if 0 < packed.sent < len(data) else data
 
 
 def _original_type(packed: Packed, sent: np.dtype[Any], shape: tuple[int, int], raw_id: int) -> np.dtype[Any]:
     """The type before compression, from the code in the codec's parameters and the announced size.
 
-    The code is a ScalarType, or in some emitters an NDDataType; the item size tells which. For 1, which is a signed
-    byte in the one and an unsigned in the other, the type `sent` does: those emitters give the compressed bytes in the
-    field of the original type (NDPluginPvxs, and NDPluginPva before R3-5), and 1 as a long.
+    The code is a ScalarType, or for some emitters an NDDataType. The item size decides which one. Code 1 is a signed
+    byte in the first case and an unsigned byte in the second. For it the type `sent` decides, because those emitters
+    (NDPluginPvxs, and NDPluginPva before R3-5) send the compressed bytes in the field of the original type, and the
+    code as a long.
     """
     code = packed.code
     itemsize, rest = divmod(packed.size, math.prod(shape))
@@ -250,7 +251,7 @@ def _original_type(packed: Packed, sent: np.dtype[Any], shape: tuple[int, int], 
         readings = [sent]
     elif isinstance(code, int) and not isinstance(code, bool):
         readings = [table[code] for table in (SCALAR_TYPES, _ND_DATA_TYPES) if code in table]
-    elif itemsize in (1, 2):  # no code: counts this small are never floats, and never negative
+    elif itemsize in (1, 2):  # no code: counts of this size are never floats and never negative
         readings = [np.dtype(f"u{itemsize}")]
     for dtype in readings:
         if itemsize in (0, dtype.itemsize):
@@ -261,5 +262,5 @@ def _original_type(packed: Packed, sent: np.dtype[Any], shape: tuple[int, int], 
 
 
 def posix_time(seconds: int, nanoseconds: int) -> float:
-    """A time stamp in seconds since the POSIX epoch; 0 where the emitter gave none."""
+    """A time stamp in seconds since the POSIX epoch. 0 if the emitter gave none."""
     return seconds + 1e-9 * nanoseconds if seconds > 0 else 0.0

@@ -1,4 +1,4 @@
-"""A detector's PVA plugin: a channel of NTNDArrays at a set rate."""
+"""A simulated PVA plugin of a detector: a channel of NTNDArrays at a given rate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ptychostream.sim.replay.ntndarray import build
 POSITION_UNITS_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
 
 MAX_BURST_S = 0.2
-"""A detector that is late catches up by sending at once what was due within this time; the rest moves later."""
+"""A late detector sends the frames that were due within this time at once. The rest of the schedule moves later."""
 
 _SHORT_SLEEP_S = 0.05
 _BLOCK_BYTES = 2 << 20
@@ -30,18 +30,18 @@ _BLOCK_BYTES = 2 << 20
 
 @dataclass(frozen=True)
 class Streamed:
-    """What was sent.
+    """The figures of a stream.
 
     Attributes
     ----------
     frames
-        How many.
+        Number of sent frames.
     seconds
-        From the first frame to the last.
+        Time from the first to the last frame.
     rate_hz
-        Reached, 0 for fewer than two frames.
+        Mean rate. 0 for fewer than two frames.
     slipped_s
-        How far the schedule had to move because this process came late.
+        Total time that the schedule moved because this process was late.
     """
 
     frames: int
@@ -54,19 +54,19 @@ class Streamed:
 
 
 class Detector:
-    """Serves one channel; empty until the first frame, as a detector's is.
+    """Serves one channel. It is empty until the first frame, like that of a detector.
 
     Parameters
     ----------
     channel
-        Its name.
+        Name of the channel.
     clock
-        The clock that stamps the frames, nanoseconds since the POSIX epoch.
+        Clock for the time stamps, nanoseconds since the POSIX epoch.
 
     Raises
     ------
     StreamError
-        When the server cannot start.
+        The server cannot start.
     """
 
     def __init__(self, channel: str, clock: Callable[[], int] = time.time_ns) -> None:
@@ -87,21 +87,21 @@ class Detector:
         stop: threading.Event,
         on_sent: Callable[[int, float], None] | None = None,
     ) -> Streamed:
-        """Send `arrays` with ids from 0, stamped as they leave.
+        """Send `arrays` with ids from 0 and the time stamp of the moment of sending.
 
-        The schedule is absolute: what one frame is late, the next is not. `arrays` may be endless and may yield the
-        same objects again.
+        The schedule is absolute, so the delay of one frame does not delay the next ones. `arrays` may be endless and
+        may yield the same objects again.
 
         Parameters
         ----------
         arrays
-            NTNDArrays; id and time stamps are written here.
+            NTNDArrays. Id and time stamps are written here.
         rate_hz
             Frames per second.
         stop
             Ends the stream early.
         on_sent
-            Called with (frame id, POSIX time) of each frame.
+            Called with (frame id, POSIX time) for each frame.
         """
         period, sent, slipped = 1 / rate_hz, 0, 0.0
         first = last = start = 0.0
@@ -110,7 +110,7 @@ class Detector:
                 start = time.monotonic()
             early = start + sent * period - time.monotonic()
             if early > 0:
-                # an event's wait costs more than a sleep; a short one need not be interrupted
+                # waiting for an event costs more than a sleep, and a short sleep need not be interrupted
                 stop.wait(early) if early > _SHORT_SLEEP_S else time.sleep(early)
             elif early < -MAX_BURST_S:
                 slipped -= early + MAX_BURST_S
@@ -129,7 +129,7 @@ class Detector:
         return Streamed(sent, last - first, slipped)
 
     def serve(self, channel: str, update: pva.PvObject) -> None:
-        """Serve another channel beside the frames', or put an update on it."""
+        """Serve another channel besides that of the frames, or send an update on it."""
         if self._server.hasRecord(channel):
             self._server.update(channel, update)
         else:
@@ -164,7 +164,7 @@ def scan_arrays(
     dtype: DTypeLike | None = None,
     with_positions: bool = True,
 ) -> Iterator[pva.PvObject]:
-    """The scan's frames as NTNDArrays, read from the file in blocks as they are asked for.
+    """The scan's frames as NTNDArrays. They are read from the file in blocks when they are needed.
 
     Their attributes are `PositionX` and `PositionY` in `unit_m`, `ScanID`, and `ScanComplete`, 1 on the last frame.
 
@@ -173,22 +173,22 @@ def scan_arrays(
     scan
         Counts in memory or on disk.
     scan_id
-        The attribute's value.
+        Value of the attribute `ScanID`.
     codec
-        As in `ptychostream.frames.codecs`; "" sends the counts as they are.
+        Codec of the frames (see `ptychostream.frames.codecs`). "" sends uncompressed counts.
     unit_m
-        Unit of the positions sent, metres.
+        Unit of the sent positions, metres.
     dtype
-        Integer type to send; None keeps the scan's.
+        Integer type of the sent counts. None: the scan's type.
     with_positions
-        Whether frames say where they were taken.
+        Whether frames have the position attributes.
 
     Raises
     ------
     StreamError
-        When counts do not fit into `dtype`.
+        Counts do not fit into `dtype`.
     ScanFileError
-        When the file cannot be read.
+        The file cannot be read.
     """
     height, width = scan.counts.shape[1:]
     block = max(1, _BLOCK_BYTES // (height * width * scan.counts.dtype.itemsize))
@@ -205,12 +205,12 @@ def scan_arrays(
 
 
 def convert(counts: NDArray[np.integer], dtype: np.dtype[Any]) -> NDArray[np.integer]:
-    """Counts in another integer type; dead pixels keep their mark, the type's maximum.
+    """Convert counts to another integer type. Dead pixels keep their mark, the type's maximum.
 
     Raises
     ------
     StreamError
-        When a good pixel does not fit.
+        A good pixel does not fit.
     """
     if counts.dtype == dtype:
         return counts

@@ -1,4 +1,4 @@
-"""NTNDArrays of detector frames, built for pvapy's server, with every field that viewers read."""
+"""Build NTNDArrays of detector frames for pvapy's server, with all fields that viewers read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CODE_OF = {dtype: code for code, dtype in SCALAR_TYPES.items()}
 
 
 class Encoded(NamedTuple):
-    """An array as it travels: the codec's payload, and what it decodes to."""
+    """An encoded array: the codec's payload, and type and shape of the decoded array."""
 
     payload: bytes
     codec: str
@@ -28,7 +28,7 @@ class Encoded(NamedTuple):
 
 
 def encode(array: NDArray[Any], codec: str) -> Encoded:
-    """Compress `array`; raises FrameError when the codec cannot hold it."""
+    """Compress `array`. Raises FrameError if the codec cannot hold it."""
     return Encoded(compress(array, codec), codec, array.shape, array.dtype)
 
 
@@ -44,27 +44,27 @@ def build(
     units: str = "",
     limits: tuple[float, float] = (0.0, 0.0),
 ) -> pva.PvObject:
-    """A complete NTNDArray, as areaDetector's NDPluginPva emits.
+    """Build a complete NTNDArray like areaDetector's NDPluginPva.
 
     Parameters
     ----------
     array
-        [H, W] of any numeric type, or one compressed beforehand by `encode`.
+        [H, W] of any numeric type, or the result of `encode`.
     unique_id
-        Frame number; wraps to the field's 32 bits.
+        Frame number. It wraps to the 32 bits of the field.
     time_s, data_time_s
-        EPICS and acquisition time stamps, seconds since the POSIX epoch; the second defaults to the first.
+        EPICS and acquisition time stamps, seconds since the POSIX epoch. The second defaults to the first.
     attributes
-        NDAttributes by name; `ColorMode` is added.
+        NDAttributes by name. `ColorMode` is added.
     codec
-        Compresses `array` when it is not yet.
+        Codec for an `array` that is not encoded yet.
     descriptor, units, limits
-        For displays; `limits` are the (low, high) of the value.
+        For displays. `limits` are (low, high) of the value.
 
     Raises
     ------
     FrameError
-        Unknown codec, or an array that it cannot hold.
+        The codec is unknown or cannot hold the array.
     """
     encoded = array if isinstance(array, Encoded) else encode(array, codec) if codec else None
     if encoded is None:
@@ -93,7 +93,7 @@ def _template(
     units: str,
     limits: tuple[float, float],
 ) -> pva.PvObject:
-    """What does not change from frame to frame; copying it costs a twentieth of building it."""
+    """The part that does not change between frames. Copying it takes a twentieth of the time of building it."""
     nt = pva.NtNdArray()
     nt["dimension"] = dimensions(shape)
     nt["uncompressedSize"] = math.prod(shape) * dtype.itemsize

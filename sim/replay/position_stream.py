@@ -1,7 +1,7 @@
-"""A position source beside the detector: samples of the stage by time, sent in blocks over PV Access.
+"""A simulated position source: it sends samples of the stage by time in blocks over PV Access.
 
-The stage moves straight from exposure to exposure and is at each frame's position at the frame's time, so that what
-frames are given can be held against where they were taken.
+The stage moves in a straight line from exposure to exposure, and is at each frame's position at the frame's time. The
+positions that frames are given can therefore be compared with the true ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ptychostream.sim.replay.detector import POSITION_UNITS_M, Detector
 from ptychostream.sim.replay.ntndarray import build
 
 _REST_S = 0.1
-"""The stage is sampled so long before the first frame and after the last, at rest."""
+"""The stage is also sampled at rest for this time before the first frame and after the last one, seconds."""
 
 COLUMNS = ("time", "x", "y")
 
@@ -30,28 +30,28 @@ Samples = NDArray[np.float64]
 
 
 class PositionStreamSettings(Settings):
-    """How positions are streamed.
+    """Settings of the position stream.
 
     Attributes
     ----------
     channel
-        PVA channel; `<prefix>Pva1:Positions` when empty.
+        PVA channel. Empty: `<prefix>Pva1:Positions`.
     layout
         "table" (NTTable), "structure" (three arrays) or "array" (NTNDArray of [n, 3] float64).
     sample_hz
-        Samples a second.
+        Samples per second.
     bulk
-        Samples in a block, at the least.
+        Smallest number of samples in a block.
     clock_offset_s
-        The source's clock - the detector's.
+        The source's clock - the detector's clock.
     delay_s, jitter_s
-        A block arrives so late, and up to so much later; blocks do not overtake one another.
+        Delay of a block, and largest additional random delay. Blocks stay in order.
     dropout
-        Part of the blocks that is never sent, 0 to 1.
+        Fraction of the blocks that is never sent, 0 to 1.
     twice
-        Part of the blocks that is sent again, 0 to 1.
+        Fraction of the blocks that is sent twice, 0 to 1.
     seed
-        Of the jitter and of the blocks that are lost or doubled.
+        Seed of the jitter, and of the lost and repeated blocks.
     """
 
     channel: str = ""
@@ -67,24 +67,24 @@ class PositionStreamSettings(Settings):
 
 
 class StageSampler:
-    """Samples of the stage as its frames are taken. Pure: times are arguments.
+    """Samples the stage while frames are taken. Pure: times are arguments.
 
     Parameters
     ----------
     positions_m
-        [N, 2] where each frame is taken.
+        [N, 2] positions of the frames.
     sample_hz
-        Samples a second, on a grid of their own.
+        Samples per second. Their times do not depend on those of the frames.
     """
 
     def __init__(self, positions_m: NDArray[np.float64], sample_hz: float) -> None:
         self._positions_m = positions_m
         self._period_s = 1 / sample_hz
-        self._tick = 0  # of the next sample
+        self._tick = 0  # number of the next sample
         self._last: tuple[float, int] | None = None  # time and number of the last frame
 
     def until(self, frame: int, time_s: float) -> Samples:
-        """[3, n] time, x and y from the frame before up to this one, taken at `time_s`."""
+        """[3, n] time, x and y from the previous frame up to this one, which is taken at `time_s`."""
         if self._last is None:
             self._tick = int(np.ceil((time_s - _REST_S) / self._period_s))
             self._last = time_s - _REST_S, frame
@@ -109,16 +109,16 @@ class StageSampler:
 
 
 class PositionStream:
-    """Sends the samples of one scan after another, in a thread of its own.
+    """Sends the samples of scans in a separate thread.
 
     Parameters
     ----------
     settings
         See `PositionStreamSettings`.
     unit_m
-        Unit of the positions sent, metres.
+        Unit of the sent positions, metres.
     send
-        Puts an update on the channel; called in that thread.
+        Sends an update on the channel. It is called in that thread.
     """
 
     def __init__(self, settings: PositionStreamSettings, unit_m: float, send: Callable[[pva.PvObject], None]) -> None:
@@ -135,16 +135,16 @@ class PositionStream:
         self._thread.start()
 
     def begin(self, positions_m: NDArray[np.float64]) -> None:
-        """A scan begins; `positions_m` [N, 2] are its frames'."""
+        """Begin a scan with the frames' positions [N, 2]."""
         self._sampler = StageSampler(positions_m, self._settings.sample_hz)
 
     def frame(self, number: int, time_s: float) -> None:
-        """A frame was taken just now."""
+        """Note that a frame was taken now."""
         self._clock_s = time_s - time.monotonic()
         self._gather(self._sampler.until(number, time_s))
 
     def end(self) -> None:
-        """The scan is over. Returns when all of its samples are sent."""
+        """End the scan. Returns when all its samples are sent."""
         self._gather(self._sampler.rest(), last=True)
         self._blocks.join()
 
@@ -180,13 +180,13 @@ class PositionStream:
 
 
 def serve_positions(detector: Detector, channel: str, settings: PositionStreamSettings, unit: str) -> PositionStream:
-    """A position channel beside the detector's frames."""
+    """Serve a position channel on the detector's server."""
     detector.serve(channel, position_update(settings.layout, (), (), ()))
     return PositionStream(settings, POSITION_UNITS_M[unit], lambda update: detector.serve(channel, update))
 
 
 def position_update(layout: str, times: ArrayLike, x: ArrayLike, y: ArrayLike) -> pva.PvObject:
-    """One update of a position channel; see `PositionStreamSettings.layout`. Empty columns for what it begins with."""
+    """One update of a position channel (see `PositionStreamSettings.layout`). The first one has empty columns."""
     columns = [np.ascontiguousarray(column, np.float64) for column in (times, x, y)]
     if layout == "array":
         return build(np.ascontiguousarray(np.transpose(columns)), 0, 0.0) if columns[0].size else pva.NtNdArray()

@@ -105,7 +105,12 @@ def check_hpc() -> str:
     from ptychostream.sim.diffraction import Simulation, simulate_scan
     from ptychostream.sim.probe import ZonePlate
 
-    for words in (["agent", "--help"], ["agent", "--check"], ["train", "--help"], ["doctor"]):
+    for words in (
+        ["agent", "--help"],
+        ["agent", "--check", "--complete-pv", "w:Complete", "--id-pv", "w:ScanID"],
+        ["train", "--help"],
+        ["doctor"],
+    ):
         command(*words)
     optics = ZonePlate(outermost_zone_m=50e-9)
     scan, _truth = simulate_scan(Simulation(size=32, frames=80, step_m=200e-9, optics=optics, dose=1e7), "wheel")
