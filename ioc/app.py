@@ -26,7 +26,7 @@ from ptychostream.ioc.records.database import (
     CLUSTER_GROUP, GPU_GROUP, GROUPS, keep_memory_pageable, load_group, put_static, records,
 )  # fmt: skip
 from ptychostream.ioc.handlers import Handlers
-from ptychostream.ioc.looks import look_at
+from ptychostream.ioc.stream_state import stream_state
 from ptychostream.ioc.model.model_rpc import ModelRpc
 from ptychostream.ioc.model.model_rpc_folder import PushedModels
 from ptychostream.ioc.model.model_slot import SlotState
@@ -215,7 +215,7 @@ class Ioc:
             shown = {
                 **values.pipeline_values(snapshot, operating.scan_frames, operating.counter_offset),
                 **values.latency_values(parts.pipeline.times.latencies()),
-                **values.look_values(parts.stream.look),
+                **values.latest_frame_values(parts.stream.latest_frame),
                 **values.slot_values(parts.slot, time.time()),
                 **values.canary_values(parts.slot, parts.rollback),
                 **values.agent_values(parts.agent),
@@ -232,7 +232,7 @@ class Ioc:
                 "InputPVAName_RBV": parts.stream.channel,
                 "Connected_RBV": int(parts.stream.connected),
                 "Ready_RBV": int(self._ready()),
-                "StatusMessage_RBV": self._status(snapshot, self._diagnoser.look(look_at(parts, snapshot))),
+                "StatusMessage_RBV": self._status(snapshot, self._diagnoser.look(stream_state(parts, snapshot))),
             }
             shown.update(self._scans.values())
             shown.update(parts.cluster_values())

@@ -23,11 +23,11 @@ from ptychostream.ioc.handlers import Operating, Parts
 from ptychostream.ioc.images.images import ImageServer
 from ptychostream.ioc.model.model_slot import EngineWish, ModelSlot
 from ptychostream.ioc.records.records import Value
-from ptychostream.ioc.scan.position_desk import PositionDesk
+from ptychostream.ioc.scan.position_sources import PositionSources
 from ptychostream.ioc.images.provenance import provenance
 from ptychostream.ioc.config.setpoints import CLOCK_MODES, DOSE_MODES, DROP_POLICIES, Start
 from ptychostream.ioc.config.settings import ENGINES, POSITION_SOURCES, PRECISIONS, IocSettings, PositionSettings
-from ptychostream.ioc.images.shown import Shown
+from ptychostream.ioc.images.shown_canvas import ShownCanvas
 from ptychostream.ioc.scan.stream import Stream
 from ptychostream.plugins.flow.decimator import MODES as DECIMATION
 from ptychostream.plugins.engines.cache import default_cache
@@ -54,7 +54,7 @@ def assemble(
     on_end
         Called with a scan's id when a frame says that it was the last.
     """
-    positions = PositionDesk(_position_settings(settings.positions, start))
+    positions = PositionSources(_position_settings(settings.positions, start))
     scans = settings.scan.model_copy(update={"keep": int(start.number("KeepCanvases"))})
     made = _pipeline_settings(settings, start)
     pipeline: FrameSource
@@ -83,7 +83,7 @@ def assemble(
         max_latency_ms=start.number("MaxLatency"),
     )
     pipeline.dose_scale, pipeline.scan_dose.automatic = operating.dose_scale, operating.dose_mode == 1
-    shown = Shown(pipeline)
+    shown = ShownCanvas(pipeline)
     saver = _make_saver(settings, start, pipeline, positions, slot.sha_of, on_slot)
     return Parts(
         pipeline=pipeline,
@@ -112,7 +112,7 @@ def _make_saver(
     settings: IocSettings,
     start: Start,
     pipeline: FrameSource,
-    positions: PositionDesk,
+    positions: PositionSources,
     sha_of: Callable[[str], str],
     on_change: Callable[[], None],
 ) -> CanvasSaver:

@@ -23,10 +23,10 @@ from ptychostream.ioc.images.comparison import Comparison
 from ptychostream.ioc.images.images import ImageServer
 from ptychostream.ioc.model.model_slot import ModelSlot
 from ptychostream.ioc.records.records import Value
-from ptychostream.ioc.scan.position_desk import PositionDesk
+from ptychostream.ioc.scan.position_sources import PositionSources
 from ptychostream.ioc.config.setpoints import CLOCK_MODES, DROP_POLICIES
 from ptychostream.ioc.config.settings import ENGINES, POSITION_SOURCES, PRECISIONS
-from ptychostream.ioc.images.shown import Shown
+from ptychostream.ioc.images.shown_canvas import ShownCanvas
 from ptychostream.ioc.scan.stream import Stream
 from ptychostream.plugins.flow.decimator import MODES as DECIMATION
 from ptychostream.plugins.frame_source import FrameSource
@@ -52,10 +52,10 @@ class Parts:
     stream: Stream | CollectorStream
     slot: ModelSlot | ClusterSlot
     images: ImageServer
-    positions: PositionDesk
+    positions: PositionSources
     comparison: Comparison
     operating: Operating
-    shown: Shown
+    shown: ShownCanvas
     saver: CanvasSaver
     agent: AgentDesk
     rollback: Rollback

@@ -12,12 +12,12 @@ from ptychostream.ioc.collector.collector_slot import ClusterSlot
 from ptychostream.ioc.images.comparison import Comparison
 from ptychostream.ioc.images.images import ImageServer
 from ptychostream.ioc.model.model_slot import ModelSlot
-from ptychostream.ioc.scan.position_desk import PositionDesk
+from ptychostream.ioc.scan.position_sources import PositionSources
 from ptychostream.ioc.records.records import Value
 from ptychostream.ioc.config.setpoints import CLOCK_MODES, DROP_POLICIES
 from ptychostream.ioc.config.settings import ENGINES, POSITION_SOURCES
-from ptychostream.ioc.images.shown import Shown
-from ptychostream.ioc.scan.stream import FrameLook
+from ptychostream.ioc.images.shown_canvas import ShownCanvas
+from ptychostream.ioc.scan.stream import LatestFrame
 from ptychostream.plugins.flow.decimator import MODES as DECIMATION
 from ptychostream.plugins.flow.scan_boundary import BOUNDARIES, BoundarySettings
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot
@@ -85,14 +85,14 @@ def latency_values(latencies: Latencies) -> dict[str, Value]:
     return shown
 
 
-def look_values(look: FrameLook) -> dict[str, Value]:
+def latest_frame_values(frame: LatestFrame) -> dict[str, Value]:
     """The latest frame."""
-    height, width = look.shape
+    height, width = frame.shape
     return {
-        "UniqueId_RBV": look.frame_id,
+        "UniqueId_RBV": frame.frame_id,
         "ArraySizeX_RBV": width,
         "ArraySizeY_RBV": height,
-        "DataType_RBV": look.dtype,
+        "DataType_RBV": frame.dtype,
     }
 
 
@@ -151,7 +151,7 @@ def image_values(images: ImageServer) -> dict[str, Value]:
     }
 
 
-def position_values(desk: PositionDesk) -> dict[str, Value]:
+def position_values(desk: PositionSources) -> dict[str, Value]:
     """The position source."""
     return {
         "PositionSource_RBV": POSITION_SOURCES.index(desk.name),
@@ -162,7 +162,7 @@ def position_values(desk: PositionDesk) -> dict[str, Value]:
     }
 
 
-def stream_values(desk: PositionDesk) -> dict[str, Value]:
+def stream_values(desk: PositionSources) -> dict[str, Value]:
     """The stream of positions, whether or not it is the source."""
     feed, source = desk.feed, desk.feed.source
     settings, counts, estimate = source.settings, source.counts, source.estimate()
@@ -189,7 +189,7 @@ def stream_values(desk: PositionDesk) -> dict[str, Value]:
     }
 
 
-def gate_values(desk: PositionDesk) -> dict[str, Value]:
+def gate_values(desk: PositionSources) -> dict[str, Value]:
     """Which frames are left out though their position is known."""
     gate, source = desk.current, desk.feed.source
     return {
@@ -226,7 +226,7 @@ def boundary_values(settings: BoundarySettings) -> dict[str, Value]:
     }
 
 
-def canvas_values(snapshot: Snapshot, shown: Shown, saver: CanvasSaver) -> dict[str, Value]:
+def canvas_values(snapshot: Snapshot, shown: ShownCanvas, saver: CanvasSaver) -> dict[str, Value]:
     """The runs, the finished canvases, and their saving."""
     chosen = shown.chosen(snapshot)
     return {

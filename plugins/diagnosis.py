@@ -60,7 +60,7 @@ _STAGE_OF = {
 
 
 @dataclass(frozen=True)
-class Look:
+class StreamState:
     """What is seen at one moment.
 
     Attributes
@@ -112,7 +112,9 @@ class Diagnosis:
         return self.where not in _RUNS
 
 
-def diagnose(before: Look, now: Look, quiet_s: float, patience_s: float = SHORTEST_PATIENCE_S) -> Diagnosis:
+def diagnose(
+    before: StreamState, now: StreamState, quiet_s: float, patience_s: float = SHORTEST_PATIENCE_S
+) -> Diagnosis:
     """Where frames stop.
 
     Parameters
@@ -139,7 +141,7 @@ def diagnose(before: Look, now: Look, quiet_s: float, patience_s: float = SHORTE
     return _flow(before, now) or _images(now) or Diagnosis(Where.RUNNING, "", "")
 
 
-def _subscription(now: Look) -> Diagnosis | None:
+def _subscription(now: StreamState) -> Diagnosis | None:
     if not now.enabled:
         return Diagnosis(Where.DISABLED, "", "not subscribed: EnableCallbacks is Disable")
     if not now.channel:
@@ -149,11 +151,11 @@ def _subscription(now: Look) -> Diagnosis | None:
     return None
 
 
-def _images(now: Look) -> Diagnosis | None:
+def _images(now: StreamState) -> Diagnosis | None:
     return Diagnosis(Where.IMAGES, now.images, f"images are not served: {now.images}") if now.images else None
 
 
-def _flow(before: Look, now: Look) -> Diagnosis | None:
+def _flow(before: StreamState, now: StreamState) -> Diagnosis | None:
     """Frames come: what becomes of them."""
     came, stitched = now.received - before.received, now.stitched - before.stitched
     earlier, later = before.dropped or {}, now.dropped or {}
@@ -175,7 +177,7 @@ def _flow(before: Look, now: Look) -> Diagnosis | None:
     return None
 
 
-def _dropping(cause: DropCause, now: Look) -> str:
+def _dropping(cause: DropCause, now: StreamState) -> str:
     stage = _STAGE_OF[cause]
     why = f": {now.message}" if now.message else ""
     if stage is Where.REJECTED:
@@ -197,12 +199,12 @@ class Diagnoser:
     """Keeps the looks that a diagnosis needs, and writes to the log when it changes: once, not once a second."""
 
     def __init__(self) -> None:
-        self._looks: deque[Look] = deque()
+        self._looks: deque[StreamState] = deque()
         self._came = 0.0  # when the newest frame was seen
         self._patience_s = SHORTEST_PATIENCE_S
         self._told = (Where.IDLE, "")
 
-    def look(self, now: Look) -> Diagnosis:
+    def look(self, now: StreamState) -> Diagnosis:
         """The diagnosis at this moment, given all the looks before it."""
         if not self._looks:
             self._came = now.time

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from ptychostream.cluster.orders import Orders
 from ptychostream.errors import ConfigError
-from ptychostream.ioc.collector.collector_book import Book, Consumer, Group
+from ptychostream.ioc.collector.collector_accounts import ConsumerAccounts, Consumer, Group
 from ptychostream.ioc.collector.collector_links import Links
 from ptychostream.ioc.collector.collector_runs import ClusterRuns
 from ptychostream.ioc.collector.collector_sums import (
@@ -99,7 +99,7 @@ class Collector:
         self._lock = threading.Lock()  # guards what follows, but for the links and the thread
         self._orders = Orders(session=uuid.uuid4().hex[:12], dose_scale=1.0)
         self._runs = ClusterRuns(scans, pipeline.max_canvas_pixels)
-        self._book = Book(settings.consumers, settings.dead_after_s)
+        self._accounts = ConsumerAccounts(settings.consumers, settings.dead_after_s)
         self._told = self._orders  # as they were last published
         self._ends: list[_End] = []
         self._announced: Group | None = None
@@ -177,7 +177,7 @@ class Collector:
     def start_scan(self, scan: str, anew: bool = False) -> None:
         """Frames that name no scan belong to `scan` from here on, in every consumer; a run begins."""
         with self._lock:
-            current = self._book.current
+            current = self._accounts.current
             if not anew and current is not None and current.scan == scan and not current.ended:
                 return
             begun = self._orders.scans_begun + 1
@@ -196,7 +196,7 @@ class Collector:
         done: Future[int] = Future()
         done.set_running_or_notify_cancel()
         with self._lock:
-            group = self._book.current
+            group = self._accounts.current
             if group is None or group.scan != scan:
                 group = None
             else:
@@ -219,7 +219,7 @@ class Collector:
         """Empty the canvas here and in every consumer."""
         with self._lock:
             self._order(resets=self._orders.resets + 1, settled="", settled_time=0.0)
-            self._book.empty()
+            self._accounts.empty()
         self._runs.mosaic.reset()
         self._on_change()
 
@@ -227,7 +227,7 @@ class Collector:
         """Count from zero; what is under way counts as received."""
         now = time.monotonic()
         with self._lock:
-            self._zero = Zero.at(self._book, now)
+            self._zero = Zero.at(self._accounts, now)
         self._look(now)
 
     def run_model(self, path: str, sha256: str) -> None:
@@ -257,13 +257,13 @@ class Collector:
         with self._lock:
             if report.session != self._orders.session:
                 report = replace(report, recalls=0)  # of another collector's
-            self._book.take(report, time.monotonic(), self._orders.resets)
+            self._accounts.take(report, time.monotonic(), self._orders.resets)
             if self._newest is None or report.frame_shape != (0, 0):
                 self._newest = report
 
     def _connect(self, number: int, connected: bool) -> None:
         with self._lock:
-            self._book.connect(number, connected)
+            self._accounts.connect(number, connected)
             if not connected:  # the distributor may have repeated its last update: whoever has it is to say so
                 self._order(states=self._orders.states + 1)
 
@@ -285,23 +285,23 @@ class Collector:
         """Add up what has come, tell who waits."""
         with self._lock:
             self._number_runs(now)
-            groups = list(self._book.groups)
+            groups = list(self._accounts.groups)
             stale = [group for group in groups if group.stale]
             for group in stale:
                 group.stale = False
-            live = self._book.live(now)
+            live = self._accounts.live(now)
         for group in stale:
             self._runs.merge(group, live, self.dose_scale)
         with self._lock:
-            self._runs.update(groups, self._book, live, now)
+            self._runs.update(groups, self._accounts, live, now)
             announced = self._announce(live)
             through = self._through(live, now)
             self.times.stitched = worst_latency([consumer.latest for consumer in live])
             snapshot = self._sum_up(live, now)
             self._choose_dose(live, snapshot.mean_counts)
             self._snapshot = replace(snapshot, dose_scale=self.dose_scale)
-            self._cluster_figures = describe_consumers(self._book, live, now, self._zero)
-            recalls = self._book.recalls
+            self._cluster_figures = describe_consumers(self._accounts, live, now, self._zero)
+            recalls = self._accounts.recalls
             self._order(recalls=recalls.number, recall=recalls.open(consumer.instance for consumer in live))
             changed, self._told = self._orders != self._told, self._orders
             finished = self._runs.take_ended()
@@ -320,7 +320,7 @@ class Collector:
 
     def _number_runs(self, now: float) -> None:
         """Begin a run for every group that is new."""
-        for group in self._book.groups:
+        for group in self._accounts.groups:
             if group.number == 0:
                 group.number = self._runs.runs.begin(group.scan, now).number
                 if self._orders.ended == group.scan:
@@ -329,7 +329,7 @@ class Collector:
     def _sum_up(self, live: list[Consumer], now: float) -> Snapshot:
         canvases = self._runs.mosaic.figures()
         return Snapshot(
-            **add_up(self._book, live, now, self._zero, self._runs.refused),
+            **add_up(self._accounts, live, now, self._zero, self._runs.refused),
             runs=self._runs.figures(),
             late_taken=0,
             keep=self._runs.runs.keep,
@@ -354,7 +354,7 @@ class Collector:
 
     def _announce(self, live: list[Consumer]) -> str | None:
         """The current scan's id, once, when a consumer has had its last frame."""
-        group = self._book.current
+        group = self._accounts.current
         if group is None or group is self._announced or group.ended:
             return None
         for consumer in live:
@@ -376,7 +376,7 @@ class Collector:
                 for consumer in live
             )
             quiet = now - group.changed > self._cluster.settle_s
-            if (out and (quiet or self._complete(group))) or now > end.deadline or group is not self._book.current:
+            if (out and (quiet or self._complete(group))) or now > end.deadline or group is not self._accounts.current:
                 if not out and now > end.deadline:
                     log.warning("scan %s: a consumer did not report its end within %.0f s", group.scan, _END_S)
                 self._ends.remove(end)
@@ -387,14 +387,14 @@ class Collector:
     def _complete(self, group: Group) -> bool:
         """Whether every id up to the highest is in, and what was in is stitched or dropped."""
         group.settled = True  # ids up to the highest, not to where the slowest consumer is
-        complete = self._book.missed_of(group, time.monotonic()) == 0
+        complete = self._accounts.missed_of(group, time.monotonic()) == 0
         group.settled = False
         return complete
 
     def _settle(self, group: Group, live: list[Consumer], now: float) -> None:
-        if group.settled or group is not self._book.current:
+        if group.settled or group is not self._accounts.current:
             return
         group.settled = True
         self._order(settled=group.scan, settled_time=group.latest)
-        self._runs.update([group], self._book, live, now)
+        self._runs.update([group], self._accounts, live, now)
         self._runs.runs.end(now)

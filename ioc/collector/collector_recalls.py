@@ -2,7 +2,7 @@
 
 pvaPy's distributor gives its last update to whoever subscribes again, whose ever it was. Whichever canvas came here
 first with such a frame keeps it; the other consumer is asked to take it off its own, and until it has answered, its
-states are not added up. So no sum ever holds a frame twice, whenever either of them dies. Passive, as the book.
+states are not added up. So no sum ever holds a frame twice, whenever either of them dies. Passive, as the accounts.
 """
 
 from __future__ import annotations

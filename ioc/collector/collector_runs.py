@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ptychostream.ioc.collector.collector_book import Book, Consumer, Group
+from ptychostream.ioc.collector.collector_accounts import ConsumerAccounts, Consumer, Group
 from ptychostream.ioc.collector.collector_slot import contract_of
 from ptychostream.ioc.collector.collector_sums import merge_canvases, running_engine
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
@@ -15,7 +15,7 @@ from ptychostream.plugins.mosaic import Mosaic, RunCanvas
 
 
 class ClusterRuns:
-    """One run for each group of the book. Passive; the caller holds its lock, except for `merge`.
+    """One run for each group of the accounts. Passive; the caller holds its lock, except for `merge`.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class ClusterRuns:
         """Figures and canvases of the runs that have ended; each is given once."""
         return [(self._figures(run), self.mosaic.canvas(run.number)) for run in self.runs.take_ended()]
 
-    def update(self, groups: Sequence[Group], book: Book, live: Sequence[Consumer], now: float) -> None:
+    def update(self, groups: Sequence[Group], accounts: ConsumerAccounts, live: Sequence[Consumer], now: float) -> None:
         """Bring the figures of every kept run up to date; frames that died with a consumer are not pending."""
         instances = {consumer.instance for consumer in live}
         kept = {run.number: run for run in self.runs.oldest_first}
@@ -62,7 +62,7 @@ class ClusterRuns:
             accounted = run.ledger.stitched + sum(run.ledger.dropped.values())
             run.ledger.received = accounted + group.pending(instances)
             run.first_time, run.last_time = group.began or None, group.latest or None
-            self._missed[run.number] = book.missed_of(group, now)
+            self._missed[run.number] = accounts.missed_of(group, now)
         self.trim()
 
     def trim(self) -> None:

@@ -13,7 +13,7 @@ from ptychostream.errors import ConfigError, ModelError
 from ptychostream.ioc.model.canary import Canary
 from ptychostream.ioc.model.model_slot import EngineWish, SlotState
 from ptychostream.model.model_file import ModelFile, load_model, parse_model
-from ptychostream.plugins.consumer.consumer_report import EngineLook, Report
+from ptychostream.plugins.consumer.consumer_report import EngineReport, Report
 
 _BUILD_S = 600.0
 _IN_FILE = "set it in the cluster's configuration, section consumer, and restart the consumers"
@@ -175,34 +175,34 @@ class ClusterSlot:
         self._ordered = True
         self._order(path, sha256)
 
-    def _show(self, state: SlotState, message: str, look: EngineLook | None) -> None:
-        live = None if look is None else self._live(look)
+    def _show(self, state: SlotState, message: str, engine: EngineReport | None) -> None:
+        live = None if engine is None else self._live(engine)
         if (state, message, live) == (self.state, self.message, self.live):
             return
         self.state, self.message, self.live = state, message, live
         self._on_change()
 
-    def _live(self, look: EngineLook) -> ClusterLive:
-        same = self.live is not None and (self.live.sha256, self.live.contract.name) == (look.sha256, look.model)
+    def _live(self, engine: EngineReport) -> ClusterLive:
+        same = self.live is not None and (self.live.sha256, self.live.contract.name) == (engine.sha256, engine.model)
         return ClusterLive(
-            contract=contract_of(look),
-            sha256=look.sha256,
-            path=look.path,
-            engine=look.name,
-            engine_version=look.version,
-            reason=f"{look.device}: as consumer's engine",
-            precision=look.precision,
-            batch=look.batch,
+            contract=contract_of(engine),
+            sha256=engine.sha256,
+            path=engine.path,
+            engine=engine.name,
+            engine_version=engine.version,
+            reason=f"{engine.device}: as the consumers report",
+            precision=engine.precision,
+            batch=engine.batch,
             since=self.live.since if same and self.live is not None else time.time(),
         )
 
 
-def contract_of(look: EngineLook) -> ModelContract:
+def contract_of(engine: EngineReport) -> ModelContract:
     """As much of a model's contract as a consumer tells; its patches are not seen here, only what they add up to."""
     return ModelContract(
-        name=look.model,
+        name=engine.model,
         input_shape=(1, 1),
         output_shape=(1, 1),
-        object_pixel_m=look.pixel_m,
-        mean_counts=look.mean_counts or None,
+        object_pixel_m=engine.pixel_m,
+        mean_counts=engine.mean_counts or None,
     )

@@ -7,7 +7,7 @@ import time
 from ptychostream.errors import ConfigError
 from ptychostream.ioc.collector.collector import Collector
 from ptychostream.ioc.records.records import Value
-from ptychostream.ioc.scan.stream import FrameLook
+from ptychostream.ioc.scan.stream import LatestFrame
 from ptychostream.frames.scan_boundary import time_name
 
 
@@ -35,10 +35,10 @@ class CollectorStream:
         return self._collector.cluster.live > 0
 
     @property
-    def look(self) -> FrameLook:
-        """The latest frame's look, of the consumer that reported last."""
+    def latest_frame(self) -> LatestFrame:
+        """The latest frame of the consumer that reported last."""
         report = self._collector.newest
-        return FrameLook(report.frame_id, report.frame_shape, report.frame_type) if report else FrameLook()
+        return LatestFrame(report.frame_id, report.frame_shape, report.frame_type) if report else LatestFrame()
 
     def subscribe(
         self, channel: str | None = None, attributes: tuple[str, ...] | None = None, enabled: bool | None = None

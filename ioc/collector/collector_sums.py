@@ -1,4 +1,4 @@
-"""The figures of a cluster, from the book of its consumers."""
+"""The figures of a cluster, from the accounts of its consumers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ptychostream.errors import DropCause, GeometryError
-from ptychostream.ioc.collector.collector_book import Book, Consumer, Sums
-from ptychostream.plugins.consumer.consumer_report import EngineLook, Report
+from ptychostream.ioc.collector.collector_accounts import ConsumerAccounts, Consumer, Sums
+from ptychostream.plugins.consumer.consumer_report import EngineReport, Report
 from ptychostream.plugins.stage_times import Latencies, StageTimes
 from ptychostream.imaging.stitching import Canvas, CanvasState
 
@@ -30,10 +30,10 @@ class Zero:
     missed: int = 0
 
     @classmethod
-    def at(cls, book: Book, now: float) -> Zero:
+    def at(cls, accounts: ConsumerAccounts, now: float) -> Zero:
         """Now."""
-        sums = book.sums(now)
-        return cls(sums, book.missed(now) + sums.lost)
+        sums = accounts.sums(now)
+        return cls(sums, accounts.missed(now) + sums.lost)
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,14 @@ class ClusterFigures:
     lines: tuple[str, ...] = ()
 
 
-def add_up(book: Book, live: Sequence[Consumer], now: float, zero: Zero, refused: str) -> dict[str, Any]:
+def add_up(
+    accounts: ConsumerAccounts, live: Sequence[Consumer], now: float, zero: Zero, refused: str
+) -> dict[str, Any]:
     """Fields of `ptychostream.plugins.flow.snapshot.Snapshot`, over all consumers.
 
     Parameters
     ----------
-    book
+    accounts
         What they have reported.
     live, now
         Those that work, and the time by which they were judged, monotonic s.
@@ -79,12 +81,12 @@ def add_up(book: Book, live: Sequence[Consumer], now: float, zero: Zero, refused
     refused
         Why a canvas could not be added up; empty where all were.
     """
-    sums, before = book.sums(now), zero.sums
+    sums, before = accounts.sums(now), zero.sums
     dropped = {cause: sums.dropped[cause] - before.dropped[cause] for cause in DropCause}
     received = sums.received - before.received + before.pending
     stitched = sums.stitched - before.stitched
     reports = [consumer.latest for consumer in live]
-    group = book.current
+    group = accounts.current
     rate = sum(report.stitched_hz for report in reports)
     counts = sum(report.mean_counts * report.stitched_hz for report in reports)
     law = received == stitched + sums.pending + sum(dropped.values()) and all(r.law_holds for r in reports)
@@ -96,7 +98,7 @@ def add_up(book: Book, live: Sequence[Consumer], now: float, zero: Zero, refused
         "pending": sums.pending,
         "dropped": dropped,
         "law_holds": law,
-        "missed": book.missed(now) + sums.lost - zero.missed,
+        "missed": accounts.missed(now) + sums.lost - zero.missed,
         "disordered": sums.disordered - before.disordered,
         "waiting_position": sum(report.waiting_position for report in reports),
         "queue_used": sum(report.queue_used for report in reports),
@@ -111,11 +113,11 @@ def add_up(book: Book, live: Sequence[Consumer], now: float, zero: Zero, refused
         "engine": running.name if running else "",
         "model": running.model if running else "",
         "mean_counts": counts / rate if rate else max((r.mean_counts for r in reports), default=0.0),
-        "message": _message(book, live, refused),
+        "message": _message(accounts, live, refused),
     }
 
 
-def running_engine(reports: Sequence[Report]) -> EngineLook | None:
+def running_engine(reports: Sequence[Report]) -> EngineReport | None:
     """The engine of the first consumer that runs one."""
     return next((report.engine for report in reports if report.engine.name), None)
 
@@ -126,12 +128,12 @@ def worst_latency(reports: Sequence[Report]) -> tuple[float, float, float]:
     return p50, p95, p99
 
 
-def describe_consumers(book: Book, live: Sequence[Consumer], now: float, zero: Zero) -> ClusterFigures:
+def describe_consumers(accounts: ConsumerAccounts, live: Sequence[Consumer], now: float, zero: Zero) -> ClusterFigures:
     """Of each consumer, and of all."""
     lines, ages = [], []
     alive = {consumer.number for consumer in live}
-    for number in book.numbers:
-        consumer = book.newest(number)
+    for number in accounts.numbers:
+        consumer = accounts.newest(number)
         if consumer is None:
             lines.append(f"{number}: never heard of")
             continue
@@ -146,19 +148,19 @@ def describe_consumers(book: Book, live: Sequence[Consumer], now: float, zero: Z
         )
     return ClusterFigures(
         live=len(live),
-        expected=len(book.numbers),
-        restarts=book.restarts,
-        lost=book.sums(now).lost - zero.sums.lost,
-        twice=book.twice(),
+        expected=len(accounts.numbers),
+        restarts=accounts.restarts,
+        lost=accounts.sums(now).lost - zero.sums.lost,
+        twice=accounts.twice(),
         state_age_s=max(0.0, max(ages, default=0.0)),
         lines=tuple(lines),
     )
 
 
-def _message(book: Book, live: Sequence[Consumer], refused: str) -> str:
+def _message(accounts: ConsumerAccounts, live: Sequence[Consumer], refused: str) -> str:
     """What is wrong, the worst first."""
     alive = {consumer.number for consumer in live}
-    dead = [str(number) for number in book.numbers if number not in alive]
+    dead = [str(number) for number in accounts.numbers if number not in alive]
     if dead:
         return f"no report of consumer {', '.join(dead)}"
     if refused:

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class FrameLook:
-    """What the latest frame looked like."""
+class LatestFrame:
+    """Number, shape [H, W] and data type of the latest frame."""
 
     frame_id: int = 0
     shape: tuple[int, int] = (0, 0)
@@ -65,13 +65,13 @@ class Stream:
         return receiver is not None and receiver.connected
 
     @property
-    def look(self) -> FrameLook:
-        """The latest frame's look."""
+    def latest_frame(self) -> LatestFrame:
+        """The latest frame, without its counts."""
         frame = self._latest
         if frame is None:
-            return FrameLook()
+            return LatestFrame()
         height, width = frame.counts.shape
-        return FrameLook(frame.id, (height, width), str(frame.counts.dtype))
+        return LatestFrame(frame.id, (height, width), str(frame.counts.dtype))
 
     def subscribe(
         self, channel: str | None = None, attributes: tuple[str, ...] | None = None, enabled: bool | None = None

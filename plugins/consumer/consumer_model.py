@@ -7,7 +7,7 @@ from pathlib import Path
 from ptychostream.errors import EngineError, ModelError
 from ptychostream.model.contract import ModelContract
 from ptychostream.model.model_file import ModelFile, load_model
-from ptychostream.plugins.consumer.consumer_report import EngineLook
+from ptychostream.plugins.consumer.consumer_report import EngineReport
 from ptychostream.plugins.consumer.consumer_settings import ConsumerSettings
 from ptychostream.plugins.engines import Engine, create_engine
 from ptychostream.plugins.engines.cache import default_cache
@@ -17,7 +17,7 @@ from ptychostream.plugins.flow.batcher import frames_at_once
 from ptychostream.plugins.pipeline import Pipeline
 
 
-def install(pipeline: Pipeline, settings: ConsumerSettings, path: Path | None, sha256: str = "") -> EngineLook:
+def install(pipeline: Pipeline, settings: ConsumerSettings, path: Path | None, sha256: str = "") -> EngineReport:
     """Bring a model to life in the pipeline; what ran before runs on until then, and after a failure.
 
     Parameters
@@ -52,7 +52,7 @@ def install(pipeline: Pipeline, settings: ConsumerSettings, path: Path | None, s
 
     pipeline.swap_engine(factory, contract).result()
     engine = built[0]
-    return EngineLook(
+    return EngineReport(
         name=engine.name,
         version=engine.version,
         precision=engine.precision,

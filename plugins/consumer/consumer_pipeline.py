@@ -36,12 +36,12 @@ class ConsumerPipeline(Pipeline):
         self._next = threading.Lock()  # who takes `_busy` next: under load the inference thread would take it for ever
         self._busy = threading.Lock()
 
-    def between_batches(self, look: Callable[[], T]) -> T:
-        """Call `look` while no batch is inferred or stitched: every stitched frame is on the canvas, no other is."""
+    def between_batches(self, read: Callable[[], T]) -> T:
+        """Call `read` while no batch is inferred or stitched: every stitched frame is on the canvas, no other is."""
         with self._next:
             self._busy.acquire()
         try:
-            return look()
+            return read()
         finally:
             self._busy.release()
 

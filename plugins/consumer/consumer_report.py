@@ -18,7 +18,7 @@ MOST_PIXELS = MAX_FRAME_BYTES // 8
 
 
 @dataclass(frozen=True)
-class EngineLook:
+class EngineReport:
     """The engine that runs, and its model."""
 
     name: str = ""
@@ -129,7 +129,7 @@ class Report:
     dose_scale: float = 1.0
     message: str = ""
     model_failure: str = ""
-    engine: EngineLook = EngineLook()
+    engine: EngineReport = EngineReport()
     run: RunReport = RunReport()
     frame_id: int = 0
     frame_shape: tuple[int, int] = (0, 0)

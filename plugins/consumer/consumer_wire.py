@@ -12,7 +12,7 @@ from ptychostream.cluster.id_set import MAX_SPAN, IdSet
 from ptychostream.errors import DropCause, FrameError, StreamError
 from ptychostream.frames.codecs import decompress
 from ptychostream.imaging.stitching import CanvasState
-from ptychostream.plugins.consumer.consumer_report import MOST_PIXELS, EngineLook, Report, RunReport
+from ptychostream.plugins.consumer.consumer_report import MOST_PIXELS, EngineReport, Report, RunReport
 from ptychostream.plugins.flow.snapshot import LatestPatch
 
 VERSION = 1
@@ -70,7 +70,7 @@ def _read(value: Value) -> Report:
         dose_scale=float(value["doseScale"]),
         message=str(value["message"]),
         model_failure=str(value["modelFailure"]),
-        engine=EngineLook(
+        engine=EngineReport(
             name=str(engine["name"]), version=str(engine["version"]), precision=str(engine["precision"]),
             device=str(engine["device"]), batch=int(engine["batch"]), model=str(engine["model"]),
             sha256=str(engine["sha256"]), path=str(engine["path"]), pixel_m=float(engine["pixelSize"]),

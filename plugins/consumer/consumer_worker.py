@@ -19,7 +19,7 @@ from ptychostream.frames.frames import Frame
 from ptychostream.frames.intake import Intake
 from ptychostream.plugins.consumer import consumer_model
 from ptychostream.plugins.consumer.consumer_pipeline import ConsumerPipeline
-from ptychostream.plugins.consumer.consumer_report import FINAL, MOST_PIXELS, STATUS, EngineLook, Report, RunReport
+from ptychostream.plugins.consumer.consumer_report import FINAL, MOST_PIXELS, STATUS, EngineReport, Report, RunReport
 from ptychostream.plugins.consumer.consumer_settings import ConsumerSettings
 from ptychostream.plugins.consumer.pvapy_reading import decode
 from ptychostream.plugins.engines.plain import PLAIN
@@ -74,7 +74,7 @@ class Worker:
         self._orders: Orders | None = None  # carried out
         self._told: Orders | None = None  # to be carried out
         self._state_asked = True
-        self._engine = EngineLook()
+        self._engine = EngineReport()
         self._model_failure = "no model yet"
         self._loading: Path | None = None
         # of the reporting thread
@@ -278,11 +278,11 @@ class Worker:
                 del self._ids[gone]
 
     def _report_state(self, suffix: str, number: int | None) -> None:
-        def look() -> Report:
+        def read() -> Report:
             with self._taking:
                 return self._report(self.pipeline.snapshot(), number, with_canvas=True)
 
-        self._publish(suffix, self.pipeline.between_batches(look))
+        self._publish(suffix, self.pipeline.between_batches(read))
 
     def _report(self, snapshot: Snapshot, number: int | None = None, with_canvas: bool = False) -> Report:
         self._sequence += 1

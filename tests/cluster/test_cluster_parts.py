@@ -1,4 +1,4 @@
-"""The parts of a cluster without its processes: id sets, orders, reports, the book of the collector, the settings."""
+"""The parts of a cluster without its processes: id sets, orders, reports, the accounts of consumers, settings."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from ptychostream.cluster.settings import ClusterSettings, dotted, merged
 from ptychostream.config import load_settings
 from ptychostream.errors import ConfigError, DropCause, StreamError
 from ptychostream.imaging.stitching import Canvas
-from ptychostream.ioc.collector.collector_book import KEPT_GROUPS, Book
+from ptychostream.ioc.collector.collector_accounts import KEPT_GROUPS, ConsumerAccounts
 from ptychostream.ioc.collector.collector_sums import Zero, add_up
 from ptychostream.plugins.consumer.consumer_encoding import STRUCTURE
-from ptychostream.plugins.consumer.consumer_report import EngineLook, Report, RunReport
+from ptychostream.plugins.consumer.consumer_report import EngineReport, Report, RunReport
 from ptychostream.plugins.consumer.consumer_settings import consumer_settings
 from ptychostream.processes.restarter import back_off_s
 
@@ -81,7 +81,7 @@ def test_orders_are_read_back_and_what_is_none_says_so() -> None:
         Orders.parse('{"ended": "s1"}')
 
 
-# The book
+# The accounts
 
 
 def report(
@@ -116,15 +116,15 @@ def report(
     )  # fmt: skip
 
 
-def book(*numbers: int) -> Book:
-    made = Book(numbers, dead_after_s=5.0)
+def accounts(*numbers: int) -> ConsumerAccounts:
+    made = ConsumerAccounts(numbers, dead_after_s=5.0)
     for number in numbers:
         made.connect(number, True)
     return made
 
 
 def test_what_live_consumers_have_adds_up() -> None:
-    made = book(1, 2)
+    made = accounts(1, 2)
     made.take(report(1, [1, 3, 5]), 0.0)
     made.take(report(2, [2, 4, 6], stitched=2), 0.0)
     sums = made.sums(1.0)
@@ -135,7 +135,7 @@ def test_what_live_consumers_have_adds_up() -> None:
 
 
 def test_ids_that_a_live_consumer_has_not_reported_yet_are_not_missed() -> None:
-    made = book(1, 2)
+    made = accounts(1, 2)
     made.take(report(1, [1, 3, 5, 7, 9]), 0.0)
     made.take(report(2, [2, 4]), 0.0)
     assert made.missed(1.0) == 0
@@ -145,7 +145,7 @@ def test_ids_that_a_live_consumer_has_not_reported_yet_are_not_missed() -> None:
 
 @pytest.mark.parametrize("how", ["silence", "disconnected", "replaced"])
 def test_frames_that_a_dead_consumer_held_are_lost_and_its_canvas_stays(how: str) -> None:
-    made = book(1, 2)
+    made = accounts(1, 2)
     made.take(report(1, [1, 3, 5, 7]), 0.0)
     made.take(report(2, [2, 4, 6], stitched=1), 0.0)
     made.take(replace(report(2, [2, 4, 6, 8], sequence=2), run=RunReport()), 0.0)  # a status: all of it is gone
@@ -163,7 +163,7 @@ def test_frames_that_a_dead_consumer_held_are_lost_and_its_canvas_stays(how: str
 
 
 def test_a_consumer_that_was_only_silent_is_live_again_when_it_reports() -> None:
-    made = book(1)
+    made = accounts(1)
     made.take(report(1, [1, 2], stitched=1), 0.0)
     assert not made.live(9.0)
     made.take(report(1, [1, 2], sequence=2), 9.0)
@@ -172,7 +172,7 @@ def test_a_consumer_that_was_only_silent_is_live_again_when_it_reports() -> None
 
 
 def test_a_state_with_a_frame_of_another_canvas_waits_until_the_frame_is_taken_back() -> None:
-    made = book(1, 2)
+    made = accounts(1, 2)
     made.take(report(1, [1, 3, 4]), 0.0)
     made.take(report(2, [2, 4]), 0.0)
     assert made.recalls.open(["i1", "i2"]) == {"i2": [(1, 4)]}
@@ -185,7 +185,7 @@ def test_a_state_with_a_frame_of_another_canvas_waits_until_the_frame_is_taken_b
 
 
 def test_a_consumer_that_dies_before_it_has_taken_a_frame_back_leaves_what_it_had_before() -> None:
-    made = book(1, 2)
+    made = accounts(1, 2)
     made.take(report(1, [1, 3, 4]), 0.0)
     made.take(report(2, [2]), 0.0)
     made.take(report(2, [2, 4, 5], sequence=2), 0.0)
@@ -198,7 +198,7 @@ def test_a_consumer_that_dies_before_it_has_taken_a_frame_back_leaves_what_it_ha
 
 
 def test_a_frame_that_cannot_be_taken_back_is_counted() -> None:
-    made = book(1, 2)
+    made = accounts(1, 2)
     made.take(report(1, [1, 3, 4]), 0.0)
     made.take(report(2, [2, 4]), 0.0)
     made.take(replace(report(2, [2, 4], sequence=2), recalls=1), 0.0)  # its patch was kept no more
@@ -207,7 +207,7 @@ def test_a_frame_that_cannot_be_taken_back_is_counted() -> None:
 
 
 def test_a_stream_that_is_not_dealt_out_is_counted_and_not_taken_back() -> None:
-    made = book(1, 2)
+    made = accounts(1, 2)
     for consumer in (1, 2):
         made.take(report(consumer, list(range(1, 100))), 0.0)
     assert made.twice() == 99
@@ -215,7 +215,7 @@ def test_a_stream_that_is_not_dealt_out_is_counted_and_not_taken_back() -> None:
 
 
 def test_a_frame_that_died_with_one_consumer_and_was_stitched_by_another_is_not_missed() -> None:
-    made = book(1, 2)
+    made = accounts(1, 2)
     made.take(report(1, [1, 3, 4]), 0.0)
     made.take(report(2, [2, 5, 6], stitched=1), 0.0)
     made.connect(2, False)
@@ -226,7 +226,7 @@ def test_a_frame_that_died_with_one_consumer_and_was_stitched_by_another_is_not_
 
 
 def test_what_was_taken_back_is_forgotten_with_its_scan() -> None:
-    made = book(1, 2)
+    made = accounts(1, 2)
     made.take(report(1, [1, 3, 4]), 0.0)
     made.take(report(2, [2, 4]), 0.0)
     for scan in range(2, KEPT_GROUPS + 3):
@@ -236,7 +236,7 @@ def test_what_was_taken_back_is_forgotten_with_its_scan() -> None:
 
 
 def test_an_older_report_changes_nothing() -> None:
-    made = book(1)
+    made = accounts(1)
     made.take(report(1, [1, 2, 3], sequence=5), 0.0)
     made.take(report(1, [1], sequence=4), 0.0)
     assert made.current is not None
@@ -244,7 +244,7 @@ def test_an_older_report_changes_nothing() -> None:
 
 
 def test_states_from_before_a_reset_are_left_out() -> None:
-    made = book(1)
+    made = accounts(1)
     made.take(report(1, [1, 2]), 0.0)
     made.empty()
     made.take(report(1, [1, 2, 3], sequence=2), 0.0, first_resets=1)
@@ -255,7 +255,7 @@ def test_states_from_before_a_reset_are_left_out() -> None:
 
 
 def test_a_scan_that_comes_twice_under_one_id_is_two_in_every_consumer() -> None:
-    made = book(1, 2)
+    made = accounts(1, 2)
     for consumer in (1, 2):
         made.take(report(consumer, [consumer]), 0.0)
     made.take(report(1, [1], sequence=2, run=2, earlier=1, began=200), 1.0)
@@ -267,7 +267,7 @@ def test_a_scan_that_comes_twice_under_one_id_is_two_in_every_consumer() -> None
 
 
 def test_scans_are_forgotten_but_not_what_was_missed_in_them() -> None:
-    made = book(1)
+    made = accounts(1)
     for scan in range(KEPT_GROUPS + 3):
         made.take(
             report(1, [1, 3], sequence=scan + 1, run=scan + 1, scan=f"s{scan}", earlier=2 * scan, began=20.0 * scan),
@@ -280,7 +280,7 @@ def test_scans_are_forgotten_but_not_what_was_missed_in_them() -> None:
 @given(st.permutations(range(6)), st.integers(0, 5))
 def test_the_order_of_the_reports_does_not_matter(order: list[int], dead: int) -> None:
     reports = [report(consumer, [consumer, consumer + 6], stitched=1) for consumer in range(6)]
-    made = book(*range(6))
+    made = accounts(*range(6))
     for index in order:
         made.take(reports[index], 0.0)
     made.connect(dead, False)
@@ -290,9 +290,9 @@ def test_the_order_of_the_reports_does_not_matter(order: list[int], dead: int) -
 
 
 def test_consumers_with_different_engines_are_told_of() -> None:
-    made = book(1, 2)
+    made = accounts(1, 2)
     for consumer, precision in ((1, "float32"), (2, "bfloat16")):
-        look = EngineLook(name="OpenVINO", version="2026.4", precision=precision)
+        look = EngineReport(name="OpenVINO", version="2026.4", precision=precision)
         made.take(replace(report(consumer, [consumer]), engine=look), 0.0)
     said = add_up(made, made.live(0.0), 0.0, Zero(), "")["message"]
     assert (

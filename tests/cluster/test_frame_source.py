@@ -12,7 +12,7 @@ from test_cluster_parts import report
 from ptychostream.errors import ConfigError
 from ptychostream.ioc.collector.collector import Collector
 from ptychostream.ioc.config.settings import ClusterInput
-from ptychostream.plugins.consumer.consumer_report import EngineLook, Report
+from ptychostream.plugins.consumer.consumer_report import EngineReport, Report
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import RunFigures
 from ptychostream.plugins.frame_source import FrameSource
@@ -75,7 +75,7 @@ def test_what_the_consumers_own_is_refused_and_the_remedy_is_told(told: Told) ->
 
 
 def test_one_dose_scale_is_chosen_for_all_consumers(told: Told) -> None:
-    engine = EngineLook(name="None", model="m", pixel_m=1e-8, mean_counts=1000.0)
+    engine = EngineReport(name="None", model="m", pixel_m=1e-8, mean_counts=1000.0)
     reports = [
         replace(report(number, [number, number + 2]), engine=engine, mean_counts=100.0, stitched_hz=1.0)
         for number in (1, 2)

@@ -19,7 +19,7 @@ from ptychostream.ioc.images.images import displayed
 from ptychostream.ioc.records.autosave import format_values, parse_values, read_values
 from ptychostream.ioc.records.preflight import check_ports
 from ptychostream.ioc.records.records import clip
-from ptychostream.ioc.scan.position_desk import PositionDesk
+from ptychostream.ioc.scan.position_sources import PositionSources
 
 texts = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_size=60).map(str.strip)
 values = st.one_of(st.integers(-(2**31), 2**31), st.floats(allow_nan=False, allow_infinity=False), texts)
@@ -113,7 +113,7 @@ def test_a_port_that_was_asked_for_and_is_taken_is_refused() -> None:
 
 
 def test_an_x_that_begins_anew_forgets_the_old_y() -> None:
-    desk = PositionDesk(PositionSettings(source="waveform"))
+    desk = PositionSources(PositionSettings(source="waveform"))
     desk.write(x=np.arange(3.0))
     desk.write(y=np.arange(3.0))
     desk.write(x=np.arange(5.0))  # goes on

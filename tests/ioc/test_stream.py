@@ -11,7 +11,7 @@ import pytest
 from ptychostream.frames.frames import Frame
 from ptychostream.ioc.config.settings import InputSettings
 from ptychostream.ioc.scan import stream as stream_module
-from ptychostream.ioc.scan.stream import FrameLook, Stream
+from ptychostream.ioc.scan.stream import LatestFrame, Stream
 
 COUNTS = np.zeros((3, 5), np.uint16)
 
@@ -60,4 +60,4 @@ def test_the_end_is_told_after_the_scans_last_frame(
     stream.subscribe("channel", enabled=True)
     FakeReceiver.made.sink(frames(*ends))
     assert heard == said
-    assert stream.look == FrameLook(len(ends) - 1, (3, 5), "uint16")
+    assert stream.latest_frame == LatestFrame(len(ends) - 1, (3, 5), "uint16")

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptychostream.errors import DropCause
-from ptychostream.plugins.diagnosis import STUCK_S, Diagnoser, Look, Where, diagnose
+from ptychostream.plugins.diagnosis import STUCK_S, Diagnoser, StreamState, Where, diagnose
 
-BEFORE = Look(100.0, channel="det:Image", connected=True, received=50, stitched=50, scan_active=True, dropped={})
+BEFORE = StreamState(100.0, channel="det:Image", connected=True, received=50, stitched=50, scan_active=True, dropped={})
 
 
-def later(seconds: float = 3.0, **changes: Any) -> Look:
+def later(seconds: float = 3.0, **changes: Any) -> StreamState:
     return replace(BEFORE, time=BEFORE.time + seconds, **changes)
 
 
-def frames(came: int, **changes: Any) -> Look:
+def frames(came: int, **changes: Any) -> StreamState:
     return later(received=BEFORE.received + came, **changes)
 
 
@@ -54,7 +54,7 @@ def frames(came: int, **changes: Any) -> Look:
         (frames(1000, stitched=1049, dropped={DropCause.LATE: 1}), 0.1, Where.RUNNING, ""),
     ],
 )
-def test_each_stage_is_named(now: Look, quiet_s: float, where: Where, says: str) -> None:
+def test_each_stage_is_named(now: StreamState, quiet_s: float, where: Where, says: str) -> None:
     found = diagnose(BEFORE, now, quiet_s)
     assert found.where is where
     assert says in found.text
@@ -82,7 +82,7 @@ def test_nothing_is_said_before_the_patience_is_over() -> None:
 
 
 looks = st.builds(
-    Look,
+    StreamState,
     time=st.floats(100, 110),
     enabled=st.booleans(),
     channel=st.sampled_from(["", "det"]),
@@ -99,7 +99,7 @@ looks = st.builds(
 
 
 @given(looks, looks, st.floats(0, 9))
-def test_any_two_looks_give_a_diagnosis(before: Look, now: Look, quiet_s: float) -> None:
+def test_any_two_looks_give_a_diagnosis(before: StreamState, now: StreamState, quiet_s: float) -> None:
     found = diagnose(before, now, quiet_s)
     assert not found.stopped or found.text
     if found.where is Where.SILENT:
@@ -107,8 +107,8 @@ def test_any_two_looks_give_a_diagnosis(before: Look, now: Look, quiet_s: float)
         assert now.scan_active
 
 
-def run(diagnoser: Diagnoser, start_s: float, seconds: float, rate_hz: float, now: Look) -> Look:
-    """Look five times a second while frames come and are stitched."""
+def run(diagnoser: Diagnoser, start_s: float, seconds: float, rate_hz: float, now: StreamState) -> StreamState:
+    """StreamState five times a second while frames come and are stitched."""
     for step in range(1, round(5 * seconds) + 1):
         came = int(rate_hz * step / 5)
         look = replace(now, time=start_s + step / 5, received=now.received + came, stitched=now.stitched + came)

@@ -22,8 +22,8 @@ from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.ioc.config.settings import PositionSettings
 from ptychostream.ioc.images.canvas_saver import CanvasSaver, SaveState
 from ptychostream.ioc.images.provenance import provenance
-from ptychostream.ioc.images.shown import Shown
-from ptychostream.ioc.scan.position_desk import PositionDesk
+from ptychostream.ioc.images.shown_canvas import ShownCanvas
+from ptychostream.ioc.scan.position_sources import PositionSources
 from ptychostream.ioc.scan.scan_watch import Edge, ScanEdges, id_text
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
@@ -228,7 +228,7 @@ def test_provenance_says_where_a_canvas_comes_from_and_a_picture_is_made_of_it(t
 
 def test_images_show_the_finished_scan_that_is_chosen() -> None:
     with running(keep=2) as pipeline:
-        shown = Shown(pipeline)
+        shown = ShownCanvas(pipeline)
         assert shown.stitched() is not None  # the live one, empty
         stream(pipeline, "a", "b", "c", "d")
         seen = {}
@@ -268,7 +268,7 @@ def test_ids_of_any_kind_are_texts(value: object, text: str) -> None:
 
 
 def test_positions_that_were_written_for_the_next_scan_outlive_the_end_of_this_one() -> None:
-    desk = PositionDesk(PositionSettings(source="waveform"))
+    desk = PositionSources(PositionSettings(source="waveform"))
     desk.write(x=np.zeros(3))
     desk.write(y=np.zeros(3))
     at_the_end = desk.written

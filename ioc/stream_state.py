@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from ptychostream.ioc.handlers import Parts
-from ptychostream.plugins.diagnosis import Look
+from ptychostream.plugins.diagnosis import StreamState
 from ptychostream.plugins.flow.snapshot import Snapshot
 
 
-def look_at(parts: Parts, snapshot: Snapshot) -> Look:
+def stream_state(parts: Parts, snapshot: Snapshot) -> StreamState:
     """The parts as they are now."""
-    return Look(
+    return StreamState(
         time=time.monotonic(),
         enabled=parts.stream.enabled,
         channel=parts.stream.channel,

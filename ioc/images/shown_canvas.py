@@ -9,7 +9,7 @@ from ptychostream.plugins.frame_source import FrameSource
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot, Stitched
 
 
-class Shown:
+class ShownCanvas:
     """The images' source: the pipeline, seen through the choice of a scan.
 
     Parameters

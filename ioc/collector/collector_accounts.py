@@ -137,7 +137,7 @@ class Sums:
         )
 
 
-class Book:
+class ConsumerAccounts:
     """Takes reports in; gives sums.
 
     Parameters

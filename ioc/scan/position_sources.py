@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 Doubles = NDArray[np.float64]
 
 
-class PositionDesk:
+class PositionSources:
     """Holds the choice of source and hands it to the pipeline. Methods may be called from any thread.
 
     Parameters
