@@ -21,9 +21,8 @@ class FakeReceiver:
 
     made: FakeReceiver
 
-    def __init__(self, _settings: Any, sink: Callable[[Sequence[Frame]], None], _on_bad: Any) -> None:
+    def __init__(self, _settings: Any, _intake: Any, sink: Callable[[Sequence[Frame]], None], _on_bad: Any) -> None:
         self.sink = sink
-        self.scan = ""
         FakeReceiver.made = self
 
     def start(self) -> None: ...
