@@ -161,8 +161,8 @@ def test_figure_and_report_show_it(tmp_path: Path) -> None:
     texts = {text.get_text() for axes in figure.axes for text in axes.texts}
     assert {"0.45\nletters_0001", "sample: letters", "new sample: shapes", "Bootstrap", "24 s"} <= texts
     save_figure(figure, tmp_path / "loop.png")
-    image = Image.open(tmp_path / "loop.png")
-    assert min(image.size) > 1000
+    with Image.open(tmp_path / "loop.png") as image:
+        assert min(image.size) > 1000
     report = Report(
         dataset="simulated-64",
         frames={"sent": 1200, "received": 1200, "stitched": 800, "dropped": {c.value: 0 for c in DropCause}},

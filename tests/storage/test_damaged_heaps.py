@@ -174,10 +174,10 @@ def test_reconstructions_phases_and_routes(tmp_path: Path) -> None:
     for path in (made, phase, route):
         damage(path, free_space_of(0))
     for path, module, function in (
-        (made, "reconstruction_file", "read_reconstruction"),
-        (phase, "phase_file", "read_phase_image"),
-        (phase, "phase_file", "read_provenance"),
-        (route, "route_file", "read_route"),
+        (made, "scans.reconstruction_file", "read_reconstruction"),
+        (phase, "scans.phase_file", "read_phase_image"),
+        (phase, "scans.phase_file", "read_provenance"),
+        (route, "positions.route_file", "read_route"),
     ):
         assert "its global heap" in said(READ, path, module=f"ptychostream.{module}", function=function)
 
