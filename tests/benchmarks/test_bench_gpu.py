@@ -11,6 +11,8 @@ from PIL import Image
 
 from ptychostream.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--device", "cpu", "--engine", "Torch", "--frames", "40", "--size", "64", "--iterations", "2", "--epochs", "1")
 
 

@@ -12,6 +12,8 @@ import pytest
 from ptychostream.benchmarks.stream_source import Source, patterns, ring
 from ptychostream.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT_S = 240.0
 
 

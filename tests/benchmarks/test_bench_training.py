@@ -18,6 +18,8 @@ from ptychostream.cli.main import main
 from ptychostream.errors import ConfigError
 from ptychostream.hpc_agent.training.training import TrainingOptions, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:

@@ -413,6 +413,7 @@ def test_a_child_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
     assert subprocess.run(command, timeout=30, check=False, capture_output=True).returncode == 1
 
 
+@pytest.mark.slow
 def test_the_command_checks_its_file_and_prints_what_it_would_start(tmp_path: Path) -> None:
     path = tmp_path / "cluster.toml"
     text = 'prefix = "t:"\n[source]\nchannel = "det:Image"\nmirror = true\n[consumer]\nengine = { name = "%s" }\n'

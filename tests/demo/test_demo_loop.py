@@ -205,6 +205,7 @@ def test_a_stage_ends_when_its_purpose_is_reached() -> None:
     assert not stage_over(shapes, 2, within=False, suspended=True), "a scan that was passed over shows nothing"
 
 
+@pytest.mark.slow
 def test_the_agents_settings_are_what_the_agent_takes(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
     write_agent_settings(path, PLAN, 'b"l:', tmp_path / "canvases", cores=2)

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 EXPECTED = Path(__file__).with_name("expected_records.json")
 
 
@@ -28,6 +30,7 @@ def as_text(records: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+@pytest.mark.slow
 def test_every_record_is_as_expected() -> None:
     found, expected = loaded(), json.loads(EXPECTED.read_text(encoding="utf-8"))
     assert found.keys() == expected.keys()

@@ -221,6 +221,7 @@ def test_the_probe_loses_the_ramp_that_its_object_lost() -> None:
     assert np.abs(np.roll(before, 1, axis=1)) == pytest.approx(np.abs(after), rel=1e-3, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_trained_model_carries_the_probe_that_goes_with_its_patches(tmp_path: Path) -> None:
     scan, truth = small_scan()
     trained = train_model([Source(scan, truth)], tmp_path / "m.onnx", TrainingOptions(epochs=1, simulated=0))

@@ -175,6 +175,7 @@ def test_a_figure_that_cannot_be_saved_is_told(tmp_path: Path) -> None:
         save_figure(Figure(), tmp_path / "file" / "figure.png")
 
 
+@pytest.mark.slow
 def test_pyplot_and_its_global_state_are_not_used() -> None:
     code = "import sys, ptychostream.quality.figures; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

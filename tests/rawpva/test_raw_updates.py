@@ -252,6 +252,7 @@ def test_blocks_that_mean_nothing_are_an_error(tail: bytes) -> None:
             list(recording)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     program = (
         "import resource, sys\n"

@@ -313,6 +313,7 @@ def test_says_what_is_missing() -> None:
 # the real scan, and the command
 
 
+@pytest.mark.slow
 def test_the_real_scan_from_26id() -> None:
     """The project's own mark: R at most 0.025 after 30 iterations of one mode; three modes explain more."""
     with open_scan(fetch("26id-247", progress=False)) as scan:
@@ -324,6 +325,7 @@ def test_the_real_scan_from_26id() -> None:
     assert one.phase_image().phase.shape == one.object.shape
 
 
+@pytest.mark.slow
 def test_the_command_writes_reads_and_starts_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scan, out, figure = tmp_path / "scan.h5", tmp_path / "out.h5", tmp_path / "out.png"
     write_scan(scan, SCAN)
@@ -358,6 +360,7 @@ sys.exit(main(["reconstruct", sys.argv[1], "-o", sys.argv[2], "--engine", "epie"
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_has_been_reached(tmp_path: Path) -> None:
     """In a process of its own: the libraries that other tests load here change what a signal meets."""
     scan, out = tmp_path / "scan.h5", tmp_path / "out.h5"

@@ -36,6 +36,7 @@ def test_a_file_that_never_comes_back(tmp_path: Path) -> None:
     assert caught.value.where == str(tmp_path / "scan.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_end_with_an_error(tmp_path: Path, command: str) -> None:
     path = crashing(tmp_path)

@@ -139,6 +139,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         assert {str, *map(type, scan.metadata), *map(type, scan.metadata["attributes"])} == {str}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_end(tmp_path: Path, command: str) -> None:
     path = damage(scan_with_texts(tmp_path / "scan.h5"), free_space_of(0))

@@ -91,6 +91,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "b.h5.partial").read_bytes() == b"what was saved"
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_write_leaves_the_last_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every change of the disk, those of a commit included, is a place to die."""
     crashes: list[tuple[tuple[int, ...], dict[str, bytes]]] = []
@@ -194,6 +195,7 @@ def in_child(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_was_committed(tmp_path: Path) -> None:
     """A file-size limit stands for the full disk: the write fails in the same place."""
     script = """

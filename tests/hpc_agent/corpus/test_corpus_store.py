@@ -312,6 +312,7 @@ Path(sys.argv[2], os.environ["RANK"]).write_text(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)

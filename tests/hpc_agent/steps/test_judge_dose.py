@@ -29,6 +29,8 @@ from ptychostream.scans.phase_file import save_phase_image
 from ptychostream.scans.reconstruction_file import write_reconstruction
 from ptychostream.scans.scan_writer import write_scan
 
+pytestmark = pytest.mark.slow
+
 A, B = "a" * 64, "b" * 64
 WEAK = {"dose": 1e6}  # a tenth of what the stored model was trained at
 

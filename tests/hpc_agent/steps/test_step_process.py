@@ -23,6 +23,8 @@ from ptychostream.hpc_agent.steps import train_step
 from ptychostream.hpc_agent.steps.training_state import load_state
 from ptychostream.hpc_agent.training import devices
 
+pytestmark = pytest.mark.slow
+
 
 def started(work: Path, name: str, arguments: Arguments, *more: str) -> subprocess.Popen[str]:
     (work / "arguments.json").write_text(json.dumps(arguments))

@@ -33,6 +33,8 @@ from ptychostream.scans.phase_file import write_phase_image
 from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
 from ptychostream.scans.scan_writer import write_scan
 
+pytestmark = pytest.mark.slow
+
 # reconstruct
 
 

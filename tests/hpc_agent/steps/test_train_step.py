@@ -29,6 +29,8 @@ from ptychostream.hpc_agent.training.training import TrainingState, train
 from ptychostream.model.model_file import load_model
 from ptychostream.scans.scan_writer import write_scan
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_network_is_trained_and_stored_once(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labelled(work)

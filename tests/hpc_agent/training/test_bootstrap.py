@@ -25,6 +25,8 @@ from ptychostream.hpc_agent.training.networks import Network, make_network
 from ptychostream.hpc_agent.training.training import TrainingOptions, train, validation_loss
 from ptychostream.model.contract import ModelContract
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = TrainingOptions(batch=20, precision="float32", device="cpu")
 TRIAL = BootstrapOptions(epochs=1, pairs=80)
 ENERGY = 10_000.0

@@ -36,6 +36,8 @@ from ptychostream.scans.phase_file import read_phase_image
 from ptychostream.scans.reconstruction_file import write_reconstruction
 from ptychostream.scans.scan_writer import write_scan
 
+pytestmark = pytest.mark.slow
+
 QUICK = TrainingOptions(epochs=2, batch=20, precision="float32")
 
 

@@ -165,6 +165,7 @@ def test_closed_engine_refuses(model: ModelFile, frames: Any, name: str) -> None
         engine.infer(frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["OpenVINO", "ONNXRuntime", "Torch"])
 def test_threads_are_limited(tmp_path: Path, name: str) -> None:
     model = make_model(tmp_path, make_proto(side=128), golden=False)
@@ -338,6 +339,7 @@ assert "torch" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_bench_inference_reports_every_engine(model: ModelFile, capsys: pytest.CaptureFixture[str]) -> None:
     from ptychostream.benchmarks import inference
 
