@@ -1,1 +1,1 @@
-"""Networks and how they are trained and exported."""
+"""Networks, their training and their export."""

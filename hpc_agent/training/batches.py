@@ -1,4 +1,4 @@
-"""Batches of pairs for training, made in a thread of their own while the network works on the last."""
+"""Batches of pairs for training, which a thread makes while the network trains on the previous one."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Dose(Settings):
     Attributes
     ----------
     factor
-        The dose to train for, as part of the measured one.
+        The dose to train for, as a fraction of the measured one.
     method
-        How measured counts become those of a lower dose. "binomial": each photon is kept with probability `factor`,
+        How the measured counts are reduced. "binomial": each photon is kept with probability `factor`,
         which is exact for Poisson counts. "floor": counts · `factor`, rounded down, as Babu et al. 2023 do (Suppl. 1).
     """
 
@@ -75,9 +75,9 @@ def batches(
     random: np.random.Generator,
     on_wait: Callable[[float], None] | None = None,
 ) -> Iterator[Batch]:
-    """A batch for each of `parts`, in order, made up to four ahead; `on_wait` is told how long each was waited for.
+    """A batch for each of `parts`, in order, made up to four ahead; `on_wait` is called with each waiting time, s.
 
-    What making one raises is raised here. Leaving the loop early ends the thread.
+    An exception while a batch is made is raised here. Leaving the loop early ends the thread.
     """
     ready: queue.Queue[Batch | Exception | None] = queue.Queue(_AHEAD)
     left = threading.Event()
@@ -108,7 +108,7 @@ def batches(
             yield item
     finally:
         left.set()
-        while maker.is_alive():  # it may wait for room in the queue
+        while maker.is_alive():  # it may wait for a place in the queue
             try:
                 ready.get(timeout=0.05)
             except queue.Empty:

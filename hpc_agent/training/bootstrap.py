@@ -1,9 +1,9 @@
-"""Where training starts from at a new experiment: the best of the stored models, if it is worth more than nothing.
+"""Chooses the start of training at a new experiment: the best stored model, if it is better than a new network.
 
-Babu et al. 2023 train a new network for each experiment and name the reuse of older ones, after fairDMS, as the
-better way. Here every stored model that fits is tried on pairs that it never saw, as it is. The best of them and a
-fresh network are then trained alike for a few epochs, and the stored one is kept if it is ahead by a margin: what it
-has learned elsewhere may as well be in the way.
+Babu et al. 2023 train a new network for each experiment and name the reuse of older ones, as in fairDMS, as the better
+way. Here every suitable stored model is evaluated on pairs that it has not seen. The best of them and a new network are
+then trained in the same way for a few epochs. The stored model is used if its loss is lower by a margin, since a model
+from elsewhere may also learn more slowly.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ptychostream.model.contract import ModelContract
 _log = logging.getLogger(__name__)
 
 SCRATCH = "scratch"
-"""The fresh network among the losses."""
+"""Key of the new network in the losses."""
 
 
 class BootstrapOptions(Settings):
@@ -42,15 +42,15 @@ class BootstrapOptions(Settings):
     Attributes
     ----------
     margin
-        The stored model's loss has to be lower than the fresh network's by this part of it.
+        The stored model's loss must be lower than the new network's by this fraction of it.
     candidates
-        At most so many stored models are tried, the newest that fit.
+        Largest number of stored models to try; the newest suitable ones are taken.
     pixel_tolerance, energy_tolerance
-        How far a model's object pixel and energy may be off, as part of the corpus's.
+        Largest relative difference between a model's and the corpus's object pixel and energy.
     epochs, pairs
-        The trial of the best one and of a fresh network: so many epochs on at most so many pairs each.
+        Number of epochs, and largest number of pairs, of the trial of the best model and of a new network.
     time_limit_s
-        Of each of the two trials.
+        Time limit of each of the two trials, s.
     """
 
     margin: float = Field(0.1, ge=0, lt=1)
@@ -64,18 +64,18 @@ class BootstrapOptions(Settings):
 
 @dataclass(frozen=True)
 class StartChoice:
-    """Where a training starts from.
+    """The chosen start of a training.
 
     Attributes
     ----------
     sha256, checkpoint
-        The stored model; "" and None: a fresh network.
+        The stored model; "" and None: a new network.
     network
-        Its network, its normalisation brought to the corpus's dose: `initial` of `train`. None: a fresh one.
+        Its network with the normalisation set to the corpus's dose: `initial` of `train`. None: a new network.
     reason
-        Why, for people.
+        The reason, for people.
     as_stored
-        Validation loss of each stored model that was tried, as it is, by sha256.
+        Validation loss of each stored model before the trial, by sha256.
     tried
         Validation loss after the trial, by sha256 and `SCRATCH`.
     """
@@ -92,7 +92,7 @@ class StartChoice:
         return [self.sha256] if self.sha256 else []
 
     def metrics(self) -> dict[str, Any]:
-        """For the metrics of the model that comes of it; a loss that is not finite is None."""
+        """Values for the metrics of the trained model; a loss that is not finite is None."""
         return {
             "start": self.sha256,
             "reason": self.reason,
@@ -104,7 +104,7 @@ class StartChoice:
 def fits(
     contract: ModelContract, corpus: Corpus, network: str, energy_ev: float | None, options: BootstrapOptions
 ) -> bool:
-    """Whether a model can be trained on: of the same kind, shapes and optics. An energy that is not known fits."""
+    """Whether a model is suitable: same network, shapes and optics. An unknown energy counts as equal."""
     same = (contract.network, contract.input_shape, contract.output_shape)
     if same != (network, corpus.input_shape, corpus.output_shape):
         return False
@@ -116,12 +116,12 @@ def fits(
 
 
 def decide(tried: Mapping[str, float], margin: float) -> tuple[str, str]:
-    """(sha256 of the model to start from, "" for none; the reason) from the losses after the trial.
+    """The sha256 of the model to start from ("": a new network) and the reason, from the losses after the trial.
 
     Parameters
     ----------
     tried
-        By sha256, and `SCRATCH`'s. What is not finite has failed.
+        Loss by sha256 and `SCRATCH`; a loss that is not finite means that the trial failed.
     margin
         See `BootstrapOptions`.
     """
@@ -148,22 +148,22 @@ def choose_start(
     energy_ev: float | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> StartChoice:
-    """Try the stored models that fit on the corpus's validation pairs, and choose what to start from.
+    """Evaluate the suitable stored models on the corpus's validation pairs, and choose the start of the training.
 
     Parameters
     ----------
     corpus
-        What is to be trained on.
+        The training data.
     store
-        Models that are damaged, came without their weights, or were rolled back and are not pinned, are passed over.
+        The model store. Models that are damaged, have no weights, or were rolled back and are not pinned are skipped.
     options
-        Of the training to come.
+        Options of the training.
     trial
         None means the defaults.
     energy_ev
-        Of the corpus, where it is known.
+        Photon energy of the corpus; None: unknown.
     on_step
-        Told what is being tried, for people.
+        Called with a message for people before each trial.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Weights before export, for a warm start."""
+"""Checkpoints: the weights before export, for a warm start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ptychostream.storage.atomic import write_bytes_atomic
 
 
 def checkpoint_path(model: str | Path) -> Path:
-    """Where the checkpoint of a model file lies: beside it, `<name>.pt`."""
+    """Path of the checkpoint of a model file: `<name>.pt` beside it."""
     return Path(model).with_suffix(".pt")
 
 
@@ -39,12 +39,12 @@ def save_checkpoint(path: str | Path, network: Network, sha256: str = "") -> Non
 def load_checkpoint(path: str | Path) -> tuple[Network, str]:
     """The network of a checkpoint, on the CPU, and the sha256 of the model exported from it.
 
-    Only tensors and plain values are read, never code.
+    Only tensors and plain values are read; code is never run.
 
     Raises
     ------
     TrainingError
-        The file is missing, damaged or foreign.
+        The file is missing, damaged or no checkpoint.
     """
     remedy = "give the .pt file that lies beside a model that `ptychostream train` wrote"
     try:

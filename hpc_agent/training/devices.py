@@ -1,4 +1,4 @@
-"""Where to train, and in what precision."""
+"""The device for training, and whether it computes bfloat16 in hardware."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ptychostream.processes.hardware import has_bfloat16
 
 
 def choose_device(name: str) -> torch.device:
-    """A torch device by name; "auto" is CUDA where there is one. Of several, "cuda" is this process's own.
+    """A torch device by name; "auto" is CUDA if there is a device. With torchrun, "cuda" is the process's own device.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Training on several devices: one process each, started by torchrun, their gradients averaged.
+"""Training on several devices: torchrun starts one process for each, and their gradients are averaged.
 
-`torchrun --nproc-per-node 4 -m ptychostream train …` is all that is needed: torchrun's own variables say who is who.
+`torchrun --nproc-per-node 4 -m ptychostream train …` is enough: torchrun's variables give each process its rank.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch import distributed, nn
 
 @dataclass(frozen=True)
 class TrainingGroup:
-    """The processes that train together; this one is number `rank` of `size`."""
+    """The processes that train together; this process has number `rank` of `size`."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes files and tells of progress."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
     def share(self, indices: NDArray[np.intp]) -> NDArray[np.intp]:
-        """This process's part: all parts are of one length, so that all take as many steps; the rest is left out."""
+        """This process's part of `indices`. All parts have equal length, so that all take equally many steps."""
         length = len(indices) // self.size
         return indices[self.rank * length : (self.rank + 1) * length]
 
@@ -47,7 +47,7 @@ class TrainingGroup:
         return float(sums[0] / sums[1])
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether it is true in any process of the group."""
+        """Whether `flag` is true in any process of the group."""
         if self.size == 1:
             return flag
         seen = torch.tensor([float(flag)], device=device)
@@ -57,7 +57,7 @@ class TrainingGroup:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[TrainingGroup]:
-    """The group that torchrun made this process a part of; a group of one where it did not."""
+    """The group of processes that torchrun started, or a group of one."""
     if not distributed.is_available() or not distributed.is_torchelastic_launched():
         yield TrainingGroup()
         return

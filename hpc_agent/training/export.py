@@ -1,7 +1,7 @@
-"""From trained weights to one ONNX file: batch normalisation folded in, contract and golden pair beside them.
+"""Writes a trained network as one ONNX file, with batch normalisation folded in, the contract and a golden pair.
 
-The graph is written node by node. It has six operators, all known to every engine since opset 13, and no exporter of
-some version decides what the edge runs.
+The graph is written node by node, so that it does not depend on the version of an exporter. It has six operators, which
+every engine knows since opset 13.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ptychostream.model.contract import GoldenPair, ModelContract, PackedArray
 from ptychostream.model.model_file import write_model
 
 OPSET = 17
-"""What TensorRT 8.5, the oldest of the engines, reads."""
+"""Opset that TensorRT 8.5, the oldest engine, reads."""
 EXPORT_TOLERANCE = 1e-4
 """rad rms between the ONNX graph and torch, both in float32."""
 
 
 class _Graph:
-    """ONNX nodes and weights, named as they come."""
+    """ONNX nodes and weights, numbered in the order in which they are added."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -66,7 +66,7 @@ class _Graph:
 
 
 def fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weight and bias of the one convolution that does what `convolution` and then `norm` do in inference."""
+    """Weight and bias of one convolution that equals `convolution` followed by `norm` in inference."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
@@ -131,8 +131,8 @@ def predict(network: Network, counts: NDArray[np.float32], dose_scale: float = 1
 def make_golden(network: Network, counts: NDArray[np.float32], dose_scale: float = 1.0) -> GoldenPair:
     """A golden pair from a few whole-numbered frames [n, H, W].
 
-    Its tolerance is a tenth of the phase's deviation: a sound bfloat16 or half-precision engine needs about a tenth of
-    that, another network's output, or the frames in another order, are many times off.
+    The tolerance is a tenth of the phase's standard deviation. A sound bfloat16 or float16 engine needs about a tenth
+    of that; another network, or frames in another order, differ by many times the tolerance.
     """
     phase = predict(network, counts, dose_scale)
     small = counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
@@ -159,9 +159,9 @@ def export(network: Network, contract: ModelContract, golden_counts: NDArray[np.
     Parameters
     ----------
     network
-        Trained; its normalisation goes into the graph.
+        The trained network; its normalisation becomes part of the graph.
     contract
-        What the trainer knows of the model.
+        The contract without golden pair and parameter count.
     golden_counts
         [n, H, W] float32 frames, preprocessed as `contract` says; two to four are enough.
     path
@@ -175,7 +175,7 @@ def export(network: Network, contract: ModelContract, golden_counts: NDArray[np.
     Raises
     ------
     ModelError
-        The network's output is not finite, the graph does not do what torch does, or the file cannot be written.
+        The network's output is not finite, the graph differs from torch, or the file cannot be written.
     """
     if not np.isfinite(predict(network, golden_counts[:1])).all():
         remedy = "its training diverged: train again with a lower learning rate"

@@ -1,4 +1,4 @@
-"""One training job, whole: scans and reconstructions in, a model file and its checkpoint out."""
+"""A complete training job: from scans and reconstructions to a model file and its checkpoint."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ from ptychostream.scans.scan import Reconstruction
 
 GOLDEN_FRAMES = 2
 MEAN_FRAMES = 4096
-"""Frames that a model's mean counts are measured on."""
+"""Number of frames for measuring a model's mean counts."""
 RECORDED = ("ptychostream", "torch", "onnx", "numpy")
-"""Packages whose versions a model remembers."""
+"""Packages whose versions are stored in a model."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What a training job wrote.
+    """Result of a training job.
 
     Attributes
     ----------
     path, sha256
-        Of the ONNX file.
+        The ONNX file.
     checkpoint
-        Its weights as torch keeps them, for a warm start.
+        File of the weights for a warm start.
     contract
-        As written, but for golden pair and parameter count.
+        The contract as written, without golden pair and parameter count.
     result
         The network and the history of its training.
     held_out
-        Quality on the area that shares no pixel with training, of each source that holds frames out.
+        Quality for each source with held-out frames, on the area that shares no pixel with training.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class TrainedModel:
 
 
 def patch_shape(source: Source, preprocessing: Preprocessing | None = None) -> tuple[int, int]:
-    """(h, w) of a network's patch: half of the pattern's side where the probe fills no more, else all of it."""
+    """(h, w) of a network's patch: half of the pattern's side if the probe fills no more, else the full side."""
     spec = preprocessing or default_preprocessing([source.scan])
     first = np.asarray(source.scan.counts[0])
     height, width = Preprocessor(spec, first.shape, first.dtype).output_shape
@@ -100,7 +100,7 @@ def train_model(
     output_shape
         (h, w) of a patch: the pattern's shape or half of it. None decides by the probe (`patch_shape`).
     preprocessing
-        What the edge does to a frame before the graph; None takes frames as they are, less the scans' bad pixels.
+        What the edge does to a frame before the graph; None: only the scans' bad pixels are removed.
     warm_start
         A checkpoint to start from.
     on_epoch
@@ -109,7 +109,7 @@ def train_model(
     Raises
     ------
     TrainingError, ModelError, GeometryError, FrameError
-        As corpus, training and export raise them.
+        The corpus cannot be made, the training fails, or the export fails.
     """
     options = options or TrainingOptions()
     initial, parent = (None, "") if warm_start is None else load_checkpoint(warm_start)
@@ -138,18 +138,18 @@ def write_trained(
     Parameters
     ----------
     result, corpus
-        The network, and what it was trained on.
+        The network, and the corpus it was trained on.
     sources
         Scans, of which the first gives the contract's geometry and probe.
     name, parent
         See `train_model`; sha256 of the model whose weights it started from, or "".
     judge_held_out
-        Quality on what was not trained on, as far as there is something.
+        Gives the quality on frames that were not trained on, if there are any.
 
     Raises
     ------
     ModelError, GeometryError, FrameError
-        As export and `judge_held_out` raise them.
+        The export or `judge_held_out` fails.
     """
     contract = describe(corpus, sources, result, name, [parent] if parent else [])
     held_out = judge_held_out(contract)
@@ -168,7 +168,7 @@ def judge(network: Network, contract: ModelContract, source: Source) -> Quality:
     Raises
     ------
     GeometryError
-        Nothing is left to compare.
+        No pixel is left to compare.
     """
     frames = source.placed(np.arange(len(source.scan)) if source.held_out is None else source.held_out)
     canvas = stitch_scan(
@@ -180,7 +180,7 @@ def judge(network: Network, contract: ModelContract, source: Source) -> Quality:
 
 
 def judge_frames(network: Network, contract: ModelContract, source: Source, frames: NDArray[np.intp]) -> Quality:
-    """Stitch some frames of `source` and compare them with its reconstruction wherever they lie.
+    """Stitch some frames of `source` and compare them with its reconstruction.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def judge_frames(network: Network, contract: ModelContract, source: Source, fram
 def describe(
     corpus: Corpus, sources: Sequence[Source], result: TrainingResult, name: str, parents: list[str]
 ) -> ModelContract:
-    """The contract of a trained network, but for its golden pair and parameter count."""
+    """The contract of a trained network, without golden pair and parameter count."""
     scan, options = sources[0].scan, result.options
     sample = corpus.sample(MEAN_FRAMES)
     training = Training(
@@ -227,7 +227,7 @@ def describe(
 
 
 def _packed_probe(reconstruction: Reconstruction) -> PackedArray | None:
-    """The probe that goes with the labels, its strongest modes where all are too many; None where one is too large."""
+    """The probe for the labels, with its strongest modes if all need too much space; None if one mode does."""
     modes = flat_probe(reconstruction.probe, flatten(reconstruction))
     kept = MAX_PROBE_PIXELS // modes[0].size
     strongest = np.argsort(-np.square(np.abs(modes)).sum(axis=(1, 2)), kind="stable")[:kept]

@@ -1,6 +1,6 @@
 """PtychoNN and PtychoNN 2.0, with the normalisation of the raw counts inside.
 
-Both are convolutional encoder-decoders of four levels (Cherukara et al. 2020, Appl. Phys. Lett. 117, 044103;
+Both are convolutional encoder-decoders with four levels (Cherukara et al. 2020, Appl. Phys. Lett. 117, 044103;
 Babu et al. 2023, Nat. Commun. 14, 7059). A level of the encoder is two 3×3 convolutions and a 2×2 maximum, a level
 of a decoder two 3×3 convolutions and a bilinear enlargement by 2; one decoder per output.
 
@@ -12,8 +12,8 @@ name          first level  heads   outputs              parameters as exported
 ============= ============ ======= ==================== ==========================
 
 Phase is π·tanh, amplitude a sigmoid. The convolutions are followed by batch normalisation, which training needs
-(without it small corpora stay on a plateau for many epochs) and which the export folds into the convolutions, so the
-edge runs the published network.
+(without it the loss for small corpora stays on a plateau for many epochs). The export folds it into the convolutions,
+so that the edge runs the published network.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Network(nn.Module):  # type: ignore[misc]
         The decoder's output, as large as the input, is averaged over `reduction` × `reduction` pixels. 2 gives a
         patch of half the window at the object's pixel, where the probe's footprint fills no more than that.
     normalisation
-        From `ptychostream.hpc_agent.corpus.training_data.measure_normalisation`; kept with the weights.
+        From `ptychostream.hpc_agent.corpus.training_data.measure_normalisation`; saved with the weights.
 
     Raises
     ------
@@ -129,7 +129,7 @@ class Network(nn.Module):  # type: ignore[misc]
         return sum(conv.weight.numel() + conv.out_channels for conv in convolutions)
 
     def output_shape(self, input_shape: tuple[int, int]) -> tuple[int, int]:
-        """(h, w) for patterns of (H, W); TrainingError where the levels do not divide them."""
+        """(h, w) for patterns of (H, W). Raises TrainingError if the levels do not divide them."""
         if any(side < 1 or side % 2**LEVELS for side in input_shape):
             what = f"patterns of {input_shape[0]}×{input_shape[1]}"
             remedy = f"crop or bin them to a multiple of {2**LEVELS}"
@@ -138,5 +138,5 @@ class Network(nn.Module):  # type: ignore[misc]
 
 
 def make_network(name: str, reduction: int = 1, normalisation: Normalisation | None = None) -> Network:
-    """A network with fresh weights (He et al. 2015, as PyTorch's convolutions are by default); see `Network`."""
+    """A network with new random weights (He et al. 2015, as PyTorch's convolutions are by default); see `Network`."""
     return Network(name, reduction, normalisation)

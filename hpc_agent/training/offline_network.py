@@ -1,4 +1,4 @@
-"""A model of the store as the agent runs it: its weights through torch where they are there, else ONNX Runtime."""
+"""Runs a stored model in the agent: with torch if its weights are there, else with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ptychostream.model.model_file import Infer, ModelFile, check_golden
 
 
 def load_network(model: ModelFile, checkpoint: str | Path | None = None, device: str = "auto") -> Infer:
-    """What runs `model`, its golden pair checked.
+    """A function that runs `model`, after a check of the golden pair.
 
     Parameters
     ----------
     checkpoint
-        Its weights; taken where they are those of this very model.
+        The weights; used if they belong to this model.
     device
-        A torch device for them.
+        Torch device for the weights.
 
     Raises
     ------
     TrainingError, EngineError, ModelError
-        The checkpoint cannot be read, there is nothing to run the model, or it does not do what its contract says.
+        The checkpoint cannot be read, no engine can run the model, or the golden pair is not reproduced.
     """
     infer = None if checkpoint is None else _from_checkpoint(model, checkpoint, device)
     infer = infer or _from_onnx(model)

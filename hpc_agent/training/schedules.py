@@ -8,11 +8,11 @@ from typing import Literal
 
 ScheduleName = Literal["cyclic", "onecycle"]
 HALF_CYCLE_EPOCHS = 6
-"""Epochs from the lowest to the highest rate, and as many back, as PtychoNN is published."""
+"""Epochs from the lowest to the highest rate, and from there back, as published for PtychoNN."""
 
 
 def make_schedule(name: ScheduleName, peak: float, epochs: int) -> Callable[[float], float]:
-    """The learning rate at a moment between 0 and `epochs`, in epochs."""
+    """The learning rate at a time between 0 and `epochs`, in epochs."""
     if name == "onecycle":
         return lambda epoch: one_cycle(epoch / epochs, peak)
     return lambda epoch: cyclic(epoch / HALF_CYCLE_EPOCHS, peak)
@@ -26,7 +26,7 @@ def cyclic(half_cycles: float, peak: float) -> float:
 
 
 def one_cycle(progress: float, peak: float) -> float:
-    """From peak/25 to the peak in the first 30 %, then to almost nothing, both by cosines (Smith, Topin 2018)."""
+    """From peak/25 to the peak in the first 30 %, then to almost zero, both along cosines (Smith, Topin 2018)."""
     rise = 0.3
     if progress < rise:
         return _cosine(progress / rise, peak / 25, peak)

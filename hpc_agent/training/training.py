@@ -1,6 +1,6 @@
-"""Training: Adam on the mean absolute error, weighted by the probe's footprint; the best epoch is kept.
+"""Training with Adam on the mean absolute error, weighted by the probe's footprint; the best epoch is kept.
 
-The defaults are the recipe of Babu et al. 2023 (Nat. Commun. 14, 7059): 50 epochs, a cyclic learning rate, a tenth of
+The defaults are those of Babu et al. 2023 (Nat. Commun. 14, 7059): 50 epochs, a cyclic learning rate, a tenth of
 the pairs for validation.
 """
 
@@ -33,22 +33,22 @@ NORMALISATION_FRAMES = 256
 
 
 class TrainingOptions(Settings):
-    """How to train."""
+    """Options of a training."""
 
     network: NetworkName = "ptychonn2"
     epochs: int = Field(50, ge=1)
     batch: int = Field(16, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
-    """The schedule's highest."""
+    """Highest learning rate of the schedule."""
     schedule: ScheduleName = "cyclic"
     validation: float = Field(0.1, gt=0, lt=1)
-    """Part of the pairs kept for choosing the best epoch."""
+    """Fraction of the pairs for choosing the best epoch."""
     time_limit_s: float | None = Field(None, gt=0)
-    """Where the epochs would take longer, the schedule is hurried through in this time."""
+    """If the epochs would take longer, the schedule is compressed into this time, s."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the convolutions; weights and loss stay in float32. "auto": bfloat16 where the device has it."""
+    """Precision of the convolutions; weights and loss are float32. "auto": bfloat16 if the device has it."""
     device: str = "auto"
-    """A torch device, or "auto": CUDA where there is one."""
+    """A torch device, or "auto": CUDA if there is a device."""
     dose: Dose = Dose()
     """The dose to train for."""
     simulated: float = Field(0.0, ge=0)
@@ -58,18 +58,18 @@ class TrainingOptions(Settings):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to.
+    """The result of one epoch.
 
     Attributes
     ----------
     training_loss, validation_loss
-        In rad (amplitude added where it is trained).
+        Loss in rad (plus that of the amplitude if it is trained).
     seconds
-        Since the start.
+        Time since the start.
     rate
-        Pairs trained in a second by this process, validation not counted.
+        Pairs per second that this process trained, without validation.
     waiting
-        Part of the training's time in which it waited for a batch.
+        Fraction of the time in which the training waited for a batch.
     """
 
     number: int
@@ -83,22 +83,22 @@ class Epoch:
 
 @dataclass
 class TrainingResult:
-    """The network at its best epoch.
+    """The trained network with the weights of its best epoch.
 
     Attributes
     ----------
     network
-        On the CPU, in evaluation mode.
+        The network, on the CPU and in evaluation mode.
     history
-        One entry per epoch.
+        One entry for each epoch.
     best
-        The epoch of lowest validation loss, whose weights `network` has.
+        The epoch with the lowest validation loss, whose weights `network` has.
     options
-        As trained, its precision the one that was used.
+        The options, with the precision that was used.
     interrupted
-        Whether it was ended before its last epoch.
+        Whether the training was stopped before its last epoch.
     leads
-        Whether this process is the one that writes files, of those that trained together.
+        Whether this process writes files, of those that trained together.
     """
 
     network: Network
@@ -111,14 +111,14 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A training between two epochs, all that it needs to go on as if it had never ended.
+    """Everything that a training needs to continue after an epoch.
 
     Attributes
     ----------
     history
-        The epochs that are done, at least one.
+        The finished epochs, at least one.
     network, best, optimiser
-        States as torch has them: the weights now, those of the best epoch, and the optimiser's.
+        State dictionaries of torch: the present weights, those of the best epoch, and the optimiser's state.
     """
 
     history: list[Epoch]
@@ -141,22 +141,22 @@ def train(
     Parameters
     ----------
     corpus
-        At least four measured pairs. Simulated ones are trained on, never validated on.
+        At least four measured pairs. Simulated pairs are never used for validation.
     options
         None means the defaults.
     initial
-        Warm start: its weights and its normalisation are taken over; it is not changed.
+        Warm start: the training begins with its weights and normalisation. It is not changed.
     on_epoch
         Called after each epoch. A KeyboardInterrupt, there or in between, ends the training and keeps the best epoch.
     state
-        Of a training of the same corpus and options that did not come to its end: it goes on from there.
+        State of an unfinished training of the same corpus and options, which is continued.
     on_state
-        Called after each epoch, before `on_epoch`; what it is given is to be kept at once, or copied.
+        Called after each epoch, before `on_epoch`, with a state that is valid only during the call.
 
     Raises
     ------
     TrainingError
-        Too few pairs, a warm start that does not fit, no such device, or a loss that is not finite.
+        There are too few pairs, the warm start does not fit, there is no such device, or the loss is not finite.
     """
     options = options or TrainingOptions()
     if corpus.measured < 4:
@@ -190,12 +190,12 @@ def train(
 
 
 def validation_loss(network: Network, corpus: Corpus, options: TrainingOptions | None = None) -> float:
-    """Loss of a network as it is, on the pairs that `train` would choose the best epoch by; see `Epoch`.
+    """Loss of a network without training, on the validation pairs that `train` would use; see `Epoch`.
 
     Raises
     ------
     TrainingError
-        It does not fit the corpus or the options, there is no such device, or the loss is not finite.
+        The network does not fit the corpus or the options, there is no such device, or the loss is not finite.
     """
     device, options = _settle(options or TrainingOptions())
     run = _Run(_start(corpus, options, network).to(device), corpus, options, device)
@@ -203,7 +203,7 @@ def validation_loss(network: Network, corpus: Corpus, options: TrainingOptions |
 
 
 def _settle(options: TrainingOptions) -> tuple[torch.device, TrainingOptions]:
-    """The device, and the options with the precision that suits it."""
+    """The device, and the options with the precision for it."""
     device = choose_device(options.device)
     if options.precision == "auto":
         precision = "bfloat16" if fast_bfloat16(device) else "float32"
@@ -227,15 +227,15 @@ def _start(corpus: Corpus, options: TrainingOptions, initial: Network | None) ->
 
 
 def _normalisation(corpus: Corpus, options: TrainingOptions) -> Normalisation:
-    """Of the counts as the network will see them, of the pairs that it is trained on alone."""
+    """Normalisation for the counts that the network is trained on."""
     random = np.random.default_rng(options.seed)
     learnt, _ = split_validation(corpus, options.validation, options.seed)
     return measure_normalisation(thin(corpus.sample(NORMALISATION_FRAMES, learnt), options.dose, random))
 
 
 def split_validation(corpus: Corpus, fraction: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """(training, validation) indices: what the corpus set aside for validation, or else a part of the measured pairs,
-    drawn at random, at least one."""
+    """(training, validation) indices: the corpus's own validation pairs, or else at least one measured pair, drawn at
+    random."""
     if corpus.validation is not None:
         return np.flatnonzero(~corpus.validation), np.flatnonzero(corpus.validation)
     order = np.random.default_rng(seed).permutation(corpus.measured)
@@ -260,13 +260,13 @@ class _Run:
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.options.learning_rate)
 
     def resume(self, state: TrainingState) -> None:
-        """Be as the run that `state` is of was after its last epoch, the time that it took included."""
+        """Restore the run after the last epoch of `state`, including the time that it had taken."""
         self.network.load_state_dict(state.network)
         self.optimiser.load_state_dict(state.optimiser)
         self.started -= state.history[-1].seconds
 
     def epochs(self, done: int = 0) -> Iterator[Epoch]:
-        """Train epoch by epoch, from the first that is not `done`."""
+        """Train epoch by epoch, after the first `done` epochs."""
         options, optimiser = self.options, self.optimiser
         training, validation = split_validation(self.corpus, options.validation, options.seed)
         generator = np.random.default_rng(options.seed)
@@ -286,7 +286,7 @@ class _Run:
             heads = self.network.heads
             for step, batch in enumerate(batches(self.corpus, parts, heads, options.dose, dosing, waits.append)):
                 now = self.progress(number + step / steps)
-                if now >= options.epochs and (number or losses):  # one step at least, however short the time
+                if now >= options.epochs and (number or losses):  # at least one step, however short the time
                     break
                 optimiser.param_groups[0]["lr"] = rate(min(now, options.epochs))
                 loss = self.loss(batch, model)
@@ -308,14 +308,14 @@ class _Run:
         return time.perf_counter() - self.started
 
     def progress(self, epoch: float) -> float:
-        """How far the schedule is, in epochs: where training is, or where it should be by the time limit."""
+        """Position in the schedule, in epochs: that of the training, or the later one that the time limit demands."""
         limit = self.options.time_limit_s
         if limit is None:
             return epoch
         return max(epoch, self.options.epochs * self.group.mean(self.seconds, 1.0, self.device) / limit)
 
     def evaluate(self, indices: NDArray[np.intp], number: int) -> float:
-        """Mean loss of the validation pairs, whose thinned counts are the same in every epoch."""
+        """Mean loss of the validation pairs; their thinned counts are the same in every epoch."""
         self.network.eval()
         mine = indices[self.group.rank :: self.group.size]
         parts = np.array_split(mine, math.ceil(len(mine) / self.options.batch)) if len(mine) else []
@@ -339,7 +339,7 @@ class _Run:
         return torch.from_numpy(array[:, None]).to(self.device, non_blocking=True)
 
     def mean(self, losses: list[tuple[Tensor, int]], number: int) -> float:
-        """Mean over all pairs of all processes; read from the device once."""
+        """Mean over the pairs of all processes, with one read from the device."""
         total = float(torch.stack([loss * count for loss, count in losses]).sum()) if losses else 0.0
         mean = self.group.mean(total, float(sum(count for _, count in losses)), self.device)
         if not math.isfinite(mean):

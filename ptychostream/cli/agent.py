@@ -9,22 +9,28 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="TOML", help="settings; the flags below override them")
-    parser.add_argument("--prefix", help="of the edge's records (default ptycho:NN1:)")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="journal, corpus, models and scans (default agent)")
+    parser.add_argument("--prefix", help="prefix of the edge's records (default ptycho:NN1:)")
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="folder of journal, corpus, models and scans (default agent)"
+    )
     scans = parser.add_argument_group("scans")
-    scans.add_argument("--complete-pv", metavar="PV", help="tells that a scan is complete")
+    scans.add_argument("--complete-pv", metavar="PV", help="PV that shows that a scan is complete")
     scans.add_argument("--complete-edge", metavar="KIND", help="rising (default), falling (a busy record) or counter")
-    scans.add_argument("--id-pv", metavar="PV", help="the scan's id")
-    scans.add_argument("--file-pv", metavar="PV", help="its file; long names of lsi and lso records as NAME.VAL$")
-    scans.add_argument("--energy-pv", metavar="PV", help="the photon energy, in keV unless the file says otherwise")
-    scans.add_argument("--frames-pv", metavar="PV", help="how many frames the file should hold")
+    scans.add_argument("--id-pv", metavar="PV", help="PV of the scan's id")
+    scans.add_argument(
+        "--file-pv", metavar="PV", help="PV of the scan's file; long names of lsi and lso records as NAME.VAL$"
+    )
+    scans.add_argument("--energy-pv", metavar="PV", help="PV of the photon energy, in keV unless the settings say eV")
+    scans.add_argument("--frames-pv", metavar="PV", help="PV of the number of frames in the file")
     scans.add_argument("--files", metavar="PATTERN", help="where files appear, {scan} for the id: finds missed scans")
-    scans.add_argument("--record", metavar="CHANNEL", help="record this PVA stream, for want of a shared disk")
+    scans.add_argument("--record", metavar="CHANNEL", help="record this PVA stream where there is no shared disk")
     scans.add_argument("--recordings", metavar="TEMPLATE", help="files of the recording, with {scan}")
     work = parser.add_argument_group("work")
     work.add_argument("--runner", metavar="KIND", help="local (default) or parsl")
-    work.add_argument("--threads", type=int, metavar="N", help="of a step (default: all cores but one)")
-    work.add_argument("--canvases", type=Path, metavar="DIR", help="where the edge saves canvases: warm starts")
+    work.add_argument("--threads", type=int, metavar="N", help="threads of a step (default: all cores but one)")
+    work.add_argument(
+        "--canvases", type=Path, metavar="DIR", help="folder where the edge saves canvases, for warm starts"
+    )
     work.add_argument("--key-file", type=Path, metavar="FILE", help="key that signs what is pushed")
     parser.add_argument("--check", action="store_true", help="check the settings and print them, start nothing")
 

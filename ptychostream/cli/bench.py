@@ -20,7 +20,7 @@ BENCHMARKS = {
 
 
 class _LazyParser(argparse.ArgumentParser):
-    """Loads its benchmark's module when its own arguments are parsed, so that no benchmark needs another's packages."""
+    """A parser that imports its benchmark only when it is used, so that no benchmark needs another's packages."""
 
     def load(self) -> None:
         """Add the options of the benchmark."""

@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)} (default all)"
     )
-    parser.add_argument("--consumer", type=int, nargs="+", metavar="N", help="of the consumers, these (default all)")
+    parser.add_argument(
+        "--consumer", type=int, nargs="+", metavar="N", help="numbers of the consumers to run (default all)"
+    )
     parser.add_argument("--check", action="store_true", help="check the file, print the commands, start nothing")
 
 
@@ -55,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def chosen(settings: ClusterSettings, arguments: argparse.Namespace) -> list[Command]:
-    """What is to run here, in the order of the start."""
+    """The commands to run here, in the order in which they start."""
     from ptychostream.cluster.commands import collector_command, consumer_command, mirror_command
     from ptychostream.errors import ConfigError
 
@@ -74,12 +76,12 @@ def chosen(settings: ClusterSettings, arguments: argparse.Namespace) -> list[Com
 
 
 def check(settings: ClusterSettings, path: Path) -> None:
-    """Validate the sections that the children read, so that a mistake shows here and not in their logs.
+    """Validate the sections that the children read, so that a mistake shows here and not only in their logs.
 
     Raises
     ------
     ConfigError
-        Naming the file and the key.
+        A value is wrong; the error names the file and the key.
     """
     from ptychostream.cluster.settings import dotted
     from ptychostream.config import load_settings
@@ -99,7 +101,7 @@ def check(settings: ClusterSettings, path: Path) -> None:
 
 
 def table(processes: Sequence[Restarter], prefix: str) -> Table:
-    """The processes' state."""
+    """A table of the processes and their state."""
     from rich.table import Table
 
     shown = Table(title=f"cluster {prefix}", title_justify="left")

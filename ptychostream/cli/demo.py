@@ -1,4 +1,4 @@
-"""`ptychostream demo`: the live path on a real scan, then the learning loop, before your eyes."""
+"""`ptychostream demo`: the live path on a real scan, then the learning loop."""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="model file (ONNX)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="stitched phase (HDF5)")
     parser.add_argument("--engine", default="Auto", metavar="NAME", help="inference engine (default %(default)s)")
-    parser.add_argument("--precision", default="auto", metavar="P", help="of the engine (default %(default)s)")
+    parser.add_argument(
+        "--precision", default="auto", metavar="P", help="precision of the engine (default %(default)s)"
+    )
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="frames at once (default %(default)s)")
     parser.add_argument("--dose-scale", type=float, default=1.0, metavar="X", help="multiply the counts by this")
     parser.add_argument("--reference", type=Path, metavar="FILE", help="reconstruction to compare with")

@@ -32,7 +32,7 @@ COMMANDS = {
 
 
 def build_parser(command: str | None) -> argparse.ArgumentParser:
-    """The parser, with the arguments of `command` alone loaded."""
+    """The parser, with the arguments of `command` only."""
     parser = argparse.ArgumentParser(
         prog="ptychostream", description="Real-time streaming ptychography at an EPICS beamline."
     )
@@ -47,7 +47,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; errors of ours end in one line on stderr and status 2."""
+    """Run one command; a PtychostreamError gives one line on stderr and status 2. Returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in words if word in COMMANDS), None)
     arguments = build_parser(command).parse_args(words)

@@ -1,4 +1,4 @@
-"""`ptychostream model`: the model store, the models at the edge, and what a model file says of itself."""
+"""`ptychostream model`: the model store, the models at the edge, and the contract of a model file."""
 
 from __future__ import annotations
 

@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 CONFIG = Path("agent.toml")
 SHORT = 12
-"""Characters of a sha256 that are shown."""
+"""Number of characters of a sha256 that are shown."""
 
 
 def add_store_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the store is."""
+    """Arguments that say where the store is."""
     parser.add_argument("--store", type=Path, metavar="DIR", help="the model store (default: the agent's)")
     parser.add_argument("--config", type=Path, metavar="TOML", help=f"the agent's settings (default {CONFIG})")
 
 
 def add_actions(actions: Any) -> None:
-    """`list`, `push`, `rollback`, `pin`, `unpin` and `gc` among the actions of `ptychostream model`."""
+    """Add the actions `list`, `push`, `rollback`, `pin`, `unpin` and `gc` of `ptychostream model`."""
     listing = actions.add_parser("list", help="list the models of the store, newest last")
     push = actions.add_parser("push", help="send a model to the edge, and wait until it is live")
     push.add_argument("model", help="the beginning of a sha256 of the store, or an ONNX file")
     push.add_argument("--key-file", type=Path, metavar="FILE", help="the key that signs it (default: the agent's)")
-    rollback = actions.add_parser("rollback", help="have the edge go back to the model before, and wait")
+    rollback = actions.add_parser("rollback", help="roll the edge back to its previous model, and wait")
     pins = [
-        actions.add_parser("pin", help="keep a model from being collected"),
-        actions.add_parser("unpin", help="let a model be collected again"),
+        actions.add_parser("pin", help="exclude a model from garbage collection"),
+        actions.add_parser("unpin", help="include a model in garbage collection again"),
     ]
     for pin in pins:
         pin.add_argument("model", help="the beginning of its sha256")
@@ -44,9 +44,11 @@ def add_actions(actions: Any) -> None:
     gc.add_argument("--yes", action="store_true", help="remove them")
     gc.add_argument("--offline", action="store_true", help="do not ask the edge which models it needs")
     for parser in (listing, push, rollback, gc):
-        parser.add_argument("--prefix", metavar="P", help="of the edge's records (default: the agent's)")
+        parser.add_argument("--prefix", metavar="P", help="prefix of the edge's records (default: the agent's)")
     for parser in (push, rollback):
-        parser.add_argument("--timeout", dest="timeout_s", type=float, metavar="S", help="for the edge to build it")
+        parser.add_argument(
+            "--timeout", dest="timeout_s", type=float, metavar="S", help="how long the edge may take to build it"
+        )
     for parser in (listing, push, rollback, gc):
         parser.add_argument("--json", action="store_true", help="print JSON")
     for parser in (listing, push, rollback, gc, *pins):
@@ -139,12 +141,12 @@ def collect_garbage(arguments: argparse.Namespace) -> int:
 
 
 def open_store(arguments: argparse.Namespace) -> ModelStore:
-    """The store that is asked for.
+    """The store that the arguments or the agent's settings name.
 
     Raises
     ------
     ConfigError
-        Nothing says where it is, or it is not there.
+        No store is named, or it does not exist.
     """
     from ptychostream.errors import ConfigError
     from ptychostream.hpc_agent.models.model_store import ModelStore
@@ -160,7 +162,7 @@ def open_store(arguments: argparse.Namespace) -> ModelStore:
 
 
 def find(name: str, arguments: argparse.Namespace) -> tuple[Path, StoredModel | None]:
-    """The ONNX file that `name` is, or that of the stored model which it names, and that."""
+    """The ONNX file for `name`, a path or the beginning of a sha256, and in the second case its stored model."""
     path = Path(name)
     if path.suffix or path.is_file():
         return path, None
@@ -169,7 +171,7 @@ def find(name: str, arguments: argparse.Namespace) -> tuple[Path, StoredModel | 
 
 
 def describe_lineage(model: StoredModel, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the store knows of a model, for `model inspect`."""
+    """The store's data of a model, for `model inspect`."""
     lineage = open_store(arguments).lineage(model.sha256)
     return {
         "added": model.added.isoformat(),
@@ -225,7 +227,7 @@ def _figure(value: Any, form: str) -> str:
 
 
 def _needed(store: ModelStore, prefix: str) -> set[str]:
-    """sha256 of the models that the edge runs, and goes back to: of the latter it tells the name."""
+    """sha256 of the edge's live model and of its previous one, which the edge names."""
     from ptychostream.hpc_agent.edge.edge_model import read_edge_model
 
     edge = read_edge_model(prefix)
@@ -233,12 +235,12 @@ def _needed(store: ModelStore, prefix: str) -> set[str]:
 
 
 def _edge(arguments: argparse.Namespace) -> PushSettings:
-    """Which edge, and how models go there: as the agent has it, the arguments laid over.
+    """How models are sent to the edge: the agent's settings, updated by the arguments.
 
     Raises
     ------
     ConfigError
-        Nothing says which edge, or the settings are wrong.
+        No edge is named, or the settings are wrong.
     """
     from ptychostream.config import load_settings
     from ptychostream.errors import ConfigError
@@ -255,7 +257,7 @@ def _edge(arguments: argparse.Namespace) -> PushSettings:
 
 
 def _agent(arguments: argparse.Namespace) -> AgentSettings | None:
-    """The agent's settings; None where there are none. Raises ConfigError."""
+    """The agent's settings; None: there is no file. Raises ConfigError."""
     from ptychostream.config import load_settings
 
     config = arguments.config or (CONFIG if CONFIG.is_file() else None)

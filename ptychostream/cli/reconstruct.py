@@ -1,4 +1,4 @@
-"""`ptychostream reconstruct`: a scan file to object and probe."""
+"""`ptychostream reconstruct`: object and probe from a scan file."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     method.add_argument("--object-step", type=float, metavar="X", help="ePIE's alpha (default 0.5)")
     method.add_argument("--probe-step", type=float, metavar="X", help="ePIE's beta (default 0.1)")
     method.add_argument("--probe-start", type=int, metavar="N", help="iterations before the probe follows (default 1)")
-    method.add_argument("--defocus-m", type=float, metavar="M", help="of the first probe where the file has none")
-    method.add_argument("--seed", type=int, metavar="N", help="of the order of the positions (default 0)")
+    method.add_argument(
+        "--defocus-m", type=float, metavar="M", help="defocus of the initial probe if the file has none"
+    )
+    method.add_argument("--seed", type=int, metavar="N", help="seed of the order of the positions (default 0)")
     add_scan_arguments(parser)
 
 
@@ -71,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _reconstruct(
     scan: Scan, options: ReconstructOptions, initial: Reconstruction | None, console: Console
 ) -> tuple[Reconstruction, bool]:
-    """The reconstruction, and whether it had all its iterations: the first Ctrl-C keeps what has been reached."""
+    """The reconstruction, and whether it did all iterations. The first Ctrl-C stops it and keeps the result so far."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from ptychostream.hpc_agent.reconstruct import reconstruct

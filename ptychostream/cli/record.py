@@ -1,4 +1,4 @@
-"""`ptychostream record`: a PVA image stream with its positions to scan files."""
+"""`ptychostream record`: writes a PVA image stream and its positions to scan files."""
 
 from __future__ import annotations
 
@@ -43,13 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_stream(group: Any) -> None:
     group.add_argument("--codec", help="auto, none, lz4, bslz4, blosc or zlib (default auto: as sent, else bslz4)")
-    group.add_argument("--threads", type=int, metavar="N", help="that compress (default 2)")
+    group.add_argument("--threads", type=int, metavar="N", help="threads that compress (default 2)")
     group.add_argument("--queue-size", type=int, metavar="N", help="frames held on either side (default 2000)")
-    group.add_argument("--queue-mb", type=int, metavar="MIB", help="of them that may wait here (default 256)")
+    group.add_argument("--queue-mb", type=int, metavar="MIB", help="memory for waiting frames (default 256)")
     group.add_argument("--no-check", dest="check", action="store_false", default=None, help="trust compressed frames")
-    group.add_argument("--scan-id", metavar="ID", help="of a stream that names none")
+    group.add_argument("--scan-id", metavar="ID", help="scan id of a stream that names none")
     group.add_argument("--scan-attribute", metavar="NAME", help="NTAttribute that names the scan (default ScanID)")
-    group.add_argument("--end-attribute", metavar="NAME", help="not 0 in a scan's last frame (default ScanComplete)")
+    group.add_argument(
+        "--end-attribute", metavar="NAME", help="NTAttribute that marks a scan's last frame (default ScanComplete)"
+    )
     group.add_argument("--attribute", action="append", metavar="NAME", help="a further number to keep; may be repeated")
 
 
@@ -65,24 +67,28 @@ def _add_positions(group: Any) -> None:
     group.add_argument("--route", type=Path, metavar="FILE", help="CSV or HDF5 file of the positions")
     group.add_argument("--position-pv", metavar="PV", help="PVA channel of (time, x, y), such as a PandABox gives")
     group.add_argument("--position-columns", nargs=3, metavar="NAME", help="its columns (default time x y)")
-    group.add_argument("--position-time-unit", choices=("s", "ms", "us", "ns"), help="of its times (default s)")
+    group.add_argument("--position-time-unit", choices=("s", "ms", "us", "ns"), help="unit of its times (default s)")
     group.add_argument("--clock-offset", metavar="S", help="its clock minus the detector's, or auto (default 0)")
-    group.add_argument("--tolerance", type=float, metavar="S", help="between its samples beside a frame (default 0.02)")
+    group.add_argument(
+        "--tolerance", type=float, metavar="S", help="largest gap between samples around a frame (default 0.02)"
+    )
     group.add_argument("--first-id", type=int, default=0, metavar="ID", help="frame id of the first position")
     group.add_argument("--position-unit", choices=("m", "mm", "um", "nm"), default="m", help="(default %(default)s)")
     group.add_argument("--swap-xy", action="store_true", help="the stream's x is the canvas's y")
-    group.add_argument("--flip-x", action="store_true", help="turn the x axis round (after the swap)")
-    group.add_argument("--flip-y", action="store_true", help="turn the y axis round (after the swap)")
-    group.add_argument("--position-wait", type=float, metavar="S", help="for late ones at a scan's end (default 5)")
+    group.add_argument("--flip-x", action="store_true", help="reverse the x axis (after the swap)")
+    group.add_argument("--flip-y", action="store_true", help="reverse the y axis (after the swap)")
+    group.add_argument(
+        "--position-wait", type=float, metavar="S", help="wait for late positions at a scan's end (default 5)"
+    )
 
 
 def _add_metadata(group: Any) -> None:
     group.add_argument("--energy-ev", type=float, metavar="EV", help="photon energy")
     group.add_argument("--energy-pv", metavar="PV", help="read it from here as a scan begins")
-    group.add_argument("--energy-unit", choices=("eV", "keV"), help="of that PV (default eV)")
+    group.add_argument("--energy-unit", choices=("eV", "keV"), help="unit of that PV (default eV)")
     group.add_argument("--distance-m", type=float, metavar="M", help="sample to detector")
     group.add_argument("--distance-pv", metavar="PV", help="read it from here as a scan begins")
-    group.add_argument("--distance-unit", choices=("m", "mm"), help="of that PV (default m)")
+    group.add_argument("--distance-unit", choices=("m", "mm"), help="unit of that PV (default m)")
     group.add_argument("--detector-pixel-m", type=float, metavar="M", help="detector pixel")
     group.add_argument("--pv", action="append", default=[], metavar="NAME=PV", help="a further value; may be repeated")
 

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every command that streams takes."""
+    """Add the arguments of every command that streams."""
     parser.add_argument("--rate", type=float, metavar="FPS", help="frames per second (default 100)")
     parser.add_argument("--codec", help="none, lz4, bslz4, lz4hdf5, blosc, zlib or jpeg (default none)")
     parser.add_argument(
@@ -70,7 +70,7 @@ def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def stream_values(arguments: argparse.Namespace) -> dict[str, object]:
-    """The settings that `add_stream_arguments` asked for, by key; None where not given."""
+    """The settings from the arguments of `add_stream_arguments`, by key; None: not given."""
     return {
         "rate_hz": arguments.rate,
         "codec": "" if arguments.codec == "none" else arguments.codec,
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _scan_stream(arguments: argparse.Namespace) -> Stream:
-    """A scan file, as the arguments say."""
+    """Streams a scan file as the arguments say."""
     from ptychostream.config import load_settings
     from ptychostream.sim.replay.replay import Replay, replay
 
@@ -135,7 +135,7 @@ def _scan_stream(arguments: argparse.Namespace) -> Stream:
 
 
 def _raw_stream(arguments: argparse.Namespace) -> Stream:
-    """Recorded updates, as the arguments say. Raises ConfigError for one that would change them."""
+    """Streams recorded updates. Raises ConfigError for an argument that would change them."""
     from ptychostream.config import load_settings
     from ptychostream.errors import ConfigError
     from ptychostream.sim.replay.raw_replay import RawReplay, replay_raw

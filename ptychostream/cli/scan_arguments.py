@@ -1,4 +1,4 @@
-"""Command-line arguments for what a scan file does not say, shared by every command that opens one."""
+"""Command-line arguments for values that a scan file does not contain, shared by all commands that open one."""
 
 from __future__ import annotations
 

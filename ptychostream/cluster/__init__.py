@@ -1,1 +1,1 @@
-"""Several consumers that share one stream: what their collector and they tell each other, and the processes."""
+"""Several consumers of one stream: their processes, and the messages between them and their collector."""

@@ -19,11 +19,11 @@ class Command:
     Attributes
     ----------
     name
-        In logs and on screen.
+        Name in logs and on the screen.
     module, arguments
-        As `python -m <module> <arguments>`.
+        Run as `python -m <module> <arguments>`.
     environment
-        Variables besides those of the parent.
+        Variables in addition to those of the parent.
     """
 
     name: str
@@ -53,7 +53,7 @@ def consumer_command(settings: ClusterSettings, number: int) -> Command:
         "--distributor-group": consumers.group,
         "--distributor-trigger": "uniqueId",
         "--distributor-updates": consumers.updates,
-        # a new monitor's first update is not its own: it repeats what another consumer has had
+        # a new monitor's first update repeats one that another consumer has had
         "--skip-initial-updates": 1,
         "--log-level": "WARNING",
     }
@@ -66,5 +66,5 @@ def consumer_command(settings: ClusterSettings, number: int) -> Command:
 
 
 def collector_command(path: Path) -> Command:
-    """The IOC that adds up."""
+    """The IOC that adds the consumers' canvases up."""
     return Command("collector", "ptychostream", ("ioc", "--cluster", str(path)))

@@ -1,4 +1,4 @@
-"""A set of frame ids as a bitmap: which frames a consumer has had, small enough to be sent once a second."""
+"""A set of frame ids as a bitmap: the frames that a consumer has had, small enough to be sent every second."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class IdSet:
         return self._first
 
     def add(self, frame_id: int) -> None:
-        """Put one id in; an id beyond the span is counted in `outside` instead."""
+        """Add one id; an id beyond the span is only counted in `outside`."""
         if not self._bits:
             self._first = frame_id & ~7
         index = frame_id - self._first
@@ -59,13 +59,13 @@ class IdSet:
         self._bits[byte] |= 1 << (index & 7)
 
     def discard(self, frame_id: int) -> None:
-        """Take one id out, if it is in."""
+        """Remove one id if it is in the set."""
         if frame_id in self:
             index = frame_id - self._first
             self._bits[index >> 3] &= ~(1 << (index & 7))
 
     def common(self, other: IdSet) -> list[int]:
-        """The ids that are in both, lowest first."""
+        """The ids in both sets, lowest first."""
         first = max(self._first, other._first)
         end = min(self._first + 8 * len(self._bits), other._first + 8 * len(other._bits))
         if end <= first:
@@ -116,7 +116,7 @@ class IdSet:
         return inside + (int(_ONES[bits[whole] & ((1 << rest) - 1)]) if rest else 0)
 
     def copy(self) -> IdSet:
-        """The same ids."""
+        """A copy of the set."""
         made = IdSet(self._first, self._bits)
         made.outside = self.outside
         return made
@@ -130,7 +130,7 @@ def union(sets: Iterable[IdSet]) -> tuple[IdSet, int]:
     first = min(one.first for one in held)
     end = max(one.first + 8 * len(one.bits) for one in held)
     if end - first > MAX_SPAN:
-        # a foreign counter: what is not near the first set's ids is set aside
+        # another counter: ids far from those of the first set are left out
         held = [one for one in held if abs(one.first - held[0].first) + 8 * len(one.bits) <= MAX_SPAN // 2]
         first = min(one.first for one in held)
         end = max(one.first + 8 * len(one.bits) for one in held)

@@ -1,7 +1,7 @@
-"""What the collector tells its consumers: a state to be in, not commands, so that nothing is lost when one is late.
+"""What the collector asks of its consumers. It is a state and not a list of commands, so that no consumer misses one.
 
-The collector serves it as JSON in one record that only it writes. A consumer compares what it reads with what it last
-carried out; one that starts, or sees another collector, takes over the numbers and acts on nothing that is past.
+The collector serves it as JSON in one record. A consumer compares it with the state that it applied last. A consumer
+that starts, or finds a new collector, takes the numbers over without acting on earlier requests.
 """
 
 from __future__ import annotations
@@ -13,34 +13,35 @@ from ptychostream.errors import StreamError
 
 
 class Orders(Settings):
-    """The collector's word.
+    """The state that the collector asks for.
 
     Attributes
     ----------
     session
-        Of the collector; another one after each of its starts.
+        Identifier of the collector's run; new after each of its starts.
     ended, ends
-        Scan that is over: what waits is inferred at once, what has no position is dropped. And how many were.
+        Scan that has ended: its waiting frames are inferred at once, those without a position are dropped. And the
+        number of scans that have ended.
     settled, settled_time
-        Scan of which every frame up to this acquisition time is in: one that comes now, such as the last update
-        repeated by the distributor when a consumer leaves, is late.
+        Scan whose frames up to this acquisition time have all arrived. A further one is late, such as the update that
+        the distributor repeats when a consumer leaves.
     resets
         Counts the commands to empty the canvas.
     unnamed_scan
-        Name of the scan for frames that name none.
+        Scan of frames without a scan name.
     scans_begun
-        Counts the beginnings of scans that frames do not name.
+        Counts the scans that began without a name in their frames.
     dose_scale
         Factor on the counts for the network; 0: the consumer's own.
     model, model_sha256
-        Model file that is to run; empty: the consumer's own.
+        Model file to run; empty: the consumer's own.
     models
         Counts the model changes.
     states
-        Counts the requests for a state at once.
+        Counts the requests for an immediate state.
     recall, recalls
-        Frames to be taken back from the canvas, because another consumer's holds them too: by instance, (number of
-        the run, frame id). And the number of this list, which a consumer reports when it has done what it could.
+        Frames to remove from the canvas, because another consumer's canvas has them too: by instance, (number of the
+        run, frame id). And the number of this list, which a consumer reports when it has processed it.
     """
 
     session: str
@@ -66,7 +67,7 @@ class Orders(Settings):
         Raises
         ------
         StreamError
-            It is no orders.
+            The text is not valid.
         """
         if not text.strip():
             return None

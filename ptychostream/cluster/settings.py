@@ -18,35 +18,35 @@ class SourceSettings(Settings):
     channel: str
     """The detector's PVA channel."""
     mirror: bool = False
-    """Put pvapy-mirror-server in front: only pvaPy's servers can deal updates out, a stock areaDetector IOC cannot."""
+    """Put pvapy-mirror-server in front: only pvaPy's servers can distribute updates, an areaDetector IOC cannot."""
     mirror_channel: str = "{prefix}mirror"
     queue_size: int = Field(2000, ge=1)
     """Updates that may wait in the mirror."""
 
 
 class ConsumersSettings(Settings):
-    """The consumers, and how the stream is dealt out to them."""
+    """The consumers, and how the stream is distributed to them."""
 
     count: int = Field(2, ge=1, le=100)
     first: int = Field(1, ge=0)
-    """Number of the first."""
+    """Number of the first consumer."""
     output: str = "{prefix}consumer:*"
-    """Their output channels; `*` is the number."""
+    """Output channels of the consumers; `*` is the number."""
     updates: int = Field(1, ge=1)
-    """Frames in a row that one consumer gets before it is the next one's turn."""
+    """Number of consecutive frames that one consumer gets before the next one."""
     group: str = "ptychostream"
     """The distributor's group: another group at the same detector gets every frame too."""
     queue_size: int = Field(2000, ge=1)
-    """Frames that may wait for each, on either side of the connection."""
+    """Frames that may wait for each consumer, on either side of the connection."""
     dead_after_s: float = Field(5.0, gt=0)
     settle_s: float = Field(1.0, ge=0)
     """As of the collector's configuration, section cluster."""
     cuda_devices: tuple[str, ...] = ()
-    """Graphics processors, dealt out to the consumers in turn; none named: each sees all."""
+    """GPUs, assigned to the consumers in turn; empty: each consumer sees all."""
 
 
 class ClusterSettings(Settings):
-    """Everything `ptychostream cluster` can be told."""
+    """All settings of `ptychostream cluster`."""
 
     prefix: str = "ptycho:NN1:"
     source: SourceSettings
@@ -54,7 +54,7 @@ class ClusterSettings(Settings):
     consumer: dict[str, Any] = {}
     """Configuration of every consumer (`ptychostream.plugins.consumer.consumer_settings.ConsumerSettings`)."""
     only: dict[str, dict[str, Any]] = {}
-    """What differs in one consumer, by its number."""
+    """Settings of single consumers that differ, by number."""
     ioc: dict[str, Any] = {}
     """Configuration of the collector, as that of `ptychostream ioc`."""
     log_dir: Path = Path("cluster-logs")
@@ -79,12 +79,12 @@ class ClusterSettings(Settings):
 
     @property
     def channel(self) -> str:
-        """What the consumers subscribe to."""
+        """Channel that the consumers subscribe to."""
         return self.mirror_channel if self.source.mirror else self.source.channel
 
     @property
     def mirror_channel(self) -> str:
-        """What the mirror serves."""
+        """Channel that the mirror serves."""
         return self.source.mirror_channel.replace("{prefix}", self.prefix)
 
     @property
@@ -115,7 +115,7 @@ class ClusterSettings(Settings):
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`, table by table."""
+    """`below` updated by `above`, table by table."""
     values = deepcopy(dict(below))
     for key, value in above.items():
         if isinstance(value, Mapping) and isinstance(values.get(key), Mapping):

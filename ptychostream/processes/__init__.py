@@ -1,1 +1,1 @@
-"""Child processes, stopping, priority and ports."""
+"""Starting, restarting and stopping programs; niceness, free ports, and what processor there is."""

@@ -1,7 +1,7 @@
 """EPICS on the loopback interface alone: free ports and the environment for the demo, benchmarks and tests.
 
-One PVA port and one CA port per set of processes keeps them apart from anything else on the machine. Two CA servers
-on one host need a port each; PVA servers share one broadcast port and choose their TCP ports themselves.
+Each set of processes has its own PVA port and CA port, so that it does not see other processes of the machine. Two CA
+servers on one host need a port each; PVA servers share one broadcast port and choose their TCP ports themselves.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from random import SystemRandom
 
 LOOPBACK = "127.0.0.1"
 _MOST_RESERVED = 200
-_reserved: deque[int] = deque()  # locks on the ports handed out lately; the system drops them with the process
+_reserved: deque[int] = deque()  # locks on the latest ports; they end with the process
 
 
 def free_ports(count: int) -> list[int]:
     """`count` different ports that are free for TCP and UDP on 127.0.0.1 now.
 
-    They are random and below the range that the system hands out by itself, so that neither its clients nor a
-    second set of processes that is started beside takes one before it is used.
+    They are random and below the range of ephemeral ports, so that neither clients nor a second set of processes takes
+    one before it is used.
     """
     random = SystemRandom()
     ports: list[int] = []
@@ -45,9 +45,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def _reserve(port: int) -> bool:
-    """Keep other processes that look for free ports from taking this one before it is used; False: one has it.
+    """Reserve a port among processes that use `free_ports`; False: another process has reserved it.
 
-    Two servers of Channel Access may have one UDP port, and only one of them is then asked.
+    Two Channel Access servers can share a UDP port, and clients then reach only one of them.
     """
     folder = Path(tempfile.gettempdir()) / f"ptychostream-ports-{os.getuid()}"
     folder.mkdir(exist_ok=True)

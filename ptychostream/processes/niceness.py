@@ -1,4 +1,4 @@
-"""How a process gives way to what is more urgent on its machine, such as the edge."""
+"""Sets the niceness of a process, so that more urgent ones on its machine, such as the edge, run first."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _log = logging.getLogger(__name__)
 
 
 def stand_back(nice: int) -> None:
-    """Be at least so nice, this process and what it starts.
+    """Set at least this niceness for this process and the ones that it starts.
 
-    Where Linux groups processes by session (sched_autogroup, see sched(7)), the niceness of a process counts within its
-    session alone, and every session has the same share of the processor. So the leader of a session sets its session's
-    too; in somebody else's session that is left alone.
+    Where Linux groups processes by session (sched_autogroup, see sched(7)), the niceness of a process counts only
+    within its session, and every session has the same share of the processor. So the leader of a session also sets the
+    session's niceness. A process that does not lead its session leaves it unchanged.
     """
     level = max(nice, os.getpriority(os.PRIO_PROCESS, 0))
     os.setpriority(os.PRIO_PROCESS, 0, level)

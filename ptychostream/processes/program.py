@@ -1,4 +1,4 @@
-"""Programs started by this one: they end with it, and they are stopped with all that they have started."""
+"""Starts programs that end with this process, and stops them with all that they have started."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Program(subprocess.Popen[bytes]):
     module, arguments
         What is run; see `ptychostream.processes.child`.
     log
-        Its output is appended there; None: its output is thrown away.
+        File to which its output is appended; None: the output is discarded.
     environment
-        Of the program; None: that of this process.
+        Environment of the program; None: that of this process.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def stop(*processes: GroupLeader, patience_s: float) -> bool:
 
 
 def _send(process: GroupLeader, number: int) -> None:
-    """To its group, or to the process alone where it has just begun and leads no group yet."""
+    """Send a signal to the process's group, or to the process alone while it does not lead a group yet."""
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:
@@ -107,7 +107,7 @@ def _send(process: GroupLeader, number: int) -> None:
 
 
 def _await_end(group: int) -> None:
-    """Wait until no process of a killed group is left: this process is not the parent of all of them."""
+    """Wait until no process of a killed group is left. This process is not the parent of all of them."""
     deadline = time.monotonic() + _KILLED_S
     with suppress(ProcessLookupError):
         while time.monotonic() < deadline:

@@ -22,12 +22,12 @@ def back_off_s(deaths: int) -> float:
 
 
 class Restarter:
-    """Keeps one program running; `check` has to be called often.
+    """Keeps one program running; `check` must be called often.
 
     Parameters
     ----------
     name
-        In messages.
+        Name of the program in messages.
     module, arguments, log, environment
         See `Program`.
     """
@@ -47,7 +47,7 @@ class Restarter:
         self.restarts = 0
         """How often it was started again."""
         self.status: int | None = None
-        """How it ended last."""
+        """Exit status of the last run."""
         self._module, self._arguments, self._environment = module, arguments, environment
         self._deaths = 0  # in a row, without a stable time between
         self._started_s = 0.0
