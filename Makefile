@@ -60,7 +60,7 @@ typecheck: $(READY)
 
 # The documentation, to build/docs/index.html; a warning is an error.
 docs: $(READY)
-	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -j auto -b html -d build/doctrees docs build/docs
 
 # The built wheel with one extra at a time, each in a clean environment of $(PYTHON), tried from another folder.
 wheel: wheel-edge wheel-hpc

@@ -215,7 +215,7 @@ def _make_cluster_slot(
 
 def _make_slot(settings: IocSettings, start: Start, pipeline: Pipeline, on_slot: Callable[[], None]) -> ModelSlot:
     return ModelSlot(
-        EngineMaker(settings.engine.cache_dir or default_cache(), settings.engine.threads),
+        EngineMaker(settings.engine.cache_dir or default_cache(), settings.engine.threads, settings.engine.automatic),
         pipeline.swap_engine,
         plain_contract(settings.engine.frame_shape, settings.engine.pixel_m),
         wish=_engine_wish(settings, start),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -84,3 +85,32 @@ def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         values = values.setdefault(key, {})
     values[keys[-1]] = value
+
+
+def load_object(place: str) -> Any:
+    """The object that a text such as "package.module:name" names: an engine or a position source of the user's own.
+
+    Raises
+    ------
+    ValueError
+        The text is of another form, the module cannot be imported, or it has no such name. A settings class calls this
+        from a validator, so that the error of `load_settings` names the file and the key.
+    """
+    module, _, name = place.partition(":")
+    if not (module and name):
+        raise ValueError('is not of the form "module:name"')
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # code of the user's own may raise anything
+        what = f"module {module} cannot be imported: {type(error).__name__}: {error}"
+        raise ValueError(f"{what}; make `python -c 'import {module}'` work first") from error
+    if not hasattr(found, name):
+        raise ValueError(f"module {module} has no {name!r}")
+    return getattr(found, name)
+
+
+def check_place(place: str) -> str:
+    """Validator of a key that holds a text for `load_object`; the empty text names nothing."""
+    if place:
+        load_object(place)
+    return place

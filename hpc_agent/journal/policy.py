@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from ptychostream.config import Settings
+from ptychostream.config import Settings, check_place
 
 
 class Mode(Enum):
@@ -41,6 +41,8 @@ class PolicySettings(Settings):
     """Time between judged scans while suspended, s."""
     training: Literal["automatic", "always", "never"] = "automatic"
     """Train by the mismatch, on every scan that is reconstructed, or only when an operator asks."""
+    own: Annotated[str, AfterValidator(check_place)] = ""
+    """A policy of one's own, as "module:function". The function takes and returns what `step` does."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
+from ptychostream.config import load_object
 from ptychostream.hpc_agent.journal.journal import Journal, StepState
-from ptychostream.hpc_agent.journal.policy import Event, Mode, Plan, PolicySettings, step
+from ptychostream.hpc_agent.journal.policy import Decision, Event, Mode, Plan, PolicySettings, step
 
 
 class PolicyKeeper:
@@ -38,7 +39,7 @@ class PolicyKeeper:
         """Apply an event that belongs to no scan; return what is done now."""
         with self._lock:
             now = time.time()
-            decision = step(self._journal.policy(), event, now, self._settings())
+            decision = self._step(event, now)
             self._journal.keep_policy(decision.state, decision.reason, now)
         self._report(decision.reason)
         return decision.plan
@@ -50,7 +51,13 @@ class PolicyKeeper:
             if known is not None and known.state is StepState.DONE:
                 return Plan(**known.result), known.message
             now = time.time()
-            decision = step(self._journal.policy(), event, now, self._settings())
+            decision = self._step(event, now)
             self._journal.decide(scan, name, decision.state, asdict(decision.plan), decision.reason, now)
         self._report(f"scan {scan}: {decision.reason}")
         return decision.plan, decision.reason
+
+    def _step(self, event: Event, now_s: float) -> Decision:
+        settings = self._settings()
+        decide = load_object(settings.own) if settings.own else step
+        decision: Decision = decide(self._journal.policy(), event, now_s, settings)
+        return decision

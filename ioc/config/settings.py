@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from ptychostream.config import Settings
+from ptychostream.config import Settings, check_place
 from ptychostream.model.model_file import MAX_BYTES
 from ptychostream.plugins.engines.settings import EngineSettings
 from ptychostream.plugins.pipeline import PipelineSettings
@@ -56,6 +56,9 @@ class PositionSettings(Settings):
     x_attribute: str = "PositionX"
     y_attribute: str = "PositionY"
     route_file: Path | None = None
+    own: Annotated[str, AfterValidator(check_place)] = ""
+    """A position source of one's own, as "module:Class". With it, the source "attributes" means this one. It is made
+    with the names of the two attributes and the axes, as `ptychostream.positions.positions.AttributePositions` is."""
     points: int = Field(100_000, ge=1)
     """Length of the waveforms PositionsX and PositionsY."""
     first_id: int = 0

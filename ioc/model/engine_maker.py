@@ -40,11 +40,14 @@ class EngineMaker:
         Where built engines are kept.
     threads
         Processor cores of a CPU engine; None: all.
+    automatic
+        The engine that the wish "Auto" means: "Auto", or "module:Class" for an engine of one's own.
     """
 
-    def __init__(self, cache_dir: Path, threads: int | None) -> None:
+    def __init__(self, cache_dir: Path, threads: int | None, automatic: str = "Auto") -> None:
         self._cache_dir = cache_dir
         self._threads = threads
+        self._automatic = automatic
 
     def __call__(self, wish: EngineWish, model: ModelFile | None, contract: ModelContract) -> Engine:
         """See `ptychostream.ioc.model.model_slot.CreateEngine`."""
@@ -60,7 +63,7 @@ class EngineMaker:
             raise EngineError("no model", where=f"engine {wish.name}", remedy="load a model first")
         with own_symbols_first():
             return create_engine(
-                wish.name,
+                self._automatic if wish.name == "Auto" else wish.name,
                 model,
                 batch=wish.at_once,
                 chunk=wish.batch,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.config import load_object
 from ptychostream.errors import ConfigError, PtychostreamError
 from ptychostream.ioc.scan.position_feed import Placer, PositionFeed
 from ptychostream.ioc.config.settings import POSITION_SOURCES, PositionSettings
@@ -32,6 +33,7 @@ class PositionSources:
     def __init__(self, settings: PositionSettings) -> None:
         self._axes = settings.axes
         self._first_id = settings.first_id
+        self._by_attributes = load_object(settings.own) if settings.own else AttributePositions
         self._lock = threading.Lock()
         self._placer: Placer | None = None
         self.name = str(settings.source)
@@ -172,7 +174,8 @@ class PositionSources:
             remedy = f"use one of {', '.join(POSITION_SOURCES)}"
             raise ConfigError(f"position source {self.name!r}", where="PositionSource", remedy=remedy)
         if self.name == "attributes":
-            return AttributePositions(self.x_attribute, self.y_attribute, self._axes)
+            made: PositionSource = self._by_attributes(self.x_attribute, self.y_attribute, self._axes)
+            return made
         if self.name == "route":
             if not self.route_file:
                 raise ConfigError("no route file named", where="RouteFile", remedy="write its path there first")

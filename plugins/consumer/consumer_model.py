@@ -75,7 +75,7 @@ def _create(settings: ConsumerSettings, model: ModelFile | None, contract: Model
             raise EngineError(what, where="engine None", remedy="choose another engine")
         return PlainEngine(contract.input_shape, at_once)
     return create_engine(
-        wished.name,
+        wished.automatic if wished.name == "Auto" else wished.name,
         model,
         batch=at_once,
         chunk=batch,

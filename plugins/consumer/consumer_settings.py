@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ptychostream.cluster.settings import dotted
-from ptychostream.config import Settings, load_settings
+from ptychostream.config import Settings, check_place, load_object, load_settings
 from ptychostream.errors import ConfigError
 from ptychostream.plugins.engines.settings import EngineSettings
 from ptychostream.plugins.pipeline import PipelineSettings
@@ -43,11 +43,15 @@ class ConsumerPositions(Settings):
     first_id: int = 0
     """Frame id that the first position of a route belongs to."""
     axes: AxisConfig = AxisConfig()
+    own: Annotated[str, AfterValidator(check_place)] = ""
+    """A position source of one's own, as "module:Class"; as `positions.own` of the IOC."""
 
     def make(self) -> PositionSource:
         """The source. Raises ScanFileError when the route cannot be read, ConfigError when none is named."""
         if self.source == "attributes":
-            return AttributePositions(self.x_attribute, self.y_attribute, self.axes)
+            kind = load_object(self.own) if self.own else AttributePositions
+            made: PositionSource = kind(self.x_attribute, self.y_attribute, self.axes)
+            return made
         if self.route_file is None:
             raise ConfigError("no route file", where="consumer.positions", remedy="name it as route_file")
         return RoutePositions(self.route_file, self.axes, self.first_id)

@@ -6,6 +6,7 @@ import importlib
 import logging
 from pathlib import Path
 
+from ptychostream.config import load_object
 from ptychostream.errors import EngineError
 from ptychostream.model.model_file import ModelFile
 from ptychostream.plugins.engines.base import BatchedEngine, Engine, EngineOptions
@@ -47,7 +48,8 @@ def create_engine(
     ----------
     name
         One of `engine_names()`, in upper or lower case. "Auto" takes the fastest engine that starts, and gives the
-        reason in `reason` and in the log.
+        reason in `reason` and in the log. Or "module:Class": an engine of one's own, whose class takes a `ModelFile`
+        and `EngineOptions`; `BatchedEngine` is a base for it.
     model
         The model to run. "none" needs no model if `shape` is given.
     batch
@@ -77,15 +79,24 @@ def create_engine(
     if name.lower() == NullEngine.name:
         return _create_null(model, batch, shape)
     found = {candidate.name.lower(): candidate for candidate in candidates()}
-    if name.lower() != AUTO.lower() and name.lower() not in found:
+    if ":" not in name and name.lower() != AUTO.lower() and name.lower() not in found:
         raise EngineError(f"unknown engine {name!r}", where="engine", remedy=f"{_here()}; {_names()}")
     if model is None:
         raise EngineError("no model", where=f"engine {name}", remedy="load a model, or choose engine none")
     options = EngineOptions(batch, precision, None if cache_dir is None else Path(cache_dir), threads, chunk)
     if name.lower() == AUTO.lower():
         return _create_fastest(model, options)
-    engine = _create(found[name.lower()], model, options)
+    engine = _create_own(name, model, options) if ":" in name else _create(found[name.lower()], model, options)
     engine.reason = "asked for"
+    return engine
+
+
+def _create_own(place: str, model: ModelFile, options: EngineOptions) -> Engine:
+    try:
+        kind = load_object(place)
+    except ValueError as error:
+        raise EngineError(str(error), where=f"engine {place}", remedy="correct engine.own, or clear it") from error
+    engine: Engine = kind(model, options)
     return engine
 
 

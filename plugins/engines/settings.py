@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from ptychostream.config import Settings
+from ptychostream.config import Settings, check_place
 
 
 class EngineSettings(Settings):
@@ -23,3 +23,10 @@ class EngineSettings(Settings):
     """[H, W] of a frame for engine None without a model."""
     pixel_m: float = Field(10e-9, gt=0)
     """Canvas pixel for engine None without a model, metres."""
+    own: Annotated[str, AfterValidator(check_place)] = ""
+    """An engine of one's own, as "module:Class". With it, Auto means this engine."""
+
+    @property
+    def automatic(self) -> str:
+        """What `create_engine` is given for Auto."""
+        return self.own or "Auto"

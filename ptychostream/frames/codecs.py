@@ -60,7 +60,7 @@ def compress(counts: NDArray[Any], codec: str) -> bytes:
         The codec is unknown or cannot hold the array (`DropCause.CODEC`).
     """
     array = np.ascontiguousarray(counts)
-    encode: _Encoder = _find(_ENCODERS, codec)
+    encode: _Encoder = _find(ENCODERS, codec)
     return encode(array)
 
 
@@ -76,7 +76,7 @@ def decompress(
         (`DropCause.CODEC`).
     """
     kind = np.dtype(dtype)
-    decode: _Decoder = _find(_DECODERS, codec)
+    decode: _Decoder = _find(DECODERS, codec)
     if math.prod(shape) * kind.itemsize > MAX_FRAME_BYTES:
         _refuse(codec, f"a frame of {shape} {kind} is larger than {MAX_FRAME_BYTES >> 20} MiB")
     data = payload.data if isinstance(payload, np.ndarray) else memoryview(payload)
@@ -292,7 +292,7 @@ def _encode_jpeg(array: NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
-_DECODERS: dict[str, _Decoder] = {
+DECODERS: dict[str, _Decoder] = {
     "": _decode_raw,
     "lz4": _decode_lz4,
     "bslz4": _decode_bslz4,
@@ -301,7 +301,7 @@ _DECODERS: dict[str, _Decoder] = {
     "zlib": _decode_zlib,
     "jpeg": _decode_jpeg,
 }
-_ENCODERS: dict[str, _Encoder] = {
+ENCODERS: dict[str, _Encoder] = {
     "": lambda array: array.tobytes(),
     "lz4": _encode_lz4,
     "bslz4": _encode_bslz4,
@@ -310,5 +310,5 @@ _ENCODERS: dict[str, _Encoder] = {
     "zlib": _encode_zlib,
     "jpeg": _encode_jpeg,
 }
-CODECS = tuple(_DECODERS)
+CODECS = tuple(DECODERS)
 LOSSY = frozenset({"jpeg"})
