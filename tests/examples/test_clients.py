@@ -12,6 +12,7 @@ from epics_env import EpicsEnv, wait_until
 from folders import ROOT
 
 EXAMPLES = ROOT / "examples"
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 P = "ex:"
 
 
