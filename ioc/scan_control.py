@@ -1,4 +1,4 @@
-"""What happens when a scan begins and ends, whoever says so: a frame, a PV, a pause, an operator."""
+"""What is done when a scan begins or ends, as told by a frame, a PV, a pause in the stream or an operator."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NOT_USED, DISCONNECTED, CONNECTED = range(3)
 
 
 class ScanControl:
-    """Tells the parts of scans' edges.
+    """Tells the parts of the IOC when a scan begins and ends.
 
     Parameters
     ----------
     parts
-        What is told.
+        The parts of the IOC.
     settings
         What tells one scan from the next.
     aside
@@ -62,9 +62,9 @@ class ScanControl:
         self._end(self._parts.pipeline.snapshot())()
 
     def ended(self, scan: str) -> None:
-        """The scan is over: from here on, before any frame of the next; what follows is done aside.
+        """End the scan at once, before any frame of the next; the rest is done in another thread.
 
-        Nothing happens where another scan has begun already: the frame that says so is late.
+        Do nothing where another scan has begun already: the frame that marks the end is late.
         """
         snapshot = self._parts.pipeline.snapshot()
         if snapshot.scan == scan:
@@ -77,7 +77,7 @@ class ScanControl:
             self.ended(scan)
 
     def values(self) -> dict[str, Value]:
-        """What the scan PVs say."""
+        """The records of the scan PVs."""
         shown: dict[str, Value] = {
             "ScanPVName_RBV": self._settings.active_pv,
             "ScanIDPVName_RBV": self._settings.id_pv,
@@ -105,7 +105,7 @@ class ScanControl:
             pipeline.end_scan(current)
 
     def _end(self, snapshot: Snapshot) -> Callable[[], None]:
-        """End the current scan; what is returned waits for its last frame, serves the image and compares it."""
+        """End the current scan; the returned call waits for its last frame, serves the image and compares it."""
         parts = self._parts
         run, written = snapshot.runs[0].number if snapshot.runs else None, parts.positions.written
         ended = parts.pipeline.end_scan(snapshot.scan)

@@ -1,4 +1,4 @@
-"""Where frames stop: the stage, from two looks at the pipeline. `diagnose` is pure; `Diagnoser` remembers and logs."""
+"""At which stage frames stop, from two states of the stream. `diagnose` is pure; `Diagnoser` keeps states and logs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _log = logging.getLogger(__name__)
 SHORTEST_PATIENCE_S = 2.0
 LONGEST_PATIENCE_S = 60.0
 _FRAME_TIMES = 4
-"""A stream is silent when so many of its frames' intervals have passed without one."""
+"""A stream is silent when this many frame intervals have passed without a frame."""
 STUCK_S = 5.0
-"""No batch takes an engine so long."""
+"""An engine that needs longer than this for one batch is stuck, s."""
 _NOTABLE = 0.01
-"""Share of frames dropped that is told of while the others go through."""
+"""Share of dropped frames above which they are reported while the others are stitched."""
 
 
 class Where(Enum):
@@ -42,7 +42,7 @@ class Where(Enum):
 
 
 SUBSCRIPTION = (Where.DISABLED, Where.NO_CHANNEL, Where.DISCONNECTED)
-"""Stages before any frame."""
+"""The stages before a frame can come."""
 _RUNS = (Where.RUNNING, Where.IDLE)
 
 _STAGE_OF = {
@@ -61,12 +61,12 @@ _STAGE_OF = {
 
 @dataclass(frozen=True)
 class StreamState:
-    """What is seen at one moment.
+    """The state of the stream at one moment.
 
     Attributes
     ----------
     time
-        Monotonic, seconds.
+        Monotonic time, s.
     enabled, channel, connected
         The subscription.
     received, stitched, dropped
@@ -76,7 +76,7 @@ class StreamState:
     scan_active
         Whether a scan runs, and frames are to be expected.
     positions
-        The source of positions, in words.
+        Description of the position source.
     message
         The last thing that went wrong in the pipeline.
     images
@@ -120,11 +120,11 @@ def diagnose(
     Parameters
     ----------
     before, now
-        Two looks. Where `patience_s` lies between them, what did not move has stopped.
+        Two states. A counter that did not change within `patience_s` has stopped.
     quiet_s
         Seconds since a frame came, good or bad.
     patience_s
-        How long nothing may come while a scan runs.
+        Seconds without a frame that are normal while a scan runs.
     """
     found = _subscription(now)
     if now.busy_s >= STUCK_S:
@@ -196,7 +196,7 @@ def _dropping(cause: DropCause, now: StreamState) -> str:
 
 
 class Diagnoser:
-    """Keeps the looks that a diagnosis needs, and writes to the log when it changes: once, not once a second."""
+    """Keeps the states that a diagnosis needs, and logs each change of the diagnosis once."""
 
     def __init__(self) -> None:
         self._looks: deque[StreamState] = deque()
@@ -205,7 +205,7 @@ class Diagnoser:
         self._told = (Where.IDLE, "")
 
     def look(self, now: StreamState) -> Diagnosis:
-        """The diagnosis at this moment, given all the looks before it."""
+        """The diagnosis now, from this state and those before it."""
         if not self._looks:
             self._came = now.time
         elif now.received != self._looks[-1].received:

@@ -1,4 +1,4 @@
-"""From frames to patches: preprocessing into one buffer, then the engine. Belongs to the inference thread."""
+"""From frames to patches: preprocessing into one buffer, then the engine. Used by the inference thread only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHAPES_KEPT = 32  # a stream has one frame shape, perhaps two; a bad one must n
 
 
 class Patches(NamedTuple):
-    """What became of a batch.
+    """The patches of a batch, and its frames that could not be inferred.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Patches(NamedTuple):
     phase
         [n, h, w] rad, valid until the next batch.
     misfits
-        For every frame that the model's preprocessing does not fit: the cause, and why.
+        The drop cause and the reason for every frame that the preprocessing cannot take.
     mean_counts
         Mean of the counts of a preprocessed frame, summed over the frame.
     prepared, inferred
@@ -38,7 +38,7 @@ class Patches(NamedTuple):
     counts
         [n, H, W] what the engine was given, valid until the next batch.
     dose_scale
-        The scale that they were given with.
+        The dose scale of the patches.
     """
 
     placed: list[PlacedFrame]
@@ -132,7 +132,7 @@ class Inference:
         return self._preprocessors[key]
 
     def _make(self, counts: NDArray[np.integer]) -> Preprocessor | FrameError:
-        """Made once for every shape and type that comes; what the model cannot take is remembered as its error."""
+        """The preprocessing for one shape and type, made once; the error where the model cannot take them."""
         try:
             made = Preprocessor(self.contract.preprocessing, counts.shape, counts.dtype)
         except FrameError as error:
@@ -150,7 +150,7 @@ class Inference:
 
 
 def _raw_shape(contract: ModelContract) -> tuple[int, int]:
-    """A frame that the contract's preprocessing takes."""
+    """A frame of the shape that the contract's preprocessing takes."""
     spec = contract.preprocessing
     if spec.bad_pixels is not None:
         rows, columns = spec.bad_pixels.shape
@@ -162,5 +162,5 @@ def _raw_shape(contract: ModelContract) -> tuple[int, int]:
 
 
 def describe(engine: Engine) -> str:
-    """An engine in words, for the provenance of what it made."""
+    """Name, version, precision and device of an engine, for the provenance of a canvas."""
     return f"{engine.name} {engine.version}".strip() + f" ({engine.precision}, {engine.device})"

@@ -1,4 +1,4 @@
-"""How long frames took, and how many a second, in bounded memory."""
+"""Latencies of frames, and frames per second, in bounded memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LatencyHistograms:
     Parameters
     ----------
     kinds
-        How many: the rows of what is recorded and told.
+        Number of kinds: the rows of the arrays.
     """
 
     def __init__(self, kinds: int) -> None:

@@ -18,7 +18,7 @@ from ptychostream.plugins.inference import Patches
 
 @dataclass
 class Laid:
-    """What became of a batch's patches: frames on the canvas, and those refused with why."""
+    """The frames of a batch that are on the canvas, and the drop cause and reason of each refused one."""
 
     stitched: list[PlacedFrame] = field(default_factory=list)
     refused: list[tuple[DropCause, str]] = field(default_factory=list)
@@ -53,9 +53,9 @@ class RunCanvas:
     run, scan
         Number of the run, and its scan id.
     contract
-        Of the model whose patches it takes.
+        The contract of the model that makes the patches.
     canvas
-        Empty, for that contract.
+        An empty canvas for that contract.
     """
 
     def __init__(self, run: int, scan: str, contract: ModelContract, canvas: Canvas) -> None:
@@ -81,7 +81,7 @@ class RunCanvas:
             self.contract, self.canvas = contract, canvas
 
     def note(self, last: LatestPatch, engine: str, dose_scale: float, frames: int) -> None:
-        """So many frames were added, by the contract in force and this engine."""
+        """Note that `frames` frames were added by this engine under the contract in force."""
         with self._lock:
             self.last, self.dose_scale = last, dose_scale
             if not self._made or (self._made[-1].contract, self._made[-1].engine) != (self.contract, engine):
@@ -101,14 +101,14 @@ class RunCanvas:
 
 
 class Mosaic:
-    """Lays patches on the canvas of their run. The inference thread adds; any thread may read or reset.
+    """Adds patches to the canvas of their run. The inference thread adds; any thread may read or reset.
 
-    The live canvas is that of the newest run of which a frame has come so far.
+    The live canvas belongs to the newest run that has a frame.
 
     Parameters
     ----------
     max_pixels
-        Limit of a canvas.
+        Largest number of pixels of a canvas.
     """
 
     def __init__(self, max_pixels: int) -> None:
@@ -153,7 +153,7 @@ class Mosaic:
         return message
 
     def begin(self, run: int, scan: str) -> None:
-        """Frames of `run` are about to be laid down: a run newer than the live one gets the live canvas, empty."""
+        """Prepare for frames of `run`: a run newer than the live one gets a new, empty live canvas."""
         with self._lock:
             live = self._live
             if live is not None and run <= live.run:
@@ -166,7 +166,7 @@ class Mosaic:
             self._renew(run, scan)
 
     def add(self, patches: Patches, run: int, dose_scale: float = 1.0) -> Laid:
-        """Lay a batch of one run down."""
+        """Add a batch of one run to its canvas."""
         contract, live = self._contract, self._live
         assert contract is not None, "adopt a model first"
         assert live is not None
@@ -197,7 +197,7 @@ class Mosaic:
                 self._renew(self._live.run, self._live.scan)
 
     def canvas(self, run: int | None = None) -> RunCanvas | None:
-        """The live canvas, or that of a run; None where there is none. Whoever holds it keeps its memory."""
+        """The live canvas, or the canvas of a run; None where there is none. A reference keeps its memory in use."""
         with self._lock:
             live = self._live
             return live if run is None or (live is not None and live.run == run) else self._finished.get(run)
@@ -224,9 +224,9 @@ class Mosaic:
 
 
 def _lay(canvas: Canvas, patches: Patches) -> Laid:
-    """The whole batch at once, or, where the canvas refuses it, patch by patch, so that a bad one goes alone.
+    """Add the whole batch at once, or, where the canvas refuses it, patch by patch, so that only bad ones are lost.
 
-    A place beyond the canvas's limit is no position: it is counted as NoPosition.
+    A position beyond the canvas's limit is counted as NoPosition.
     """
     laid = Laid()
     xy_m = np.array([(placed.x_m, placed.y_m) for placed in patches.placed], np.float64).reshape(-1, 2)

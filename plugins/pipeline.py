@@ -45,7 +45,7 @@ class Pipeline:
     settings
         See `PipelineSettings`.
     positions
-        Where positions come from; every call to it is made under the pipeline's lock.
+        The position source; every call to it is made under the pipeline's lock.
     scans
         What tells scans apart, and how many finished canvases are kept.
     """
@@ -60,7 +60,7 @@ class Pipeline:
         self.scan_dose = ScanDose()
         """Chooses it for each scan, once it is `automatic`."""
         self.on_patches: Callable[[ModelContract, Patches], None] = lambda *_: None
-        """Shown every batch's patterns and patches in the inference thread; must not keep them, nor take long."""
+        """Called in the inference thread with every batch's contract and patches; must not keep them, nor take long."""
         self.on_finished: Callable[[RunFigures, RunCanvas | None], None] = log_finished
         """Called once for each run that has ended, with its figures and its canvas; it must not block."""
         self._wake = threading.Condition(threading.Lock())
@@ -87,12 +87,12 @@ class Pipeline:
         self._thread.start()
 
     def stop(self, timeout_s: float = 30.0) -> bool:
-        """Take no more frames, infer what waits, close the engine.
+        """Accept no more frames, infer those that wait, close the engine.
 
         Returns
         -------
         bool
-            False when the engine did not come back within `timeout_s`; what is in flight stays pending.
+            False when the engine did not return within `timeout_s`; the batch in flight stays pending.
         """
         self._swaps.close()
         with self._flowing():
@@ -137,7 +137,7 @@ class Pipeline:
             self._flow.set_positions(positions, time.monotonic())
 
     def start_scan(self, scan: str, anew: bool = False) -> None:
-        """A scan begins, with a canvas of its own; the running one ends. Nothing happens where it runs already.
+        """Begin a scan, with a canvas of its own; the running one ends. Do nothing where it runs already.
 
         Needed only where frames do not name their scan, or where a name comes twice.
 
@@ -151,9 +151,9 @@ class Pipeline:
             self._ends.name_canvas()
 
     def end_scan(self, scan: str) -> Future[int]:
-        """A scan is over: infer what waits at once, drop what has no position.
+        """End a scan: infer at once the frames that wait, drop those without a position.
 
-        Its frames that come after all, because the word of the end overtook them, are stitched too; they are
+        Frames that still come, because the end was announced before them, are stitched too; they are
         late once another scan has begun.
 
         Returns
@@ -184,7 +184,7 @@ class Pipeline:
             self._figures.canvases = self._mosaic.figures()
 
     def reset_counters(self) -> None:
-        """Count from zero; what is under way counts as received."""
+        """Count from zero; frames under way count as received."""
         with self._wake:
             self._flow.restart_counters()
             self._figures.message = ""
@@ -260,7 +260,7 @@ class Pipeline:
         return canvas.stitched() if canvas is not None else None
 
     def canvas(self, run: int | None = None) -> RunCanvas | None:
-        """The live canvas, or a kept run's; whoever holds it keeps its memory."""
+        """The live canvas, or a kept run's; None where there is none. A reference keeps its memory in use."""
         return self._mosaic.canvas(run)
 
     # Under the lock

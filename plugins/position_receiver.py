@@ -28,7 +28,7 @@ class PositionReceiverSettings(Settings):
     columns: tuple[str, str, str] = ("time", "x", "y")
     """Names of its fields or table columns."""
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
-    """Of the times; what they count from does not matter, the clock offset has it."""
+    """Unit of the times. Their zero does not matter: the clock offset accounts for it."""
     queue_size: int = Field(1000, ge=1)
     """Updates held on the server's side of the connection."""
 
@@ -43,9 +43,9 @@ class PositionReceiver:
     sink
         Takes [3, n] samples (time in seconds, x and y as sent) and when they arrived, seconds since the POSIX epoch.
     on_bad
-        Takes the error of an update that holds no samples.
+        Gets the error of every update that holds no samples.
     on_connect
-        Told True and False as the channel comes and goes, in the receiver's thread.
+        Called in the receiver's thread with True when the channel connects and False when it disconnects.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class PositionReceiver:
         self._reader.start()
 
     def stop(self) -> None:
-        """Unsubscribe, and hand on what has come."""
+        """Unsubscribe, and hand on the samples that have come."""
         self._reader.stop()
 
     def _take(self, update: Value) -> None:

@@ -1,4 +1,4 @@
-"""A mosaic from which the frames laid down last can be taken back: exactly, for a canvas is a sum of integers."""
+"""A mosaic from which recent frames can be removed again, exactly, because a canvas is a sum of integers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ptychostream.plugins.mosaic import Laid, Mosaic, RunCanvas
 
 @dataclass(frozen=True)
 class _Kept:
-    """A patch as it was laid down, and the canvas that it went to, which it does not keep alive."""
+    """A patch as it was added, with a weak reference to its canvas."""
 
     canvas: weakref.ref[RunCanvas]
     contract: ModelContract
@@ -34,7 +34,7 @@ class RecallingMosaic(Mosaic):
     Attributes
     ----------
     keep_bytes
-        What the kept patches may take together; the oldest go first.
+        Memory of the kept patches, bytes; the oldest are dropped first.
     """
 
     def __init__(self, max_pixels: int) -> None:
@@ -45,7 +45,7 @@ class RecallingMosaic(Mosaic):
         self._laid: weakref.WeakKeyDictionary[RunCanvas, IdSet] = weakref.WeakKeyDictionary()
 
     def add(self, patches: Patches, run: int, dose_scale: float = 1.0) -> Laid:
-        """Lay a batch of one run down, and remember it."""
+        """Add a batch of one run, and keep its patches."""
         laid = super().add(patches, run, dose_scale)
         canvas = self.canvas(run)
         if canvas is None or not laid.stitched:

@@ -43,9 +43,9 @@ class Receiver:
     sink
         Takes the frames that have come since the last call, in order; their `id` is still the detector's uniqueId.
     on_bad
-        Takes the error of an update that is no usable frame.
+        Gets the error of every update that cannot be used.
     on_connect
-        Told True and False as the channel comes and goes, in the receiver's thread.
+        Called in the receiver's thread with True when the channel connects and False when it disconnects.
     monitor
         Opens the monitor of the channel with this name and pvRequest.
 
@@ -93,7 +93,7 @@ class Receiver:
         self._reader.start()
 
     def stop(self) -> None:
-        """Unsubscribe, and hand on what has come. `on_connect` is not called any more."""
+        """Unsubscribe, and hand on the frames that have come. `on_connect` is not called any more."""
         self._reader.stop()
 
     def _take(self, updates: Sequence[Any]) -> None:

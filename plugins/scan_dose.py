@@ -1,4 +1,4 @@
-"""The dose scale of each scan, from its first frames: chosen once, so that a scan is not stitched of several.
+"""The dose scale of each scan, from its first frames; fixed per scan, so that one canvas never mixes scales.
 
 The network was trained at some mean counts; a scan of another exposure is brought to it by one factor, as
 `ptychostream.model.dose` chooses it. Passive and pure: no thread, no clock.
@@ -26,14 +26,14 @@ class ScanDose:
     Parameters
     ----------
     frames
-        So many frames with counts decide; later ones change nothing.
+        Number of frames with counts that decide; later ones change nothing.
     limits
-        Of the scale.
+        Limits of the scale.
 
     Attributes
     ----------
     newest
-        The newest run of which a frame has come.
+        The newest run that has a frame.
     """
 
     def __init__(self, frames: int = FRAMES, limits: tuple[float, float] = LIMITS) -> None:
@@ -45,7 +45,7 @@ class ScanDose:
 
     @property
     def automatic(self) -> bool:
-        """Whether scales are chosen here; to switch it on forgets what was seen before."""
+        """Whether scales are chosen here; switching it on forgets the frames seen before."""
         return self._automatic
 
     @automatic.setter
@@ -60,7 +60,7 @@ class ScanDose:
         return self.scale(run, trained, otherwise)
 
     def newest_scale(self, trained: float | None, otherwise: float) -> float:
-        """That of the newest run."""
+        """The dose scale of the newest run."""
         return self.scale(self.newest, trained, otherwise)
 
     def wants(self, run: int) -> bool:
@@ -68,7 +68,7 @@ class ScanDose:
         return self._automatic and len(self._sums.get(run, ())) < self._frames
 
     def note(self, run: int, sums: Iterable[float]) -> None:
-        """Counts of frames of a run, each summed over the frame. Frames without any counts say nothing."""
+        """Note the counts of frames of a run, each summed over the frame. Frames without counts are ignored."""
         seen = self._sums.setdefault(run, [])
         seen.extend(telling(sums)[: self._frames - len(seen)])
         self.newest = max(self.newest, run)

@@ -1,4 +1,4 @@
-"""Who is told when a scan's last frame is through: those that wait for it, and whoever saves its canvas."""
+"""The futures and the callback that follow when the last frame of a scan is stitched or dropped."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ScanEnds:
         self._waiting: list[tuple[int | None, int, Future[int]]] = []
 
     def wait_for(self, scan: str) -> Future[int]:
-        """Done with the patches of the scan's canvas when all that is under way now is through."""
+        """A future for the number of patches on the scan's canvas, when every frame that is under way now has left."""
         done: Future[int] = Future()
         done.set_running_or_notify_cancel()
         run = self._flow.runs.latest(scan)
@@ -45,7 +45,7 @@ class ScanEnds:
         return done
 
     def through(self) -> list[Callable[[], None]]:
-        """What there is to tell."""
+        """The calls that are due, to be made without the lock."""
         runs = self._flow.runs
         calls: list[Callable[[], None]] = [
             partial(self._on_finished, run.figures(), self._mosaic.canvas(run.number)) for run in runs.take_ended()
@@ -69,7 +69,7 @@ class ScanEnds:
         self._mosaic.retain(self._flow.runs.trim(self._mosaic.sizes()))
 
     def name_canvas(self) -> None:
-        """The current run may have got another id."""
+        """Give the canvas of the current run its scan id, which may have changed."""
         run = self._flow.runs.current
         canvas = self._mosaic.canvas(run.number) if run is not None else None
         if run is not None and canvas is not None:
@@ -81,7 +81,7 @@ class ScanEnds:
 
 
 def log_finished(figures: RunFigures, _canvas: RunCanvas | None = None) -> None:
-    """Say what became of a run's frames."""
+    """Log the figures of a run that has ended."""
     dropped = ", ".join(f"{count} {cause.value}" for cause, count in figures.dropped.items()) or "none"
     _log.info("scan %s (run %d) is over: %d frames, %d stitched, dropped: %s",
               figures.scan, figures.number, figures.received, figures.stitched, dropped)  # fmt: skip

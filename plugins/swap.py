@@ -1,4 +1,4 @@
-"""Engines on their way in: built and tried aside, handed over between two batches."""
+"""Changing the engine: the new one is built and tried in another thread and takes over between two batches."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ EngineFactory = Callable[[], Engine]
 
 @dataclass
 class Swap:
-    """One engine on its way in: `prepare` gives it, and `done` gets its name or what went wrong."""
+    """One change of the engine: `prepare` makes the new one; `done` gets its name or the error."""
 
     prepare: Callable[[], Inference]
     done: Future[str]
 
 
 class SwapQueue:
-    """Swaps that wait for the inference thread, in the order in which they were ready.
+    """Changes of the engine that wait for the inference thread, in the order in which they were ready.
 
     Parameters
     ----------
     on_ready
-        Called when a swap has come to wait, in any thread.
+        Called when a change is ready, in any thread.
     """
 
     def __init__(self, on_ready: Callable[[], None]) -> None:
@@ -62,7 +62,7 @@ class SwapQueue:
             return self._waiting.popleft() if self._waiting else None
 
     def close(self) -> None:
-        """Refuse what waits and what comes."""
+        """Refuse all waiting and later changes."""
         with self._lock:
             self._closed = True
             refused, self._waiting = self._waiting, deque()
@@ -103,7 +103,7 @@ def _prepare(factory: EngineFactory, contract: ModelContract) -> Inference:
 
 
 def close_engine(engine: Engine) -> None:
-    """Close it; a failure is logged, for nothing else can be done about it."""
+    """Close an engine; a failure is only logged."""
     try:
         engine.close()
     except Exception:  # noqa: BLE001 - an engine is foreign code

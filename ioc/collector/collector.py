@@ -48,7 +48,7 @@ _IN_FILE = "set it in the cluster's configuration, section consumer, and restart
 
 @dataclass
 class _End:
-    """Somebody waits for the end of a run of a scan."""
+    """A caller waits for the end of a run of a scan."""
 
     group: Group
     number: int
@@ -114,7 +114,7 @@ class Collector:
 
     @property
     def orders(self) -> Orders:
-        """What the consumers are told."""
+        """The orders to the consumers."""
         return self._orders
 
     @property
@@ -140,12 +140,12 @@ class Collector:
     # Commands of the IOC
 
     def start(self) -> None:
-        """Listen to the consumers."""
+        """Subscribe to the consumers."""
         self._links.start()
         self._ticker.start()
 
     def stop(self, timeout_s: float = 30.0) -> bool:
-        """Listen no more; the consumers go on."""
+        """Unsubscribe; the consumers go on."""
         self._closing.set()
         if self._ticker.ident is not None:
             self._ticker.join(timeout_s)
@@ -175,7 +175,7 @@ class Collector:
         return None
 
     def start_scan(self, scan: str, anew: bool = False) -> None:
-        """Frames that name no scan belong to `scan` from here on, in every consumer; a run begins."""
+        """Begin `scan` in every consumer, for the frames that name none."""
         with self._lock:
             current = self._accounts.current
             if not anew and current is not None and current.scan == scan and not current.ended:
@@ -224,14 +224,14 @@ class Collector:
         self._on_change()
 
     def reset_counters(self) -> None:
-        """Count from zero; what is under way counts as received."""
+        """Count from zero; frames under way count as received."""
         now = time.monotonic()
         with self._lock:
             self._zero = Zero.at(self._accounts, now)
         self._look(now)
 
     def run_model(self, path: str, sha256: str) -> None:
-        """Tell the consumers to run a model; they build it aside."""
+        """Tell the consumers to run a model; they build it in another thread."""
         with self._lock:
             self._order(model=path, model_sha256=sha256, models=self._orders.models + 1)
         self._on_change()
@@ -282,7 +282,7 @@ class Collector:
                 log.exception("the consumers' reports could not be added up")
 
     def _look(self, now: float) -> None:
-        """Add up what has come, tell who waits."""
+        """Add up the reports, and resolve the futures that are due."""
         with self._lock:
             self._number_runs(now)
             groups = list(self._accounts.groups)
@@ -365,7 +365,7 @@ class Collector:
         return None
 
     def _through(self, live: list[Consumer], now: float) -> list[tuple[Future[int], int]]:
-        """Ends that are reached: every live consumer has let go of the scan and reported its canvas."""
+        """Futures of the ends that are reached: every live consumer has finished the scan and reported its canvas."""
         reached: list[tuple[Future[int], int]] = []
         for end in list(self._ends):
             group = end.group
@@ -385,7 +385,7 @@ class Collector:
         return reached
 
     def _complete(self, group: Group) -> bool:
-        """Whether every id up to the highest is in, and what was in is stitched or dropped."""
+        """Whether no frame id up to the highest is missing."""
         group.settled = True  # ids up to the highest, not to where the slowest consumer is
         complete = self._accounts.missed_of(group, time.monotonic()) == 0
         group.settled = False

@@ -29,13 +29,13 @@ class Consumer:
     Attributes
     ----------
     number, instance
-        Of the consumer, and of this process of it.
+        Number of the consumer, and name of this process.
     latest
-        Its newest report, of whatever kind.
+        Its newest report of any kind.
     state
-        The newest one with a canvas: what is left of it when it dies.
+        Its newest report with a canvas, which still counts when the process has died.
     heard
-        When it last reported, monotonic s.
+        Time of its last report, monotonic s.
     replaced
         Another process reports in its place.
     """
@@ -50,7 +50,7 @@ class Consumer:
 
 @dataclass(eq=False)
 class Share:
-    """What one consumer did of a run of a scan: its report, from the message of that `sequence`."""
+    """The part of a run that one consumer has: its report, from the message of number `sequence`."""
 
     sequence: int
     run: RunReport
@@ -65,13 +65,13 @@ class Group:
     shares
         By instance and the consumer's own number of the run.
     number
-        Of the run in the collector, given by it; 0 before.
+        Number of the run in the collector; 0 before the collector has given one.
     ended, settled
-        Whether all were told that it is over; whether every frame is in.
+        Whether all consumers were told that it is over; whether every frame has been reported.
     changed
         When a share last had more frames, monotonic s.
     stale
-        Whether a share changed since the canvases were last added up; cleared by who does so.
+        Whether a share has changed since the canvases were last added up; the caller that adds them up clears it.
     """
 
     scan: str
@@ -138,12 +138,12 @@ class Sums:
 
 
 class ConsumerAccounts:
-    """Takes reports in; gives sums.
+    """Takes the reports of the consumers, and adds them up.
 
     Parameters
     ----------
     numbers
-        Of the consumers there ought to be.
+        Numbers of the configured consumers.
     dead_after_s
         Silence after which a consumer counts as dead.
     """
@@ -164,16 +164,16 @@ class ConsumerAccounts:
     # What comes in
 
     def connect(self, number: int, connected: bool) -> None:
-        """A consumer's channel has come or gone."""
+        """Note that a consumer's channel has connected or disconnected."""
         self._connected[number] = connected
 
     def take(self, report: Report, now: float, first_resets: int = 0) -> Group | None:
-        """A report has come.
+        """Take a report.
 
         Parameters
         ----------
         report
-            Of any channel.
+            A report from any channel.
         now
             Monotonic s.
         first_resets
@@ -211,7 +211,7 @@ class ConsumerAccounts:
         return group if group in self.groups else None
 
     def empty(self) -> None:
-        """Forget what the newest scan's consumers have stitched: the canvas is to begin anew."""
+        """Forget the canvases of the newest scan: its canvas begins anew."""
         if self.groups:
             self.groups[-1].shares.clear()
             self.groups[-1].stale = True
@@ -224,7 +224,7 @@ class ConsumerAccounts:
         return self.groups[-1] if self.groups else None
 
     def is_live(self, consumer: Consumer, now: float) -> bool:
-        """Whether this process of a consumer still works."""
+        """Whether this process of a consumer still reports."""
         return (
             not consumer.replaced
             and self._connected.get(consumer.number, False)
@@ -232,7 +232,7 @@ class ConsumerAccounts:
         )
 
     def live(self, now: float) -> list[Consumer]:
-        """The consumers that work, by number."""
+        """The consumers that report, by number."""
         return [one for _, one in sorted(self._newest.items()) if self.is_live(one, now)]
 
     def newest(self, number: int) -> Consumer | None:
@@ -247,7 +247,7 @@ class ConsumerAccounts:
         return total
 
     def missed(self, now: float) -> int:
-        """Frame ids that nobody has had, of all scans; what somebody may still report is not counted yet.
+        """Frame ids of all scans that no consumer has had; those that may still be reported are not counted yet.
 
         Less those that a consumer held when it died and another one stitched: they are among the lost of `sums`.
         """
@@ -255,7 +255,7 @@ class ConsumerAccounts:
         return self._folded_missed + sum(self.missed_of(g, now) - self._rescued(g, live) for g in self.groups)
 
     def missed_of(self, group: Group, now: float) -> int:
-        """Frame ids of one run of a scan that nobody has had."""
+        """Frame ids of one run that no consumer has had."""
         ids, _ = union(self._id_sets(group))
         first = ids.lowest
         if first is None:
@@ -337,7 +337,7 @@ class ConsumerAccounts:
         return rescued
 
     def _horizon(self, group: Group, ids: IdSet, now: float) -> int:
-        """Up to here every consumer has reported: beyond it, what is not there may just not be known yet."""
+        """The highest frame id up to which every consumer has reported; missing ids beyond it may still come."""
         highest = ids.highest
         assert highest is not None
         if group is not self.current or group.settled:

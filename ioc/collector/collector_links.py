@@ -1,4 +1,4 @@
-"""The collector's ears: every consumer's three channels, over one client."""
+"""The collector's subscriptions to the three channels of every consumer, over one client."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class Links:
     channels
         Output channel of each consumer, by its number.
     take
-        Gets each report.
+        Called with each report.
     connect
-        Told (number, True or False) as a consumer comes and goes. Both are called in threads of the client.
+        Called with (number, True or False) as a consumer connects and disconnects. Both are called in threads of the
+        client.
     """
 
     def __init__(
@@ -54,13 +55,13 @@ class Links:
         return sum(self._up.get(f"{channel}{STATUS}", False) for channel in self._channels.values())
 
     def start(self) -> None:
-        """Subscribe; channels that are not there yet are connected to when they come."""
+        """Subscribe. A channel that does not exist yet is connected to when it appears."""
         self._context = Context("pva", nt=False)
         for number in self._channels:
             self._subscribe(self._context, number)
 
     def search(self) -> None:
-        """Look for consumers that are away; to be called again and again.
+        """Search for consumers that are disconnected; to be called regularly.
 
         The client's own searches grow rarer the longer a channel is away, and one that goes astray costs up to half a
         minute. A new subscription is searched for at once.
@@ -83,7 +84,7 @@ class Links:
             self._context.close()
 
     def _subscribe(self, context: Context, number: int) -> None:
-        """To a consumer's channels, anew where they are subscribed to already."""
+        """Subscribe to a consumer's channels, anew where that was done before."""
         for suffix in (FINAL, "", STATUS):
             name = f"{self._channels[number]}{suffix}"
             if name in self._subscriptions:
@@ -116,7 +117,7 @@ class Links:
             self._complain(name, f"says that it is consumer {report.consumer}, not {number}")
 
     def _complain(self, name: str, what: str) -> None:
-        """Once for each kind of complaint: a wrong channel would fill the log."""
+        """Log a complaint once, not once for each report."""
         if self._complained.get(name) != what:
             self._complained[name] = what
             log.warning("%s: %s", name, what)

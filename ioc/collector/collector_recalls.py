@@ -1,4 +1,4 @@
-"""Frames that a second consumer stitched too: who is to take them back, and which states must wait for that.
+"""Frames that two consumers have stitched: one of them takes each frame back, and its states wait for that.
 
 pvaPy's distributor gives its last update to whoever subscribes again, whose ever it was. Whichever canvas came here
 first with such a frame keeps it; the other consumer is asked to take it off its own, and until it has answered, its
@@ -26,7 +26,7 @@ class _Asked:
 
 
 class Recalls:
-    """What was asked, and what was answered."""
+    """The frames that consumers were asked to take back, and what they have answered."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -72,11 +72,11 @@ class Recalls:
         return {instance: frames for instance, frames in asked.items() if frames}
 
     def forget(self, gone: Hashable) -> None:
-        """A scan's sum is forgotten."""
+        """Forget the frames of a scan that is no longer kept."""
         self._asked = {key: asked for key, asked in self._asked.items() if asked.sum != gone}
 
     def forget_instance(self, instance: str) -> None:
-        """A process of a consumer is forgotten."""
+        """Forget a process of a consumer."""
         self._answered.pop(instance, None)
 
     def _open(self) -> list[tuple[str, int, int]]:

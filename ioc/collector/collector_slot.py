@@ -21,7 +21,7 @@ _IN_FILE = "set it in the cluster's configuration, section consumer, and restart
 
 @dataclass(frozen=True)
 class ClusterLive:
-    """What the consumers run, in the place of `ptychostream.ioc.model.model_slot.Live`."""
+    """The model that the consumers run, with the fields of `ptychostream.ioc.model.model_slot.Live`."""
 
     contract: ModelContract
     sha256: str
@@ -35,7 +35,7 @@ class ClusterLive:
 
 
 class ClusterSlot:
-    """Has the face of `ptychostream.ioc.model.model_slot.ModelSlot`.
+    """Has the interface of `ptychostream.ioc.model.model_slot.ModelSlot`.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class ClusterSlot:
         self._ordered = False
 
     def hear(self, reports: Sequence[Report]) -> None:
-        """What the live consumers say now."""
+        """Take the newest reports of the live consumers."""
         with self._heard:
             self._reports = list(reports)
             self._heard.notify_all()
@@ -133,13 +133,13 @@ class ClusterSlot:
             self.previous, self._now = self._now, then
 
     def use_engine(self, **wish: object) -> None:
-        """Refuse a change: each consumer has an engine of its own. Raises ConfigError."""
+        """Raise ConfigError for any change: each consumer has an engine of its own."""
         if all(value is None or getattr(self.wish, name) == value for name, value in wish.items()):
             return
         raise ConfigError("the consumers' engines are not changed from here", where="engine", remedy=_IN_FILE)
 
     def run_plain(self) -> None:
-        """Nothing to start here."""
+        """Do nothing: the consumers start their own engines."""
 
     def sha_of(self, name: str) -> str:
         """sha256 of the model that runs under contract name `name`."""
@@ -198,7 +198,7 @@ class ClusterSlot:
 
 
 def contract_of(engine: EngineReport) -> ModelContract:
-    """As much of a model's contract as a consumer tells; its patches are not seen here, only what they add up to."""
+    """The part of a model's contract that a consumer reports: single patches are not seen here, only their sum."""
     return ModelContract(
         name=engine.model,
         input_shape=(1, 1),

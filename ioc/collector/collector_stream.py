@@ -12,14 +12,14 @@ from ptychostream.frames.scan_boundary import time_name
 
 
 class CollectorStream:
-    """Has the face of `ptychostream.ioc.scan.stream.Stream`.
+    """Has the interface of `ptychostream.ioc.scan.stream.Stream`.
 
     Parameters
     ----------
     collector
-        Hears the consumers.
+        Receives the reports of the consumers.
     channel
-        What they are subscribed to, as the configuration says.
+        The channel that the consumers are subscribed to, from the configuration.
     """
 
     def __init__(self, collector: Collector, channel: str) -> None:
@@ -31,7 +31,7 @@ class CollectorStream:
 
     @property
     def connected(self) -> bool:
-        """Whether any consumer works."""
+        """Whether any consumer reports."""
         return self._collector.cluster.live > 0
 
     @property
@@ -43,17 +43,17 @@ class CollectorStream:
     def subscribe(
         self, channel: str | None = None, attributes: tuple[str, ...] | None = None, enabled: bool | None = None
     ) -> None:
-        """Refuse a change. Raises ConfigError."""
+        """Raise ConfigError for any change."""
         self.attributes = attributes if attributes is not None else self.attributes
         if (channel is not None and channel.strip() != self.channel) or enabled is False:
             remedy = "change it in the cluster's configuration, and restart the consumers"
             raise ConfigError("the consumers' subscription is not changed from here", where="input", remedy=remedy)
 
     def stop(self) -> None:
-        """Nothing to end here."""
+        """Do nothing: there is no subscription here."""
 
     def begin_scan(self) -> str:
-        """Frames that name no scan belong to a new one from here on; returns its id."""
+        """Begin a scan for the frames that name none; return its id."""
         self._unnamed_scan = time_name(time.time())
         self._collector.start_scan(self._unnamed_scan, anew=True)
         return self._unnamed_scan

@@ -14,7 +14,7 @@ from ptychostream.imaging.stitching import Canvas, CanvasState
 
 
 class ConsumersTimes(StageTimes):
-    """Latency to the canvas is the slowest consumer's: percentiles of several cannot be added up."""
+    """The latency to the canvas is that of the slowest consumer: percentiles cannot be added up."""
 
     stitched: tuple[float, float, float] = (float("nan"),) * 3
 
@@ -24,30 +24,30 @@ class ConsumersTimes(StageTimes):
 
 @dataclass(frozen=True)
 class Zero:
-    """What was counted when the counters were set to zero; what was under way then counts as received."""
+    """The counts at the time when the counters were set to zero; frames under way then count as received."""
 
     sums: Sums = field(default_factory=Sums)
     missed: int = 0
 
     @classmethod
     def at(cls, accounts: ConsumerAccounts, now: float) -> Zero:
-        """Now."""
+        """The counts at `now`."""
         sums = accounts.sums(now)
         return cls(sums, accounts.missed(now) + sums.lost)
 
 
 @dataclass(frozen=True)
 class ClusterFigures:
-    """What there is to say of the consumers besides the pipeline's figures.
+    """The figures of a cluster that an IOC without consumers does not have.
 
     Attributes
     ----------
     live, expected
         Consumers.
     restarts
-        Processes that took another one's place.
+        Processes that have replaced another process.
     lost
-        Frames that were with a consumer when it died; they are among the missed.
+        Frames that a consumer held when it died; they are among the missed.
     twice
         Frames that two consumers' canvases hold.
     state_age_s
@@ -73,11 +73,11 @@ def add_up(
     Parameters
     ----------
     accounts
-        What they have reported.
+        The reports of the consumers.
     live, now
-        Those that work, and the time by which they were judged, monotonic s.
+        The consumers that report, and the time for which that was decided, monotonic s.
     zero
-        Counted from.
+        The counts to subtract.
     refused
         Why a canvas could not be added up; empty where all were.
     """
@@ -129,7 +129,7 @@ def worst_latency(reports: Sequence[Report]) -> tuple[float, float, float]:
 
 
 def describe_consumers(accounts: ConsumerAccounts, live: Sequence[Consumer], now: float, zero: Zero) -> ClusterFigures:
-    """Of each consumer, and of all."""
+    """The figures of each consumer, and of all."""
     lines, ages = [], []
     alive = {consumer.number for consumer in live}
     for number in accounts.numbers:
@@ -158,7 +158,7 @@ def describe_consumers(accounts: ConsumerAccounts, live: Sequence[Consumer], now
 
 
 def _message(accounts: ConsumerAccounts, live: Sequence[Consumer], refused: str) -> str:
-    """What is wrong, the worst first."""
+    """The most serious fault; empty where there is none."""
     alive = {consumer.number for consumer in live}
     dead = [str(number) for number in accounts.numbers if number not in alive]
     if dead:

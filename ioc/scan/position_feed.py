@@ -17,7 +17,7 @@ from ptychostream.positions.positions import AxisConfig, PositionSource
 
 
 class Placer(Protocol):
-    """What takes positions; a `Pipeline` is one."""
+    """The receiver of positions, such as a `FrameSource`."""
 
     def set_positions(self, positions: PositionSource) -> None: ...
 
@@ -25,16 +25,16 @@ class Placer(Protocol):
 
 
 class PositionFeed:
-    """Subscribes while it is wanted. Methods may be called from any thread.
+    """Subscribes to the stream of positions while it is in use. Methods may be called from any thread.
 
     Parameters
     ----------
     settings
-        How it starts; nothing is subscribed to before `subscribe`.
+        The initial settings; nothing is subscribed to before `subscribe`.
     axes
-        Unit, swap and signs of what is sent.
+        Unit, swap and signs of the positions that are sent.
     say
-        Told why an update was bad.
+        Called with a message for every update that cannot be used.
     """
 
     def __init__(self, settings: PositionStreamSettings, axes: AxisConfig, say: Callable[[str], None]) -> None:
@@ -54,11 +54,11 @@ class PositionFeed:
         return receiver is not None and receiver.connected
 
     def connect(self, placer: Placer) -> None:
-        """From now on, samples go to `placer`'s turn, so that frames which wait for them are placed."""
+        """From now on, add samples under the lock of `placer`, which then places the frames that wait for them."""
         self._placer = placer
 
     def subscribe(self, channel: str | None = None, wanted: bool | None = None) -> None:
-        """Change what is given; a subscription that does not change goes on undisturbed."""
+        """Change the given values; the subscription is renewed only when its channel changes, or by on and off."""
         with self._changing:
             now = (self.channel if channel is None else channel.strip(), self.wanted if wanted is None else wanted)
             if now == (self.channel, self.wanted):
@@ -78,11 +78,11 @@ class PositionFeed:
                 self._receiver.start()
 
     def stop(self) -> None:
-        """Unsubscribe; what has come is handed on first."""
+        """Unsubscribe; samples that have come are handed on first."""
         self.subscribe(wanted=False)
 
     def change(self, update: Callable[[], None]) -> None:
-        """Change the source or what stands before it, between two frames; those that wait are asked again."""
+        """Run `update`, which changes the source, between two frames; frames that wait are then looked up again."""
         if self._placer is not None:
             self._placer.update_positions(update)
         else:

@@ -1,4 +1,4 @@
-"""Where positions come from, as operators set it: attributes, waveforms written by a client, a route file, a stream."""
+"""The position source that operators choose: attributes, waveforms of a client, a route file, or a stream."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Doubles = NDArray[np.float64]
 
 
 class PositionSources:
-    """Holds the choice of source and hands it to the pipeline. Methods may be called from any thread.
+    """Makes the chosen position source and gives it to the pipeline. Methods may be called from any thread.
 
     Parameters
     ----------
     settings
-        How it starts. A route file that cannot be read leaves the frames unplaced and says so in `failure`.
+        The initial settings. A route file that cannot be read is reported in `failure`; frames then have no positions.
     """
 
     def __init__(self, settings: PositionSettings) -> None:
@@ -66,7 +66,7 @@ class PositionSources:
         return min(len(self._x), len(self._y))
 
     def connect(self, placer: Placer) -> None:
-        """From now on, changes go to `placer`."""
+        """Give every later change to `placer`."""
         self._placer = placer
         self.feed.connect(placer)
 
@@ -106,7 +106,7 @@ class PositionSources:
         self._change(route_file=path)
 
     def write(self, x: Doubles | None = None, y: Doubles | None = None) -> None:
-        """Take one coordinate of the waveforms, whole.
+        """Take a whole waveform of one coordinate.
 
         An x that does not continue the x before it begins a new set: the old y is forgotten, so that frames are
         never placed by the x of one scan and the y of another.
@@ -123,7 +123,7 @@ class PositionSources:
             self._update(complete=False)
 
     def complete(self) -> None:
-        """No more positions will come. Raises GeometryError when x and y of the waveforms differ in length."""
+        """Note that no more positions will come. Raises GeometryError when x and y have different lengths."""
         if self.name == "stream":
             self.feed.change(self.feed.source.complete)
             return
@@ -131,9 +131,9 @@ class PositionSources:
             self._update(complete=True)
 
     def clear(self, written: int | None = None) -> None:
-        """Forget the waveforms: their scan is over.
+        """Forget the waveforms of the scan that is over.
 
-        With `written`, what that attribute said when the scan ended: not those that were written since, for the next.
+        With `written`, the value of that attribute at the end of the scan, waveforms written since then are kept.
         """
         with self._lock:
             if written is not None and written != self.written:

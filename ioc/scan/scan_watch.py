@@ -23,11 +23,11 @@ class Edge(Enum):
     BEGIN = "begin"
     END = "end"
     IDLE = "idle"
-    """The first word is that no scan runs."""
+    """The first value says that no scan runs."""
 
 
 class ScanEdges:
-    """From the PVs' values to edges. Passive.
+    """Turns values of the PVs into begin and end of scans. Passive: no thread, no clock.
 
     A scan whose id changes while it runs is another one: the edges between were missed. The id is to be written
     before the other PV rises. After a disconnection the values are judged as any: what says "idle" ends the scan,
@@ -39,7 +39,7 @@ class ScanEdges:
         self.scan: str | None = None
 
     def change(self, active: bool | None, scan: str | None) -> Edge | None:
-        """Take new values, None where one is not known yet; returns the edge there was."""
+        """Take new values, None where one is not known yet; return what they mean, if anything."""
         if active is None:
             return None
         before, name = self.active, self.scan
@@ -53,18 +53,18 @@ class ScanEdges:
 
 
 class ScanWatch:
-    """Watches the PVs, in a thread of its own.
+    """Watches the PVs in a thread of its own.
 
     Parameters
     ----------
     active_pv
         A number that is 0 while idle, or a text such as "Idle" or "Done".
     id_pv
-        The scan's name or number; empty: none.
+        PV of the scan's name or number; empty: there is none.
     active_provider, id_provider
         "ca" or "pva".
     on_edge
-        Called at every edge with the scan's id, None without an id PV.
+        Called at every begin and end with the scan's id, None without an id PV.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ScanWatch:
 
     @property
     def connected(self) -> bool:
-        """Whether every PV answers."""
+        """Whether every PV is connected."""
         return self._connected
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""The subscription to the detector: which channel, on or off, which attributes; and the end of a scan."""
+"""The subscription to the detector: its channel and attributes, and the end of a scan that a frame marks."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Stream:
     def subscribe(
         self, channel: str | None = None, attributes: tuple[str, ...] | None = None, enabled: bool | None = None
     ) -> None:
-        """Change what is given. The subscription goes on undisturbed but for another channel, or on and off."""
+        """Change the given values; the subscription is renewed only when its channel changes, or by on and off."""
         with self._changing:
             if attributes is not None and attributes != self.attributes:
                 self.attributes = attributes
@@ -95,16 +95,16 @@ class Stream:
                 self._start()
 
     def stop(self) -> None:
-        """Unsubscribe; what has come is handed on first."""
+        """Unsubscribe; frames that have come are handed on first."""
         self.subscribe(enabled=False)
 
     def begin_scan(self) -> str:
-        """Frames that name no scan belong to a new one from here on; returns its id."""
+        """Begin a scan for the frames that name none; return its id."""
         self._intake.unnamed = time_name(time.time())
         return self._intake.unnamed
 
     def names(self, scan: str) -> bool:
-        """Whether `scan` is an id of the beamline's, and not one that was made here."""
+        """Whether `scan` is an id that the beamline gave, and not one that was made here."""
         return scan not in ("", self._intake.unnamed) and not is_time_name(scan)
 
     def _start(self) -> None:

@@ -84,7 +84,7 @@ class PtychoConsumer:
             self._orders.start()
 
     def process(self, pvObject: pva.PvObject) -> pva.PvObject:
-        """One update of the input channel."""
+        """Process one update of the input channel."""
         self._worker.take(pvObject)
         return pvObject
 
@@ -100,7 +100,7 @@ class PtychoConsumer:
             self._worker.ask_state()
 
     def resetStats(self) -> None:  # noqa: N802
-        """pvaPy's own statistics start over; the accounting of frames does not, for the collector relies on it."""
+        """Do nothing: pvaPy resets its own statistics; the collector relies on the figures of the frames."""
 
     def getStats(self) -> dict[str, Any]:  # noqa: N802
         """The accounting, for pvaPy's status channel."""
@@ -134,4 +134,4 @@ class PtychoConsumer:
 
 
 def _ignore(_connected: bool) -> None:
-    """The last orders hold while the collector is away."""
+    """Keep following the last orders while the collector is away."""

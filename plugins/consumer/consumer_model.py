@@ -1,4 +1,4 @@
-"""The model of a consumer: loaded, checked, built aside and swapped in."""
+"""The model of a consumer: loaded, checked, built in another thread, and put to use."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ptychostream.plugins.pipeline import Pipeline
 
 
 def install(pipeline: Pipeline, settings: ConsumerSettings, path: Path | None, sha256: str = "") -> EngineReport:
-    """Bring a model to life in the pipeline; what ran before runs on until then, and after a failure.
+    """Put a model to use in the pipeline; the engine before it runs until then, and goes on after a failure.
 
     Parameters
     ----------
     path
         The model file; None for engine None without a model.
     sha256
-        What it must be; empty: anything.
+        Expected checksum of the file; empty: any.
 
     Raises
     ------
     ModelError, EngineError
-        Why not; and whatever an engine raises.
+        The model or the engine cannot be used; further errors are those of the engine.
     """
     model = load_model(path) if path is not None else None
     if model is not None and sha256 and model.sha256 != sha256:

@@ -1,4 +1,4 @@
-"""A pipeline whose canvas and accounting can be had at one moment, between two batches, and that takes frames back."""
+"""A pipeline whose canvas and figures can be read between two batches, and that can remove a stitched frame."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ConsumerPipeline(Pipeline):
     Parameters
     ----------
     keep_bytes
-        What the patches that can be taken back may take together.
+        Memory of the patches that can be removed again, bytes.
     """
 
     _mosaic_kind = RecallingMosaic

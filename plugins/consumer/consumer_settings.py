@@ -21,16 +21,16 @@ OF_PVAPY = frozenset(
         "objectIdField", "skipInitialUpdates", "objectIdOffset", "nSequentialUpdates", "fieldRequest",
     }
 )  # fmt: skip
-"""What pvapy-hpc-consumer adds to the processor's arguments."""
+"""Keys that pvapy-hpc-consumer adds to the processor's arguments."""
 
 
 class ConsumerInput(Settings):
-    """What frames carry."""
+    """NTAttributes of the frames."""
 
     scan_attribute: str = "ScanID"
     """NTNDArray attribute that names the scan; empty: the stream names none."""
     end_attribute: str = "ScanComplete"
-    """NTNDArray attribute that is not 0 in the last frame of a scan; empty: do not look."""
+    """NTNDArray attribute that marks the last frame of a scan; empty: none does."""
 
 
 class ConsumerPositions(Settings):
@@ -58,10 +58,10 @@ class ConsumerPositions(Settings):
 
 
 class ConsumerSettings(Settings):
-    """Everything a consumer can be told."""
+    """Configuration of a consumer."""
 
     orders: str = ""
-    """PV of the collector's orders, `<prefix>ClusterOrders_RBV`; empty: nobody collects."""
+    """PV of the collector's orders, `<prefix>ClusterOrders_RBV`; empty: there is no collector."""
     input: ConsumerInput = ConsumerInput()
     positions: ConsumerPositions = ConsumerPositions()
     model: Path | None = None
@@ -70,7 +70,7 @@ class ConsumerSettings(Settings):
     pipeline: PipelineSettings = PipelineSettings()
     dose_scale: float = Field(1.0, gt=0)
     state_s: float = Field(1.0, gt=0, le=60)
-    """Seconds between two states: what a consumer that dies can lose at most, besides what it holds."""
+    """Seconds between two full reports: a consumer that dies loses at most the frames of that time."""
     status_s: float = Field(0.2, gt=0, le=10)
     """Seconds between two reports without a canvas."""
     recall_mib: float = Field(64.0, gt=0)
@@ -80,12 +80,12 @@ class ConsumerSettings(Settings):
 
 
 def consumer_settings(arguments: Mapping[str, Any]) -> ConsumerSettings:
-    """From pvapy's processor arguments: the settings' own keys, over the TOML file that `config` names.
+    """Settings from pvapy's processor arguments, which override the TOML file that `config` names.
 
     Raises
     ------
     ConfigError
-        Naming the key.
+        A key is unknown or a value is wrong; the error names the key.
     """
     own = {key: value for key, value in arguments.items() if key not in OF_PVAPY}
     config = own.pop("config", None)

@@ -19,12 +19,12 @@ VERSION = 1
 
 
 def read_report(value: Value) -> Report | None:
-    """What a channel holds; None before the consumer has written it.
+    """The report that a channel holds; None before the consumer has written one.
 
     Raises
     ------
     StreamError
-        It is no report, or one of another version of ptychostream.
+        The value cannot be read, or comes from another version of ptychostream.
     """
     try:
         version = int(value["version"])

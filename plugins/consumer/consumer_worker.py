@@ -37,16 +37,16 @@ Publish = Callable[[str, Report], None]
 
 
 class Worker:
-    """Takes updates in any one thread, stitches in the pipeline's, reports in its own.
+    """Receives updates in one thread, stitches in the pipeline's, reports in its own.
 
     Parameters
     ----------
     settings
         See `ConsumerSettings`.
     consumer
-        Its number.
+        Number of the consumer.
     publish
-        Serves a report: `STATE`, `STATUS` or `FINAL`.
+        Serves a report on the channel of suffix `STATE`, `STATUS` or `FINAL`.
     """
 
     def __init__(self, settings: ConsumerSettings, consumer: int, publish: Publish) -> None:
@@ -94,7 +94,7 @@ class Worker:
             self._change_model(settings.model, "")
 
     def stop(self) -> bool:
-        """Stitch what has come, report it. False when the engine did not come back."""
+        """Stitch the frames that have come and report them. False when the engine did not return."""
         clean = self.pipeline.stop(_DRAIN_S)
         self._stopping = True
         self.ask_state()
@@ -105,7 +105,7 @@ class Worker:
     # What comes in
 
     def take(self, update: pva.PvObject) -> None:
-        """One update of the detector's channel."""
+        """Process one update of the detector's channel."""
         try:
             raw = decode(update, self._intake.wanted)
         except FrameError as error:
@@ -140,7 +140,7 @@ class Worker:
         self._wake.set()
 
     def follow(self, orders: Orders) -> None:
-        """The collector's orders; they are carried out in the reporting thread."""
+        """Follow the collector's orders; the reporting thread carries them out."""
         with self._lock:
             self._told = orders
         self._wake.set()
@@ -161,7 +161,7 @@ class Worker:
                 self._ids.setdefault(runs[0].number, IdSet()).add(raw_id)
 
     def _end(self, orders: Orders) -> None:
-        """A scan is over: a state follows when its last frame is through."""
+        """End a scan; a full report follows when its last frame is stitched or dropped."""
 
         def drained(_: object) -> None:
             with self._lock:
@@ -210,7 +210,7 @@ class Worker:
                 self._ids.pop(canvas.run, None)
 
     def _take_back(self, run: int, frame_id: int) -> None:
-        """Another consumer has had this frame before."""
+        """Take a frame off the canvas that another consumer has had before."""
         if self.pipeline.between_batches(lambda: self.pipeline.take_back(run, frame_id)):
             log.info("frame %d was repeated by the distributor: taken back", frame_id)
             with self._taking:
@@ -223,7 +223,7 @@ class Worker:
     # The model
 
     def _change_model(self, path: Path | None, sha256: str) -> None:
-        """Load it in a thread of its own: building an engine can take minutes."""
+        """Load a model in a thread of its own: building an engine can take minutes."""
         self._loading = path
         threading.Thread(target=self._load, args=(path, sha256), name="model", daemon=True).start()
 
@@ -261,7 +261,7 @@ class Worker:
         self._report_states(asked=True)
 
     def _report_states(self, asked: bool) -> None:
-        """The finished runs' canvases first, oldest first, then the current one's, where they changed."""
+        """Report the canvases that have changed: of the finished runs, oldest first, then of the current one."""
         snapshot = self.pipeline.snapshot()
         finished = [run for run in reversed(snapshot.runs[1:]) if run.stitched]
         for run in finished:
@@ -328,7 +328,7 @@ class Worker:
             )
 
     def _run_report(self, snapshot: Snapshot, number: int | None, with_canvas: bool) -> RunReport:
-        """Of a run by its number, or of the current one."""
+        """The report of a run by its number, or of the current one."""
         figures = next((run for run in snapshot.runs if number in (None, run.number)), None)
         if figures is None:
             return RunReport()
@@ -351,7 +351,7 @@ class Worker:
 
 
 def parse_orders(text: str) -> Orders | None:
-    """The orders in a record's text; None, with a warning, where it is none."""
+    """The orders in a record's text; None, with a warning, where the text cannot be read."""
     try:
         return Orders.parse(text)
     except StreamError as error:

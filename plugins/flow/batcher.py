@@ -8,11 +8,11 @@ from collections import deque
 from ptychostream.frames.frames import PlacedFrame
 
 MOST_AT_ONCE = 128
-"""Frames that leave at once however many wait: beyond it a call only grows longer, not quicker by the frame."""
+"""The largest number of frames in one call of the engine: larger calls are not faster per frame."""
 
 
 def frames_at_once(batch: int, backlog_batches: int) -> int:
-    """Frames that one call of the engine is to take under a backlog: so many batches, within `MOST_AT_ONCE`."""
+    """Number of frames in one call of the engine when many wait: `backlog_batches` batches, at most `MOST_AT_ONCE`."""
     return max(batch, min(batch * backlog_batches, MOST_AT_ONCE // batch * batch))
 
 
@@ -31,9 +31,9 @@ class Batcher:
     capacity
         Frames held at most.
     drop_oldest
-        Which frame gives way when the queue is full: the oldest, or the one that comes.
+        Whether the oldest frame is dropped when the queue is full, or the one that comes.
     at_once
-        Most frames that leave together, a batch at least.
+        Largest number of frames that leave together; at least one batch.
     """
 
     def __init__(
@@ -57,17 +57,17 @@ class Batcher:
 
     @property
     def use(self) -> float:
-        """Part of the places in use, 0 … 1."""
+        """Used share of the queue, 0 to 1."""
         return len(self._queue) / self.capacity
 
     @property
     def entered(self) -> int:
-        """Frames ever taken in: when `left` reaches it, those are gone."""
+        """Number of frames taken in since the start; when `left` reaches it, they have all left."""
         return self._left + len(self._queue)
 
     @property
     def left(self) -> int:
-        """Frames ever let go."""
+        """Number of frames that have left since the start."""
         return self._left
 
     @property
@@ -76,7 +76,7 @@ class Batcher:
         return bool(self._flushes) or len(self._queue) >= self.batch
 
     def add(self, placed: PlacedFrame, now: float) -> PlacedFrame | None:
-        """Take a frame in; returns the frame that was dropped for it, perhaps itself."""
+        """Add a frame; return the frame that was dropped for it, which may be the same one."""
         dropped = None
         if len(self._queue) >= self.capacity:
             self.full_at = now
@@ -90,7 +90,7 @@ class Batcher:
         return dropped
 
     def flush(self) -> None:
-        """Let what is held leave at once, without waiting for more."""
+        """Let the held frames leave at once."""
         if self._queue and (not self._flushes or self._flushes[-1] < self.entered):
             self._flushes.append(self.entered)
 
@@ -113,7 +113,7 @@ class Batcher:
         return [self._pop() for _ in range(frames)]
 
     def clear(self) -> list[PlacedFrame]:
-        """Everything held, to be counted by the caller."""
+        """Remove and return every frame; the caller counts them."""
         return [self._pop() for _ in range(len(self._queue))]
 
     def _pop(self) -> PlacedFrame:

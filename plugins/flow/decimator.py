@@ -18,7 +18,7 @@ _MEMORY = 0.9
 
 
 class DecimationSettings(Settings):
-    """Which patterns are inferred."""
+    """Settings: which patterns are inferred."""
 
     mode: Literal["Off", "Manual", "Auto"] = "Off"
     """Off: every one. Manual: one in `factor`, evenly over the sample. Auto: as many as the engine carries."""
@@ -27,7 +27,7 @@ class DecimationSettings(Settings):
 
 
 class Decimator:
-    """Says of every frame whether it is inferred.
+    """Decides for every frame whether it is inferred.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Decimator:
 
     @property
     def factor(self) -> int:
-        """One in so many is inferred at this moment."""
+        """One frame out of this many is inferred now."""
         return {"Off": 1, "Manual": self.settings.factor, "Auto": self._auto.factor}[self.settings.mode]
 
     def keep(self, placed: PlacedFrame, queue_use: float, now: float) -> bool:
@@ -88,7 +88,7 @@ class Decimator:
         return thinning.keep(placed.x_m, placed.y_m)
 
     def note(self, frames: int, seconds: float) -> None:
-        """A batch of so many frames took the inference thread so long."""
+        """Note how long the inference thread took for a batch of `frames`."""
         self._frames = _MEMORY * self._frames + frames
         self._seconds = _MEMORY * self._seconds + seconds
 

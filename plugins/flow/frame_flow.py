@@ -1,4 +1,4 @@
-"""Where every frame is: waiting for its position, for its batch, for its inference, or gone and counted.
+"""Holds every frame that is under way: it waits for its position, for its batch or for its inference.
 
 Passive: no thread, no clock, no lock. Whatever order its methods are called in, received = stitched +
 pending + Σ dropped, where pending is what the containers hold.
@@ -22,25 +22,25 @@ from ptychostream.positions.positions import NeverPlaced, PositionSource
 
 
 class FrameFlow:
-    """Join, batcher, the batch in flight and the ledger, kept in step.
+    """The join, the batcher, the batch in flight and the ledger, changed together.
 
     Parameters
     ----------
     positions
-        Where positions come from.
+        The position source.
     join_size
-        Frames that may wait for one.
+        Number of frames that may wait for a position.
     batcher
-        Gathers the frames that have one.
+        Gathers the frames that have a position.
     scans
         What tells scans apart, and what becomes of late frames.
 
     Attributes
     ----------
     position_wait_s
-        After a scan's end its frames wait so long for positions that come by time.
+        Seconds that frames wait, after the end of their scan, for positions that are matched by time.
     late_taken
-        Frames taken for the canvas of a run that another one had followed.
+        Number of frames taken for the canvas of a run after another run had begun.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class FrameFlow:
         return self._join.waiting
 
     def waits_for_position(self, run: int) -> bool:
-        """Whether frames of that run do."""
+        """Whether frames of that run wait for a position."""
         return self._join.waiting_of(run) > 0
 
     @property
@@ -88,7 +88,7 @@ class FrameFlow:
 
     @property
     def holds(self) -> bool:
-        """The conservation law."""
+        """Whether the conservation law holds."""
         return self.ledger.holds(self.pending)
 
     @property
@@ -131,7 +131,7 @@ class FrameFlow:
             self._place_late(run, frame, now)
 
     def reject(self, cause: DropCause) -> None:
-        """Count a frame that could not be read; it is the running scan's, where one runs."""
+        """Count a frame that could not be read; it is counted for the running scan, if one runs."""
         self.ledger.received += 1
         if self.runs.current is not None and self.runs.current.active:
             self.runs.current.ledger.received += 1
@@ -169,9 +169,9 @@ class FrameFlow:
             self._begin_run(scan, now)
 
     def end_scan(self, scan: str, now: float) -> None:
-        """The scan is over: let what has a position go at once.
+        """End the scan: frames that have a position leave at once.
 
-        What waits for one is dropped, or where positions come by time goes on waiting for `position_wait_s`.
+        Frames without a position are dropped, or wait `position_wait_s` where positions are matched by time.
         """
         self._boundary.told = True
         if scan == self.scan:
@@ -190,7 +190,7 @@ class FrameFlow:
         return True
 
     def close(self, now: float) -> None:
-        """Flush, and take no more frames at all."""
+        """Let every frame leave, and accept no more frames."""
         if self.scan is not None:
             self.end_scan(self.scan, now)
         self._take_in(self._join.give_up(lambda _: True), now)
@@ -198,11 +198,11 @@ class FrameFlow:
         self._closed = True
 
     def take(self, now: float) -> None:
-        """Put the batch that is due in flight, if one is; it is of one run."""
+        """Put the batch that is due in flight, if there is one. All frames of a batch are of one run."""
         self.in_flight = self.batcher.take(now)
 
     def land(self, stitched: int, dropped: Iterable[DropCause]) -> None:
-        """The batch in flight is through: so many stitched, the others dropped."""
+        """Count the batch in flight: `stitched` of its frames are on the canvas, the others were dropped."""
         if not self.in_flight:
             return
         run, self.in_flight = self.runs.get(self.in_flight[0].frame.run), []
@@ -212,7 +212,7 @@ class FrameFlow:
             self._drop(run, cause)
 
     def take_back(self, run: int) -> None:
-        """A stitched frame of that run was taken off its canvas again: it is another one's."""
+        """Count a stitched frame of that run as a duplicate: another consumer had it before."""
         for ledger in (self.ledger, self.runs.get(run).ledger):
             ledger.stitched -= 1
             ledger.drop(DropCause.DUPLICATE)
@@ -239,7 +239,7 @@ class FrameFlow:
         return self.runs.begin(scan, now, provisional, time)
 
     def _rename(self, run: FlowRun, scan: str, now: float) -> None:
-        """The current run's scan has another id; what waits for a position goes on waiting under it."""
+        """Give the current run another scan id; its frames that wait for a position keep waiting."""
         waiting = self._join.give_up(lambda frame: frame.run == run.number)
         run.scan, run.provisional = scan, False
         self._take_in(Joined(placed=waiting.placed), now)
@@ -248,7 +248,7 @@ class FrameFlow:
             self._take_in(self._join.add(frame), now)
 
     def _place_late(self, run: FlowRun, frame: Frame, now: float) -> None:
-        """A frame of a run that is over."""
+        """Take a frame of a run that is over."""
         source = self._join.source
         if source.outlasts_scan:
             self._take_in(self._join.add(frame), now)
@@ -265,7 +265,7 @@ class FrameFlow:
             self._take_in(Joined(placed=[PlacedFrame(frame, *place)]), now)
 
     def _end_waiting(self, now: float) -> None:
-        """The current run is over: what waits for a position is dropped, at once or when positions fail to come."""
+        """Drop the frames of the ended run that wait for a position, at once or after `position_wait_s`."""
         assert self.runs.current is not None
         run = self.runs.current.number
         if self._join.source.outlasts_scan and self._join.waiting_of(run):

@@ -1,4 +1,4 @@
-"""Every update of a PVA channel into a file, exactly as it came."""
+"""Writes every update of a PVA channel to a file, exactly as it came."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class RawRecorded:
     Attributes
     ----------
     updates
-        How many.
+        Number of updates.
     overruns
-        How many of them stand for more than one, because a queue was full.
+        Number of updates that replaced others, because a queue was full.
     missed
-        How many those swallowed: by the uniqueIds of NTNDArrays, else at least one each.
+        Number of replaced updates: by the uniqueIds of NTNDArrays, else at least one each.
     connections
-        How often the channel was there.
+        Number of connections to the channel.
     seconds
         From the first update to the last.
     bytes
-        Of the updates, as they came.
+        Bytes of the updates, as they came.
     """
 
     updates: int
@@ -84,9 +84,9 @@ def record_raw(
     Raises
     ------
     StreamError
-        When the server refuses.
+        The server refuses the subscription.
     ScanFileError
-        When the file is another's or cannot be written.
+        The file holds something else, or cannot be written.
     """
     updates = overruns = missed = size = 0
     first = last = 0

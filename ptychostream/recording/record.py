@@ -37,14 +37,14 @@ _BATCH, _BATCH_BYTES = 32, 8 << 20
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a recording has come to.
+    """The result of a recording.
 
     Attributes
     ----------
     seconds
         From the first frame's arrival to the last's.
     error
-        Why it ended early, None where it did not.
+        Why the recording ended early; None where it did not.
     """
 
     counts: Counts
@@ -92,9 +92,9 @@ def record(
     Raises
     ------
     ConfigError
-        The template.
+        The template is wrong.
     ScanFileError
-        The one file is there already.
+        The file exists already.
     StreamError
         No frame within `settings.timeout_s`.
     """
@@ -208,7 +208,7 @@ class _Recording:
     # ------------------------------------------------------------ the caller's thread
 
     def _stream(self, began: float) -> None:
-        """Until it is to stop."""
+        """Take frames until the recording is to stop."""
         settings = self._settings
         working: deque[Future[list[_Packed]]] = deque()
         committed = shown = began
@@ -247,7 +247,7 @@ class _Recording:
             self._positions.bring()
 
     def _step(self, working: deque[Future[list[_Packed]]]) -> bool:
-        """Take what has arrived to the workers, and what they have done to the files; False at the end."""
+        """Hand arrived frames to the workers, and compressed ones to the files; False at the end."""
         batch, goes_on = self._next_batch(wait=not working)
         if batch:
             working.append(self._workers.submit(self._pack, batch))
@@ -260,7 +260,7 @@ class _Recording:
         return [one for one in taken if one is not None], None not in taken
 
     def _drain(self) -> None:
-        """Unsubscribe, and take what has come."""
+        """Unsubscribe, and write the frames that have come."""
 
         def end() -> None:
             self._reader.stop()
@@ -291,7 +291,7 @@ class _Recording:
         self._guard(self._sorter.flush)
 
     def _guard(self, action: Callable[..., None], *arguments: Any, **named: Any) -> bool:
-        """Do it, unless the disk has failed; False where it has, now or before."""
+        """Call `action`, unless the disk has failed; False where it has failed, now or before."""
         if self._error is None:
             try:
                 action(*arguments, **named)
@@ -324,7 +324,7 @@ class _Recording:
         return recorded_file(recording, path, missed, unplaced)
 
     def _collect(self, *, wait: bool) -> None:
-        """What has been finished aside."""
+        """Take the files that other threads have finished."""
         for recording, future in list(self._closing):
             if not (wait or future.done()):
                 continue

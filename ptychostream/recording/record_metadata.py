@@ -1,4 +1,4 @@
-"""What a scan's file says beside its frames, asked of PVs as the scan begins."""
+"""Metadata of a scan's file, read from PVs as the scan begins."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class MetadataSettings(Settings):
     Attributes
     ----------
     energy_ev, distance_m, detector_pixel_m
-        Where they are known beforehand.
+        Values that are known beforehand.
     energy_pv, distance_pv
         PVs to read them from as each scan begins, in `energy_unit` and `distance_unit`. A PV's name is one of PVA,
         or with `ca://` before it one of Channel Access.
     pvs
         Further PVs by the name under which the file keeps their value.
     timeout_s
-        For how long a PV may take to answer. One that does not is left out, with a warning.
+        Seconds that a PV may take to answer. One that does not answer is left out, with a warning.
     """
 
     energy_ev: float | None = Field(None, gt=0)

@@ -63,7 +63,7 @@ class WaveformMonitor:
                 self.source.clear()
 
     def bring(self) -> None:
-        """They are brought by the readers' threads."""
+        """Do nothing: the readers' threads update the source."""
 
     def _update(self, axis: int, update: Value) -> None:
         array = np.array(update["value"], np.float64).ravel()
@@ -83,7 +83,7 @@ class WaveformMonitor:
 
 
 class SampleReader(Protocol):
-    """What brings samples, such as `ptychostream.plugins.position_receiver.PositionReceiver`."""
+    """A subscription to samples, such as `ptychostream.plugins.position_receiver.PositionReceiver`."""
 
     def start(self) -> None: ...
 
@@ -96,7 +96,7 @@ class SampleFeed:
     Parameters
     ----------
     source
-        Interpolates them.
+        The position source, which interpolates the samples.
     connect
         Makes the reader from a sink, for [3, n] samples and their arrival, and one for errors.
     """
@@ -119,10 +119,10 @@ class SampleFeed:
         self._reader.stop()
 
     def begin(self, last_frame_s: float) -> None:
-        """Samples go by time, not by scan."""
+        """Do nothing: samples are matched by time, not by scan."""
 
     def bring(self) -> None:
-        """Hand what has come to the source."""
+        """Hand the samples that have come to the source."""
         while not self._arrived.empty():
             (times, x, y), arrived = self._arrived.get()
             self.source.update(times, x, y, arrived)

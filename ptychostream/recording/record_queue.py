@@ -1,4 +1,4 @@
-"""What waits for the workers: bounded by its number and by its bytes, whichever is reached first."""
+"""The queue before the workers, bounded in items and in bytes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 
 class BoundedQueue(Generic[T]):
-    """A queue between two threads; who puts into it waits while it is full. One item fits, however large.
+    """A queue between two threads. `put` waits while it is full; one item always fits, however large.
 
     Parameters
     ----------
     most, most_bytes
-        Items, and their bytes, that it holds.
+        Largest number of items, and of their bytes.
     """
 
     def __init__(self, most: int, most_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Frames sorted into scans, scans into files: what a recording does with what arrives. No thread of its own."""
+"""Sorts frames into scans, and writes each scan to a file. No thread of its own."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ _AWAITED = 1 << 20
 
 @dataclass
 class Counts:
-    """What became of the frames: received = written + Σ dropped + beyond + unwritten + those in work.
+    """The accounting of the frames: received = written + Σ dropped + beyond + unwritten + those in work.
 
     Attributes
     ----------
     received
-        Updates that held a frame, good or bad; counted by who calls.
+        Updates that held a frame, good or bad; the caller counts them.
     written
         In the files, finished or not.
     dropped
         By `DropCause`.
     beyond
-        Came after the recording had all that was asked for.
+        Frames that came after the recording was complete.
     unwritten
-        Good frames that a failing disk did not take.
+        Good frames that could not be written.
     missed
         Gaps in the frame ids: lost before they came here.
     without_position
-        Written, but their position never came.
+        Frames that were written without a position.
     """
 
     received: int = 0
@@ -80,7 +80,7 @@ class RecordedFile:
 
 
 def recorded_file(recording: ScanRecording, path: Path, missed: int, without_position: int) -> RecordedFile:
-    """What `recording` has come to, under `path`."""
+    """The result of `recording`, in the file `path`."""
     finished = path == recording.path
     return RecordedFile(
         path, recording.scan_id, recording.committed, missed, without_position, recording.bytes, finished
@@ -159,7 +159,7 @@ class ScanSorter:
 
     @property
     def complete(self) -> bool:
-        """All that was asked for is here."""
+        """Whether every frame or scan that was asked for is there."""
         rules = self._rules
         return (rules.frames is not None and self._rows >= rules.frames) or (
             rules.scans is not None and self._closed >= rules.scans
@@ -171,7 +171,7 @@ class ScanSorter:
         return self._rows
 
     def refuse(self, error: FrameError) -> None:
-        """Count an update that is no usable frame."""
+        """Count an update that cannot be used."""
         self._drop(error.cause)
         if self.counts.dropped[error.cause] == 1:
             _log.warning("%s; more of the kind are counted", error)
@@ -199,7 +199,7 @@ class ScanSorter:
             self._runs.end(now)
 
     def flush(self) -> None:
-        """Write what was taken."""
+        """Write the frames that were taken."""
         for one in self._runs.oldest_first:
             if one.new:
                 frames, places = zip(*one.new, strict=True)
@@ -207,7 +207,7 @@ class ScanSorter:
                 one.new.clear()
 
     def tick(self, now: float, *, commit: bool = False) -> None:
-        """Positions that came; scans whose time is up, monotonic; with `commit`, all to the disk."""
+        """Use positions that have come; close files that are due at `now`, monotonic s; with `commit`, sync all."""
         for one in self._runs.oldest_first:
             if one.join is not None:
                 self._settle(one, one.join.poll().placed)
@@ -218,7 +218,7 @@ class ScanSorter:
 
     @property
     def waiting(self) -> bool:
-        """A scan has ended, and its positions may still come."""
+        """Whether a scan has ended whose positions may still come."""
         return any(one.ended is not None and one.rows for one in self._runs.oldest_first)
 
     def no_more_frames(self, now: float) -> None:
@@ -226,12 +226,12 @@ class ScanSorter:
         self._runs.end(now, math.inf)
 
     def finish(self) -> None:
-        """No more frames come."""
+        """Close every file: no more frames come."""
         for one in self._runs.oldest_first:
             self._end(one)
 
     def abandon(self) -> list[RecordedFile]:
-        """The disk has failed: count what is not in the files, and say what they are."""
+        """Close every file after a failure of the disk: count the frames that are not in a file; return the files."""
         files = []
         for one in self._runs.oldest_first:
             one.recording.abandon()

@@ -1,4 +1,4 @@
-"""What a recording is told, and what brings its positions."""
+"""Settings of a recording, and the interface of its position source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ptychostream.recording.record_metadata import MetadataSettings
 
 
 class RecordSettings(Settings):
-    """What is recorded, and until when.
+    """Settings of a recording.
 
     Attributes
     ----------
@@ -28,19 +28,19 @@ class RecordSettings(Settings):
     position_attributes, attributes
         NTAttributes that hold x and y, read where positions come from attributes; further numbers to keep.
     codec
-        Of the files; "auto" keeps what the detector has compressed, and takes bslz4 for what it has not.
+        Codec of the files; "auto" keeps the detector's compression, and uses bslz4 for frames without one.
     threads
-        That compress, and check.
+        Number of threads that compress and check frames.
     check
         Decompress frames that are kept as they came, so that a damaged one is counted now.
     commit_s
-        Seconds between commits: what a crash costs at most.
+        Seconds between commits; a crash loses at most the frames of that time.
     linger_s, position_wait_s
-        For how long after a scan's end its late frames, and its late positions, are waited for.
+        Seconds after the end of a scan in which its late frames, and its late positions, are accepted.
     frames, scans, seconds
-        Where to stop; None: nowhere.
+        Number of frames, scans or seconds after which to stop; None: no limit.
     timeout_s
-        For how long to wait for the first frame; None: for ever.
+        Seconds to wait for the first frame; None: no limit.
     metadata
         See `MetadataSettings`.
     """
@@ -66,7 +66,7 @@ class RecordSettings(Settings):
 
 
 class PositionFeed(Protocol):
-    """Positions, and what brings them here."""
+    """A position source, and the subscription that feeds it."""
 
     @property
     def source(self) -> PositionSource: ...
@@ -86,7 +86,7 @@ class PositionFeed(Protocol):
 
 @dataclass(frozen=True)
 class StillPositions:
-    """A source that needs nothing to be brought: attributes, a route file."""
+    """A position source that needs no subscription: attributes, a route file."""
 
     source: PositionSource
 
