@@ -61,12 +61,21 @@ class Watcher:
         return _CaPv(self._ca, name, self._on_update)
 
     def close(self) -> None:
-        """End the clients; close the PVs before."""
+        """End the clients. Close the PVs first."""
         if self._pva is not None:
             self._pva.close()
         if self._ca is not None and self._thread is not None:
+            asyncio.run_coroutine_threadsafe(_close_channels(), self._ca).result()
             self._ca.call_soon_threadsafe(self._ca.stop)
             self._thread.join()
+            self._ca.close()
+
+
+async def _close_channels() -> None:
+    """Before their event loop ends: channels call it back."""
+    import aioca
+
+    aioca.purge_channel_caches()
 
 
 class _PvaPv:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from ptychostream.config import Settings
 _log = logging.getLogger(__name__)
 _EV = {"eV": 1.0, "keV": 1e3}
 _CA = "ca://"
+_asking_ca = threading.Lock()  # aioca closes the channels of all threads at once
 _M = {"m": 1.0, "mm": 1e-3}
 
 
@@ -85,7 +87,8 @@ def _get_pva(names: list[str], timeout_s: float) -> list[Any]:
     if not names:
         return []
     with Context("pva", nt=False) as context:
-        return [_value(answer) for answer in context.get(names, timeout=timeout_s, request="field(value)", throw=False)]
+        answers = context.get(names, request=["field(value)"] * len(names), timeout=timeout_s, throw=False)
+    return [_value(answer) for answer in answers]
 
 
 def _value(answer: Any) -> Any:
@@ -107,9 +110,11 @@ def _get_ca(names: list[str], timeout_s: float) -> list[Any]:
 
     async def get() -> list[Any]:
         answers = await aioca.caget(names, datatype=aioca.DBR_ENUM_STR, timeout=timeout_s, throw=False)
+        aioca.purge_channel_caches()  # before the event loop ends: channels call it back
         return [_plain(answer) if answer.ok else TimeoutError(str(answer)) for answer in answers]
 
-    return asyncio.run(get())
+    with _asking_ca:
+        return asyncio.run(get())
 
 
 def _plain(value: Any) -> Any:

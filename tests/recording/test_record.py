@@ -28,6 +28,7 @@ from ptychostream.frames.codecs import compress
 from ptychostream.frames.intake import Intake
 from ptychostream.positions.positions import AttributePositions
 from ptychostream.pva.reading import RawPayload
+from ptychostream.recording.record_metadata import MetadataSettings
 from ptychostream.recording.record_scans import ScanRules, ScanSorter
 from ptychostream.scans.file_names import FileNames
 from ptychostream.scans.scan_files import ScanOptions, open_scan
@@ -213,6 +214,30 @@ def test_energy_and_more_from_pvs(env: EpicsEnv, tmp_path: Path) -> None:
 
 
 @pytest.mark.server
+def test_metadata_over_channel_access(env: EpicsEnv, tmp_path: Path) -> None:
+    database = tmp_path / "beamline.db"
+    database.write_text(
+        'record(ai, "ca:Energy") { field(VAL, "8.8") field(PINI, "YES") }\n'
+        'record(stringin, "ca:Sample") { field(VAL, "gold") }\n'
+        'record(bi, "ca:Shutter") { field(ZNAM, "Shut") field(ONAM, "Open") field(VAL, "1") }\n'
+        'record(waveform, "ca:Axes") { field(FTVL, "DOUBLE") field(NELM, "3") }\n',
+        encoding="ascii",
+    )
+    with env.start(sys.executable, "-m", "pvxslibs.ioc", "-d", str(database), env=env.server_env()):
+        wait_until(lambda: env.caget("ca:Energy"), TIMEOUT_S, "the beamline's records")
+        env.caput("ca:Axes", [1.0, 2.0])
+        pvs = {"Sample": "ca://ca:Sample", "Shutter": "ca://ca:Shutter", "Axes": "ca://ca:Axes", "Absent": "ca://ca:No"}
+        both = {"Over PVA": "ca:Sample", "Over PVA, an enumeration": "ca:Shutter"}
+        settings = MetadataSettings(energy_pv="ca://ca:Energy", energy_unit="keV", pvs={**pvs, **both}, timeout_s=5)
+        with env.active():
+            geometry, metadata = settings.read()
+    assert geometry["energy_ev"] == pytest.approx(8800)
+    assert metadata == {
+        "Sample": "gold", "Shutter": "Open", "Axes": [1.0, 2.0], "Over PVA": "gold", "Over PVA, an enumeration": "Open",
+    }  # fmt: skip
+    assert {type(value) for value in metadata.values()} == {str, list}  # aioca's own types do not leave the module
+
+
 def test_a_text_attribute_ends_a_scan(env: EpicsEnv, tmp_path: Path) -> None:
     with recording(env, tmp_path / "a.h5", "--scans", "1") as recorder, detector(env, recorder) as source:
         source.send("s", 3, value=1, attributes={"ScanComplete": "false"})
