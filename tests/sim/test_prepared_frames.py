@@ -9,6 +9,7 @@ import pytest
 from epics_env import EpicsEnv, wait_until
 
 from ptychostream.frames.frames import Frame
+from ptychostream.frames.intake import Intake
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 from ptychostream.sim.replay.prepared_frames import PreparedFrames, serialise, with_attributes
 
@@ -24,9 +25,14 @@ def test_every_frame_arrives_with_its_id_time_attributes_and_pixels(dtype: str, 
     ]
     received: list[Frame] = []
     with EpicsEnv() as env, env.active(), PreparedFrames(CHANNEL) as detector:
-        settings = ReceiverSettings(channel=CHANNEL, attributes=("x", "n"))
         connected = threading.Event()
-        receiver = Receiver(settings, received.extend, lambda error: pytest.fail(str(error)), lambda _: connected.set())
+        receiver = Receiver(
+            ReceiverSettings(channel=CHANNEL),
+            Intake("ScanID", further=("x", "n")),
+            received.extend,
+            lambda error: pytest.fail(str(error)),
+            lambda _: connected.set(),
+        )
         receiver.start()
         assert connected.wait(30)
         streamed, first, last = detector.stream(ring, 50, 500.0, threading.Event())
