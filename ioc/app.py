@@ -12,39 +12,44 @@ from types import FrameType
 
 from softioc import softioc
 
-from ptychostream import __version__
 from ptychostream.errors import PtychostreamError
-from ptychostream.ioc import gpu, values
+from ptychostream.ioc import gpu
 from ptychostream.ioc.records import access
 from ptychostream.ioc.records import autosave
 from ptychostream.ioc.records import devices
 from ptychostream.ioc.records import preflight
 from ptychostream.ioc.agent_watch import AgentWatch
 from ptychostream.ioc.assembly import assemble
+from ptychostream.ioc.collector.collector import Collector
+from ptychostream.ioc.declarations import load_others
 from ptychostream.ioc.images.consistency_watch import ConsistencyWatch
 from ptychostream.ioc.records.database import (
     CLUSTER_GROUP, GPU_GROUP, GROUPS, keep_memory_pageable, load_group, put_static, records,
 )  # fmt: skip
 from ptychostream.ioc.handlers import Handlers
+from ptychostream.ioc.readbacks import readbacks, values
 from ptychostream.ioc.stream_state import stream_state
+from ptychostream.ioc.view import View
 from ptychostream.ioc.model.model_rpc import ModelRpc
 from ptychostream.ioc.model.model_rpc_folder import PushedModels
 from ptychostream.ioc.model.model_slot import SlotState
 from ptychostream.ioc.records.records import Records
 from ptychostream.ioc.scan_control import ScanControl
-from ptychostream.ioc.config.setpoints import Start
+from ptychostream.ioc.config.setpoints import begin
 from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.model.model_push import read_key
 from ptychostream.plugins.diagnosis import SUBSCRIPTION, Diagnoser, Diagnosis
 from ptychostream.plugins.engines.plain import PLAIN
+from ptychostream.plugins.flow.figures import finite
 from ptychostream.plugins.flow.snapshot import Snapshot
+from ptychostream.plugins.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
 _DRAIN_S = 10.0
 
 
-def run(settings: IocSettings, given: Collection[str]) -> int:
+def run(settings: IocSettings, given: Collection[str], kind: type[Ioc] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; does not return once the IOC has started, but ends the process.
 
     Parameters
@@ -53,6 +58,8 @@ def run(settings: IocSettings, given: Collection[str]) -> int:
         The configuration, command line included.
     given
         Dotted keys that the command line gave.
+    kind
+        Kind of the IOC; a subclass of `Ioc` has figures of its own.
 
     Raises
     ------
@@ -67,7 +74,7 @@ def run(settings: IocSettings, given: Collection[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    ioc = Ioc(settings, given)
+    ioc = (kind or Ioc)(settings, given)
     code = 1
     try:
         ioc.start()
@@ -86,7 +93,14 @@ def run(settings: IocSettings, given: Collection[str]) -> int:
 
 
 class Ioc:
-    """Everything between the command line and the records. The constructor checks and loads, `start` serves."""
+    """Everything between the command line and the records. The constructor checks and loads, `start` serves.
+
+    Settings that a subclass of `IocSettings` declares are served like those of this package; so are the figures that
+    the snapshots of other kinds of `pipelines` and `collectors` declare.
+    """
+
+    pipelines: type[Pipeline] = Pipeline
+    collectors: type[Collector] = Collector
 
     def __init__(self, settings: IocSettings, given: Collection[str]) -> None:
         self._settings = settings
@@ -102,17 +116,25 @@ class Ioc:
     def _load(self, settings: IocSettings, given: Collection[str]) -> None:
         prefix = settings.prefix
         gpu_here = gpu.read() is not None
-        extra = ((GPU_GROUP, gpu_here), (CLUSTER_GROUP, bool(settings.cluster.consumers)))
+        in_cluster = bool(settings.cluster.consumers)
+        extra = ((GPU_GROUP, gpu_here), (CLUSTER_GROUP, in_cluster))
         for group in (*GROUPS, *(name for name, wanted in extra if wanted)):
             load_group(group, prefix, {"POINTS": settings.positions.points})
+        snapshots = self.collectors.snapshots if in_cluster else self.pipelines.snapshots
+        self._shown = [one for one in readbacks(snapshots) if in_cluster or one.group != CLUSTER_GROUP]
+        load_others(prefix, type(settings), self._shown)
         saved = autosave.read_values(settings.autosave) if settings.autosave else {}
-        self._start = Start(settings, {name.removeprefix(prefix): text for name, text in saved.items()}, given)
+        kept = {name.removeprefix(prefix): text for name, text in saved.items()}
+        settings, self._texts = begin(settings, kept, given)
+        self._first_model = self._texts["ModelFile"]
+        if "model.file" not in given:
+            self._first_model = kept.get("ModelFile_RBV") or self._first_model
         infos = list(records())
-        texts = {f"{prefix}{name}": text for name, text in self._start.texts.items()}
+        texts = {f"{prefix}{name}": text for name, text in self._texts.items()}
         for name, text in texts.items():
             put_static(name, "VAL", text)
         self._records = Records(prefix, infos)
-        self._parts = assemble(settings, self._start, self.update, self._frame_ended)
+        self._parts = assemble(settings, self.update, self._frame_ended, self.pipelines, self.collectors)
         scale = self._records.info("DoseScale").fields
         self._parts.pipeline.scan_dose.limits = float(scale["DRVL"]), float(scale["DRVH"])
         self._dispatcher = devices.Dispatcher(self._put_done)
@@ -121,7 +143,7 @@ class Ioc:
             self._parts, self.update, self._scans.end_scan, self._records.reset_command, self._records.get
         )
         self._agent = AgentWatch(self._parts.agent, self._records)
-        devices.bind(infos, handlers, texts)
+        devices.bind(infos, lambda info, name: handlers.of(info.name.removeprefix(prefix), name), texts)
         self._gpu = gpu.GpuWatch(self._show_gpu) if gpu_here else None
         self._autosave: autosave.Autosave | None = None
         if settings.autosave is not None:
@@ -140,17 +162,14 @@ class Ioc:
 
     def start(self) -> None:
         """Serve records and images, build the first engine, subscribe to the detector."""
-        parts, start = self._parts, self._start
+        parts, texts = self._parts, self._texts
         keep_memory_pageable()
         softioc.iocInit(self._dispatcher)
         self._records.put_all(
             {
-                "Version_RBV": __version__,
                 "AutosaveStatus_RBV": 0,
                 "AutosaveTime_RBV": "",
-                "START_CNT": int(start.texts.get("START_CNT", "0") or 0) + 1,
-                **values.axes_values(self._settings.positions.axes),
-                **values.boundary_values(self._settings.scan),
+                "START_CNT": int(texts.get("START_CNT", "0") or 0) + 1,
             }
         )
         parts.pipeline.start()
@@ -160,9 +179,9 @@ class Ioc:
         threading.Thread(target=self._first_engine, name="first engine", daemon=True).start()
         self._started = True
         parts.stream.subscribe(
-            channel=start.texts["InputPVAName"],
+            channel=parts.settings.input.pv,
             attributes=parts.positions.attributes,
-            enabled=start.texts.get("EnableCallbacks", "1") != "0",
+            enabled=texts.get("EnableCallbacks", "1") != "0",
         )
         parts.positions.start()
         self._dispatcher.open()
@@ -206,43 +225,29 @@ class Ioc:
         """Bring every readback up to date. Any thread."""
         if not self._started:
             return
-        parts, operating = self._parts, self._parts.operating
+        parts = self._parts
         self._scans.tick()
         with self._updating:  # a value taken earlier must not be written later
             snapshot = parts.pipeline.snapshot()
             self._agent.look()
             parts.rollback.follow()
-            shown = {
-                **values.pipeline_values(snapshot, operating.scan_frames, operating.counter_offset),
-                **values.latency_values(parts.pipeline.times.latencies()),
-                **values.latest_frame_values(parts.stream.latest_frame),
-                **values.slot_values(parts.slot, time.time()),
-                **values.canary_values(parts.slot, parts.rollback),
-                **values.agent_values(parts.agent),
-                **values.image_values(parts.images),
-                **values.position_values(parts.positions),
-                **values.stream_values(parts.positions),
-                **values.gate_values(parts.positions),
-                **values.comparison_values(parts.comparison),
-                **values.consistency_values(self._consistency.latest),
-                **values.canvas_values(snapshot, parts.shown, parts.saver),
-                "MaxLatency_RBV": operating.max_latency_ms,
-                "DoseMode_RBV": operating.dose_mode,
-                "EnableCallbacks_RBV": int(parts.stream.enabled),
-                "InputPVAName_RBV": parts.stream.channel,
-                "Connected_RBV": int(parts.stream.connected),
-                "Ready_RBV": int(self._ready()),
-                "StatusMessage_RBV": self._status(snapshot, self._diagnoser.look(stream_state(parts, snapshot))),
-            }
-            shown.update(self._scans.values())
-            shown.update(parts.cluster_values())
-            self._records.put_all(shown)
+            view = View(
+                parts=parts,
+                scans=self._scans,
+                snapshot=snapshot,
+                latencies=parts.pipeline.times.latencies(),
+                consistency=self._consistency.latest,
+                ready=self._ready(),
+                status=self._status(snapshot, self._diagnoser.look(stream_state(parts, snapshot))),
+                now=time.time(),
+            )
+            self._records.put_all(values(view, self._shown))
 
     def _frame_ended(self, scan: str) -> None:
         self._scans.ended(scan)
 
     def _first_engine(self) -> None:
-        slot, path = self._parts.slot, self._start.model_file
+        slot, path = self._parts.slot, self._first_model
         try:
             if path:
                 slot.load(path)
@@ -274,8 +279,8 @@ class Ioc:
         self.update()
 
     def _show_gpu(self, health: gpu.GpuHealth) -> None:
-        self._records.put("GPUTemperature_RBV", values.number(health.temperature_c))
-        self._records.put("GPUPower_RBV", values.number(health.power_w))
+        self._records.put("GPUTemperature_RBV", finite(health.temperature_c))
+        self._records.put("GPUPower_RBV", finite(health.power_w))
 
     def _autosaved(self, failure: str) -> None:
         self._records.put("AutosaveStatus_RBV", int(bool(failure)))

@@ -1,66 +1,66 @@
-"""What a put does: one method for each `info(python:put, "name")` of the templates.
+"""What a put does: `info(python:put, "name")` of a template names a setpoint or a method of `Handlers`.
 
-A method that raises leaves its readback as it was; the dispatcher shows why. Each put's readbacks are up to date when
-its callback completes.
+A put that is refused leaves the settings in force, and with them the readbacks, as they were; the dispatcher shows why.
+The readbacks are up to date when the put's callback completes.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.config import changed
 from ptychostream.errors import ConfigError
 from ptychostream.ioc.agent_desk import AgentDesk
 from ptychostream.ioc.model.canary_rollback import Judgement, Rollback
 from ptychostream.ioc.images.canvas_saver import CanvasSaver
+from ptychostream.ioc.collector.collector import Collector
 from ptychostream.ioc.collector.collector_slot import ClusterSlot
 from ptychostream.ioc.collector.collector_stream import CollectorStream
 from ptychostream.ioc.images.comparison import Comparison
 from ptychostream.ioc.images.images import ImageServer
 from ptychostream.ioc.model.model_slot import ModelSlot
-from ptychostream.ioc.records.records import Value
 from ptychostream.ioc.scan.position_sources import PositionSources
-from ptychostream.ioc.config.setpoints import CLOCK_MODES, DROP_POLICIES
-from ptychostream.ioc.config.settings import ENGINES, POSITION_SOURCES, PRECISIONS
+from ptychostream.ioc.config.setpoints import Setpoint, setpoints
+from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.ioc.images.shown_canvas import ShownCanvas
 from ptychostream.ioc.scan.stream import Stream
-from ptychostream.plugins.flow.decimator import MODES as DECIMATION
 from ptychostream.plugins.frame_source import FrameSource
 
 
 @dataclass
-class Operating:
-    """Values that operators set and that no other part holds."""
-
-    dose_scale: float = 1.0
-    dose_mode: int = 0
-    scan_frames: int = 0
-    counter_offset: int = 0
-    model_file: str = ""
-    max_latency_ms: float = 0.0
-
-
-@dataclass
 class Parts:
-    """What the handlers act on."""
+    """What the handlers act on.
 
+    Attributes
+    ----------
+    settings
+        The settings in force.
+    collector
+        The frame source of a cluster; None without one.
+    counter_offset
+        What the array counter was set to, less the frames received then.
+    """
+
+    settings: IocSettings
     pipeline: FrameSource
     stream: Stream | CollectorStream
     slot: ModelSlot | ClusterSlot
     images: ImageServer
     positions: PositionSources
     comparison: Comparison
-    operating: Operating
     shown: ShownCanvas
     saver: CanvasSaver
     agent: AgentDesk
     rollback: Rollback
-    cluster_values: Callable[[], dict[str, Value]]
-    """The records of a cluster; none without one."""
+    collector: Collector | None = None
+    counter_offset: int = 0
 
 
 class Handlers:
@@ -93,84 +93,52 @@ class Handlers:
         self._refresh = refresh
         self._end_scan = end_scan
         self._reset_command = reset_command
+        self._changing = threading.Lock()
+        self._setpoints = setpoints(type(parts.settings))
 
-    # The plugin
+    def of(self, record: str, name: str) -> Callable[[Any], None]:
+        """The handler `name` of a record.
+
+        Raises
+        ------
+        ConfigError
+            There is none.
+        """
+        if record in self._setpoints:
+            return partial(self.change, self._setpoints[record])
+        handler: Callable[[Any], None] | None = getattr(self, name, None)
+        if handler is None:
+            raise ConfigError(f"no handler {name!r}", where=record, remedy="correct its info tag python:put")
+        return handler
+
+    def change(self, setpoint: Setpoint, raw: Any) -> None:
+        """Change one of the settings in force. Raises ConfigError, and what the part that uses it raises."""
+        key, where = setpoint.key, setpoint.record
+        value, remedy = setpoint.value(raw), "write a value that it allows"
+        changed(self._parts.settings, {key: value}, where, remedy)
+        apply(self._parts, key, value)
+        with self._changing:  # slow puts run beside others
+            self._parts.settings = changed(self._parts.settings, {key: value}, where, remedy)
 
     def enable_callbacks(self, value: int) -> None:
         self._parts.stream.subscribe(enabled=bool(value))
-        self._refresh()
-
-    def input_pva_name(self, value: str) -> None:
-        self._parts.stream.subscribe(channel=value)
-        self._refresh()
 
     def array_counter(self, value: int) -> None:
-        self._parts.operating.counter_offset = int(value) - self._parts.pipeline.snapshot().received
-        self._refresh()
+        self._parts.counter_offset = int(value) - self._parts.pipeline.snapshot().received
 
     def reset_counters(self, value: int) -> None:
         def reset() -> None:
             self._parts.pipeline.reset_counters()
             self._parts.positions.restart_counts()
-            self._parts.operating.counter_offset = 0
+            self._parts.counter_offset = 0
 
         self._command("ResetCounters", value, reset)
 
-    def queue_size(self, value: int) -> None:
-        self._parts.pipeline.configure(queue_size=int(value))
-        self._refresh()
-
-    def drop_policy(self, value: int) -> None:
-        self._parts.pipeline.configure(when_full=_choice(DROP_POLICIES, value, "DropPolicy"))
-        self._refresh()
-
-    def decimation(self, value: int) -> None:
-        self._parts.pipeline.configure(decimation={"mode": _choice(DECIMATION, value, "Decimation")})
-        self._refresh()
-
-    def decimation_factor(self, value: int) -> None:
-        self._parts.pipeline.configure(decimation={"factor": int(value)})
-        self._refresh()
-
-    def max_latency(self, value: float) -> None:
-        self._parts.pipeline.configure(max_latency_s=float(value) / 1e3)
-        self._parts.operating.max_latency_ms = float(value)
-        self._refresh()
-
-    def batch_size(self, value: int) -> None:
-        self._parts.slot.use_engine(batch=int(value))
-        self._parts.pipeline.configure(batch=int(value))
-        self._refresh()
-
-    # The model
-
-    def model_file(self, value: str) -> None:
-        """Names the file for LoadModel; nothing else happens until then."""
-        self._parts.operating.model_file = value.strip()
-
     def load_model(self, value: int) -> None:
-        self._command("LoadModel", value, lambda: self._parts.slot.load(self._parts.operating.model_file))
+        self._command("LoadModel", value, lambda: self._parts.slot.load(self._parts.settings.model.file or ""))
 
     def rollback_model(self, value: int) -> None:
         self._command("RollbackModel", value, self._parts.rollback.by_operator)
-
-    def engine(self, value: int) -> None:
-        self._parts.slot.use_engine(name=_choice(ENGINES, value, "Engine"))
-        self._refresh()
-
-    def precision(self, value: int) -> None:
-        self._parts.slot.use_engine(precision=_choice(PRECISIONS, value, "Precision"))
-        self._refresh()
-
-    # Canary, rollback and the agent
-
-    def canary_limit(self, value: float) -> None:
-        self._parts.slot.canary.limit = float(value)
-        self._refresh()
-
-    def rollback_tolerance(self, value: float) -> None:
-        self._parts.rollback.tolerance = float(value)
-        self._refresh()
 
     def acknowledge_rollback(self, value: int) -> None:
         self._command("AcknowledgeRollback", value, self._parts.rollback.acknowledge)
@@ -194,36 +162,8 @@ class Handlers:
     def agent_retrain_done(self, value: int) -> None:
         self._parts.agent.finish("retrain", int(value))
 
-    # Quality and dose
-
-    def ssim_reference(self, value: str) -> None:
-        self._parts.comparison.reference = value.strip()
-        self._refresh()
-
     def compare_ssim(self, value: int) -> None:
         self._command("CompareSSIM", value, self._parts.comparison.run)
-
-    def ssim_tolerance(self, value: float) -> None:
-        self._parts.comparison.tolerance = float(value)
-        self._refresh()
-
-    def dose_scale(self, value: float) -> None:
-        if not value > 0:
-            raise ConfigError(f"dose scale {value}", where="DoseScale", remedy="give a positive number")
-        self._parts.operating.dose_scale = self._parts.pipeline.dose_scale = float(value)
-        self._refresh()
-
-    def dose_mode(self, value: int) -> None:
-        self._parts.operating.dose_mode = int(value)
-        self._parts.pipeline.scan_dose.automatic = bool(value)
-        self._parts.pipeline.dose_scale = self._parts.operating.dose_scale
-        self._refresh()
-
-    # Scan and positions
-
-    def scan_frames(self, value: int) -> None:
-        self._parts.operating.scan_frames = int(value)
-        self._refresh()
 
     def end_scan(self, value: int) -> None:
         self._command("EndScan", value, self._end_scan)
@@ -245,105 +185,22 @@ class Handlers:
 
         self._command("StartScan", value, start)
 
-    def position_source(self, value: int) -> None:
-        self._parts.positions.select(_choice(POSITION_SOURCES, value, "PositionSource"))
-        self._refresh()
-
-    def x_attribute(self, value: str) -> None:
-        self._attributes(x=value.strip())
-
-    def y_attribute(self, value: str) -> None:
-        self._attributes(y=value.strip())
-
-    def route_file(self, value: str) -> None:
-        self._parts.positions.set_route(value.strip())
-        self._refresh()
-
     def positions_x(self, value: NDArray[np.float64]) -> None:
         self._parts.positions.write(x=np.array(value))
-        self._refresh()
 
     def positions_y(self, value: NDArray[np.float64]) -> None:
         self._parts.positions.write(y=np.array(value))
-        self._refresh()
 
     def positions_complete(self, value: int) -> None:
         if value:
             self._parts.positions.complete()
-        self._refresh()
-
-    def position_pva_name(self, value: str) -> None:
-        self._parts.positions.feed.subscribe(channel=value)
-        self._refresh()
-
-    def position_tolerance(self, value: float) -> None:
-        self._parts.positions.set_stream(tolerance_s=float(value) / 1e3)
-        self._refresh()
-
-    def clock_offset_mode(self, value: int) -> None:
-        self._parts.positions.set_stream(clock_offset_mode=_choice(CLOCK_MODES, value, "ClockOffsetMode"))
-        self._refresh()
-
-    def clock_offset(self, value: float) -> None:
-        self._parts.positions.set_stream(clock_offset_s=float(value))
-        self._refresh()
-
-    def max_speed(self, value: float) -> None:
-        self._parts.positions.set_stream(max_speed_m_s=float(value) * 1e-6)
-        self._refresh()
-
-    def settle_time(self, value: float) -> None:
-        self._parts.positions.set_gate(settling_s=float(value))
-        self._refresh()
-
-    def field_width(self, value: float) -> None:
-        self._parts.positions.set_gate(field_width_m=float(value) * 1e-6)
-        self._refresh()
-
-    def field_height(self, value: float) -> None:
-        self._parts.positions.set_gate(field_height_m=float(value) * 1e-6)
-        self._refresh()
-
-    def field_x(self, value: float) -> None:
-        self._parts.positions.set_gate(field_x_m=float(value) * 1e-6)
-        self._refresh()
-
-    def field_y(self, value: float) -> None:
-        self._parts.positions.set_gate(field_y_m=float(value) * 1e-6)
-        self._refresh()
-
-    # Finished canvases
-
-    def keep_canvases(self, value: int) -> None:
-        self._parts.pipeline.keep_canvases(int(value))
-        self._refresh()
 
     def show_scan(self, value: int) -> None:
         self._parts.shown.wish = int(value)
         self._parts.images.serve(again=True)
-        self._refresh()
 
     def save_canvas(self, value: int) -> None:
         self._command("SaveCanvas", value, lambda: self._parts.saver.save(self._parts.shown.canvas()))
-
-    def save_directory(self, value: str) -> None:
-        self._parts.saver.directory = value.strip()
-        self._refresh()
-
-    def auto_save_canvas(self, value: int) -> None:
-        self._parts.saver.automatic = bool(value)
-        self._refresh()
-
-    # The images
-
-    def phase_rate(self, value: float) -> None:
-        self._parts.images.rate_hz = float(value)
-        self._refresh()
-
-    def _attributes(self, x: str | None = None, y: str | None = None) -> None:
-        self._parts.positions.set_attributes(x, y)
-        self._parts.stream.subscribe(attributes=self._parts.positions.attributes)
-        self._refresh()
 
     def _command(self, name: str, value: int, action: Callable[[], Any]) -> None:
         """Run `action` on a put of anything but 0; the record is back at 0 when the put completes."""
@@ -356,7 +213,57 @@ class Handlers:
             self._reset_command(name)
 
 
-def _choice(choices: tuple[str, ...], index: int, name: str) -> str:
-    if not 0 <= index < len(choices):
-        raise ConfigError(f"state {index}", where=name, remedy=f"choose one of {', '.join(choices)}")
-    return choices[index]
+def apply(parts: Parts, key: str, value: Any) -> None:
+    """Tell the part that uses the setting `key` of its new value; nothing where the part reads `parts.settings`."""
+    pipeline, positions, stream = parts.pipeline, parts.positions, parts.stream
+
+    def attributes(**names: str) -> None:
+        positions.set_attributes(**names)
+        stream.subscribe(attributes=positions.attributes)
+
+    def batch() -> None:
+        parts.slot.use_engine(batch=value)
+        pipeline.configure(batch=value)
+
+    def dose_mode() -> None:
+        pipeline.scan_dose.automatic = value == "Auto"
+        pipeline.dose_scale = parts.settings.dose_scale
+
+    actions: dict[str, Callable[[], Any]] = {
+        "input.pv": lambda: stream.subscribe(channel=value),
+        "pipeline.batch": batch,
+        "engine.name": lambda: parts.slot.use_engine(name=value),
+        "engine.precision": lambda: parts.slot.use_engine(precision=value),
+        "positions.source": lambda: positions.select(value),
+        "positions.x_attribute": lambda: attributes(x=value),
+        "positions.y_attribute": lambda: attributes(y=value),
+        "positions.route_file": lambda: positions.set_route(str(value or "")),
+        "positions.stream.pv": lambda: positions.feed.subscribe(channel=value),
+        "scan.keep": lambda: pipeline.keep_canvases(value),
+        "save.directory": lambda: setattr(parts.saver, "directory", str(value or "")),
+        "save.automatic": lambda: setattr(parts.saver, "automatic", value),
+        "dose_scale": lambda: setattr(pipeline, "dose_scale", value),
+        "dose_mode": dose_mode,
+        "phase_rate_hz": lambda: setattr(parts.images, "rate_hz", value),
+        "ssim_reference": lambda: setattr(parts.comparison, "reference", str(value or "")),
+        "ssim_tolerance": lambda: setattr(parts.comparison, "tolerance", value),
+        "canary_limit": lambda: setattr(parts.slot.canary, "limit", value),
+        "rollback_tolerance": lambda: setattr(parts.rollback, "tolerance", value),
+    }
+    sections: dict[str, Callable[..., Any]] = {
+        "pipeline.": pipeline.configure,
+        "positions.stream.": positions.set_stream,
+        "positions.gate.": positions.set_gate,
+    }
+    if key in actions:
+        actions[key]()
+        return
+    for section, configure in sections.items():
+        if key.startswith(section):
+            configure(**_nested(key.removeprefix(section), value))
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """`{"decimation": {"mode": value}}` of "decimation.mode"."""
+    name, _, rest = key.partition(".")
+    return {name: _nested(rest, value) if rest else value}

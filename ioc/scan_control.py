@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 from ptychostream.ioc.handlers import Parts
-from ptychostream.ioc.records.records import Value
 from ptychostream.ioc.scan.scan_watch import Edge, ScanWatch
 from ptychostream.ioc.config.settings import ScanSettings
 from ptychostream.frames.scan_boundary import time_name
@@ -76,18 +75,17 @@ class ScanControl:
         if scan is not None:
             self.ended(scan)
 
-    def values(self) -> dict[str, Value]:
-        """The records of the scan PVs."""
-        shown: dict[str, Value] = {
-            "ScanPVName_RBV": self._settings.active_pv,
-            "ScanIDPVName_RBV": self._settings.id_pv,
-            "ScanPVState_RBV": NOT_USED,
-        }
-        if self._watch is not None:
-            shown["ScanPVState_RBV"] = CONNECTED if self._watch.connected else DISCONNECTED
-            if self._watch.active is not None:
-                shown["ScanActive_RBV"] = int(self._watch.active)
-        return shown
+    @property
+    def pv_state(self) -> int:
+        """Whether the scan PVs answer."""
+        if self._watch is None:
+            return NOT_USED
+        return CONNECTED if self._watch.connected else DISCONNECTED
+
+    def active(self, snapshot: Snapshot) -> bool:
+        """Whether a scan runs: as the scan PV says, else as the pipeline sees it."""
+        said = self._watch.active if self._watch is not None else None
+        return snapshot.scan_active if said is None else bool(said)
 
     def _edge(self, edge: Edge, scan: str | None) -> None:
         """In the watch's thread."""

@@ -50,6 +50,8 @@ class Pipeline:
         What tells scans apart, and how many finished canvases are kept.
     """
 
+    snapshots: type[Snapshot] = Snapshot
+    """Kind of what `snapshot` gives: a subclass declares further figures."""
     _mosaic_kind: type[Mosaic] = Mosaic
 
     def __init__(
@@ -207,7 +209,7 @@ class Pipeline:
             values = self._settings.model_dump()
             for name, value in changes.items():
                 values[name] = {**values[name], **value} if isinstance(value, dict) else value
-            self._settings = PipelineSettings.model_validate(values)
+            self._settings = type(self._settings).model_validate(values)
             self._apply_settings()
             return self._settings
 

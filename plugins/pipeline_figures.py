@@ -85,7 +85,6 @@ class PipelineFigures:
             message=self.message,
             queue_full=now - flow.batcher.full_at < _FULL_SHOWS_S,
             when_full=settings.when_full,
-            decimation=flow.decimator.settings.mode,
             decimation_factor=flow.decimator.factor,
             busy_s=now - taken if flow.in_flight else 0.0,
         )

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ptychostream.config import Settings
+from ptychostream.config import Setting, Settings
 from ptychostream.plugins.flow.decimator import DecimationSettings
 
 
 class PipelineSettings(Settings):
     """Configuration of the pipeline."""
 
-    batch: int = Field(8, ge=1, le=1024)
+    batch: Annotated[int, Setting(
+        "BatchSize", "Frames inferred at once", group="timing", egu="frames", high=256, slow=True, readback=False,
+        flag="--batch",
+    )] = Field(8, ge=1, le=1024)  # fmt: skip
     """Frames in a full batch; never more than the engine's own batch."""
-    max_latency_s: float = Field(0.05, ge=0)
+    max_latency_s: Annotated[float, Setting(
+        "MaxLatency", "A frame waits for its batch at most", group="timing", egu="ms", scale=1e3, prec=1, high=10_000,
+        flag="--max-latency", help="seconds a frame may wait for its batch",
+    )] = Field(0.05, ge=0)  # fmt: skip
     """How long a frame may wait for its batch to fill."""
     backlog_batches: int = Field(4, ge=1, le=64)
     """Batches inferred in one call where so many frames wait, up to 128 frames."""
-    queue_size: int = Field(2000, ge=1)
+    queue_size: Annotated[int, Setting(
+        "QueueSize", "Frames that may wait in the plugin", group="plugin", egu="frames", high=1_000_000,
+        readback=False, flag="--queue-size", help="frames that may wait for the engine",
+    )] = Field(2000, ge=1)  # fmt: skip
     """Placed frames that may wait for the engine."""
-    when_full: Literal["drop_newest", "drop_oldest"] = "drop_newest"
+    when_full: Annotated[Literal["drop_newest", "drop_oldest"], Setting(
+        "DropPolicy", "Which frame goes when the queue is full", group="plugin", states=("Drop newest", "Drop oldest"),
+        flag="--when-full",
+    )] = "drop_newest"  # fmt: skip
     """Which frame is dropped when the queue is full."""
     decimation: DecimationSettings = DecimationSettings()
     """Patterns left out on purpose."""
@@ -30,3 +42,4 @@ class PipelineSettings(Settings):
     position_wait_s: float = Field(5.0, ge=0)
     """Seconds that frames wait, after the end of their scan, for positions that come as a stream."""
     max_canvas_pixels: int = Field(64_000_000, ge=1)
+    """Largest canvas; a frame beyond it counts as NoPosition."""

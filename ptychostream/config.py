@@ -1,13 +1,24 @@
-"""One TOML file per process, validated at start; command-line flags override it."""
+"""One TOML file per process, validated at start; command-line flags override it.
+
+A field of a `Settings` class is the only declaration of a setting. Its key in the file, type, limits and default are
+pydantic's; what else follows from it (record, flag) stands beside them as a `Setting`:
+
+    batch: Annotated[int, Field(ge=1), Setting("BatchSize", "Frames inferred at once", flag="--batch")] = 8
+"""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from functools import reduce
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import NoneType
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from ptychostream.errors import ConfigError
 
@@ -24,6 +35,118 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """How a value is shown as an EPICS record. The record's type follows from the value's type.
+
+    Attributes
+    ----------
+    record
+        Name of the record, without the prefix; for a setpoint `X` the readback is `X_RBV`. Empty: there is none.
+    about
+        Description, at most 40 characters.
+    group
+        Group of records that it is loaded and listed with.
+    egu
+        Unit of the record, at most 7 characters where it is new.
+    prec
+        Digits after the point.
+    low, high
+        Limits in the record's unit; those of the field's type where they are not given.
+    states
+        Names of a choice's states, where they are not the values themselves.
+    length
+        Bytes of a text. Up to 39: an EPICS string.
+    kind
+        Record type, where it is another than the usual one.
+    fields
+        Further EPICS fields, of the readback.
+    """
+
+    record: str = ""
+    about: str = ""
+    _: KW_ONLY
+    group: str = ""
+    egu: str = ""
+    prec: int = 3
+    low: float | None = None
+    high: float | None = None
+    states: tuple[str, ...] = ()
+    length: int = 512
+    kind: str = ""
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting(Shown):
+    """What a field of a `Settings` class declares besides its type, limits and default.
+
+    Without a record the setting is in the file alone, and on the command line where it has a flag.
+
+    Attributes
+    ----------
+    flag
+        Option of the command line.
+    help
+        Text of the option, where it differs from `about`.
+    scale
+        The record's value is the setting's value times this.
+    access
+        Access security group of the setpoint.
+    live
+        Whether the setting can change while the process runs; else its record is `X_RBV` alone.
+    slow
+        A change may take seconds: it must not keep other puts waiting.
+    readback
+        Whether `X_RBV` shows the setting in force; else another part of the program writes it.
+    readback_about
+        Description of the readback, where it differs from `about`.
+    """
+
+    _: KW_ONLY
+    flag: str = ""
+    help: str = ""
+    scale: float = 1.0
+    access: str = "OPERATOR"
+    live: bool = True
+    slow: bool = False
+    readback: bool = True
+    readback_about: str = ""
+
+
+class Declared(NamedTuple):
+    """One setting of a `Settings` class: its dotted key, its field, and what was declared with it."""
+
+    key: str
+    field: FieldInfo
+    setting: Setting
+
+    @property
+    def type(self) -> Any:
+        """Type of the value; None is left out of an optional one."""
+        parts = get_args(self.field.annotation)
+        return next(one for one in parts if one is not NoneType) if NoneType in parts else self.field.annotation
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """Values of a choice, in order; empty for other types."""
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    def value(self, settings: BaseModel) -> Any:
+        """The setting's value in `settings`."""
+        return reduce(getattr, self.key.split("."), settings)
+
+
+def declared(kind: type[BaseModel], prefix: str = "") -> Iterator[Declared]:
+    """Every setting of `kind`, sections included, in the order of their declaration."""
+    for name, info in kind.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from declared(info.annotation, f"{prefix}{name}.")
+        else:
+            setting = next((one for one in info.metadata if isinstance(one, Setting)), Setting())
+            yield Declared(f"{prefix}{name}", info, setting)
 
 
 def load_settings(kind: type[S], path: Path | None, overrides: dict[str, Any]) -> S:
@@ -51,6 +174,24 @@ def load_settings(kind: type[S], path: Path | None, overrides: dict[str, Any]) -
     for dotted, value in overrides.items():
         if value is not None:
             _set(values, dotted.split("."), value)
+    return _validated(kind, values, where, "correct that key")
+
+
+def changed(settings: S, changes: Mapping[str, Any], where: str, remedy: str) -> S:
+    """`settings` with other values at some dotted keys.
+
+    Raises
+    ------
+    ConfigError
+        A value does not fit; it says `where` and `remedy`.
+    """
+    values = settings.model_dump()
+    for dotted, value in changes.items():
+        _set(values, dotted.split("."), value)
+    return _validated(type(settings), values, where, remedy)
+
+
+def _validated(kind: type[S], values: Mapping[str, Any], where: str, remedy: str) -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -62,7 +203,7 @@ def load_settings(kind: type[S], path: Path | None, overrides: dict[str, Any]) -
             raise ConfigError(f"unknown key {key!r}", where=where, remedy=remedy) from error
         given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"  # a table: the text says which key
         what = f"{key}{given}: ".lstrip(": ") + first["msg"].removeprefix("Value error, ")
-        raise ConfigError(what, where=where, remedy="correct that key") from error
+        raise ConfigError(what, where=where, remedy=remedy) from error
 
 
 def _model_at(kind: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:

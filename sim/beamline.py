@@ -18,12 +18,13 @@ from pydantic import Field
 
 from ptychostream.config import Settings
 from ptychostream.errors import ConfigError, PtychostreamError
+from ptychostream.positions.positions import UNIT_M
 from ptychostream.scans.reconstruction_file import write_reconstruction
 from ptychostream.scans.scan import Reconstruction, Scan
 from ptychostream.scans.scan_writer import ScanWriter
 from ptychostream.sim.diffraction import Simulation, simulate_scan
 from ptychostream.sim.replay.connections import drain
-from ptychostream.sim.replay.detector import POSITION_UNITS_M, Detector, Streamed, scan_arrays
+from ptychostream.sim.replay.detector import Detector, Streamed, scan_arrays
 from ptychostream.sim.replay.gate import Gate
 from ptychostream.sim.replay.position_stream import PositionStream, PositionStreamSettings, serve_positions
 from ptychostream.sim.replay.replay import check_codec
@@ -218,7 +219,7 @@ class Beamline:
         put("FramesSent_RBV", 0)
         self._on_stage(f"{scan_id}: simulating", simulation.frames)
         scan, truth = simulate_scan(simulation, scan_id, self._on_step)
-        unit_m = POSITION_UNITS_M["um"]  # the records' EGU
+        unit_m = UNIT_M["um"]  # the records' EGU
         put("PositionX_RBV", (scan.positions_m[:, 0] / unit_m).tolist())
         put("PositionY_RBV", (scan.positions_m[:, 1] / unit_m).tolist())
         put("State_RBV", State.WAITING)
@@ -285,7 +286,7 @@ class Beamline:
             scan,
             scan_id=scan.scan_id,
             codec=self.settings.codec,
-            unit_m=POSITION_UNITS_M[self.settings.position_unit],
+            unit_m=UNIT_M[self.settings.position_unit],
             with_positions=self.settings.positions != "stream",
         )
         streamed = self._detector.stream(arrays, rate_hz, self._interrupt, sent)

@@ -19,6 +19,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from ptychostream.config import Setting
+
 
 @dataclass(frozen=True)
 class File:
@@ -45,7 +47,8 @@ FILES = (
     File(
         "ioc",
         "Configuration of the IOC",
-        "`ptychostream ioc --config ioc.toml`. Options of the command line override the file.",
+        "`ptychostream ioc --config ioc.toml`. Options of the command line override the file. A record "
+        "changes its setting while the IOC runs, in a unit of its own; one that ends in `_RBV` only shows it.",
         "ptychostream.ioc.config.settings:IocSettings",
     ),
     File(
@@ -154,6 +157,18 @@ def unit(name: str, info: FieldInfo) -> str:
     return next((text for end, text in _UNITS.items() if name.endswith(end)), "") if numeric else ""
 
 
+def option(info: FieldInfo) -> str:
+    """The option of the command line that sets the key."""
+    setting = next((one for one in info.metadata if isinstance(one, Setting)), Setting())
+    return setting.flag and f"`{setting.flag}`"
+
+
+def record(info: FieldInfo) -> str:
+    """The record that changes the setting while the IOC runs; `X_RBV` where it only shows it."""
+    setting = next((one for one in info.metadata if isinstance(one, Setting)), Setting())
+    return setting.record and f"`{setting.record}{'' if setting.live else '_RBV'}`"
+
+
 def type_text(info: FieldInfo) -> str:
     """The type in words, with its limits."""
     limits = [
@@ -219,11 +234,13 @@ def _table(key: str, kind: type[BaseModel]) -> str:
         "",
         intro,
         "",
-        "| key | type | default | unit | description |",
     ]
-    lines.append("|---|---|---|---|---|")
+    also = [column for column in (option, record) if any(column(info) for info in values.values())]
+    columns = ["key", "type", "default", "unit", *(column.__name__ for column in also), "description"]
+    lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, info in values.items():
-        cells = (f"`{name}`", type_text(info), default_text(info), unit(name, info), description(kind, name))
+        cells = [f"`{name}`", type_text(info), default_text(info), unit(name, info)]
+        cells += [*(column(info) for column in also), description(kind, name)]
         lines.append("| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

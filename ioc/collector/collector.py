@@ -26,7 +26,6 @@ from ptychostream.ioc.collector.collector_sums import (
     describe_consumers,
     lies_in,
     running_engine,
-    worst_latency,
 )
 from ptychostream.ioc.config.settings import ClusterInput
 from ptychostream.plugins.consumer.consumer_report import Report
@@ -75,6 +74,9 @@ class Collector:
         Called when the orders changed: they are to be published at once.
     """
 
+    reports: type[Report] = Report
+    snapshots: type[Snapshot] = Snapshot  # a subclass declares further figures, in both
+
     def __init__(
         self,
         settings: ClusterInput,
@@ -108,7 +110,7 @@ class Collector:
         self._newest: Report | None = None
         self._snapshot = self._sum_up([], time.monotonic())
         channels = {number: settings.channel(number, prefix) for number in settings.consumers}
-        self._links = Links(channels, self._take, self._connect)
+        self._links = Links(channels, self._take, self._connect, self.reports)
         self._closing = threading.Event()
         self._ticker = threading.Thread(target=self._watch, name="collector", daemon=True)
 
@@ -258,7 +260,7 @@ class Collector:
             if report.session != self._orders.session:
                 report = replace(report, recalls=0)  # of another collector's
             self._accounts.take(report, time.monotonic(), self._orders.resets)
-            if self._newest is None or report.frame_shape != (0, 0):
+            if self._newest is None or report.frame.height:
                 self._newest = report
 
     def _connect(self, number: int, connected: bool) -> None:
@@ -296,8 +298,8 @@ class Collector:
             self._runs.update(groups, self._accounts, live, now)
             announced = self._announce(live)
             through = self._through(live, now)
-            self.times.stitched = worst_latency([consumer.latest for consumer in live])
             snapshot = self._sum_up(live, now)
+            self.times.stitched = snapshot.latency_ms
             self._choose_dose(live, snapshot.mean_counts)
             self._snapshot = replace(snapshot, dose_scale=self.dose_scale)
             self._cluster_figures = describe_consumers(self._accounts, live, now, self._zero)
@@ -328,18 +330,16 @@ class Collector:
 
     def _sum_up(self, live: list[Consumer], now: float) -> Snapshot:
         canvases = self._runs.mosaic.figures()
-        return Snapshot(
-            **add_up(self._accounts, live, now, self._zero, self._runs.refused),
+        return self.snapshots(
+            **add_up(self._accounts, live, now, self._zero, self._runs.refused, self.reports),
             runs=self._runs.figures(),
             late_taken=0,
             keep=self._runs.runs.keep,
             kept_bytes=canvases.finished_bytes,
-            latency_ms=self.times.stitched,
             batches=self._runs.merges,
             dose_scale=self.dose_scale,
             patch=canvases.latest,
             when_full=self._settings.when_full,
-            decimation=self._settings.decimation.mode,
             decimation_factor=self._settings.decimation.factor,
         )
 

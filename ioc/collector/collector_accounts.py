@@ -10,6 +10,7 @@ them. A state with a frame that another's canvas holds is not taken (`collector_
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from ptychostream.errors import DropCause
 from ptychostream.cluster.id_set import IdSet, union
 from ptychostream.ioc.collector.collector_recalls import Recalls
 from ptychostream.plugins.consumer.consumer_report import Report, RunReport
+from ptychostream.plugins.flow.figures import counted, figures
 from ptychostream.imaging.stitching import CanvasState
 
 KEPT_GROUPS = 8
@@ -117,14 +119,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Sums:
-    """The terms of the law, over the consumers; `lost`: frames that dead consumers held."""
+    """The terms of the law, over the consumers; `lost`: frames that dead consumers held; `counts`: by figure."""
 
     received: int = 0
     stitched: int = 0
     pending: int = 0
     dropped: dict[DropCause, int] = field(default_factory=lambda: dict.fromkeys(DropCause, 0))
     lost: int = 0
-    disordered: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
 
     def plus(self, other: Sums) -> Sums:
         return Sums(
@@ -133,7 +135,7 @@ class Sums:
             self.pending + other.pending,
             {cause: self.dropped[cause] + other.dropped.get(cause, 0) for cause in DropCause},
             self.lost + other.lost,
-            self.disordered + other.disordered,
+            self.counts + other.counts,
         )
 
 
@@ -356,7 +358,9 @@ class ConsumerAccounts:
         if report is None:
             return Sums()
         dropped = dict(report.dropped)
+        known = figures(type(report)).items()
+        counts = Counter({name: getattr(report, name) for name, (_, one) in known if one.over_consumers is counted})
         if live:
-            return Sums(report.received, report.stitched, report.pending, dropped, 0, report.disordered)
+            return Sums(report.received, report.stitched, report.pending, dropped, 0, counts)
         kept = report.stitched + report.all_dropped
-        return Sums(kept, report.stitched, 0, dropped, report.received - kept, report.disordered)
+        return Sums(kept, report.stitched, 0, dropped, report.received - kept, counts)

@@ -32,6 +32,8 @@ class Links:
     connect
         Called with (number, True or False) as a consumer connects and disconnects. Both are called in threads of the
         client.
+    kind
+        Kind of the reports.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class Links:
         channels: Mapping[int, str],
         take: Callable[[Report], None],
         connect: Callable[[int, bool], None],
+        kind: type[Report] = Report,
     ) -> None:
         self._channels = dict(channels)
         self._take = take
         self._connect = connect
+        self._kind = kind
         self._context: Context | None = None
         self._subscriptions: dict[str, Subscription] = {}  # by channel
         self._searches = 0  # since all were there
@@ -106,7 +110,7 @@ class Links:
                 self._complain(name, str(update))
             return
         try:
-            report = read_report(update)
+            report = read_report(update, self._kind)
         except StreamError as error:
             self._complain(name, str(error))
             return

@@ -6,7 +6,6 @@ import time
 
 from ptychostream.errors import ConfigError
 from ptychostream.ioc.collector.collector import Collector
-from ptychostream.ioc.records.records import Value
 from ptychostream.ioc.scan.stream import LatestFrame
 from ptychostream.frames.scan_boundary import time_name
 
@@ -37,8 +36,8 @@ class CollectorStream:
     @property
     def latest_frame(self) -> LatestFrame:
         """The latest frame of the consumer that reported last."""
-        report = self._collector.newest
-        return LatestFrame(report.frame_id, report.frame_shape, report.frame_type) if report else LatestFrame()
+        frame = self._collector.newest.frame if self._collector.newest else None
+        return LatestFrame(frame.id, (frame.height, frame.width), frame.type) if frame else LatestFrame()
 
     def subscribe(
         self, channel: str | None = None, attributes: tuple[str, ...] | None = None, enabled: bool | None = None
@@ -61,19 +60,3 @@ class CollectorStream:
     def names(self, scan: str) -> bool:
         """Whether `scan` is an id that frames carry, and not one that they were given here."""
         return scan not in ("", self._unnamed_scan)
-
-
-def cluster_values(collector: Collector) -> dict[str, Value]:
-    """The records of a cluster."""
-    figures = collector.cluster
-    return {
-        "ConsumersExpected_RBV": figures.expected,
-        "ConsumersLive_RBV": figures.live,
-        "ConsumersMissing_RBV": figures.expected - figures.live,
-        "ConsumerRestarts_RBV": figures.restarts,
-        "FramesLost_RBV": figures.lost,
-        "FramesTwice_RBV": figures.twice,
-        "StateAge_RBV": figures.state_age_s,
-        "Consumers_RBV": "\n".join(figures.lines),
-        "ClusterOrders_RBV": collector.orders.model_dump_json(exclude_defaults=True),
-    }

@@ -9,6 +9,7 @@ from typing import Any
 from ptychostream.errors import DropCause, GeometryError
 from ptychostream.ioc.collector.collector_accounts import ConsumerAccounts, Consumer, Sums
 from ptychostream.plugins.consumer.consumer_report import EngineReport, Report
+from ptychostream.plugins.flow.figures import counted, figures
 from ptychostream.plugins.stage_times import Latencies, StageTimes
 from ptychostream.imaging.stitching import Canvas, CanvasState
 
@@ -66,9 +67,16 @@ class ClusterFigures:
 
 
 def add_up(
-    accounts: ConsumerAccounts, live: Sequence[Consumer], now: float, zero: Zero, refused: str
+    accounts: ConsumerAccounts,
+    live: Sequence[Consumer],
+    now: float,
+    zero: Zero,
+    refused: str,
+    kind: type[Report] = Report,
 ) -> dict[str, Any]:
     """Fields of `ptychostream.plugins.flow.snapshot.Snapshot`, over all consumers.
+
+    A figure that declares how it is added up needs no line here.
 
     Parameters
     ----------
@@ -80,6 +88,8 @@ def add_up(
         The counts to subtract.
     refused
         Why a canvas could not be added up; empty where all were.
+    kind
+        Of the reports.
     """
     sums, before = accounts.sums(now), zero.sums
     dropped = {cause: sums.dropped[cause] - before.dropped[cause] for cause in DropCause}
@@ -87,29 +97,29 @@ def add_up(
     stitched = sums.stitched - before.stitched
     reports = [consumer.latest for consumer in live]
     group = accounts.current
-    rate = sum(report.stitched_hz for report in reports)
+    added: dict[str, Any] = {}
+    for name, (_, figure) in figures(kind).items():
+        if figure.over_consumers is counted:
+            added[name] = sums.counts.get(name, 0) - before.counts.get(name, 0)
+        elif figure.over_consumers is not None:
+            added[name] = figure.over_consumers([getattr(report, name) for report in reports])
+    rate = added["stitched_hz"]
     counts = sum(report.mean_counts * report.stitched_hz for report in reports)
     law = received == stitched + sums.pending + sum(dropped.values()) and all(r.law_holds for r in reports)
     active = group is not None and not group.ended and any(share.run.active for share in group.shares.values())
     running = running_engine(reports)
     return {
+        **added,
         "received": received,
         "stitched": stitched,
         "pending": sums.pending,
         "dropped": dropped,
         "law_holds": law,
         "missed": accounts.missed(now) + sums.lost - zero.missed,
-        "disordered": sums.disordered - before.disordered,
-        "waiting_position": sum(report.waiting_position for report in reports),
-        "queue_used": sum(report.queue_used for report in reports),
-        "queue_size": sum(report.queue_size for report in reports) or 1,
-        "in_flight": sum(report.in_flight for report in reports),
+        "queue_size": added["queue_size"] or 1,
         "scan": group.scan if group is not None else "",
         "scan_active": active,
         "scan_stitched": group.patches if group is not None else 0,
-        "received_hz": sum(report.received_hz for report in reports),
-        "stitched_hz": rate,
-        "execution_ms": max((report.execution_ms for report in reports), default=0.0),
         "engine": running.name if running else "",
         "model": running.model if running else "",
         "mean_counts": counts / rate if rate else max((r.mean_counts for r in reports), default=0.0),
@@ -120,12 +130,6 @@ def add_up(
 def running_engine(reports: Sequence[Report]) -> EngineReport | None:
     """The engine of the first consumer that runs one."""
     return next((report.engine for report in reports if report.engine.name), None)
-
-
-def worst_latency(reports: Sequence[Report]) -> tuple[float, float, float]:
-    """The slowest consumer's percentiles, ms; 0 where there is no report."""
-    p50, p95, p99 = (max((report.latency_ms[rank] for report in reports), default=0.0) for rank in range(3))
-    return p50, p95, p99
 
 
 def describe_consumers(accounts: ConsumerAccounts, live: Sequence[Consumer], now: float, zero: Zero) -> ClusterFigures:

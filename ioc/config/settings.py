@@ -7,44 +7,48 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ptychostream.config import Settings, check_place
+from ptychostream.config import Setting, Settings, check_place
 from ptychostream.model.model_file import MAX_BYTES
 from ptychostream.plugins.engines.settings import EngineSettings
-from ptychostream.plugins.pipeline import PipelineSettings
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
+from ptychostream.plugins.pipeline_settings import PipelineSettings
 from ptychostream.positions.position_gate import GateSettings
 from ptychostream.positions.position_stream import StreamPositionSettings
 from ptychostream.positions.positions import AxisConfig
-
-ENGINES = ("Auto", "TensorRT", "TorchCUDA", "OpenVINO", "ONNXRuntime", "Torch", "None")
-"""States of the record Engine, in order."""
-PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float16", "int8")
-"""States of the record Precision, in order."""
-POSITION_SOURCES = ("attributes", "waveform", "route", "stream")
-"""States of the record PositionSource, in order."""
 
 
 class InputSettings(Settings):
     """The detector's stream."""
 
-    pv: str = ""
+    pv: Annotated[str, Setting(
+        "InputPVAName", "PVA channel of the detector to listen to", group="plugin", length=256, flag="--input-pv",
+        help="PVA channel of the detector's NTNDArrays", readback_about="PVA channel that is listened to",
+    )] = ""  # fmt: skip
     """PVA channel of the detector's NTNDArrays."""
     queue_size: int = Field(2000, ge=1)
     """Updates that may wait on the server's side and in the receiver."""
-    scan_attribute: str = "ScanID"
+    scan_attribute: Annotated[str, Setting(flag="--scan-attribute", help="NTNDArray attribute that names the scan")] = (
+        "ScanID"
+    )
     """NTNDArray attribute that names the scan; empty: the stream names none."""
-    end_attribute: str = "ScanComplete"
+    end_attribute: Annotated[
+        str, Setting(flag="--end-attribute", help="NTNDArray attribute, not 0 in a scan's last frame")
+    ] = "ScanComplete"
     """NTNDArray attribute that is not 0 in the last frame of a scan; empty: do not look."""
 
 
 class PositionStreamSettings(StreamPositionSettings):
     """A PVA channel of positions by time, and how frames find theirs in it."""
 
-    pv: str = ""
+    pv: Annotated[str, Setting(
+        "PositionPVAName", "PVA channel of the stream of positions", group="positions", length=256,
+        flag="--position-pv", help="PVA channel of a stream of (time, x, y)",
+    )] = ""  # fmt: skip
     """PVA channel that gives time, x and y."""
     columns: tuple[str, str, str] = ("time", "x", "y")
     """Names of its fields or table columns."""
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    """Unit of its times, since the POSIX epoch."""
     queue_size: int = Field(1000, ge=1)
     """Updates that may wait on the server's side."""
 
@@ -52,16 +56,27 @@ class PositionStreamSettings(StreamPositionSettings):
 class PositionSettings(Settings):
     """Where positions come from."""
 
-    source: Literal["attributes", "waveform", "route", "stream"] = "attributes"
-    x_attribute: str = "PositionX"
-    y_attribute: str = "PositionY"
-    route_file: Path | None = None
+    source: Annotated[Literal["attributes", "waveform", "route", "stream"], Setting(
+        "PositionSource", "Where positions come from", group="scan", flag="--position-source",
+        states=("Attributes", "Waveform", "Route", "Stream"),
+    )] = "attributes"  # fmt: skip
+    x_attribute: Annotated[
+        str, Setting("XAttribute", "NTNDArray attribute that holds x", group="scan", length=39, flag="--x-attribute")
+    ] = Field("PositionX", min_length=1)
+    y_attribute: Annotated[
+        str, Setting("YAttribute", "NTNDArray attribute that holds y", group="scan", length=39, flag="--y-attribute")
+    ] = Field("PositionY", min_length=1)
+    route_file: Annotated[
+        Path | None, Setting("RouteFile", "Route file (CSV, HDF5) with positions", group="scan", flag="--route-file")
+    ] = None
     own: Annotated[str, AfterValidator(check_place)] = ""
     """A position source of one's own, as "module:Class". With it, the source "attributes" means this one. It is made
     with the names of the two attributes and the axes, as `ptychostream.positions.positions.AttributePositions` is."""
     points: int = Field(100_000, ge=1)
     """Length of the waveforms PositionsX and PositionsY."""
-    first_id: int = 0
+    first_id: Annotated[
+        int, Setting(flag="--first-id", help="frame id of the first position of a waveform or route")
+    ] = 0
     """Frame id that the first position of a waveform or route belongs to."""
     axes: AxisConfig = AxisConfig()
     """Unit, swap and signs of what the beamline sends."""
@@ -73,16 +88,29 @@ class PositionSettings(Settings):
 class ScanSettings(BoundarySettings):
     """Where a scan begins and ends, besides the commands StartScan and EndScan; what becomes of finished ones."""
 
-    active_pv: str = ""
+    active_pv: Annotated[str, Setting(
+        "ScanPVName", "PV that is not 0 while a scan runs", group="canvases", length=128, live=False,
+        flag="--scan-active-pv",
+    )] = ""  # fmt: skip
     """A PV that is not 0 (or not "Idle"/"Done") while the scan runs; it falls when the scan has ended.
 
     With boundary "pv" its edges are the scans' bounds; else it begins scans of frames that name none, and ends them.
     """
-    active_provider: Literal["ca", "pva"] = "ca"
-    id_pv: str = ""
+    active_provider: Annotated[
+        Literal["ca", "pva"], Setting(flag="--scan-active-provider", help="protocol of that PV")
+    ] = "ca"
+    """Protocol of `active_pv`."""
+    id_pv: Annotated[str, Setting(
+        "ScanIDPVName", "PV that names the scan", group="canvases", length=128, live=False, flag="--scan-id-pv",
+        help="PV that names the scan, for --scan-boundary pv",
+    )] = ""  # fmt: skip
     """A PV with the scan's name or number, written before the other one rises; none: scans are named by their time."""
     id_provider: Literal["ca", "pva"] = "ca"
-    frames: int = Field(0, ge=0)
+    """Protocol of `id_pv`."""
+    frames: Annotated[int, Setting(
+        "ScanFrames", "Frames expected in a scan, 0 = unknown", group="scan", egu="frames", high=100_000_000,
+        flag="--scan-frames",
+    )] = Field(0, ge=0)  # fmt: skip
     """Frames expected in a scan, 0 = unknown."""
 
     @model_validator(mode="after")
@@ -99,9 +127,14 @@ class ScanSettings(BoundarySettings):
 class SaveSettings(Settings):
     """Canvases as files."""
 
-    directory: Path | None = None
+    directory: Annotated[
+        Path | None, Setting("SaveDirectory", "Folder for saved canvases", group="canvases", flag="--save-directory")
+    ] = None
     """Folder of saved canvases."""
-    automatic: bool = False
+    automatic: Annotated[bool, Setting(
+        "AutoSaveCanvas", "Save every scan when it ends", group="canvases", flag="--save-automatic",
+        help="yes: save every scan when it ends",
+    )] = False  # fmt: skip
     """Save every scan when it ends."""
     delay_s: float = Field(2.0, ge=0)
     """How long after its end: its last frames may come late."""
@@ -112,12 +145,18 @@ class SaveSettings(Settings):
 class ModelSettings(Settings):
     """The model slot."""
 
-    file: Path | None = None
+    file: Annotated[Path | None, Setting(
+        "ModelFile", "Model file (.onnx) to load", group="model", access="MODEL", readback=False, flag="--model",
+        help="model file (.onnx) to start with",
+    )] = None  # fmt: skip
     """Model to start with."""
-    directory: Path | None = None
+    directory: Annotated[Path | None, Setting(flag="--models-dir", help="folder that every model must lie in")] = None
     """Folder that every model must lie in; none: anywhere, and models cannot be pushed."""
     max_bytes: int = Field(MAX_BYTES, ge=1)
-    key_file: Path | None = None
+    """Largest model file that is taken, bytes."""
+    key_file: Annotated[
+        Path | None, Setting(flag="--model-key-file", help="file with the key that pushed models must be signed with")
+    ] = None
     """File with the key that pushed models must be signed with; none: access security alone guards the slot."""
     keep: int = Field(10, ge=1)
     """Pushed models that stay in the folder, besides the two in the slot."""
@@ -133,7 +172,7 @@ class AgentWatchSettings(Settings):
 class AccessSettings(Settings):
     """Access security."""
 
-    file: Path | None = None
+    file: Annotated[Path | None, Setting(flag="--access-file", help="access security file of the site's")] = None
     """An access security file of the site's; it must define the groups of db/access.acf."""
     operators: tuple[str, ...] = ()
     """Users that may write setpoints; none named: everybody."""
@@ -161,7 +200,8 @@ class ClusterInput(Settings):
 class IocSettings(Settings):
     """Everything `ptychostream ioc` can be told."""
 
-    prefix: str = "ptycho:NN1:"
+    prefix: Annotated[str, Setting(flag="--prefix", help="what every record name begins with")] = "ptycho:NN1:"
+    """What every record name begins with."""
     input: InputSettings = InputSettings()
     positions: PositionSettings = PositionSettings()
     scan: ScanSettings = ScanSettings()
@@ -171,19 +211,41 @@ class IocSettings(Settings):
     pipeline: PipelineSettings = PipelineSettings()
     access: AccessSettings = AccessSettings()
     agent: AgentWatchSettings = AgentWatchSettings()
-    dose_scale: float = Field(1.0, gt=0)
-    dose_mode: Literal["Manual", "Auto"] = "Manual"
-    phase_rate_hz: float = Field(5.0, gt=0, le=50)
+    dose_scale: Annotated[float, Setting(
+        "DoseScale", "Scales the counts for the network", group="quality", egu="1", prec=4, low=1e-4, high=1e5,
+        readback=False, flag="--dose-scale", help="factor on the counts for the network",
+    )] = Field(1.0, gt=0)  # fmt: skip
+    """Factor on the counts for the network, in mode Manual."""
+    dose_mode: Annotated[
+        Literal["Manual", "Auto"], Setting("DoseMode", "DoseScale by hand, or for each scan", group="quality")
+    ] = "Manual"
+    """Manual: `dose_scale` is used. Auto: the scale is chosen for each scan from its first frames."""
+    phase_rate_hz: Annotated[float, Setting(
+        "PhaseRate", "Images served per second, at most", group="images", egu="Hz", prec=1, low=0.1,
+        flag="--phase-rate",
+    )] = Field(5.0, gt=0, le=50)  # fmt: skip
+    """Images served per second, at most."""
     update_rate_hz: float = Field(5.0, gt=0, le=20)
     """How often the readbacks are brought up to date."""
-    ssim_reference: Path | None = None
+    ssim_reference: Annotated[Path | None, Setting(
+        "SSIMReference", "Reconstruction file to compare with", group="quality", flag="--ssim-reference",
+        help="reconstruction file to compare the canvas with",
+    )] = None  # fmt: skip
     """Reconstruction file that the canvas is compared with."""
-    ssim_tolerance: float = Field(0.5, ge=0, le=2)
+    ssim_tolerance: Annotated[
+        float, Setting("SSIMTolerance", "Alarm when 1 - SSIM1px exceeds this", group="quality", egu="1")
+    ] = Field(0.5, ge=0, le=2)
     """1 - SSIM at one pixel's resolution beyond which the comparison alarms."""
-    canary_limit: float = Field(0.0, ge=0, le=10)
+    canary_limit: Annotated[
+        float, Setting("CanaryLimit", "Refuse a model that differs more; 0: off", group="canary", egu="rad")
+    ] = Field(0.0, ge=0, le=10)
     """Rms difference of a new model's phase from the live one's, rad, beyond which it is refused; 0: none."""
-    rollback_tolerance: float = Field(0.05, ge=0, le=2)
+    rollback_tolerance: Annotated[
+        float, Setting("RollbackTolerance", "Go back when SSIM falls more; 2: never", group="canary", egu="1")
+    ] = Field(0.05, ge=0, le=2)
     """How far a model's SSIM may be below that of the one before it; beyond, the edge goes back to that. 2: never."""
     cluster: ClusterInput = ClusterInput()
-    autosave: Path | None = None
+    autosave: Annotated[
+        Path | None, Setting(flag="--autosave", help="file that keeps the setpoints over a restart")
+    ] = None
     """File that keeps the setpoints over a restart; none: they are not kept."""

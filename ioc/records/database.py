@@ -5,7 +5,6 @@ Prefixes are checked here, because an undefined or impossible record name crashe
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from ctypes import c_char_p, c_int, c_long, c_void_p
@@ -23,12 +22,12 @@ GROUPS = (
     "plugin", "accounting", "dropped", "timing", "stages", "decimation", "model", "canary", "quality", "scan",
     "positions", "canvases", "images", "agent", "health",
 )  # fmt: skip
-"""What every IOC serves; each a template or a substitutions file of db/."""
+"""What every IOC serves: `<group>_declared.template`, made from declarations, and `<group>.template`, written by hand,
+where db/ has one."""
 GPU_GROUP = "gpu"
 """Where the machine has one."""
 CLUSTER_GROUP = "cluster"
 """Where consumers stitch."""
-SUBSTITUTIONS = ("dropped", "stages")
 LONGEST_PREFIX = 40
 """Record names end at 60 characters; the longest name of ours, with a field, takes the rest."""
 
@@ -59,8 +58,6 @@ for _name, _arguments, _result in (
 ):
     _function = getattr(dbCore, _name)
     _function.argtypes, _function.restype = _arguments, _result
-dbCore.dbLoadTemplate.argtypes = (c_char_p, c_char_p, c_char_p)
-dbCore.dbLoadTemplate.restype = c_int
 
 
 @dataclass(frozen=True)
@@ -84,16 +81,33 @@ def check_prefix(prefix: str, key: str = "prefix") -> None:
 
 
 def load_group(group: str, prefix: str, macros: Mapping[str, str | int] | None = None) -> None:
-    """Load `<group>.substitutions` or `<group>.template` of db/ with `$(P)$(R)` = `prefix`."""
+    """Load `<group>_declared.template` and `<group>.template` of db/ with `$(P)$(R)` = `prefix`."""
+    for path in (DB_FOLDER / f"{group}_declared.template", DB_FOLDER / f"{group}.template"):
+        if path.exists():
+            load_template(path, prefix, macros)
+
+
+def load_template(path: Path, prefix: str, macros: Mapping[str, str | int] | None = None) -> None:
+    """Load a template with `$(P)$(R)` = `prefix`.
+
+    Raises
+    ------
+    ConfigError
+        It has a macro that is not given and has no default, or a record that exists: EPICS base would crash on the
+        one, and mix both records' fields on the other.
+    """
     check_prefix(prefix)
-    text = ",".join(f"{name}={value}" for name, value in {"P": prefix, "R": "", **(macros or {})}.items())
-    if group not in SUBSTITUTIONS:
-        softioc.dbLoadDatabase(f"{group}.template", str(DB_FOLDER), text)
-        return
-    os.environ["EPICS_DB_INCLUDE_PATH"] = str(DB_FOLDER)  # where dbLoadTemplate looks for the template it names
-    path = DB_FOLDER / f"{group}.substitutions"
-    if dbCore.dbLoadTemplate(str(path).encode(), text.encode(), None):
-        raise ConfigError("cannot be loaded", where=path.name, remedy="install ptychostream again")
+    given: dict[str, str | int] = {"P": prefix, "R": "", **(macros or {})}
+    text = path.read_text(encoding="utf-8")
+    for macro, default in re.findall(r"\$\((\w+)(=[^)]*)?\)", text):
+        if macro not in given and not default:
+            remedy = f"use {', '.join(f'$({name})' for name in given)}, or give a default: $({macro}=…)"
+            raise ConfigError(f"unknown macro $({macro})", where=str(path), remedy=remedy)
+    for name in re.findall(r'^record\(\w+, *"([^"]+)"', text, re.MULTILINE):
+        full = re.sub(r"\$\((\w+)(?:=[^)]*)?\)", lambda found: str(given.get(found[1], found[0])), name)
+        if get_static(full, "NAME") is not None:
+            raise ConfigError(f"record {full} exists", where=str(path), remedy="give the record another name")
+    softioc.dbLoadDatabase(path.name, str(path.parent), ",".join(f"{name}={value}" for name, value in given.items()))
 
 
 class _Entry:

@@ -117,15 +117,17 @@ class Slow:
         self._handler(value)
 
 
-def bind(infos: Iterable[RecordInfo], handlers: object, texts: Mapping[str, str]) -> None:
-    """Give every tagged record its handler, a method of `handlers`. Before iocInit.
+def bind(
+    infos: Iterable[RecordInfo], handler_of: Callable[[RecordInfo, str], Handler], texts: Mapping[str, str]
+) -> None:
+    """Give every tagged record its handler. Before iocInit.
 
     Parameters
     ----------
     infos
         The records of the database.
-    handlers
-        Its method `name` serves `info(python:put, "name")`.
+    handler_of
+        Gives the handler of a record and the name in its `info(python:put, "name")`.
     texts
         Starting values by record name, where they are not the template's.
 
@@ -138,7 +140,7 @@ def bind(infos: Iterable[RecordInfo], handlers: object, texts: Mapping[str, str]
         name = info.info.get("python:put")
         if name is None:
             continue
-        handler: Handler = getattr(handlers, name)
+        handler: Handler = handler_of(info, name)
         if info.info.get("python:lane") == "slow":
             handler = Slow(handler)
         _make(info, handler, texts.get(info.name))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ptychostream.config import load_object
 from ptychostream.errors import ConfigError, PtychostreamError
 from ptychostream.ioc.scan.position_feed import Placer, PositionFeed
-from ptychostream.ioc.config.settings import POSITION_SOURCES, PositionSettings
+from ptychostream.ioc.config.settings import PositionSettings
 from ptychostream.positions.position_gate import GatedPositions, GateSettings
 from ptychostream.positions.positions import AttributePositions, PositionSource, RoutePositions, WaveformPositions
 
@@ -170,9 +170,6 @@ class PositionSources:
                 self._placer.set_positions(self.current)
 
     def _make(self) -> PositionSource:
-        if self.name not in POSITION_SOURCES:
-            remedy = f"use one of {', '.join(POSITION_SOURCES)}"
-            raise ConfigError(f"position source {self.name!r}", where="PositionSource", remedy=remedy)
         if self.name == "attributes":
             made: PositionSource = self._by_attributes(self.x_attribute, self.y_attribute, self._axes)
             return made

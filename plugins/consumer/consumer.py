@@ -20,7 +20,7 @@ import pvaccess as pva
 from p4p import Value
 
 from ptychostream.errors import ConfigError, DropCause
-from ptychostream.plugins.consumer.consumer_encoding import STRUCTURE, encode_report
+from ptychostream.plugins.consumer.consumer_encoding import encode_report, structure
 from ptychostream.plugins.consumer.consumer_report import FINAL, STATUS, Report
 from ptychostream.plugins.consumer.consumer_settings import consumer_settings
 from ptychostream.plugins.consumer.consumer_worker import STATE, Worker, parse_orders
@@ -70,7 +70,7 @@ class PtychoConsumer:
             remedy = "give pvapy-hpc-consumer an --output-channel"
             raise ConfigError("no output channel", where="consumer", remedy=remedy)
         for suffix in (STATE, STATUS, FINAL):
-            empty = pva.PvObject(STRUCTURE)
+            empty = pva.PvObject(structure())
             self.pvaServer.addRecordWithAs(f"{self.outputChannel}{suffix}", empty, _READ_LEVEL, "READONLY", None)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "consumer.acf"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import numpy as np
 import pvaccess as pva
@@ -14,129 +13,67 @@ from ptychostream.errors import DropCause
 from ptychostream.frames.codecs import compress
 from ptychostream.imaging.stitching import CanvasState
 from ptychostream.plugins.consumer.consumer_report import Report
-from ptychostream.plugins.consumer.consumer_wire import VERSION
+from ptychostream.plugins.consumer.consumer_wire import DROPPED, SCALARS, VERSION, wire_fields
 from ptychostream.plugins.flow.snapshot import LatestPatch
 
-_LONG, _DOUBLE, _STRING, _BOOLEAN = pva.LONG, pva.DOUBLE, pva.STRING, pva.BOOLEAN
-
-_IDS = {"first": _LONG, "outside": _LONG, "held": _BOOLEAN, "bits": [pva.UBYTE]}
-
-STRUCTURE: dict[str, Any] = {
-    "version": pva.INT,
-    "consumer": pva.INT,
-    "instance": _STRING,
-    "sequence": _LONG,
-    "time": _DOUBLE,
-    "session": _STRING,
-    "resets": _LONG,
-    "models": _LONG,
-    "recalls": _LONG,
-    "drained": _LONG,
-    "sawEnd": _STRING,
-    "received": _LONG,
-    "stitched": _LONG,
-    "pending": _LONG,
-    "dropped": {cause.value: _LONG for cause in DropCause},
-    "lawHolds": _BOOLEAN,
-    "disordered": _LONG,
-    "queueUsed": _LONG,
-    "queueSize": _LONG,
-    "waitingPosition": _LONG,
-    "inFlight": _LONG,
-    "receivedRate": _DOUBLE,
-    "stitchedRate": _DOUBLE,
-    "latencyMs": [_DOUBLE],
-    "executionMs": _DOUBLE,
-    "batches": _LONG,
-    "meanCounts": _DOUBLE,
-    "doseScale": _DOUBLE,
-    "message": _STRING,
-    "modelFailure": _STRING,
-    "engine": {
-        "name": _STRING, "version": _STRING, "precision": _STRING, "device": _STRING, "batch": pva.INT,
-        "model": _STRING, "sha256": _STRING, "path": _STRING, "pixelSize": _DOUBLE, "meanCounts": _DOUBLE,
-    },
-    "frame": {"id": _LONG, "height": pva.INT, "width": pva.INT, "type": _STRING},
-    "run": {
-        "number": _LONG, "scan": _STRING, "active": _BOOLEAN, "received": _LONG, "stitched": _LONG,
-        "dropped": {cause.value: _LONG for cause in DropCause}, "began": _DOUBLE, "latest": _DOUBLE,
-    },
+_TYPES = {int: pva.LONG, float: pva.DOUBLE, str: pva.STRING, bool: pva.BOOLEAN}
+_IDS = {"first": pva.LONG, "outside": pva.LONG, "held": pva.BOOLEAN, "bits": [pva.UBYTE]}
+_STATE: dict[str, Any] = {
     "ids": _IDS,
     "laid": _IDS,
     "canvas": {
-        "held": _BOOLEAN, "pixelSize": _DOUBLE, "row0": _LONG, "column0": _LONG, "rows": _LONG, "columns": _LONG,
-        "patches": _LONG, "codec": _STRING, "value": [pva.UBYTE], "weight": [pva.UBYTE],
+        "held": pva.BOOLEAN, "pixelSize": pva.DOUBLE, "row0": pva.LONG, "column0": pva.LONG, "rows": pva.LONG,
+        "columns": pva.LONG, "patches": pva.LONG, "codec": pva.STRING, "value": [pva.UBYTE], "weight": [pva.UBYTE],
     },
     "patch": {
-        "held": _BOOLEAN, "rows": _LONG, "columns": _LONG, "frame": _LONG, "x": _DOUBLE, "y": _DOUBLE,
-        "phase": [pva.FLOAT],
+        "held": pva.BOOLEAN, "rows": pva.LONG, "columns": pva.LONG, "frame": pva.LONG, "x": pva.DOUBLE,
+        "y": pva.DOUBLE, "phase": [pva.FLOAT],
     },
 }  # fmt: skip
-"""The structure of the channels, in pvapy's notation. The canvas's int64 sums are bytes, little-endian."""
-
+"""What a state has besides; int64 accumulators are little-endian bytes under `codec`."""
 _NO_BYTES = np.empty(0, np.uint8)
 
 
+def structure(kind: type[Report] = Report) -> dict[str, Any]:
+    """The structure of the channels, as pvapy takes it."""
+    return {"version": pva.INT, **_structure(kind), **_STATE}
+
+
 def encode_report(report: Report, codec: str = "") -> pva.PvObject:
-    """The structure; `codec`, one of `ptychostream.frames.codecs`, compresses the canvas."""
-    engine, run = report.engine, report.run
-    return pva.PvObject(
-        STRUCTURE,
-        {
-            "version": VERSION,
-            "consumer": report.consumer,
-            "instance": report.instance,
-            "sequence": report.sequence,
-            "time": report.time,
-            "session": report.session,
-            "resets": report.resets,
-            "models": report.models,
-            "recalls": report.recalls,
-            "drained": report.drained,
-            "sawEnd": report.saw_end,
-            "received": report.received,
-            "stitched": report.stitched,
-            "pending": report.pending,
-            "dropped": _pack_drops(report.dropped),
-            "lawHolds": report.law_holds,
-            "disordered": report.disordered,
-            "queueUsed": report.queue_used,
-            "queueSize": report.queue_size,
-            "waitingPosition": report.waiting_position,
-            "inFlight": report.in_flight,
-            "receivedRate": report.received_hz,
-            "stitchedRate": report.stitched_hz,
-            "latencyMs": [float(value) for value in report.latency_ms],
-            "executionMs": report.execution_ms,
-            "batches": report.batches,
-            "meanCounts": report.mean_counts,
-            "doseScale": report.dose_scale,
-            "message": report.message,
-            "modelFailure": report.model_failure,
-            "engine": {
-                "name": engine.name, "version": engine.version, "precision": engine.precision,
-                "device": engine.device, "batch": engine.batch, "model": engine.model, "sha256": engine.sha256,
-                "path": engine.path, "pixelSize": engine.pixel_m, "meanCounts": engine.mean_counts,
-            },
-            "frame": {
-                "id": report.frame_id, "height": report.frame_shape[0], "width": report.frame_shape[1],
-                "type": report.frame_type,
-            },
-            "run": {
-                "number": run.number, "scan": run.scan, "active": run.active, "received": run.received,
-                "stitched": run.stitched, "dropped": _pack_drops(run.dropped), "began": run.began,
-                "latest": run.latest,
-            },
-            "ids": _pack_ids(run.ids),
-            "laid": _pack_ids(run.laid),
-            "canvas": _pack_canvas(run.canvas, codec),
-            "patch": _pack_patch(run.patch),
-        },
-    )  # fmt: skip
+    """As a PVA structure; the canvas under one of `ptychostream.frames.codecs`."""
+    run = report.run
+    state = {
+        "ids": _pack_ids(run.ids),
+        "laid": _pack_ids(run.laid),
+        "canvas": _pack_canvas(run.canvas, codec),
+        "patch": _pack_patch(run.patch),
+    }
+    return pva.PvObject(structure(type(report)), {"version": VERSION, **_pack(report), **state})
 
 
-def _pack_drops(dropped: Mapping[DropCause, int]) -> dict[str, int]:
-    return {cause.value: int(dropped.get(cause, 0)) for cause in DropCause}
+def _structure(kind: type) -> dict[str, Any]:
+    return {wire: _wire_type(of) for wire, of in wire_fields(kind).values()}
+
+
+def _wire_type(of: Any) -> Any:
+    if of == DROPPED:
+        return {cause.value: pva.LONG for cause in DropCause}
+    if get_origin(of) is tuple:
+        return [_TYPES[get_args(of)[0]]]
+    return _TYPES[of] if of in SCALARS else _structure(of)
+
+
+def _pack(value: Any) -> dict[str, Any]:
+    packed: dict[str, Any] = {}
+    for name, (wire, of) in wire_fields(type(value)).items():
+        one = getattr(value, name)
+        if of == DROPPED:
+            packed[wire] = {cause.value: int(one.get(cause, 0)) for cause in DropCause}
+        elif get_origin(of) is tuple:
+            packed[wire] = [get_args(of)[0](part) for part in one]
+        else:
+            packed[wire] = of(one) if of in SCALARS else _pack(one)
+    return packed
 
 
 def _pack_ids(ids: IdSet | None) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from ptychostream.cluster.id_set import IdSet
 from ptychostream.errors import DropCause
 from ptychostream.frames.codecs import MAX_FRAME_BYTES
 from ptychostream.imaging.stitching import CanvasState
-from ptychostream.plugins.flow.snapshot import LatestPatch
+from ptychostream.plugins.flow.figures import Figure, slowest
+from ptychostream.plugins.flow.snapshot import Figures, LatestPatch
 
 STATUS, FINAL = ":Status", ":Final"
 """What follows the output channel's name: reports without a canvas, more often; the canvas of the scan before."""
@@ -29,7 +31,7 @@ class EngineReport:
     model: str = ""
     sha256: str = ""
     path: str = ""
-    pixel_m: float = 0.0
+    pixel_m: Annotated[float, Figure(wire="pixelSize")] = 0.0
     mean_counts: float = 0.0
     """Of the model's training frames; 0 when unknown."""
 
@@ -73,8 +75,20 @@ class RunReport:
 
 
 @dataclass(frozen=True)
-class Report:
-    """One consumer at one moment.
+class FrameReport:
+    """The latest frame: its id, its shape in pixels and its pixel type; zeros before any."""
+
+    id: int = 0
+    height: int = 0
+    width: int = 0
+    type: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Figures):
+    """One consumer at one moment: its pipeline's figures, and what the collector needs besides.
+
+    A figure that is not known yet is 0.
 
     Attributes
     ----------
@@ -90,12 +104,10 @@ class Report:
         The session's end of a scan that was carried out last: nothing of that scan waits any more.
     saw_end
         The scan of which this consumer had the last frame; empty once it has had a frame of a later run.
-    received, stitched, pending, dropped
-        Since its start; `law_holds` says whether they add up.
-    queue_used, queue_size, waiting_position, in_flight
-        Where the pending frames are.
-    latency_ms
-        50th, 95th and 99th percentile, frame time to stitched; 0 before any frame.
+    model_failure
+        Why the model that was ordered last does not run.
+    engine, frame
+        The engine that runs, and the latest frame.
     run
         The run that the report is about.
     """
@@ -110,30 +122,12 @@ class Report:
     recalls: int = 0
     drained: int = 0
     saw_end: str = ""
-    received: int = 0
-    stitched: int = 0
-    pending: int = 0
-    dropped: Mapping[DropCause, int] = field(default_factory=dict)
-    law_holds: bool = True
-    disordered: int = 0
-    queue_used: int = 0
-    queue_size: int = 0
-    waiting_position: int = 0
-    in_flight: int = 0
-    received_hz: float = 0.0
-    stitched_hz: float = 0.0
-    latency_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    execution_ms: float = 0.0
-    batches: int = 0
-    mean_counts: float = 0.0
-    dose_scale: float = 1.0
-    message: str = ""
+    latency_ms: Annotated[tuple[float, float, float], Figure(over_consumers=slowest)] = (0.0, 0.0, 0.0)
+    mean_counts: Annotated[float, Figure()] = 0.0
     model_failure: str = ""
     engine: EngineReport = EngineReport()
     run: RunReport = RunReport()
-    frame_id: int = 0
-    frame_shape: tuple[int, int] = (0, 0)
-    frame_type: str = ""
+    frame: FrameReport = FrameReport()
 
     @property
     def all_dropped(self) -> int:

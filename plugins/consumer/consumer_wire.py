@@ -1,8 +1,14 @@
-"""A consumer's report, read from its PV Access channel through p4p; `consumer_encoding` writes it."""
+"""A consumer's report, read from its PV Access channel through p4p; `consumer_encoding` writes it.
+
+The fields are those of `Report`, found by their types; the canvas, the ids of its frames and the patch are read here.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +18,17 @@ from ptychostream.cluster.id_set import MAX_SPAN, IdSet
 from ptychostream.errors import DropCause, FrameError, StreamError
 from ptychostream.frames.codecs import decompress
 from ptychostream.imaging.stitching import CanvasState
-from ptychostream.plugins.consumer.consumer_report import MOST_PIXELS, EngineReport, Report, RunReport
+from ptychostream.plugins.consumer.consumer_report import MOST_PIXELS, Report
+from ptychostream.plugins.flow.figures import figures
 from ptychostream.plugins.flow.snapshot import LatestPatch
 
 VERSION = 1
+SCALARS = (int, float, str, bool)
+DROPPED = Mapping[DropCause, int]
+R = TypeVar("R", bound=Report)
 
 
-def read_report(value: Value) -> Report | None:
+def read_report(value: Value, kind: type[R] = Report) -> R | None:  # type: ignore[assignment]
     """The report that a channel holds; None before the consumer has written one.
 
     Raises
@@ -32,78 +42,48 @@ def read_report(value: Value) -> Report | None:
             return None
         if version != VERSION:
             raise _bad(f"version {version}, this is {VERSION}")
-        return _read(value)
+        run = value["run"]
+        state = {
+            "ids": _unpack_ids(value["ids"]),
+            "laid": _unpack_ids(value["laid"]),
+            "canvas": _unpack_canvas(value["canvas"]),
+            "patch": _unpack_patch(value["patch"], str(run["scan"])),
+        }
+        return _read(kind, value, run=_read(wire_fields(kind)["run"][1], run, **state))
     except (KeyError, AttributeError, TypeError, ValueError, FrameError) as error:
         raise _bad(str(error)) from error
 
 
-def _read(value: Value) -> Report:
-    p50, p95, p99 = (float(one) for one in value["latencyMs"])
-    engine, frame = value["engine"], value["frame"]
-    return Report(
-        consumer=int(value["consumer"]),
-        instance=str(value["instance"]),
-        sequence=int(value["sequence"]),
-        time=float(value["time"]),
-        session=str(value["session"]),
-        resets=int(value["resets"]),
-        models=int(value["models"]),
-        recalls=int(value["recalls"]),
-        drained=int(value["drained"]),
-        saw_end=str(value["sawEnd"]),
-        received=int(value["received"]),
-        stitched=int(value["stitched"]),
-        pending=int(value["pending"]),
-        dropped=_read_drops(value["dropped"]),
-        law_holds=bool(value["lawHolds"]),
-        disordered=int(value["disordered"]),
-        queue_used=int(value["queueUsed"]),
-        queue_size=int(value["queueSize"]),
-        waiting_position=int(value["waitingPosition"]),
-        in_flight=int(value["inFlight"]),
-        received_hz=float(value["receivedRate"]),
-        stitched_hz=float(value["stitchedRate"]),
-        latency_ms=(p50, p95, p99),
-        execution_ms=float(value["executionMs"]),
-        batches=int(value["batches"]),
-        mean_counts=float(value["meanCounts"]),
-        dose_scale=float(value["doseScale"]),
-        message=str(value["message"]),
-        model_failure=str(value["modelFailure"]),
-        engine=EngineReport(
-            name=str(engine["name"]), version=str(engine["version"]), precision=str(engine["precision"]),
-            device=str(engine["device"]), batch=int(engine["batch"]), model=str(engine["model"]),
-            sha256=str(engine["sha256"]), path=str(engine["path"]), pixel_m=float(engine["pixelSize"]),
-            mean_counts=float(engine["meanCounts"]),
-        ),
-        run=_read_run(value),
-        frame_id=int(frame["id"]),
-        frame_shape=(int(frame["height"]), int(frame["width"])),
-        frame_type=str(frame["type"]),
-    )  # fmt: skip
+def wire_fields(kind: type) -> dict[str, tuple[str, Any]]:
+    """Name on the wire and type of a dataclass's fields that need no packing of their own, by the field's name."""
+    hashable: Any = kind
+    return _plain_fields(hashable)
 
 
-def _read_run(value: Value) -> RunReport:
-    run = value["run"]
-    scan = str(run["scan"])
-    return RunReport(
-        number=int(run["number"]),
-        scan=scan,
-        active=bool(run["active"]),
-        received=int(run["received"]),
-        stitched=int(run["stitched"]),
-        dropped=_read_drops(run["dropped"]),
-        began=float(run["began"]),
-        latest=float(run["latest"]),
-        ids=_unpack_ids(value["ids"]),
-        laid=_unpack_ids(value["laid"]),
-        canvas=_unpack_canvas(value["canvas"]),
-        patch=_unpack_patch(value["patch"], scan),
-    )
+@cache
+def _plain_fields(kind: Any) -> dict[str, tuple[str, Any]]:
+    declared, found = figures(kind), {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        of = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        if of in SCALARS or of == DROPPED or is_dataclass(of) or get_origin(of) is tuple:
+            first, *others = name.split("_")
+            wire = declared[name][1].wire if name in declared else ""
+            found[name] = wire or first + "".join(map(str.capitalize, others)), of
+    return found
 
 
-def _read_drops(value: Value) -> dict[DropCause, int]:
-    return {cause: int(value[cause.value]) for cause in DropCause}
+def _read(kind: type[Any], value: Value, **others: Any) -> Any:
+    for name, (wire, of) in wire_fields(kind).items():
+        if name in others:
+            continue
+        one = value[wire]
+        if of == DROPPED:
+            others[name] = {cause: int(one[cause.value]) for cause in DropCause}
+        elif get_origin(of) is tuple:
+            others[name] = tuple(part(item) for part, item in zip(get_args(of), one, strict=True))
+        else:
+            others[name] = of(one) if of in SCALARS else _read(of, one)
+    return kind(**others)
 
 
 def _unpack_ids(ids: Value) -> IdSet | None:

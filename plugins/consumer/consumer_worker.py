@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 import uuid
@@ -19,10 +18,19 @@ from ptychostream.frames.frames import Frame
 from ptychostream.frames.intake import Intake
 from ptychostream.plugins.consumer import consumer_model
 from ptychostream.plugins.consumer.consumer_pipeline import ConsumerPipeline
-from ptychostream.plugins.consumer.consumer_report import FINAL, MOST_PIXELS, STATUS, EngineReport, Report, RunReport
+from ptychostream.plugins.consumer.consumer_report import (
+    FINAL,
+    MOST_PIXELS,
+    STATUS,
+    EngineReport,
+    FrameReport,
+    Report,
+    RunReport,
+)
 from ptychostream.plugins.consumer.consumer_settings import ConsumerSettings
 from ptychostream.plugins.consumer.pvapy_reading import decode
 from ptychostream.plugins.engines.plain import PLAIN
+from ptychostream.plugins.flow.figures import figures, finite
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot
 
@@ -49,13 +57,17 @@ class Worker:
         Serves a report on the channel of suffix `STATE`, `STATUS` or `FINAL`.
     """
 
+    pipelines: type[ConsumerPipeline] = ConsumerPipeline
+    reports: type[Report] = Report
+    """Kind of the reports: a subclass declares further figures, as that of the pipeline's snapshots does."""
+
     def __init__(self, settings: ConsumerSettings, consumer: int, publish: Publish) -> None:
         self._settings = settings
         self._publish = publish
         self._consumer = consumer
         self._instance = uuid.uuid4().hex[:12]
         limit = min(settings.pipeline.max_canvas_pixels, MOST_PIXELS)
-        self.pipeline = ConsumerPipeline(
+        self.pipeline = self.pipelines(
             settings.pipeline.model_copy(update={"max_canvas_pixels": limit}),
             settings.positions.make(),
             BoundarySettings(keep=_KEPT_RUNS),
@@ -286,11 +298,13 @@ class Worker:
 
     def _report(self, snapshot: Snapshot, number: int | None = None, with_canvas: bool = False) -> Report:
         self._sequence += 1
-        p50, p95, p99 = (value if math.isfinite(value) else 0.0 for value in snapshot.latency_ms)
         latest = self._latest
+        known = {name: finite(getattr(snapshot, name)) for name in figures(self.reports)}
+        height, width = latest.counts.shape if latest else (0, 0)
         with self._lock:
             orders = self._orders
-            return Report(
+            return self.reports(
+                **known,
                 consumer=self._consumer,
                 instance=self._instance,
                 sequence=self._sequence,
@@ -301,30 +315,10 @@ class Worker:
                 recalls=orders.recalls if orders else 0,
                 drained=self._drained,
                 saw_end=self._saw_end,
-                received=snapshot.received,
-                stitched=snapshot.stitched,
-                pending=snapshot.pending,
-                dropped=snapshot.dropped,
-                law_holds=snapshot.law_holds,
-                disordered=snapshot.disordered,
-                queue_used=snapshot.queue_used,
-                queue_size=snapshot.queue_size,
-                waiting_position=snapshot.waiting_position,
-                in_flight=snapshot.in_flight,
-                received_hz=snapshot.received_hz,
-                stitched_hz=snapshot.stitched_hz,
-                latency_ms=(p50, p95, p99),
-                execution_ms=snapshot.execution_ms,
-                batches=snapshot.batches,
-                mean_counts=snapshot.mean_counts if math.isfinite(snapshot.mean_counts) else 0.0,
-                dose_scale=snapshot.dose_scale,
-                message=snapshot.message,
                 model_failure=self._model_failure,
                 engine=self._engine,
                 run=self._run_report(snapshot, number, with_canvas),
-                frame_id=latest.id if latest else 0,
-                frame_shape=(latest.counts.shape[0], latest.counts.shape[1]) if latest else (0, 0),
-                frame_type=str(latest.counts.dtype) if latest else "",
+                frame=FrameReport(latest.id, height, width, str(latest.counts.dtype)) if latest else FrameReport(),
             )
 
     def _run_report(self, snapshot: Snapshot, number: int | None, with_canvas: bool) -> RunReport:

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from ptychostream.errors import EngineError
 from ptychostream.model.model_file import ModelFile
 
-PRECISIONS = ("auto", "float32", "tf32", "bfloat16", "float16", "int8")
-
 
 class Engine(Protocol):
     """A model that is ready to run on one device.
@@ -25,7 +23,7 @@ class Engine(Protocol):
     name, version
         Name of the engine, and version of its runtime.
     precision
-        Precision of the convolutions: one of `PRECISIONS` except "auto".
+        Precision of the convolutions: a value of `EngineSettings.precision` except "auto".
     device
         The device, to be read by people.
     reason

@@ -7,21 +7,36 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from ptychostream.config import Settings, check_place
+from ptychostream.config import Setting, Settings, check_place
 
 
 class EngineSettings(Settings):
     """The inference engine."""
 
-    name: Literal["Auto", "TensorRT", "TorchCUDA", "OpenVINO", "ONNXRuntime", "Torch", "None"] = "Auto"
-    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16", "int8"] = "auto"
-    cache_dir: Path | None = None
+    name: Annotated[Literal["Auto", "TensorRT", "TorchCUDA", "OpenVINO", "ONNXRuntime", "Torch", "None"], Setting(
+        "Engine", "Inference engine wanted", group="model", access="MODEL", slow=True, flag="--engine",
+        readback_about="Inference engine wanted, as accepted",
+    )] = "Auto"  # fmt: skip
+    """Auto: the fastest one that works here. None: frames are shown as they are, without a network."""
+    precision: Annotated[Literal["auto", "float32", "tf32", "bfloat16", "float16", "int8"], Setting(
+        "Precision", "Arithmetic of the engine wanted", group="model", access="MODEL", slow=True, readback=False,
+        flag="--precision",
+    )] = "auto"  # fmt: skip
+    """auto: the fastest that the model's golden pair allows on this device."""
+    cache_dir: Annotated[Path | None, Setting(flag="--engine-cache", help="folder that keeps built engines")] = None
     """Where built engines are kept; the user's cache folder by default."""
-    threads: int | None = Field(None, ge=1)
+    threads: Annotated[
+        Annotated[int, Field(ge=1)] | None, Setting(flag="--threads", help="processor cores of a CPU engine")
+    ] = None
     """Processor cores that a CPU engine may use."""
-    frame_shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (128, 128)
+    frame_shape: Annotated[
+        tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]],
+        Setting(flag="--frame-shape", help="HxW of a frame, for engine None without a model"),
+    ] = (128, 128)
     """[H, W] of a frame for engine None without a model."""
-    pixel_m: float = Field(10e-9, gt=0)
+    pixel_m: Annotated[
+        float, Setting(flag="--pixel-size", help="canvas pixel in metres, for engine None without a model")
+    ] = Field(10e-9, gt=0)
     """Canvas pixel for engine None without a model, metres."""
     own: Annotated[str, AfterValidator(check_place)] = ""
     """An engine of one's own, as "module:Class". With it, Auto means this engine."""

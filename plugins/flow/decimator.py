@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ptychostream.config import Settings
+from ptychostream.config import Setting, Settings
 from ptychostream.frames.decimation import LARGEST_FACTOR, AutoFactor, Thinning
 from ptychostream.frames.frames import PlacedFrame
 
-MODES = ("Off", "Manual", "Auto")
-"""States of the record Decimation, in order."""
 _RUNS = 4
 _LOOK_EVERY_S = 0.25
 _MEMORY = 0.9
@@ -20,9 +18,15 @@ _MEMORY = 0.9
 class DecimationSettings(Settings):
     """Settings: which patterns are inferred."""
 
-    mode: Literal["Off", "Manual", "Auto"] = "Off"
+    mode: Annotated[Literal["Off", "Manual", "Auto"], Setting(
+        "Decimation", "Infer all, one in n, or what is possible", group="decimation", flag="--decimation",
+        help="patterns left out, evenly over the sample",
+    )] = "Off"  # fmt: skip
     """Off: every one. Manual: one in `factor`, evenly over the sample. Auto: as many as the engine carries."""
-    factor: int = Field(2, ge=1, le=LARGEST_FACTOR)
+    factor: Annotated[int, Setting(
+        "DecimationFactor", "One pattern in so many, in mode Manual", group="decimation", egu="frames", readback=False,
+        flag="--decimation-factor", help="patterns of which one is inferred, in mode Manual",
+    )] = Field(2, ge=1, le=LARGEST_FACTOR)  # fmt: skip
     """Patterns of which one is inferred, in mode Manual."""
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import DropCause
+from ptychostream.frames.decimation import LARGEST_FACTOR
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.model.contract import ModelContract
+from ptychostream.plugins.flow.figures import Figure, counted, largest, slowest
+
+_Frames = partial(Figure, egu="frames", kind="int64in", low=0, high=10**9)
+_Rate = partial(
+    Figure, egu="frames/s", prec=1, low=0, high=10_000, fields={"MDEL": 0.05, "ADEL": 1}, over_consumers=sum
+)
 
 
 @dataclass(frozen=True)
@@ -104,79 +114,125 @@ class Stitched:
     makers: tuple[Maker, ...] = ()
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """Every figure at one moment.
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What a pipeline tells at one moment, of itself and, in a report, of a consumer to its collector.
 
     Attributes
     ----------
     received, stitched, pending, dropped
-        The conservation law's terms; `law_holds` says whether it does.
-    missed, disordered
-        Frames lost upstream (gaps in uniqueId), and frames that came out of order.
-    waiting_position, queue_used, in_flight
-        Where the pending frames are.
-    scan, scan_active, scan_stitched
-        The current scan, whether it goes on, and the frames on its canvas.
-    runs
-        The current run first, then the finished ones that are kept, newest first.
-    late_taken
-        Frames taken for the canvas of a finished scan.
-    keep, kept_bytes
-        Finished runs that are kept at most, and the memory of the finished canvases.
+        Frames since the start: the conservation law's terms; `law_holds` says whether they add up.
+    disordered
+        Frames that came out of order.
+    waiting_position, queue_used, queue_size, in_flight
+        Where the pending frames are, and how many may wait for the engine.
     received_hz, stitched_hz
-        Rates over the last two seconds.
+        Frames per second, over the last two seconds.
     latency_ms
         50th, 95th and 99th percentile of this scan, from the frame's own time to stitched; NaN before any.
     execution_ms
         Preprocessing, inference and stitching of the last batch.
     batches
         Batches inferred.
-    engine, model
-        The engine's name and its contract's; empty before there is one.
     mean_counts
         Counts of a frame of the last batch after preprocessing, summed over the frame; NaN before any.
+    dose_scale
+        Factor by which the model is told that its counts were scaled.
     message
         The last thing that went wrong; empty after an engine came in or the counters were reset.
+    """
+
+    received: Annotated[int, _Frames("FramesReceived_RBV", "Frames that reached the plugin", group="accounting")] = 0
+    stitched: Annotated[int, _Frames("FramesStitched_RBV", "Frames stitched into the canvas", group="accounting")] = 0
+    pending: Annotated[
+        int,
+        _Frames("FramesPending_RBV", "Frames on their way to the canvas", group="accounting", fields={"ADEL": 10}),
+    ] = 0
+    dropped: Annotated[Mapping[DropCause, int], Figure()] = field(default_factory=dict)
+    law_holds: Annotated[bool, Figure()] = True
+    disordered: Annotated[
+        int,
+        _Frames("DisorderedArrays_RBV", "Frames that came out of order", group="plugin", over_consumers=counted),
+    ] = 0
+    waiting_position: Annotated[int, Figure(
+        "FramesWaiting_RBV", "Frames that wait for their position", group="positions", egu="frames", low=0,
+        high=2**31 - 1, over_consumers=sum,
+    )] = 0  # fmt: skip
+    queue_used: Annotated[int, Figure(over_consumers=sum)] = 0
+    queue_size: Annotated[int, Figure(
+        "QueueSize_RBV", "Frames that may wait in the plugin", group="plugin", egu="frames", low=1, high=1_000_000,
+        over_consumers=sum,
+    )] = 1  # fmt: skip
+    in_flight: Annotated[int, Figure(over_consumers=sum)] = 0
+    received_hz: Annotated[
+        float, _Rate("ArrayRate_RBV", "Frames received per second", group="plugin", wire="receivedRate")
+    ] = 0.0
+    stitched_hz: Annotated[
+        float, _Rate("OutputRate_RBV", "Frames stitched per second", group="plugin", wire="stitchedRate")
+    ] = 0.0
+    latency_ms: Annotated[tuple[float, float, float], Figure(over_consumers=slowest)] = (math.nan,) * 3
+    execution_ms: Annotated[float, Figure(
+        "ExecutionTime_RBV", "Inference time of the latest batch", group="timing", egu="ms", low=0, high=1000,
+        fields={"MDEL": 0.01, "ADEL": 0.1}, over_consumers=largest,
+    )] = 0.0  # fmt: skip
+    batches: Annotated[int, Figure()] = 0
+    mean_counts: Annotated[float, Figure(
+        "MeanCounts_RBV", "Mean counts of a frame, recent frames", group="quality", egu="counts", prec=0, low=0,
+        high=1e9, fields={"MDEL": 1, "ADEL": 100},
+    )] = math.nan  # fmt: skip
+    dose_scale: Annotated[float, Figure(
+        "DoseScale_RBV", "Dose scale in use", group="quality", egu="1", prec=4, low=1e-4, high=1e5,
+        fields={"MDEL": 0.0001, "ADEL": 0.01},
+    )] = 1.0  # fmt: skip
+    message: Annotated[str, Figure()] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot(Figures):
+    """Every figure of a pipeline at one moment.
+
+    Attributes
+    ----------
+    missed
+        Frames lost before they came here: gaps in uniqueId.
+    scan, scan_active, scan_stitched
+        The current scan, whether it goes on, and the frames on its canvas.
+    runs
+        The current run first, then the finished ones that are kept, newest first.
+    late_taken
+        Frames taken for the canvas of a finished scan.
+    kept_bytes
+        Memory of the finished canvases.
+    engine, model
+        The engine's name and its contract's; empty before there is one.
+    patch
+        The last inference.
     queue_full, when_full
         Whether the queue was full within the last second, and which frame gives way then.
-    decimation, decimation_factor
-        Mode, and of how many patterns one is inferred now.
+    decimation_factor
+        Of how many patterns one is inferred now.
     busy_s
         How long the batch in flight has been; 0 while there is none.
     """
 
-    received: int
-    stitched: int
-    pending: int
-    dropped: Mapping[DropCause, int]
-    law_holds: bool
-    missed: int
-    disordered: int
-    waiting_position: int
-    queue_used: int
-    queue_size: int
-    in_flight: int
-    scan: str
+    missed: Annotated[int, Figure(
+        "FramesMissed_RBV", "Frame ids that never arrived", group="accounting", egu="frames", kind="int64in", low=0,
+        high=10**9, fields={"HIGH": 1, "HSV": "MINOR"},
+    )]  # fmt: skip
+    scan: Annotated[str, Figure("ScanID_RBV", "Scan that is being stitched", group="scan", length=39)]
     scan_active: bool
     scan_stitched: int
     runs: tuple[RunFigures, ...]
-    late_taken: int
+    late_taken: Annotated[int, _Frames("FramesLateTaken_RBV", "Frames taken for a finished scan", group="canvases")]
     keep: int
     kept_bytes: int
-    received_hz: float
-    stitched_hz: float
-    latency_ms: tuple[float, float, float]
-    execution_ms: float
-    batches: int
     engine: str
     model: str
-    mean_counts: float
-    dose_scale: float
     patch: LatestPatch | None
-    message: str
     queue_full: bool = False
     when_full: str = "drop_newest"
-    decimation: str = "Off"
-    decimation_factor: int = 1
+    decimation_factor: Annotated[int, Figure(
+        "DecimationFactor_RBV", "One pattern in so many is inferred now", group="decimation", egu="frames", low=1,
+        high=LARGEST_FACTOR, fields={"HIGH": 2, "HSV": "MINOR"},
+    )] = 1  # fmt: skip
     busy_s: float = 0.0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Annotated
 
 from pydantic import Field
 
-from ptychostream.config import Settings
+from ptychostream.config import Setting, Settings
 from ptychostream.frames.frames import Frame
 from ptychostream.positions.positions import NeverPlaced, PositionSource
 
@@ -16,15 +17,27 @@ _RUNS = 64
 class GateSettings(Settings):
     """Which frames are left out although their position is known. Lengths are in metres, in canvas axes."""
 
-    settling_s: float = Field(0.0, ge=0)
+    settling_s: Annotated[
+        float, Setting("SettleTime", "Frames left out at a scan's start", group="positions", egu="s", high=3600)
+    ] = Field(0.0, ge=0)
     """Frames within this time after a scan's first frame are left out, because the stage settles. Seconds."""
-    field_width_m: float = Field(0.0, ge=0)
+    field_width_m: Annotated[
+        float,
+        Setting("FieldWidth", "Width of the field, 0 = no limit", group="positions", egu="um", scale=1e6, high=1e9),
+    ] = Field(0.0, ge=0)
     """Frames farther than half of this from the field's centre are left out: one wrong position would make the canvas
     very large. 0: the canvas alone limits it."""
-    field_height_m: float = Field(0.0, ge=0)
-    field_x_m: float = 0.0
+    field_height_m: Annotated[
+        float,
+        Setting("FieldHeight", "Height of the field, 0 = no limit", group="positions", egu="um", scale=1e6, high=1e9),
+    ] = Field(0.0, ge=0)
+    field_x_m: Annotated[float, Setting(
+        "FieldX", "Centre of the field, canvas axes", group="positions", egu="um", scale=1e6, low=-1e9, high=1e9,
+    )] = 0.0  # fmt: skip
     """The centre of the field."""
-    field_y_m: float = 0.0
+    field_y_m: Annotated[float, Setting(
+        "FieldY", "Centre of the field, canvas axes", group="positions", egu="um", scale=1e6, low=-1e9, high=1e9,
+    )] = 0.0  # fmt: skip
 
 
 class GatedPositions:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from ptychostream.config import Settings
+from ptychostream.config import Setting, Settings
 from ptychostream.frames.frames import Frame
 from ptychostream.positions.clock_offset import ClockOffset, OffsetEstimate
 from ptychostream.positions.positions import AxisConfig, NeverPlaced
@@ -34,7 +34,10 @@ _ROUNDING_S = 2e-6
 class StreamPositionSettings(Settings):
     """How frames are placed by a stream of positions."""
 
-    tolerance_s: float = Field(0.02, gt=0)
+    tolerance_s: Annotated[float, Setting(
+        "PositionTolerance", "Longest gap between samples at a frame", group="positions", egu="ms", scale=1e3,
+        low=0.001, high=1e6,
+    )] = Field(0.02, gt=0)  # fmt: skip
     """The largest time between the two samples that enclose a frame. Seconds."""
     capacity: int = Field(200_000, ge=2, le=50_000_000)
     """The number of samples in memory, 48 bytes each."""
@@ -42,12 +45,22 @@ class StreamPositionSettings(Settings):
     """A sample may arrive this much later than a newer one, seconds. Every frame waits that much longer."""
     frame_time_offset_s: float = 0.0
     """From a frame's time stamp to the middle of its exposure: half the exposure if the stamp is the start. Seconds."""
-    clock_offset_mode: Literal["Manual", "Auto"] = "Manual"
-    clock_offset_s: float = 0.0
+    clock_offset_mode: Annotated[Literal["Manual", "Auto"], Setting(
+        "ClockOffsetMode", "Position clock - detector clock: from", group="positions", flag="--clock-offset-mode",
+        help="clock offset as given, or estimated",
+    )] = "Manual"  # fmt: skip
+    """Manual: `clock_offset_s` is used. Auto: it is estimated from when frames and positions arrive."""
+    clock_offset_s: Annotated[float, Setting(
+        "ClockOffset", "Position clock - detector clock", group="positions", egu="s", prec=6, low=-1e10, high=1e10,
+        readback=False, flag="--clock-offset", help="position clock - detector clock, seconds",
+    )] = 0.0  # fmt: skip
     """Position source's clock - detector's clock, seconds, used in mode Manual."""
     delay_difference_s: float = 0.0
     """Used in mode Auto, seconds. See `clock_offset.ClockOffset`."""
-    max_speed_m_s: float = Field(0.0, ge=0)
+    max_speed_m_s: Annotated[
+        float,
+        Setting("MaxSpeed", "Fastest stage at a frame, 0 = any", group="positions", egu="um/s", scale=1e6, high=1e9),
+    ] = Field(0.0, ge=0)
     """A frame is not placed if the stage moved faster when it was taken, m/s. 0: any speed."""
     speed_window_s: float = Field(0.005, ge=0)
     """The speed is the mean over this time before the frame, or between two samples if these are farther apart."""

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ptychostream.config import Settings
+from ptychostream.config import Setting, Settings
 from ptychostream.errors import GeometryError
 from ptychostream.frames.frames import Frame
 from ptychostream.positions.route_file import read_route
 
-_UNIT_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
+UNIT_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
+"""Metres in each unit that positions may have."""
 _WAVEFORMS = "position waveforms"
 EVERY_ID = math.inf
 Number = TypeVar("Number", float, NDArray[np.float64])
@@ -30,14 +31,19 @@ class NeverPlaced(Exception):  # noqa: N818 - a result, not an error
 class AxisConfig(Settings):
     """Converts the beamline's two positions to canvas axes: swaps them, applies the signs, and scales them."""
 
-    unit: Literal["m", "mm", "um", "nm"] = "m"
-    swap_xy: bool = False
+    unit: Annotated[Literal["m", "mm", "um", "nm"], Setting(flag="--position-unit", help="unit of the positions")] = "m"
+    """Unit of the positions as they are sent."""
+    swap_xy: Annotated[bool, Setting("SwapXY", "x and y are swapped before the signs", group="scan", live=False)] = (
+        False
+    )
     sign_x: Literal[-1, 1] = 1
+    """Sign from the beamline's x to the canvas."""
     sign_y: Literal[-1, 1] = 1
+    """Sign from the beamline's y to the canvas."""
 
     @property
     def unit_m(self) -> float:
-        return _UNIT_M[self.unit]
+        return UNIT_M[self.unit]
 
     def apply(self, a: Number, b: Number) -> tuple[Number, Number]:
         """(x, y) in metres from the sent x and y, numbers or arrays."""

@@ -19,8 +19,6 @@ from ptychostream.pva.ntndarray import to_int32
 from ptychostream.scans.scan import Scan
 from ptychostream.sim.replay.ntndarray import build
 
-POSITION_UNITS_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
-
 MAX_BURST_S = 0.2
 """A late detector sends the frames that were due within this time at once. The rest of the schedule moves later."""
 

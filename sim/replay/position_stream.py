@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from ptychostream.config import Settings
-from ptychostream.sim.replay.detector import POSITION_UNITS_M, Detector
+from ptychostream.positions.positions import UNIT_M
+from ptychostream.sim.replay.detector import Detector
 from ptychostream.sim.replay.ntndarray import build
 
 _REST_S = 0.1
@@ -182,7 +183,7 @@ class PositionStream:
 def serve_positions(detector: Detector, channel: str, settings: PositionStreamSettings, unit: str) -> PositionStream:
     """Serve a position channel on the detector's server."""
     detector.serve(channel, position_update(settings.layout, (), (), ()))
-    return PositionStream(settings, POSITION_UNITS_M[unit], lambda update: detector.serve(channel, update))
+    return PositionStream(settings, UNIT_M[unit], lambda update: detector.serve(channel, update))
 
 
 def position_update(layout: str, times: ArrayLike, x: ArrayLike, y: ArrayLike) -> pva.PvObject:

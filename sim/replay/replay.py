@@ -15,9 +15,10 @@ from pydantic import Field
 from ptychostream.config import Settings
 from ptychostream.errors import ConfigError
 from ptychostream.frames.codecs import CODECS
+from ptychostream.positions.positions import UNIT_M
 from ptychostream.scans.scan_probe import open_probed
 from ptychostream.sim.replay.connections import drain
-from ptychostream.sim.replay.detector import POSITION_UNITS_M, Detector, Streamed, scan_arrays
+from ptychostream.sim.replay.detector import Detector, Streamed, scan_arrays
 from ptychostream.sim.replay.gate import Gate
 from ptychostream.sim.replay.position_stream import PositionStream, PositionStreamSettings, serve_positions
 
@@ -116,7 +117,7 @@ def replay(
                 scan,
                 scan_id=scan_id,
                 codec=settings.codec,
-                unit_m=POSITION_UNITS_M[settings.position_unit],
+                unit_m=UNIT_M[settings.position_unit],
                 dtype=dtype,
                 with_positions=settings.positions != "stream",
             )

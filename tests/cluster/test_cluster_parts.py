@@ -25,7 +25,7 @@ from ptychostream.errors import ConfigError, DropCause, StreamError
 from ptychostream.imaging.stitching import Canvas
 from ptychostream.ioc.collector.collector_accounts import KEPT_GROUPS, ConsumerAccounts
 from ptychostream.ioc.collector.collector_sums import Zero, add_up
-from ptychostream.plugins.consumer.consumer_encoding import STRUCTURE
+from ptychostream.plugins.consumer.consumer_encoding import structure
 from ptychostream.plugins.consumer.consumer_report import EngineReport, Report, RunReport
 from ptychostream.plugins.consumer.consumer_settings import consumer_settings
 from ptychostream.processes.restarter import back_off_s
@@ -432,4 +432,4 @@ def test_the_command_checks_its_file_and_prints_what_it_would_start(tmp_path: Pa
 
 
 def test_every_cause_travels_in_a_report() -> None:
-    assert list(STRUCTURE["dropped"]) == [cause.value for cause in DropCause]
+    assert list(structure()["dropped"]) == [cause.value for cause in DropCause]

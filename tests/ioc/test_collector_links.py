@@ -19,8 +19,9 @@ import pvaccess as pva
 from ptychostream.plugins.consumer.consumer_report import FINAL, STATUS, Report
 from ptychostream.plugins.consumer.consumer_encoding import encode_report
 server = pva.PvaServer()
+report = Report(consumer=1, instance=sys.argv[2], sequence=1, time=0.0)
 for suffix in (FINAL, "", STATUS):
-    server.addRecord(f"{sys.argv[1]}{suffix}", encode_report(Report(1, sys.argv[2], 1, 0.0)))
+    server.addRecord(f"{sys.argv[1]}{suffix}", encode_report(report))
 time.sleep(60)
 """
 

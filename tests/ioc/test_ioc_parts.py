@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptychostream.cli.ioc import OPTIONS
+from ptychostream.config import declared
 from ptychostream.errors import ConfigError, StreamError
-from ptychostream.ioc.config.setpoints import SETPOINTS, Start
+from ptychostream.ioc.config.setpoints import begin, setpoints
 from ptychostream.ioc.config.settings import IocSettings, PositionSettings
 from ptychostream.ioc.gpu import parse_smi, read_sysfs
 from ptychostream.ioc.images.images import displayed
@@ -58,25 +58,40 @@ def test_a_damaged_autosave_file_gives_way_to_its_backup(tmp_path: Path) -> None
 
 def test_command_line_wins_over_autosave_and_autosave_over_configuration() -> None:
     settings = IocSettings(dose_scale=5.0, phase_rate_hz=3.0)
-    start = Start(settings, {"DoseScale": "2.0", "PhaseRate": "4.0", "ModelFile_RBV": "/live.onnx"}, {"dose_scale"})
-    assert (start.number("DoseScale"), start.number("PhaseRate")) == (5.0, 4.0)
-    assert start.model_file == "/live.onnx"
-    with pytest.raises(ConfigError, match="DoseScale = 'x'"):
-        Start(settings, {"DoseScale": "x"}, set()).number("DoseScale")
+    saved = {"DoseScale": "2.0", "PhaseRate": "4.0", "ScanFrames": "7", "EnableCallbacks": "0"}
+    in_force, texts = begin(settings, saved, {"dose_scale"})
+    assert (in_force.dose_scale, in_force.phase_rate_hz, in_force.scan.frames) == (5.0, 4.0, 7)
+    assert (texts["DoseScale"], texts["PhaseRate"], texts["EnableCallbacks"]) == ("5.0", "4.0", "0")
+    live = {name for name, one in setpoints(IocSettings).items() if one.setting.live}
+    assert texts.keys() == live | {"EnableCallbacks"}
 
 
-def test_options_and_setpoints_name_keys_of_the_configuration() -> None:
-    known = set()
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        ({"DoseScale": "x"}, "DoseScale = 'x'.*give a number"),
+        ({"DoseScale": "-1"}, "dose_scale = -1.0.*correct or remove that setpoint"),
+        ({"Engine": "9"}, "Engine = '9'.*give a state from 0 to 6"),
+        ({"Engine": "-1"}, "Engine = '-1'.*give a state"),
+    ],
+)
+def test_what_autosave_kept_and_cannot_be_used_is_named(saved: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        begin(IocSettings(), saved, set())
+    assert raised.value.where == "autosave file"
 
-    def walk(kind: type, before: str) -> None:
-        for name, field in kind.model_fields.items():  # type: ignore[attr-defined]
-            known.add(before + name)
-            if hasattr(field.annotation, "model_fields"):
-                walk(field.annotation, f"{before}{name}.")
 
-    walk(IocSettings, "")
-    assert {key for _, key, _ in OPTIONS} <= known
-    assert {setpoint.key for setpoint in SETPOINTS.values()} <= known
+def test_a_setpoint_reads_what_it_shows() -> None:
+    settings = IocSettings()
+    for name, one in setpoints(IocSettings).items():
+        value = one.declared.value(settings)
+        assert one.value(one.shown(value)) == value, name
+        assert one.value(str(one.shown(value))) == value, name
+
+
+def test_no_two_settings_have_one_flag() -> None:
+    flags = [one.setting.flag for one in declared(IocSettings) if one.setting.flag]
+    assert len(flags) == len(set(flags)) > 40
 
 
 def test_unmeasured_pixels_are_filled_with_the_mean() -> None:

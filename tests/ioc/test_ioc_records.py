@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,15 +85,16 @@ def test_every_drop_cause_has_its_record(by_name: dict[str, dict[str, Any]]) -> 
 
 def test_states_are_those_of_the_configuration(by_name: dict[str, dict[str, Any]]) -> None:
     code = (
-        "import json; from ptychostream.ioc.config import settings as s, setpoints as p\n"
-        "from ptychostream.ioc.model import model_slot as m\n"
+        "import json; from ptychostream.ioc.model import model_slot as m\n"
+        "from ptychostream.config import declared\n"
+        "from ptychostream.ioc.config.settings import IocSettings\n"
         "from ptychostream.plugins.engines import engine_names\n"
-        "from ptychostream.plugins.engines.base import PRECISIONS\n"
-        "print(json.dumps([s.ENGINES, s.PRECISIONS, s.POSITION_SOURCES, p.DOSE_MODES, [x.name for x in m.SlotState],"
-        " engine_names(), PRECISIONS]))"
+        "choices = {one.key: one.choices for one in declared(IocSettings)}\n"
+        "keys = ('engine.name', 'engine.precision', 'positions.source', 'dose_mode')\n"
+        "print(json.dumps([*(choices[key] for key in keys), [x.name for x in m.SlotState], engine_names()]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    engines, precisions, sources, doses, slot, known, known_precisions = json.loads(done.stdout)
+    engines, precisions, sources, doses, slot, known = json.loads(done.stdout)
 
     def states(name: str) -> list[str]:
         fields = by_name[name]["fields"]
@@ -102,11 +104,57 @@ def test_states_are_those_of_the_configuration(by_name: dict[str, dict[str, Any]
     assert states("Engine") == states("Engine_RBV") == engines
     assert sorted(name.lower() for name in engines) == sorted(name.lower() for name in known)
     assert states("Precision") == precisions
-    assert sorted(precisions) == sorted(known_precisions)
     assert [name.lower() for name in states("PositionSource")] == sources
     assert states("PositionSource_RBV") == states("PositionSource")
     assert states("DoseMode") == states("DoseMode_RBV") == doses
     assert [name.upper() for name in states("ModelState_RBV")] == [name.replace("_", "") for name in slot]
+
+
+def test_the_templates_are_those_of_the_declarations() -> None:
+    code = (
+        "import json; from ptychostream.ioc import declarations as d\n"
+        "made = d.templates(d.IocSettings, d.readbacks()).items()\n"
+        "made = {f'{group}_declared.template': text for group, text in made}\n"
+        "kept = {p.name: p.read_text(encoding='utf-8') for p in d.DB_FOLDER.glob('*_declared.template')}\n"
+        "print(json.dumps([made, kept]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    made, kept = json.loads(done.stdout)
+    assert made == kept, "python -m ptychostream.ioc.declarations"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('record(ai, "$(P)$(R)Twice_RBV") {}\n', "record P:Twice_RBV exists (give the record another name)"),
+        ('record(ai, "$(P)$(WHICH)Other") {}\n', "unknown macro $(WHICH) (use $(P), $(R), or give a default"),
+    ],
+)
+def test_a_template_that_cannot_be_loaded_is_named(tmp_path: Path, text: str, message: str) -> None:
+    first, bad = tmp_path / "first.template", tmp_path / "bad.template"
+    first.write_text('record(ai, "$(P)$(R)Twice_RBV") {}\n', encoding="utf-8")
+    bad.write_text(text, encoding="utf-8")
+    code = (
+        "import sys; from pathlib import Path; from ptychostream.ioc.records.database import load_template\n"
+        "for path in sys.argv[1:]: load_template(Path(path), 'P:')"
+    )
+    command = [sys.executable, "-c", code, str(first), str(bad)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert f"ConfigError: {bad}: {message}" in done.stderr
+
+
+def test_two_settings_of_one_record_are_refused() -> None:
+    code = (
+        "from typing import Annotated\n"
+        "from ptychostream.config import Setting\n"
+        "from ptychostream.ioc.config.settings import IocSettings\n"
+        "from ptychostream.ioc.config.setpoints import setpoints\n"
+        "class Mine(IocSettings):\n"
+        "    other: Annotated[float, Setting('DoseScale', 'Another one', high=1)] = 0.0\n"
+        "setpoints(Mine)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert "ConfigError: Mine: dose_scale and other are both record DoseScale" in done.stderr
 
 
 def test_the_ioc_does_not_load_pvapy() -> None:
