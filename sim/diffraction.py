@@ -42,6 +42,14 @@ class Simulation(Settings):
         Photons per frame that hit the sample.
     dead_pixels, hot_pixels
         Number of bad pixels. A dead pixel has the dtype's maximum, a hot one has `hot_counts` more counts.
+    energy_ev, distance_m, detector_pixel_m
+        Photon energy, distance from sample to detector, pixel of the detector.
+    size
+        Height and width of a frame, pixels.
+    dtype
+        Type of the counts.
+    hot_counts
+        Counts that a hot pixel has more than its neighbours.
     seed
         Seed of the photon noise, the position error and the bad pixels.
     """

@@ -25,8 +25,11 @@ class Film(Settings):
     """The film. The defaults are 1 µm of gold with n = 1 - delta + i·beta at 10 keV."""
 
     thickness_m: float = 1e-6
+    """Thickness of the film."""
     delta: float = 2.99e-5
+    """Decrement of the refractive index."""
     beta: float = 2.2e-6
+    """Absorption index."""
 
     def transmission(self, depth: NDArray[np.float32], wavelength_m: float) -> NDArray[np.complex64]:
         """Transmission of the film etched to `depth`, relative to the phase of the full film.

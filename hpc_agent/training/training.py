@@ -36,11 +36,15 @@ class TrainingOptions(Settings):
     """Options of a training."""
 
     network: NetworkName = "ptychonn2"
+    """PtychoNN 2.0 with 0.7 million parameters, or PtychoNN with 4.7 million."""
     epochs: int = Field(50, ge=1)
+    """Passes over all pairs."""
     batch: int = Field(16, ge=2)
+    """Pairs in one step of the optimiser."""
     learning_rate: float = Field(1e-3, gt=0)
     """Highest learning rate of the schedule."""
     schedule: ScheduleName = "cyclic"
+    """How the learning rate changes during the training."""
     validation: float = Field(0.1, gt=0, lt=1)
     """Fraction of the pairs for choosing the best epoch."""
     time_limit_s: float | None = Field(None, gt=0)
@@ -54,6 +58,7 @@ class TrainingOptions(Settings):
     simulated: float = Field(0.0, ge=0)
     """Simulated pairs for each measured one (see `ptychostream.hpc_agent.corpus.simulated_pairs`)."""
     seed: int = 0
+    """Seed of the first weights, of the order of the pairs and of the choice of the validation pairs."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ class SourceSettings(Settings):
     mirror: bool = False
     """Put pvapy-mirror-server in front: only pvaPy's servers can distribute updates, an areaDetector IOC cannot."""
     mirror_channel: str = "{prefix}mirror"
+    """Channel that the mirror serves; `{prefix}` is the prefix of the records."""
     queue_size: int = Field(2000, ge=1)
     """Updates that may wait in the mirror."""
 
@@ -28,6 +29,7 @@ class ConsumersSettings(Settings):
     """The consumers, and how the stream is distributed to them."""
 
     count: int = Field(2, ge=1, le=100)
+    """Number of consumers."""
     first: int = Field(1, ge=0)
     """Number of the first consumer."""
     output: str = "{prefix}consumer:*"
@@ -39,8 +41,9 @@ class ConsumersSettings(Settings):
     queue_size: int = Field(2000, ge=1)
     """Frames that may wait for each consumer, on either side of the connection."""
     dead_after_s: float = Field(5.0, gt=0)
+    """A consumer that has not reported for this time counts as dead, s."""
     settle_s: float = Field(1.0, ge=0)
-    """As of the collector's configuration, section cluster."""
+    """Time after the last frame of a scan in which missing frames may still come, s."""
     cuda_devices: tuple[str, ...] = ()
     """GPUs, assigned to the consumers in turn; empty: each consumer sees all."""
 
@@ -49,6 +52,7 @@ class ClusterSettings(Settings):
     """All settings of `ptychostream cluster`."""
 
     prefix: str = "ptycho:NN1:"
+    """First part of the name of every record."""
     source: SourceSettings
     consumers: ConsumersSettings = ConsumersSettings()
     consumer: dict[str, Any] = {}
