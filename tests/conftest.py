@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import sys
+from pathlib import Path
 
 # pvapy first: a process that imports it after p4p or softioc may crash when it ends, and tests import both.
 import pvaccess  # noqa: F401
+import pytest
 from hypothesis import settings
 
 # Compiled modules are kept for the next run and for every child process, whatever the environment says: without them
@@ -26,6 +29,14 @@ settings.load_profile("ptychostream")
 
 # What imports leave behind stays for the whole run: the garbage collector need not look at it again and again.
 gc.disable()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A module whose every test is left out by its marker is not even imported."""
+    if collection_path.suffix != ".py":
+        return None
+    marks = re.findall(r"^pytestmark = pytest\.mark\.(\w+)$", collection_path.read_text("utf-8"), re.MULTILINE)
+    return any(f"not {mark}" in config.getoption("markexpr") for mark in marks) or None
 
 
 def pytest_collection_finish() -> None:
