@@ -158,7 +158,8 @@ def test_ctrl_c_as_a_beamline_starts_is_not_for_its_records(tmp_path: Path) -> N
     with EpicsEnv() as env, env.start(*command, env=env.server_env()) as beamline:
         pid = beamline.popen.pid
         children = Path(f"/proc/{pid}/task/{pid}/children")
-        wait_until(lambda: children.read_text(), 40, lambda: beamline.output)
+        commands = lambda: [_text(Path(f"/proc/{child}/cmdline")) for child in children.read_text().split()]  # noqa: E731
+        wait_until(lambda: any("pvxslibs.ioc" in command for command in commands()), 60, lambda: beamline.output)
         os.killpg(pid, signal.SIGINT)
         assert beamline.wait(40) == 0
         assert "0 scans complete" in beamline.output and "Traceback" not in beamline.output
