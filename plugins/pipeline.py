@@ -225,7 +225,7 @@ class Pipeline:
         Parameters
         ----------
         factory
-            Creates the engine and checks it. It is called aside, while the running engine goes on. What it
+            Creates the engine and checks it, in another thread, while the running engine goes on. What it
             raises, or the engine on a first batch, ends in the future, and the running engine stays.
         contract
             Of the engine's model. Where its object pixel is not the canvas's, a new canvas begins.
@@ -364,7 +364,7 @@ class Pipeline:
         try:
             inference = swap.prepare()
             message = self._mosaic.adopt(inference.contract, describe(inference.engine))
-        except Exception as error:  # noqa: BLE001 - whoever asked is told, and the running engine goes on
+        except Exception as error:  # noqa: BLE001 - the caller gets the error, and the running engine goes on
             if inference is not None:
                 close_engine(inference.engine)
             swap.done.set_exception(error)

@@ -3,7 +3,7 @@
 Times within the process are differences of the monotonic clock. Only the first stage, from the detector's time stamp
 to this process, compares two machines' clocks: where it comes out negative or absurd (a clock stepped, the wrong time
 zone, a driver that leaves the stamp empty) the frame is counted in `clock_errors` and enters no figure that begins at
-the detector. Batches are put by as they are and worked up many at a time, so that a frame costs about a microsecond.
+the detector. Batches are stored as they are and evaluated many at a time, so that a frame costs about a microsecond.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNSERVED = 1000
 
 
 class Stage(Enum):
-    """What a frame goes through, in order; each is the records `<value>Time_RBV` and `<value>TimeP99_RBV`."""
+    """The stages of a frame, in order; each is the records `<value>Time_RBV` and `<value>TimeP99_RBV`."""
 
     ARRIVAL = "Arrival"
     """From the detector's time stamp to decoded in this process: read-out, network, queues, decompression."""
@@ -99,7 +99,7 @@ class _Unserved(NamedTuple):
 
 
 class StageTimes:
-    """Notes every batch, and every image that is published. Any thread."""
+    """Records the times of every batch and of every published image. Any thread."""
 
     def __init__(self) -> None:
         self.run = 0
@@ -122,9 +122,9 @@ class StageTimes:
 
     @contextmanager
     def serving(self) -> Iterator[_Publication]:
-        """Around the making and the publishing of an image: what was stitched before is on it.
+        """Use around making and publishing an image, which shows every frame stitched before.
 
-        Its `published(now)` ends those frames' way; without it they wait for the next image.
+        Its `published(now)` completes the times of those frames; without it they wait for the next image.
         """
         with self._lock:
             self._work_up()
@@ -146,7 +146,7 @@ class StageTimes:
             self.reset()
 
     def reset(self) -> None:
-        """Begin anew. What no image has shown yet is not waited for any more."""
+        """Begin anew. Frames that no image has shown yet are forgotten."""
         with self._lock:
             self._histograms.clear()
             self._noted, self._frames_noted = [], 0
@@ -180,7 +180,7 @@ class StageTimes:
         )
 
     def _work_up(self) -> None:
-        """Bring what was noted into the figures."""
+        """Evaluate the stored batches."""
         noted, self._noted, self._frames_noted = self._noted, [], 0
         frames = [len(batch.frames) for batch in noted]
         if not any(frames):

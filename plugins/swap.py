@@ -73,7 +73,7 @@ class SwapQueue:
         with self._building:
             try:
                 inference = swap.prepare()
-            except Exception as error:  # noqa: BLE001 - the thread's outermost; whoever asked is told
+            except Exception as error:  # noqa: BLE001 - the thread's outermost; the caller gets the error
                 swap.done.set_exception(error)
                 return
             if not self._put(Swap(lambda: inference, swap.done)):

@@ -192,8 +192,8 @@ class Collector:
         Returns
         -------
         Future
-            The number of patches on the canvas, when no live consumer holds a frame of it any more, and no id is
-            missing or nothing has come for a while.
+            The number of patches on the canvas, when no live consumer holds a frame of the scan any more, and either
+            no frame id is missing or no frame has come for `settle_s`.
         """
         done: Future[int] = Future()
         done.set_running_or_notify_cancel()
@@ -266,7 +266,7 @@ class Collector:
     def _connect(self, number: int, connected: bool) -> None:
         with self._lock:
             self._accounts.connect(number, connected)
-            if not connected:  # the distributor may have repeated its last update: whoever has it is to say so
+            if not connected:  # the distributor may have repeated its last update: consumers report their states
                 self._order(states=self._orders.states + 1)
 
     # In the collector's thread

@@ -1,11 +1,12 @@
 """What the consumers of a cluster have reported, added up. Passive: no thread, no clock, no lock.
 
-A consumer's last *state* is all that is left of it when it dies: frames that it received later are in nobody's set of
-ids, so they show as missed; frames that it held then are lost, and count as missed too, unless another one stitched
-them. A state with a frame that another's canvas holds is not taken (`collector_recalls`). So at every moment
+When a consumer dies, only its last *state* (a report with a canvas) counts. Frames that it received later are in no
+consumer's set of ids and count as missed. Frames that it held at that time are lost; they count as missed too, unless
+another consumer has stitched them. A state with a frame that another canvas holds is not taken (`collector_recalls`).
+So at every moment
 
     received = stitched + pending + Σ dropped     over the consumers, and
-    frame ids from the first to the last = received by somebody + missed     within a scan.
+    frame ids from the first to the last = received by a consumer + missed     within a scan.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Group:
         return [share.run.canvas for share in self.shares.values() if share.run.canvas is not None]
 
     def pending(self, live: Collection[str]) -> int:
-        """Frames that live consumers, by instance, hold of it, or have not reported on a canvas yet."""
+        """Frames of this run that live consumers (by instance) hold, or have not reported on a canvas yet."""
         return sum(
             share.run.received - share.run.stitched - sum(share.run.dropped.values())
             for (instance, _), share in self.shares.items()
@@ -184,7 +185,7 @@ class ConsumerAccounts:
         Returns
         -------
         Group
-            The run whose canvas it brings; None where it brings none.
+            The run of the canvas in the report; None where the report has no canvas that is taken.
         """
         consumer = self._consumer(report)
         if consumer is None:
@@ -307,7 +308,7 @@ class ConsumerAccounts:
         return group
 
     def _fold(self, group: Group) -> None:
-        """Forget a run of a scan, but not its figures; and the dead whose last scan it was."""
+        """Forget a run but keep its figures; also forget replaced processes that have no other run."""
         ids, _ = union(self._id_sets(group))
         first, last = ids.lowest, ids.highest
         if first is not None and last is not None:

@@ -55,7 +55,7 @@ class Links:
 
     @property
     def connected(self) -> int:
-        """Consumers whose channels are there."""
+        """Numbers of the consumers that are connected."""
         return sum(self._up.get(f"{channel}{STATUS}", False) for channel in self._channels.values())
 
     def start(self) -> None:

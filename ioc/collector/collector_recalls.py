@@ -1,8 +1,9 @@
 """Frames that two consumers have stitched: one of them takes each frame back, and its states wait for that.
 
-pvaPy's distributor gives its last update to whoever subscribes again, whose ever it was. Whichever canvas came here
-first with such a frame keeps it; the other consumer is asked to take it off its own, and until it has answered, its
-states are not added up. So no sum ever holds a frame twice, whenever either of them dies. Passive, as the accounts.
+pvaPy's distributor sends its last update again to a consumer that subscribes anew, even if another consumer has it.
+The first canvas that is reported with such a frame keeps it. The other consumer is asked to take the frame off its
+canvas, and its states are not added up until it has answered. So no sum ever holds a frame twice, even when one of the
+two dies. Passive: no thread, no clock, no lock.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from ptychostream.cluster.id_set import IdSet
 from ptychostream.plugins.consumer.consumer_report import Report
 
 MOST = 64
-"""Frames asked back at once. More are no repeats: the stream is not dealt out, and `FramesTwice` says so."""
+"""Most frames asked back at once. If there are more, every consumer gets the whole stream: `FramesTwice` shows it."""
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """When a frame was asked back, by `Recalls.number`, and in which scan's sum it would be twice."""
+    """A request: its `Recalls.number`, and the sum in which the frame would be twice."""
 
     number: int
     sum: Hashable
@@ -30,7 +31,7 @@ class Recalls:
 
     def __init__(self) -> None:
         self.number = 0
-        """Counts the changes of what is asked."""
+        """Counts the requests."""
         self._asked: dict[tuple[str, int, int], _Asked] = {}  # by instance, its run and frame id
         self._answered: dict[str, int] = {}  # by instance: the last number that it has carried out
 
@@ -49,7 +50,7 @@ class Recalls:
         Returns
         -------
         bool
-            False when a frame of it is on another canvas, and it was not asked back before: it is now.
+            False when one of its frames is on another canvas; the consumer is then asked to take that frame back.
         """
         run = report.run
         self._answered[report.instance] = max(self._answered.get(report.instance, 0), report.recalls)
@@ -64,7 +65,7 @@ class Recalls:
         return not doubled & set(self._open())
 
     def open(self, live: Iterable[str]) -> dict[str, list[tuple[int, int]]]:
-        """What is asked of instances that live and was not answered yet: (number of the run, frame id)."""
+        """Open requests by live instance: (number of the run, frame id) of each frame to be taken back."""
         asked: dict[str, list[tuple[int, int]]] = {instance: [] for instance in live}
         for instance, run, frame_id in self._open():
             if instance in asked:

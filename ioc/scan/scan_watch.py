@@ -29,7 +29,7 @@ class Edge(Enum):
 class ScanEdges:
     """Turns values of the PVs into begin and end of scans. Passive: no thread, no clock.
 
-    A scan whose id changes while it runs is another one: the edges between were missed. The id is to be written
+    When the id changes while a scan runs, another scan has begun and the end between was missed. The id must be written
     before the other PV rises. After a disconnection the values are judged as any: what says "idle" ends the scan,
     what says "runs" under the same id lets it go on.
     """

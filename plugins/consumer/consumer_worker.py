@@ -98,7 +98,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
 
     def start(self) -> None:
-        """Start the pipeline and the reports, and build the first engine aside."""
+        """Start the pipeline and the reports, and build the first engine in another thread."""
         self.pipeline.start()
         self._thread.start()
         settings = self._settings

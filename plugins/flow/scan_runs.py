@@ -54,7 +54,7 @@ class FlowRuns(ScanRuns[FlowRun]):
         super().__init__()
         self.keep = keep
         self.max_bytes = max_bytes
-        self._ending: list[FlowRun] = []  # over, and not told yet
+        self._ending: list[FlowRun] = []  # ended, and not returned by `take_ended` yet
         self._forgotten_missed = 0
         self._forgotten_disordered = 0
 
@@ -75,14 +75,14 @@ class FlowRuns(ScanRuns[FlowRun]):
         return run
 
     def end(self, now: float, over_at: float | None = None) -> bool:
-        """End the current run, and tell of it by `take_ended`."""
+        """End the current run; `take_ended` returns it when its frames have left."""
         run, ends = self.current, super().end(now, over_at)
         if ends and run is not None:
             self._ending.append(run)
         return ends
 
     def reopen(self) -> None:
-        """The current run goes on after all, and its end is not told."""
+        """Let the current run go on after all; `take_ended` does not return it."""
         super().reopen()
         if self.current in self._ending:
             self._ending.remove(self.current)
@@ -96,7 +96,7 @@ class FlowRuns(ScanRuns[FlowRun]):
         self._forgotten_disordered += run.ids.disordered
 
     def trim(self, sizes: Mapping[int, int]) -> set[int]:
-        """Forget the oldest finished runs beyond the limits, never one whose frames are under way.
+        """Forget the oldest finished runs beyond the limits, but no run that has frames under way.
 
         Parameters
         ----------

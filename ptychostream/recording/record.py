@@ -147,7 +147,7 @@ class _Recording:
             names, rules, positions.source if positions else None, self._scan_begins, self._scan_ends
         )
         self._workers = ThreadPoolExecutor(settings.threads, "pack")
-        self._aside = ThreadPoolExecutor(2, "aside")  # PVs, full files: what must not hold up the frames
+        self._aside = ThreadPoolExecutor(2, "aside")  # reads PVs and closes files without delaying the frames
         self._metadata: dict[Path, Future[tuple[dict[str, float | None], dict[str, Any]]]] = {}
         self._closing: list[tuple[ScanRecording, Future[RecordedFile]]] = []
         self._files: list[RecordedFile] = []
@@ -166,7 +166,7 @@ class _Recording:
                 self._last_positions()
                 self._guard(self._sorter.finish)
             except BaseException:
-                self._sorter.abandon()  # an HDF5 file that is open at the process's end takes it down
+                self._sorter.abandon()  # an HDF5 file that is still open at exit crashes the process
                 raise
             finally:
                 if self._positions:
@@ -317,7 +317,7 @@ class _Recording:
         missed: int,
         unplaced: int,
     ) -> RecordedFile:
-        """Finish a file, aside: what a PV or the disk takes for it must not hold up the next scan's frames."""
+        """Finish a file in another thread, so that slow PVs or a slow disk do not delay the next scan's frames."""
         geometry, metadata = reading.result()
         recording.set_geometry(**geometry)
         path = recording.finish({**metadata, "channel": self._channel, "missed": missed, "without_position": unplaced})

@@ -68,7 +68,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class RecordedFile:
-    """One scan's file; `path` is the partial one where the recording of it did not come to its end."""
+    """The file of one scan; `path` is the partial file where the scan was not recorded to its end."""
 
     path: Path
     scan_id: str
@@ -130,8 +130,8 @@ class ScanSorter:
     on_begin
         Called with every recording as its scan begins.
     on_end
-        Called with a recording that has all its frames, to close it, with the number of the scan's missed frames and
-        the number of those without a position.
+        Called with a recording that has all its frames, to close it, and with the numbers of the scan's missed frames
+        and of its frames without a position.
 
     Raises
     ------
