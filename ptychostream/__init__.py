@@ -53,7 +53,7 @@ if TYPE_CHECKING:  # `_modules` reads these lines at run time
     from ptychostream.scans.scan_parts import ScanOptions
     from ptychostream.scans.scan_writer import write_scan
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AgentError",
