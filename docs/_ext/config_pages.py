@@ -138,14 +138,12 @@ def fields(kind: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def description(kind: type[BaseModel], name: str) -> str:
-    """What a key means: the field's own description, the text below it, or its entry under "Attributes"."""
+    """What a key means: the text below the field, its entry under "Attributes", or what its `Setting` says."""
     info = kind.model_fields[name]
-    if info.description:
-        return info.description
-    for base in kind.__mro__:
-        if issubclass(base, BaseModel) and base is not BaseModel and name in base.__annotations__:
-            return _texts(base).get(name, "")
-    return ""
+    declaring = (base for base in kind.__mro__ if issubclass(base, BaseModel) and name in base.__annotations__)
+    text = _texts(next(declaring)).get(name, "")
+    setting = next((one for one in info.metadata if isinstance(one, Setting)), Setting())
+    return text or setting.about or setting.help
 
 
 def unit(name: str, info: FieldInfo) -> str:

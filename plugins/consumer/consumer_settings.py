@@ -37,9 +37,13 @@ class ConsumerPositions(Settings):
     """Where positions come from: each consumer has every position it may need, whichever frames it gets."""
 
     source: Literal["attributes", "route"] = "attributes"
+    """Attributes of the frames, or a file that is written before the scan."""
     x_attribute: str = "PositionX"
+    """NTNDArray attribute that holds x."""
     y_attribute: str = "PositionY"
+    """NTNDArray attribute that holds y."""
     route_file: Path | None = None
+    """Route file (CSV, HDF5) with positions."""
     first_id: int = 0
     """Frame id that the first position of a route belongs to."""
     axes: AxisConfig = AxisConfig()
@@ -69,6 +73,7 @@ class ConsumerSettings(Settings):
     engine: EngineSettings = EngineSettings()
     pipeline: PipelineSettings = PipelineSettings()
     dose_scale: float = Field(1.0, gt=0)
+    """Factor on the counts until the collector gives another one."""
     state_s: float = Field(1.0, gt=0, le=60)
     """Seconds between two full reports: a consumer that dies loses at most the frames of that time."""
     status_s: float = Field(0.2, gt=0, le=10)

@@ -42,6 +42,7 @@ def test_every_key_of_a_configuration_file_is_described(file: config_pages.File)
         for name, info in config_pages.fields(kind).items():
             row = next(line for line in table.splitlines() if line.startswith(f"| `{name}` |"))
             assert config_pages.default_text(info) in row
+            assert config_pages.description(kind, name), f"{key}.{name} has no description"
 
 
 def test_types_limits_units_and_texts_of_settings_are_told() -> None:
