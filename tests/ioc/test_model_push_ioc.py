@@ -143,7 +143,7 @@ def test_a_push_that_was_recorded_cannot_be_sent_again(rig: Rig) -> None:
 
 def test_without_the_right_key_nothing_is_loaded(rig: Rig, tmp_path: Path) -> None:
     path, live = rig.model(), rig.get("ModelSHA_RBV")
-    with pytest.raises(PushRefusedError, match="signed models alone"):
+    with pytest.raises(PushRefusedError, match="signed models only"):
         rig.push(path, key_file=None)
     (tmp_path / "other").write_bytes(KEY[::-1])
     with pytest.raises(PushRefusedError, match="signature is wrong"):

@@ -75,7 +75,7 @@ def test_an_operator_that_is_refused_is_named(trt: Any, tmp_path: Path) -> None:
         onnx.NodeProto(op_type="Strange", domain="nowhere")
     )
     proto.opset_import.add(domain="nowhere", version=1)
-    model = replace(make_model(tmp_path), data=proto.SerializeToString())
+    model = replace(make_model(tmp_path), data=proto.SerializeToString(), parsed=proto)
     with pytest.raises(EngineError, match="Strange"):
         build_engine(trt, model, 8, "float16", compute_capability=CHIP)
 
