@@ -66,6 +66,14 @@ class FewerPositionsError(ScanFileError):
     """There are fewer positions than frames."""
 
 
+class ContradictionError(ScanFileError):
+    """Two statements about one quantity do not agree, or one is impossible."""
+
+
+class UnitError(ScanFileError):
+    """A unit is unknown, or of another dimension than the quantity."""
+
+
 class DatasetError(PtychostreamError):
     """A data set cannot be fetched or is not what it should be."""
 

@@ -89,7 +89,8 @@ def test_it_stops_in_good_order(name: str, tmp_path: Path) -> None:
         finally:
             process.kill()
             process.wait()
-    assert status in (0, 1, 130), said.read_text()
+    # CPython ends itself by SIGINT, which a shell shows as 130 too, if the interrupt came within an `exec` of an import
+    assert status in (0, 1, 130) or (status == -signal.SIGINT and "interrupted" in said.read_text()), said.read_text()
     assert "Traceback" not in said.read_text()
     wait_until(lambda: not of_session(process.pid), 30, lambda: json.dumps(of_session(process.pid)))
 

@@ -49,6 +49,7 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(900)
 def test_demo_of_one_scan_and_of_the_loop(tmp_path: Path) -> None:
     told = io.StringIO()
     console = Console(file=told, width=400, highlight=False)
@@ -96,6 +97,7 @@ def test_demo_of_one_scan_and_of_the_loop(tmp_path: Path) -> None:
     assert not processes_of(tmp_path)
 
 
+@pytest.mark.timeout(600)
 def test_the_loop_alone_ends_cleanly_when_it_is_stopped(tmp_path: Path) -> None:
     words = ["demo", "--loop", "--json", "-o", str(tmp_path)]
     with (
