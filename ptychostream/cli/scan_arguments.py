@@ -16,7 +16,11 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--x-name", default="PositionX", metavar="NAME", help="NDAttribute of the x positions")
     group.add_argument("--y-name", default="PositionY", metavar="NAME", help="NDAttribute of the y positions")
     group.add_argument("--route", type=Path, metavar="FILE", help="CSV or HDF5 file of the positions")
-    group.add_argument("--position-unit", choices=("m", "mm", "um", "nm"), help="where the file gives no unit")
+    group.add_argument(
+        "--position-unit",
+        choices=("m", "mm", "um", "nm"),
+        help="of the positions, in place of the file's (default: as the file says, or m)",
+    )
     group.add_argument("--swap-xy", action="store_true", help="the file's x is the canvas's y")
     group.add_argument("--flip-x", action="store_true", help="turn the x axis round (after the swap)")
     group.add_argument("--flip-y", action="store_true", help="turn the y axis round (after the swap)")

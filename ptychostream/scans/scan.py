@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.statements.description import Description
 
 
 @dataclass
@@ -38,6 +39,8 @@ class Scan:
         [N] float64 acquisition times, seconds since the POSIX epoch, or None.
     metadata
         Other values of the file, by name.
+    said
+        All that the file says of itself, and what was given or assumed in its place.
     """
 
     scan_id: str
@@ -52,6 +55,7 @@ class Scan:
     frame_ids: NDArray[np.int64] | None = None
     times: NDArray[np.float64] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    said: Description = field(default_factory=Description)
 
     def __len__(self) -> int:
         return len(self.positions_m)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import h5py
 
 from ptychostream.errors import FileMissingError, ScanFileError
-from ptychostream.scans import scan_cxi, scan_nexus, scan_npz
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_hdf5 import open_hdf5
 from ptychostream.scans.scan_parts import ScanOptions, build_scan
@@ -19,7 +21,8 @@ __all__ = ["ScanOptions", "open_scan"]
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ZIP_SIGNATURE = b"PK\x03\x04"
-_LAYOUTS = (scan_nexus, scan_cxi)
+_LAYOUTS = ("nexus", "cxi")
+"""Readers of HDF5 files in `ptychostream.scans.layouts`, in the order in which they are asked."""
 
 
 @contextmanager
@@ -44,7 +47,7 @@ def open_scan(path: str | os.PathLike[str], options: ScanOptions | None = None) 
     where = str(path)
     signature = _signature(Path(path))
     if signature.startswith(_ZIP_SIGNATURE):
-        yield _named(build_scan(scan_npz.read_parts(where, options, where), options, where), path)
+        yield _named(build_scan(_layout("npz").read_parts(where, options, where), options, where), path)
         return
     with open_hdf5(path, swmr=options.swmr) as file:
         yield _named(_read_hdf5(file, options, where), path)
@@ -52,7 +55,7 @@ def open_scan(path: str | os.PathLike[str], options: ScanOptions | None = None) 
 
 def _read_hdf5(file: h5py.File, options: ScanOptions, where: str) -> Scan:
     try:
-        layout = next((layout for layout in _LAYOUTS if layout.matches(file)), None)
+        layout = next((layout for layout in map(_layout, _LAYOUTS) if layout.matches(file)), None)
         top = ", ".join(map(str, file))  # a name that is no text comes as bytes
         parts = layout.read_parts(file, options, where) if layout else None
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
@@ -60,7 +63,7 @@ def _read_hdf5(file: h5py.File, options: ScanOptions, where: str) -> Scan:
             f"a part of the file cannot be read: {error}", where=where, remedy="the file is damaged; copy it again"
         ) from error
     if parts is None:
-        looked_for = ", ".join(f"/{name}" for layout in _LAYOUTS for name in layout.DATA)
+        looked_for = ", ".join(f"/{name}" for layout in map(_layout, _LAYOUTS) for name in layout.DATA)
         raise ScanFileError(
             f"HDF5 of an unknown layout: it has none of {looked_for}",
             where=where,
@@ -68,6 +71,12 @@ def _read_hdf5(file: h5py.File, options: ScanOptions, where: str) -> Scan:
             f"at its top this file has: {top or 'nothing'}",
         )
     return build_scan(parts, options, where)
+
+
+@cache
+def _layout(name: str) -> Any:
+    """The module that reads a layout. Each is loaded when the first file is opened."""
+    return importlib.import_module(f"ptychostream.scans.layouts.{name}")
 
 
 def _named(scan: Scan, path: str | os.PathLike[str]) -> Scan:

@@ -15,15 +15,7 @@ from ptychostream.errors import FileBusyError, FileCutError, ScanFileError
 from ptychostream.storage.hdf5_extent import MAX_CHUNKS, check_extent, object_blocks
 from ptychostream.storage.hdf5_heaps import open_checked
 
-JOULE_PER_EV = 1.602176634e-19
-
 _MAX_FRAME_CHUNKS = 1 << 14
-
-_UNITS: dict[str, float] = {
-    "m": 1.0, "meter": 1.0, "metre": 1.0, "meters": 1.0, "metres": 1.0,
-    "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "micron": 1e-6, "microns": 1e-6, "nm": 1e-9, "pm": 1e-12,
-    "ev": 1.0, "kev": 1e3, "j": 1 / JOULE_PER_EV, "joule": 1 / JOULE_PER_EV,
-}  # fmt: skip
 
 # Part of HDF5's message, what it means to the user, the remedy, the error.
 _CAUSES: tuple[tuple[str, str, str, type[ScanFileError]], ...] = (
@@ -118,25 +110,3 @@ def number(dataset: Any) -> float | None:
 def _first(dataset: h5py.Dataset) -> Any:
     """The first value, or None."""
     return dataset[(0,) * dataset.ndim] if dataset.size else None
-
-
-def unit_of(dataset: h5py.Dataset, where: str, default: str = "") -> float | None:
-    """The unit of `dataset` in metres or electronvolts, from its `units` or else `default`. None without both.
-
-    Raises ScanFileError for an unknown unit.
-    """
-    unit = text(dataset.attrs.get("units")) or default
-    if not unit:
-        return None
-    try:
-        return _UNITS[unit.strip().lower()]
-    except KeyError:
-        raise ScanFileError(
-            f"{dataset.name} is in unit {unit!r}", where=where, remedy=f"use one of {', '.join(_UNITS)}"
-        ) from None
-
-
-def in_unit(dataset: Any, default: str, where: str) -> float | None:
-    """A quantity in metres or electronvolts, or None. Raises ScanFileError."""
-    value = number(dataset)
-    return None if value is None else value * (unit_of(dataset, where, default) or 1.0)

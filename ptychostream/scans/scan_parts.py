@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.errors import FewerPositionsError, MorePositionsError, ScanFileError
+from ptychostream.errors import ScanFileError
 from ptychostream.positions.positions import AxisConfig
-from ptychostream.positions.route_file import read_route
+from ptychostream.scans import scan_geometry, scan_positions
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_counts import LazyCounts
+from ptychostream.statements.description import Description
 from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
 
 GEOMETRY = ("energy_ev", "distance_m", "detector_pixel_m")
@@ -31,10 +32,10 @@ class ScanOptions:
     route
         A route file (see `ptychostream.positions.route_file`). Its positions replace those of the scan file.
     axes
-        Converts the stored positions to canvas axes, and gives their unit if the file does not. None: they are (x, y),
-        in metres if the file gives no unit.
+        Converts the stored positions to canvas axes. Its unit, if it is set, replaces that of the file. None: they are
+        (x, y), in metres if the file gives no unit.
     energy_ev, distance_m, detector_pixel_m
-        Replace the values of the file.
+        Replace the values of the file. The pixel is that of a frame, binning included.
     corner
         Whether the zero frequency is at pixel [0, 0] and not at the centre. None: as the file says.
     swmr
@@ -51,28 +52,41 @@ class ScanOptions:
     corner: bool | None = None
     swmr: bool = False
 
+    def give(self, said: Description) -> None:
+        """Add what these options give to what the file says."""
+        said.give("energy", self.energy_ev, "--energy-ev")
+        said.give("distance", self.distance_m, "--distance-m")
+        for axis in "xy":
+            said.give(f"detector_pixel_{axis}", self.detector_pixel_m, "--detector-pixel-m")
+            if self.axes is not None and "unit" in self.axes.model_fields_set:
+                said.give(f"position_unit_{axis}", self.axes.unit_m, "--position-unit")
+        if self.corner is not None:
+            said.give("zero_frequency", "corner" if self.corner else "centre", "--corner")
+
 
 @dataclass
 class ScanParts:
-    """The values that the reader of a layout found, not checked yet.
+    """What the reader of a layout found, not checked yet.
 
-    `raw_positions` [N, 2] are the stored values, None if a route file gives them. `unit_m` is their unit in metres,
-    None if the file does not say.
+    Attributes
+    ----------
+    counts
+        [N, H, W] counts, an array or one that is read by slices.
+    raw_positions
+        [N, 2] stored values of (x, y) in the units that `said` states. None if a route file gives the positions.
+    said
+        All that the file says of itself: a reader only adds statements.
+    bad_pixels, probe, frame_ids, times, metadata
+        See `ptychostream.scans.scan.Scan`.
     """
 
-    scan_id: str
     counts: Any
-    raw_positions: NDArray[np.float64] | None
-    unit_m: float | None = None
-    energy_ev: float | None = None
-    distance_m: float | None = None
-    detector_pixel_m: float | None = None
-    radiation: str = "photon"
+    raw_positions: NDArray[Any] | None
+    said: Description
     bad_pixels: NDArray[np.bool_] | None = None
     probe: NDArray[np.complex64] | None = None
     frame_ids: NDArray[np.int64] | None = None
     times: NDArray[np.float64] | None = None
-    corner: bool = False
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
@@ -83,12 +97,18 @@ def build_scan(parts: ScanParts, options: ScanOptions, where: str) -> Scan:
     ------
     ScanFileError
         Counts have wrong dimensions or a wrong type, the numbers of frames and positions differ, positions are not
-        finite, the geometry is missing or impossible, or mask or probe have another shape.
+        finite, statements contradict each other, the geometry is missing or impossible, or mask or probe have another
+        shape.
     """
-    corner = parts.corner if options.corner is None else options.corner
+    said = parts.said
+    options.give(said)
+    _assume(said)
+    scan_geometry.check(said)
+    corner = said.value("zero_frequency") == "corner"
     counts = _check_counts(parts.counts, where, corner)
-    positions = _positions(parts, options, len(counts), where)
-    geometry = {name: _geometry(parts, options, name, where) for name in GEOMETRY}
+    positions = scan_positions.positions_m(
+        parts.raw_positions, said, options.route, options.axes, parts.frame_ids, len(counts), where
+    )
     bad_pixels = parts.bad_pixels
     if bad_pixels is not None:
         if bad_pixels.shape != counts.shape[1:]:
@@ -103,17 +123,30 @@ def build_scan(parts: ScanParts, options: ScanOptions, where: str) -> Scan:
         if column is not None and column.shape != (len(counts),):
             raise _mismatch(name, column.shape, (len(counts),), where)
     return Scan(
-        parts.scan_id,
+        str(said.value("scan_id") or ""),
         counts,
         positions,
-        radiation=parts.radiation,
+        energy_ev=scan_geometry.needed(scan_geometry.energy_of(said), "energy_ev", where),
+        distance_m=scan_geometry.needed(said.number("distance"), "distance_m", where),
+        detector_pixel_m=scan_geometry.needed(scan_geometry.pixel_of(said), "detector_pixel_m", where),
+        radiation=scan_geometry.radiation_of(said),
         bad_pixels=bad_pixels,
         probe=probe,
         frame_ids=parts.frame_ids,
         times=parts.times,
         metadata=parts.metadata,
-        **geometry,
+        said=said,
     )
+
+
+def _assume(said: Description) -> None:
+    """Add what is used where neither the file nor the user says anything."""
+    if not said.about("position_unit_x") and not said.about("position_unit_y"):
+        for axis in "xy":
+            said.assume(f"position_unit_{axis}", 1.0, "nobody gives a unit of the positions; metres")
+    for quantity, value in (("radiation", "photon"), ("zero_frequency", "centre")):
+        if not said.about(quantity):
+            said.assume(quantity, value, f"nobody says otherwise; {value}")
 
 
 def _check_counts(source: Any, where: str, corner: bool) -> LazyCounts:
@@ -136,70 +169,6 @@ def _check_counts(source: Any, where: str, corner: bool) -> LazyCounts:
     if source.dtype.kind == "f":
         counts[0]
     return counts
-
-
-def _positions(parts: ScanParts, options: ScanOptions, frames: int, where: str) -> NDArray[np.float64]:
-    raw, unit_m = parts.raw_positions, parts.unit_m
-    if options.route is not None:
-        raw, unit_m = _route_positions(options.route, parts.frame_ids), None
-        where = f"{where} with {options.route}"
-    if raw is None or raw.ndim != 2 or raw.shape[1] != 2:
-        raise _mismatch("the array of positions", () if raw is None else raw.shape, (frames, 2), where)
-    if len(raw) != frames:
-        raise (MorePositionsError if len(raw) > frames else FewerPositionsError)(
-            f"{frames} frames but {len(raw)} positions",
-            where=where,
-            remedy="which frame belongs to which position cannot be guessed: record the scan again, cut the file to "
-            "the frames whose positions are known, or give a route file with frame ids (--route)",
-        )
-    if raw.dtype.kind not in "iuf":
-        raise ScanFileError(f"positions of type {raw.dtype}", where=where, remedy="store them as numbers")
-    raw = raw.astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
-    if len(bad):
-        raise ScanFileError(
-            f"{len(bad)} of {frames} positions are unknown or not finite, the first that of frame {bad[0]}",
-            where=where,
-            remedy="repair those positions, cut those frames from the file, or give a route file (--route)",
-        )
-    if options.axes is None:
-        return raw * (unit_m or 1.0)
-    if unit_m is not None:
-        raw *= unit_m / options.axes.unit_m
-    return np.stack(options.axes.apply(raw[:, 0], raw[:, 1]), axis=1)
-
-
-def _route_positions(path: Path, frame_ids: NDArray[np.int64] | None) -> NDArray[np.float64]:
-    """[N, 2] in the route's unit, in order, or by frame id if the route has ids. NaN for an id that it lacks."""
-    route = read_route(path)
-    pairs = np.stack([route.x, route.y], axis=1)
-    if route.ids is None:
-        return pairs
-    if frame_ids is None:
-        raise ScanFileError(
-            "the route has frame ids, but the scan file has none",
-            where=str(path),
-            remedy="give a route without ids, one position per frame in order",
-        )
-    rows = {int(frame): row for row, frame in enumerate(route.ids)}
-    positions = np.full((len(frame_ids), 2), np.nan)
-    for index, frame in enumerate(frame_ids):
-        row = rows.get(int(frame))
-        if row is not None:
-            positions[index] = pairs[row]
-    return positions
-
-
-def _geometry(parts: ScanParts, options: ScanOptions, name: str, where: str) -> float:
-    value = getattr(options, name)
-    if value is None:
-        value = getattr(parts, name)
-    flag = "--" + name.replace("_", "-")
-    if value is None:
-        raise ScanFileError(f"the file does not give {name}", where=where, remedy=f"give it with {flag}")
-    if not (np.isfinite(value) and value > 0):
-        raise ScanFileError(f"{name} is {value}", where=where, remedy=f"give the right value with {flag}")
-    return float(value)
 
 
 def _mismatch(what: str, shape: Any, wanted: Any, where: str) -> ScanFileError:

@@ -20,7 +20,7 @@ from ptychostream.scans.scan_files import ScanOptions, open_scan
 
 DEADLINE_S = 120.0
 _MODULE = "ptychostream.scans.scan_probe"
-_ANY = ScanOptions(energy_ev=1.0, distance_m=1.0, detector_pixel_m=1.0)
+_ANY = ScanOptions(energy_ev=1e4, distance_m=1.0, detector_pixel_m=1e-4)
 
 
 @contextmanager

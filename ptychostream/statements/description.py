@@ -101,6 +101,10 @@ class Description:
     def __len__(self) -> int:
         return len(self._statements)
 
+    def add(self, statement: Statement) -> None:
+        """Add a statement as it is."""
+        self._statements.append(statement)
+
     def state(self, quantity: str, value: Value | None, where: str, written: str = "") -> None:
         """Add what the source says. None: it says nothing."""
         self._add(quantity, value, where, written, "stated")

@@ -45,6 +45,8 @@ _ALL = (
     Quantity("saturation", "the count at which a pixel is saturated", "counts", 1, 2.0**63),
     Quantity("detector_pixel_x", "width of a frame's pixel", "m", 1e-6, 5e-3, 1e-3),
     Quantity("detector_pixel_y", "height of a frame's pixel", "m", 1e-6, 5e-3, 1e-3),
+    Quantity("sensor_pixel_x", "width of a pixel of the sensor, before binning", "m", 1e-6, 5e-3, 1e-3),
+    Quantity("sensor_pixel_y", "height of a pixel of the sensor, before binning", "m", 1e-6, 5e-3, 1e-3),
     Quantity("distance", "sample to detector", "m", 1e-4, 100.0, 1e-3),
     Quantity("energy", "photon energy, or accelerating voltage for electrons", "eV", 10.0, 1e6, 1e-3),
     Quantity("wavelength", "wavelength", "m", 1e-13, 1.3e-7, 1e-3),

@@ -20,11 +20,17 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
 from ptychostream.scans.scan_parts import GEOMETRY, ScanOptions, ScanParts
+from ptychostream.statements.description import Description
 from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
 
 REQUIRED = ("counts", "positions_m")
 _OPTIONAL = ("bad_pixels", "probe", "frame_ids", "times")
 _DTYPES = {"bad_pixels": np.bool_, "probe": np.complex64, "frame_ids": np.int64, "times": np.float64}
+_QUANTITIES = {
+    "energy_ev": ("energy",),
+    "distance_m": ("distance",),
+    "detector_pixel_m": ("detector_pixel_x", "detector_pixel_y"),
+}
 _DEFLATE_RATIO = 1032
 """The largest compression ratio of deflate."""
 _MAX_COMPRESSED_COUNTS = 1 << 34
@@ -49,7 +55,7 @@ def read_parts(path: str, options: ScanOptions, where: str) -> ScanParts:
                     remedy=f"save the keys {', '.join((*REQUIRED, *GEOMETRY))}; this file has {', '.join(members)}",
                 )
             counts = _mapped(path, archive, members.pop("counts"))
-            return _parts(counts, {key: _read(archive, member) for key, member in members.items()})
+            return _parts(counts, {key: _read(archive, member) for key, member in members.items()}, where)
     except _DAMAGES as error:
         raise ScanFileError(
             f"npz cannot be read: {error}",
@@ -58,19 +64,27 @@ def read_parts(path: str, options: ScanOptions, where: str) -> ScanParts:
         ) from error
 
 
-def _parts(counts: NDArray[Any], values: dict[str, NDArray[Any]]) -> ScanParts:
-    given = [key for key in GEOMETRY if key in values and values[key].size == 1]
-    scalars: dict[str, Any] = {key: float(values.pop(key).item()) for key in given}
+def _parts(counts: NDArray[Any], values: dict[str, NDArray[Any]], where: str) -> ScanParts:
+    said = Description(where)
+    for key, quantities in _QUANTITIES.items():
+        if key in values and values[key].size == 1:
+            value = _number(values.pop(key), key, where)
+            for quantity in quantities:
+                said.state(quantity, value, key)
+    for key in ("scan_id", "radiation"):
+        said.state(key, str(values.pop(key, "")) or None, key)
+    for axis in "xy":
+        said.state(f"position_unit_{axis}", 1.0, "positions_m")
     arrays: dict[str, Any] = {key: values.pop(key).astype(_DTYPES[key]) for key in _OPTIONAL if key in values}
-    return ScanParts(
-        scan_id=str(values.pop("scan_id", "")),
-        counts=counts,
-        raw_positions=values.pop("positions_m", None),
-        radiation=str(values.pop("radiation", "photon")),
-        metadata=dict(values),
-        **scalars,
-        **arrays,
-    )
+    return ScanParts(counts, values.pop("positions_m", None), said, metadata=dict(values), **arrays)
+
+
+def _number(value: NDArray[Any], key: str, where: str) -> float:
+    try:
+        return float(value.item())
+    except (TypeError, ValueError):
+        what = f"{key} is {value.item()!r}, where a number is expected"
+        raise ScanFileError(what, where=where, remedy=f"save {key} as a number") from None
 
 
 class _Header(NamedTuple):

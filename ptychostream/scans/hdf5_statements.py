@@ -1,0 +1,82 @@
+"""Statements read from HDF5: a number with its `units`, a text, a flag, each with the path where it stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ptychostream.errors import ScanFileError
+from ptychostream.scans.scan_hdf5 import text, whole
+from ptychostream.statements.description import Description
+from ptychostream.statements.quantities import QUANTITIES
+from ptychostream.statements.units import Dimension, factor, is_unit
+
+_DIMENSIONS: dict[str, Dimension] = {"m": "length", "eV": "energy"}
+_MOST_VALUES = 1 << 20
+
+
+def state_number(said: Description, quantity: str, dataset: Any, default: str = "", *, where: str) -> None:
+    """Add the number that `dataset` holds, in its own `units` or else in `default`. It may hold one for each frame.
+
+    Nothing is added if there is no dataset, if it holds nothing, or if it holds a text that says that the value is
+    not known, such as `undefined`.
+
+    Raises
+    ------
+    ScanFileError
+        The unit is unknown, or the dataset holds another text, or too many values.
+    """
+    if not isinstance(dataset, h5py.Dataset) or not dataset.size:
+        return
+    values = _numbers(dataset, where)
+    if values is None:
+        return
+    dimension = _DIMENSIONS.get(QUANTITIES[quantity].unit)
+    unit = text(dataset.attrs.get("units"))
+    shown = unit if is_unit(unit) else f"{default} (no unit is written)" if default else ""
+    scale = 1.0
+    if dimension is not None:
+        scale = factor(unit if is_unit(unit) else default, dimension, f"{where}: {dataset.name}")
+    for index in differing(values, QUANTITIES[quantity].tolerance):
+        place = f"{dataset.name}[{index}]" if values.size > 1 else str(dataset.name)
+        said.state(quantity, float(values[index]) * scale, place, f"{values[index]:.8g} {shown}".strip())
+
+
+def unit_of(dataset: h5py.Dataset, where: str) -> float | None:
+    """The unit of a column of positions in metres, from its `units`. None if it says none. Raises UnitError."""
+    unit = text(dataset.attrs.get("units"))
+    return factor(unit, "length", f"{where}: {dataset.name}") if is_unit(unit) else None
+
+
+def state_units(said: Description, x: h5py.Dataset, y: h5py.Dataset, where: str) -> None:
+    """Add what two columns of positions say of their units. Raises UnitError."""
+    for quantity, dataset in (("position_unit_x", x), ("position_unit_y", y)):
+        said.state(quantity, unit_of(dataset, where), str(dataset.name), text(dataset.attrs.get("units")))
+
+
+def _numbers(dataset: h5py.Dataset, where: str) -> np.ndarray[Any, Any] | None:
+    """[n] float64, or None if a text says that the value is unknown."""
+    if dataset.dtype.kind in "iuf":
+        if dataset.size > _MOST_VALUES:
+            what = f"{dataset.name} has {dataset.size} values, where one is expected"
+            raise ScanFileError(what, where=where, remedy="the file is damaged or of another layout")
+        return np.atleast_1d(whole(dataset, where)).astype(np.float64).ravel()
+    written = text(dataset)
+    if not is_unit(written):
+        return None
+    try:
+        return np.array([float(written)])
+    except ValueError:
+        what = f"{dataset.name} is the text {written!r}, where a number is expected"
+        raise ScanFileError(what, where=where, remedy="store a number there") from None
+
+
+def differing(values: np.ndarray[Any, Any], tolerance: float) -> list[int]:
+    """Index 0, and that of the value which differs most from it, if it differs by more than the tolerance."""
+    with np.errstate(invalid="ignore"):
+        off = np.abs(values - values[0])
+    off[~np.isfinite(values)] = np.inf
+    far = int(np.argmax(off))
+    return [0, far] if far and not off[far] <= tolerance * max(abs(values[0]), abs(values[far])) else [0]

@@ -1,0 +1,1 @@
+"""Readers of the layouts of other programs, one module each. `ptychostream.scans.scan_files` loads them by name."""

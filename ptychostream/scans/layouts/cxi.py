@@ -1,0 +1,83 @@
+"""Read the layout of the Coherent X-ray Imaging data bank (CXI, Maia 2012, Nat. Methods 9, 854) and NXcxi_ptycho.
+
+Patterns: `/entry_1/data_1/data`, or `/entry_1/instrument_1/detector_1/data`. Positions: `translation`, which by the
+format is that of the sample (see `cxi_positions`). Energy: `beam_1/incident_beam_energy` is the photon's;
+`source_1/energy` is the photon's in CXI, in joules, and the storage ring's in NXcxi_ptycho.
+"""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.scans.hdf5_statements import state_number
+from ptychostream.scans.layouts.cxi_positions import read_positions
+from ptychostream.scans.layouts.region import state_pixel, state_region
+from ptychostream.scans.scan_hdf5 import checked_dataset, group, number, text, whole
+from ptychostream.scans.scan_parts import ScanOptions, ScanParts
+from ptychostream.statements.description import Description
+
+DATA = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "entry_1/image_1/data")
+BAD_BITS = {
+    0x1: "invalid", 0x2: "saturated", 0x4: "hot", 0x8: "dead", 0x10: "shadowed", 0x40: "to be ignored", 0x80: "bad",
+    0x200: "missing", 0x400: "noisy",
+}  # fmt: skip
+"""Bits of a CXI mask that mark a defect. The others describe the pixel: 0x1000 that it has signal, for instance."""
+_RING_EV = (1e8, 1e12)
+"""Energies of the electrons in a storage ring or linac."""
+
+
+def matches(file: h5py.File) -> bool:
+    """Whether this file has patterns at the place that CXI prescribes."""
+    return any(isinstance(file.get(path), h5py.Dataset) for path in DATA)
+
+
+def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
+    """Read the layout. The counts stay on disk. Raises ScanFileError."""
+    path = next(path for path in DATA if isinstance(file.get(path), h5py.Dataset))
+    counts = checked_dataset(file[path], where)
+    said = Description(where)
+    detector = group(file, "entry_1/instrument_1/detector_1")
+    positions = None if options.route is not None else read_positions(file, said, where)
+    mask = detector.get("mask")
+    _state_energy(said, file, where)
+    state_number(said, "distance", detector.get("distance"), "m", where=where)
+    state_region(said, counts, {}, "")
+    state_pixel(said, detector, where)
+    for flag in (file.get(f"{path.rsplit('/', 1)[0]}/is_fft_shifted"), detector.get("is_fft_shifted")):
+        if flag is not None and number(flag) is not None:
+            said.state("zero_frequency", "corner" if number(flag) == 1 else "centre", str(flag.name))
+    for name in ("entry_1/experiment_identifier", "entry_1/title"):
+        if not said.about("scan_id"):
+            said.state("scan_id", text(file.get(name)) or None, f"/{name}")
+    return ScanParts(
+        counts=counts,
+        raw_positions=positions,
+        said=said,
+        bad_pixels=None if mask is None else _bad_pixels(_frame_mask(mask, where)),
+    )
+
+
+def _state_energy(said: Description, file: h5py.File, where: str) -> None:
+    """Add the energies. The energy of a storage ring is told apart by its size."""
+    instrument = "entry_1/instrument_1"
+    for path in ("beam_1/incident_beam_energy", "beam_1/incident_energy", "beam_1/energy"):
+        state_number(said, "energy", file.get(f"{instrument}/{path}"), "eV", where=where)
+    for path in ("beam_1/incident_wavelength", "source_1/wavelength", "beam_1/wavelength"):
+        state_number(said, "wavelength", file.get(f"{instrument}/{path}"), "m", where=where)
+    source = Description(where)
+    state_number(source, "energy", file.get(f"{instrument}/source_1/energy"), "J", where=where)
+    for statement in source:
+        if not _RING_EV[0] <= float(statement.value) <= _RING_EV[1]:
+            said.add(statement)
+
+
+def _bad_pixels(flags: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.asarray((flags & sum(BAD_BITS)) != 0)
+
+
+def _frame_mask(mask: h5py.Dataset, where: str) -> NDArray[np.int64]:
+    """[H, W] flags. A leading axis of 1 is removed."""
+    flags = whole(mask, where, "biu").astype(np.int64)
+    return flags[0] if flags.ndim == 3 and len(flags) == 1 else flags

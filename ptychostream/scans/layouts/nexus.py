@@ -1,0 +1,174 @@
+"""Read the layout of areaDetector's NDFileHDF5, with the additions of `ptychostream.scans.scan_layout`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import NoPositionsError, ScanFileError
+from ptychostream.scans.hdf5_statements import state_number, state_units
+from ptychostream.scans.layouts.region import state_pixel, state_region
+from ptychostream.scans.layouts.times import EPICS_NANOSECONDS, EPICS_SECONDS, STAMP, frame_times
+from ptychostream.scans.scan_hdf5 import checked_dataset, group, text, whole
+from ptychostream.scans.scan_parts import ScanOptions, ScanParts
+from ptychostream.statements.description import Description
+from ptychostream.statements.units import is_unit
+from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
+
+DATA = ("entry/data/data", "entry/instrument/detector/data")
+ATTRIBUTES = ("entry/instrument/NDAttributes", "entry/instrument/detector/NDAttributes")
+POSITIONS = "entry/positions"
+_MAX_COLUMNS_BYTES = 4 * MAX_PART_BYTES
+_DETECTOR = "entry/instrument/detector"
+_STAMPS = ("NDArrayUniqueId", STAMP, EPICS_SECONDS, EPICS_NANOSECONDS)
+_RADIATIONS = dict.fromkeys(("x-ray", "photon", "visible light", "ultraviolet"), "photon") | {"electron": "electron"}
+
+
+def matches(file: h5py.File) -> bool:
+    """Whether this file has patterns at the place that NDFileHDF5 uses."""
+    return any(isinstance(file.get(path), h5py.Dataset) for path in DATA)
+
+
+def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
+    """Read the layout. The counts stay on disk. Raises ScanFileError."""
+    path = next(path for path in DATA if isinstance(file.get(path), h5py.Dataset))
+    counts = checked_dataset(file[path], where)
+    columns = _columns(file, where)
+    said = Description(where)
+    positions = _positions(file, columns, said, options, where)
+    mask = group(file, _DETECTOR).get("pixel_mask")
+    own = group(file, "entry/ptychostream")
+    _state(said, file, counts, columns, where)
+    return ScanParts(
+        counts=counts,
+        raw_positions=positions,
+        said=said,
+        bad_pixels=None if mask is None else whole(mask, where, "biuf") != 0,
+        probe=whole(own["probe"], where, "iufc").astype(np.complex64) if "probe" in own else None,
+        frame_ids=columns["NDArrayUniqueId"].astype(np.int64) if "NDArrayUniqueId" in columns else None,
+        times=frame_times(columns, _epoch(file), said, ATTRIBUTES[0]),
+        metadata=_metadata(own, columns, options, where),
+    )
+
+
+def _state(
+    said: Description, file: h5py.File, counts: h5py.Dataset, columns: dict[str, NDArray[Any]], where: str
+) -> None:
+    """Add what the file says of the beam, the detector and the scan's name."""
+    instrument = "entry/instrument"
+    for path in ("beam/incident_energy", "monochromator/energy"):
+        state_number(said, "energy", file.get(f"{instrument}/{path}"), "eV", where=where)
+    for path in ("beam/incident_wavelength", "monochromator/wavelength"):
+        state_number(said, "wavelength", file.get(f"{instrument}/{path}"), "angstrom", where=where)
+    detector = group(file, _DETECTOR)
+    state_number(said, "distance", detector.get("distance"), "m", where=where)
+    state_region(said, counts, columns, f"/{ATTRIBUTES[0]}")
+    state_pixel(said, detector, where)
+    for name, quantity in (("bit_depth_readout", "bit_depth"), ("saturation_value", "saturation")):
+        state_number(said, quantity, detector.get(name), where=where)
+    probe = text(file.get(f"{instrument}/source/probe"))
+    if is_unit(probe):
+        said.state("radiation", _RADIATIONS.get(probe.strip().lower(), probe), f"/{instrument}/source/probe", probe)
+    said.state("scan_id", text(file.get("entry/entry_identifier")) or None, "/entry/entry_identifier")
+
+
+def _columns(file: h5py.File, where: str) -> dict[str, NDArray[Any]]:
+    """All NDAttributes with one value per frame, [N] or [N, 1]."""
+    columns: dict[str, NDArray[Any]] = {}
+    held = 0
+    for path in ATTRIBUTES:
+        for key, dataset in group(file, path).items():
+            name = str(key)  # a name that is no text comes as bytes
+            if isinstance(dataset, h5py.Dataset) and _is_column(dataset) and name not in columns:
+                held += dataset.nbytes
+                if held > _MAX_COLUMNS_BYTES:
+                    what = f"NDAttributes announce more than {_MAX_COLUMNS_BYTES >> 20} MiB"
+                    raise ScanFileError(what, where=where, remedy="the file is damaged; copy it again")
+                columns[name] = whole(dataset, where).ravel()
+    return columns
+
+
+def _is_column(dataset: h5py.Dataset) -> bool:
+    return dataset.ndim == 1 or (dataset.ndim == 2 and dataset.shape[1] == 1)
+
+
+def _attribute(file: h5py.File, name: str) -> h5py.Dataset:
+    """The data set of an NDAttribute that `_columns` has found."""
+    return next(file[path][name] for path in ATTRIBUTES if name in group(file, path))
+
+
+def _positions(
+    file: h5py.File, columns: dict[str, NDArray[Any]], said: Description, options: ScanOptions, where: str
+) -> NDArray[Any] | None:
+    if options.route is not None:
+        return None
+    names = (options.x_name, options.y_name)
+    if all(name in columns for name in names):
+        x, y = (_numbers(columns[name], name, where) for name in names)
+        if len(x) != len(y):
+            raise ScanFileError(
+                f"{names[0]} has {len(x)} values but {names[1]} {len(y)}", where=where, remedy="record the scan again"
+            )
+        state_units(said, _attribute(file, names[0]), _attribute(file, names[1]), where)
+        return np.stack([x, y], axis=1).astype(np.float64)
+    dataset = file.get(POSITIONS)
+    if isinstance(dataset, h5py.Dataset):
+        state_units(said, dataset, dataset, where)
+        return whole(dataset, where, "iuf")
+    known = ", ".join(sorted(columns)) or "none"
+    raise NoPositionsError(
+        f"no positions: neither NDAttributes {names[0]} and {names[1]} nor /{POSITIONS}",
+        where=where,
+        remedy=f"name the two attributes with --x-name and --y-name (the file has: {known}), or give a route file "
+        "(--route)",
+    )
+
+
+def _numbers(column: NDArray[Any], name: str, where: str) -> NDArray[np.float64]:
+    """[N] positions. Numbers that are stored as texts are read. Raises ScanFileError for other texts."""
+    if column.dtype.kind in "iuf":
+        return column.astype(np.float64)
+    try:
+        return np.array([float(text(value)) for value in column])
+    except ValueError:
+        words = [text(value) for value in column]
+        wrong = next(index for index, word in enumerate(words) if not _is_number(word))
+        what = f"attribute {name} is the text {words[wrong]!r} for frame {wrong}, where a position is expected"
+        remedy = "the PV behind this attribute was not connected, or is no number; give other attributes with --x-name "
+        raise NoPositionsError(what, where=where, remedy=f"{remedy}and --y-name, or a route file (--route)") from None
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _epoch(file: h5py.File) -> str:
+    """The attribute `epoch` of the time stamps; empty if there is none."""
+    stamps = next((group(file, path)[STAMP] for path in ATTRIBUTES if STAMP in group(file, path)), None)
+    return "" if stamps is None else text(stamps.attrs.get("epoch"))
+
+
+def _metadata(own: Any, columns: dict[str, NDArray[Any]], options: ScanOptions, where: str) -> dict[str, Any]:
+    """The metadata that our writer stored, and every NDAttribute that is not part of `Scan`."""
+    metadata: dict[str, Any] = {}
+    if "metadata" in own:
+        try:
+            metadata = dict(json.loads(text(own["metadata"])))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ScanFileError(
+                f"/entry/ptychostream/metadata: {error}", where=where, remedy="copy the file again"
+            ) from error
+    metadata.update({str(name): whole(own[name], where) for name in own if name not in ("metadata", "probe")})
+    told = {options.x_name, options.y_name, *_STAMPS}
+    attributes = {name: values for name, values in columns.items() if name not in told}
+    if attributes:
+        metadata["attributes"] = attributes
+    return metadata

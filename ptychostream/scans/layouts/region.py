@@ -1,0 +1,73 @@
+"""What a file says of the region of the sensor that its frames show: offset, binning, reverse, and the pixel's size.
+
+areaDetector writes the three as attributes of the data set (`NDArrayDimOffset`, `NDArrayDimBinning`,
+`NDArrayDimReverse`, x first), and drivers as NDAttributes such as `BinX`. The size of a pixel that stands beside such a
+binning is that of the sensor: areaDetector knows no other. So the frame's pixel is that many times larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.scans.hdf5_statements import differing, state_number
+from ptychostream.statements.description import Description
+
+BINNED = "binned"
+"""Attribute of our recordings' pixel sizes: whether they are those of a frame's pixel, binning included."""
+_DIMENSION = {"offset": "NDArrayDimOffset", "binning": "NDArrayDimBinning", "reverse": "NDArrayDimReverse"}
+_NAMES = {
+    "binning": ("bin", "binning"),
+    "offset": ("min", "offset", "start"),
+    "reverse": ("reverse",),
+}
+"""Names of drivers' attributes without the axis, `_RBV`, upper case and underscores."""
+
+
+def state_region(said: Description, data: h5py.Dataset, columns: Mapping[str, NDArray[Any]], place: str) -> None:
+    """Add what the data set's attributes and the NDAttributes `columns`, found at `place`, say of the region."""
+    for quantity, name in _DIMENSION.items():
+        values = np.atleast_1d(np.asarray(data.attrs.get(name, ())))
+        if values.ndim == 1 and values.dtype.kind in "iuf" and len(values) >= 2:
+            for axis, value in zip("xy", values.tolist(), strict=False):
+                _state(said, quantity, axis, value, f"{data.name}@{name}")
+    for name, column in columns.items():
+        found = _named(name)
+        if found is not None and column.dtype.kind in "iuf" and len(column):
+            values = column.astype(np.float64)
+            for index in differing(values, 0.0):
+                _state(said, *found, values[index].item(), f"{place}/{name}[{index}]")
+
+
+def state_pixel(said: Description, detector: Mapping[str, Any], where: str) -> None:
+    """Add the detector's `x_pixel_size` and `y_pixel_size`: the sensor's if a binning is said beside them, or else the
+    frame's. Raises ScanFileError.
+    """
+    binned = bool(said.about("binning_x") or said.about("binning_y"))
+    for axis in "xy":
+        size = detector.get(f"{axis}_pixel_size")
+        whose = "detector" if not binned or _is_binned(size) else "sensor"
+        state_number(said, f"{whose}_pixel_{axis}", size, "m", where=where)
+
+
+def _is_binned(size: Any) -> bool:
+    return isinstance(size, h5py.Dataset) and bool(size.attrs.get(BINNED, False))
+
+
+def _named(name: str) -> tuple[str, str] | None:
+    """(quantity, axis) of a driver's attribute, or None."""
+    plain = name.lower().removesuffix("_rbv").replace("_", "")
+    for quantity, stems in _NAMES.items():
+        for stem in stems:
+            for axis in "xy":
+                if plain in (stem + axis, axis + stem):
+                    return quantity, axis
+    return None
+
+
+def _state(said: Description, quantity: str, axis: str, value: float, where: str) -> None:
+    said.state(f"{quantity}_{axis}", bool(value) if quantity == "reverse" else value, where)

@@ -1,0 +1,92 @@
+"""Positions of a scan file in metres and canvas axes, from the stored columns or from a route file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import FewerPositionsError, MorePositionsError, ScanFileError
+from ptychostream.positions.positions import AxisConfig
+from ptychostream.positions.route_file import read_route
+from ptychostream.statements.description import Description
+
+
+def positions_m(
+    raw: NDArray[Any] | None,
+    said: Description,
+    route: Path | None,
+    axes: AxisConfig | None,
+    frame_ids: NDArray[np.int64] | None,
+    frames: int,
+    where: str,
+) -> NDArray[np.float64]:
+    """[N, 2] positions in metres and canvas axes.
+
+    Parameters
+    ----------
+    raw
+        [N, 2] stored values of (x, y), in the units that `said` states. Not used with a route.
+    route
+        A route file. Its unit is that of `axes`.
+    axes
+        Swap and signs. None: the stored axes are the canvas's.
+
+    Raises
+    ------
+    ScanFileError
+        The number of positions is not that of the frames, or a position is no finite number.
+    """
+    if route is not None:
+        raw = _route_positions(route, frame_ids)
+        where = f"{where} with {route}"
+        units = [axes.unit_m if axes is not None else 1.0] * 2
+    else:
+        units = [said.number(f"position_unit_{axis}") or 1.0 for axis in "xy"]
+    if raw is None or raw.ndim != 2 or raw.shape[1] != 2:
+        what = f"the array of positions has shape {() if raw is None else raw.shape}, not {(frames, 2)}"
+        raise ScanFileError(what, where=where, remedy="correct the file")
+    if len(raw) != frames:
+        raise (MorePositionsError if len(raw) > frames else FewerPositionsError)(
+            f"{frames} frames but {len(raw)} positions",
+            where=where,
+            remedy="which frame belongs to which position cannot be guessed: record the scan again, cut the file to "
+            "the frames whose positions are known, or give a route file with frame ids (--route)",
+        )
+    if raw.dtype.kind not in "iuf":
+        raise ScanFileError(f"positions of type {raw.dtype}", where=where, remedy="store them as numbers")
+    positions = raw.astype(np.float64) * units
+    bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    if len(bad):
+        raise ScanFileError(
+            f"{len(bad)} of {frames} positions are unknown or not finite, the first that of frame {bad[0]}",
+            where=where,
+            remedy="repair those positions, cut those frames from the file, or give a route file (--route)",
+        )
+    if axes is None:
+        return positions
+    in_metres = axes.model_copy(update={"unit": "m"})
+    return np.stack(in_metres.apply(positions[:, 0], positions[:, 1]), axis=1)
+
+
+def _route_positions(path: Path, frame_ids: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """[N, 2] in the route's unit, in order, or by frame id if the route has ids. NaN for an id that it lacks."""
+    route = read_route(path)
+    pairs = np.stack([route.x, route.y], axis=1)
+    if route.ids is None:
+        return pairs
+    if frame_ids is None:
+        raise ScanFileError(
+            "the route has frame ids, but the scan file has none",
+            where=str(path),
+            remedy="give a route without ids, one position per frame in order",
+        )
+    rows = {int(frame): row for row, frame in enumerate(route.ids)}
+    positions = np.full((len(frame_ids), 2), np.nan)
+    for index, frame in enumerate(frame_ids):
+        row = rows.get(int(frame))
+        if row is not None:
+            positions[index] = pairs[row]
+    return positions
