@@ -19,6 +19,7 @@ DROPPED = {
     DropCause.NO_MODEL: "no model was live",
     DropCause.ENGINE: "the engine failed",
     DropCause.DECIMATED: "left out on purpose",
+    DropCause.NOT_MEASURED: "dark, or no pattern",
 }
 """Why frames are dropped, in words."""
 STAGES = {

@@ -38,6 +38,7 @@ class Where(Enum):
     NO_MODEL = "model"
     ENGINE_FAILS = "engine failure"
     ENGINE_BUSY = "engine"
+    NOT_MEASURED = "measurement"
     IMAGES = "images"
 
 
@@ -56,6 +57,7 @@ _STAGE_OF = {
     DropCause.NO_MODEL: Where.NO_MODEL,
     DropCause.ENGINE: Where.ENGINE_FAILS,
     DropCause.DECIMATED: Where.DECIMATED,
+    DropCause.NOT_MEASURED: Where.NOT_MEASURED,
 }
 
 
@@ -190,6 +192,8 @@ def _dropping(cause: DropCause, now: StreamState) -> str:
         return "frames are dropped: no model is live"
     if stage is Where.ENGINE_FAILS:
         return f"frames are dropped{why or ': the engine fails'}"
+    if stage is Where.NOT_MEASURED:
+        return f"frames are no measurement{why}"
     if stage is Where.DECIMATED:
         return "every pattern is left out by the decimation: the positions do not move"
     return f"the queue is full and the engine takes nothing: its batch has been in work for {now.busy_s:.1f} s"

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.errors import DropCause, EngineError, FrameError, GeometryError
+from ptychostream.errors import DropCause, EngineError, FrameError
 from ptychostream.frames.frames import Frame, PlacedFrame
-from ptychostream.model.contract import ModelContract
-from ptychostream.model.preprocessing import Preprocessor
+from ptychostream.frames.measured_frames import FrameLimits
+from ptychostream.model.contract import ModelContract, Preprocessing
 from ptychostream.plugins.engines.base import Engine
+from ptychostream.plugins.live_preprocessor import LivePreprocessor
 
 _COMMON_TYPES = (np.uint8, np.uint16, np.uint32, np.int32)
 _SHAPES_KEPT = 32  # a stream has one frame shape, perhaps two; a bad one must not fill the memory
@@ -30,7 +31,7 @@ class Patches(NamedTuple):
     phase
         [n, h, w] rad, valid until the next batch.
     misfits
-        The drop cause and the reason for every frame that the preprocessing cannot take.
+        The drop cause and the reason for every frame that the preprocessing cannot take, or that is no measurement.
     mean_counts
         Mean of the counts of a preprocessed frame, summed over the frame.
     prepared, inferred
@@ -39,6 +40,8 @@ class Patches(NamedTuple):
         [n, H, W] what the engine was given, valid until the next batch.
     dose_scale
         The dose scale of the patches.
+    spec
+        The preprocessing of the last frame: the contract's, with what its stream shows; None: no frame.
     """
 
     placed: list[PlacedFrame]
@@ -49,10 +52,16 @@ class Patches(NamedTuple):
     inferred: float
     counts: NDArray[np.float32]
     dose_scale: float
+    spec: Preprocessing | None = None
 
 
 class Inference:
     """An engine with the preprocessing that its model asks for.
+
+    Attributes
+    ----------
+    newest
+        The preprocessing of the newest frames; None before any.
 
     Raises
     ------
@@ -71,10 +80,34 @@ class Inference:
         self.engine = engine
         self.contract = contract
         self._buffer = np.zeros((engine.batch, *contract.input_shape), np.float32)
-        self._preprocessors: dict[tuple[Any, ...], Preprocessor | FrameError] = {}
+        self.newest: LivePreprocessor | None = None
+        self._saturation = 0
+        self._preprocessors: dict[tuple[Any, ...], LivePreprocessor | FrameError] = {}
 
-    def run(self, batch: Sequence[PlacedFrame], choose_dose: Callable[[NDArray[np.float32]], float]) -> Patches:
+    @property
+    def saturation(self) -> int:
+        """Count of a saturated pixel, besides what the contract says; 0: not given."""
+        return self._saturation
+
+    @saturation.setter
+    def saturation(self, level: int) -> None:
+        if level != self._saturation:
+            self._saturation = level
+            self._preprocessors.clear()
+
+    def run(
+        self,
+        batch: Sequence[PlacedFrame],
+        choose_dose: Callable[[NDArray[np.float32]], float],
+        screen: Callable[[Sequence[float]], FrameLimits] | None = None,
+    ) -> Patches:
         """Infer at most `engine.batch` frames, at the dose scale that is chosen for their preprocessed counts.
+
+        Parameters
+        ----------
+        screen
+            Gives the limits by which frames are judged, from the sums of their counts; frames outside are not
+            inferred. None: all are.
 
         Raises
         ------
@@ -83,14 +116,21 @@ class Inference:
         """
         placed: list[PlacedFrame] = []
         misfits: list[tuple[DropCause, str]] = []
+        sums: list[float] = []
         for prepare, group in groupby(batch, lambda frame: self._preprocessor(frame.frame.counts)):
             together = list(group)
             if isinstance(prepare, FrameError):
                 misfits += [(prepare.cause, str(prepare))] * len(together)
                 continue
             out = self._buffer[len(placed) : len(placed) + len(together)]
-            prepare.apply_all([frame.frame.counts for frame in together], out)
+            raw = [frame.frame.counts for frame in together]
+            if screen is not None:
+                self.newest = prepare
+                prepare.look(together[0].frame.run, raw)
+            sums += prepare.apply_all(raw, out).tolist()
             placed += together
+        if screen is not None and placed:
+            placed, sums = self._screened(placed, sums, screen(sums), misfits)
         shape = (len(placed), *self.contract.output_shape)
         if not placed:
             now = time.monotonic()
@@ -107,8 +147,9 @@ class Inference:
                 where=f"engine {self.engine.name}",
                 remedy="check the model's output_shape",
             )
-        mean_counts = float(counts.sum()) / len(placed)
-        return Patches(placed, phase, misfits, mean_counts, prepared, inferred, counts, dose_scale)
+        spec = self.newest.spec if self.newest is not None else None
+        mean_counts = sum(sums) / len(sums)
+        return Patches(placed, phase, misfits, mean_counts, prepared, inferred, counts, dose_scale, spec)
 
     def warm_up(self) -> None:
         """Infer a batch of nothing, so that the first frames find everything compiled, loaded and working.
@@ -123,7 +164,7 @@ class Inference:
             self._preprocessor(empty)
         self.run([PlacedFrame(Frame("", 0, 0.0, empty), 0.0, 0.0)] * self.engine.batch, lambda _: 1.0)
 
-    def _preprocessor(self, counts: NDArray[np.integer]) -> Preprocessor | FrameError:
+    def _preprocessor(self, counts: NDArray[np.integer]) -> LivePreprocessor | FrameError:
         key = (counts.shape, counts.dtype)
         if key not in self._preprocessors:
             if len(self._preprocessors) >= _SHAPES_KEPT:
@@ -131,22 +172,28 @@ class Inference:
             self._preprocessors[key] = self._make(counts)
         return self._preprocessors[key]
 
-    def _make(self, counts: NDArray[np.integer]) -> Preprocessor | FrameError:
+    def _screened(
+        self,
+        placed: list[PlacedFrame],
+        sums: list[float],
+        limits: FrameLimits,
+        misfits: list[tuple[DropCause, str]],
+    ) -> tuple[list[PlacedFrame], list[float]]:
+        """Without the frames that are no measurement, which become misfits; the buffer is closed up."""
+        low, high = limits.low, limits.high
+        if min(sums) > 0 and min(sums) >= low and max(sums) <= high:
+            return placed, sums
+        kept = [index for index, total in enumerate(sums) if limits.fault(total) is None]
+        misfits += [(DropCause.NOT_MEASURED, limits.describe(total)) for total in sums if limits.fault(total)]
+        self._buffer[: len(kept)] = self._buffer[kept]
+        return [placed[index] for index in kept], [sums[index] for index in kept]
+
+    def _make(self, counts: NDArray[np.integer]) -> LivePreprocessor | FrameError:
         """The preprocessing for one shape and type, made once; the error where the model cannot take them."""
         try:
-            made = Preprocessor(self.contract.preprocessing, counts.shape, counts.dtype)
+            return LivePreprocessor(self.contract, counts.shape, counts.dtype, self._saturation or None)
         except FrameError as error:
             return error
-        except GeometryError as error:
-            return FrameError(DropCause.SHAPE, error.what, where=error.where, remedy=error.remedy)
-        if made.output_shape != self.contract.input_shape:
-            return FrameError(
-                DropCause.SHAPE,
-                f"a frame of {counts.shape} becomes {made.output_shape}, the model takes {self.contract.input_shape}",
-                where="preprocessing",
-                remedy="set the detector's region to what the model was trained on",
-            )
-        return made
 
 
 def _raw_shape(contract: ModelContract) -> tuple[int, int]:

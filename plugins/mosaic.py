@@ -186,7 +186,7 @@ class Mosaic:
             index = next(i for i, placed in enumerate(patches.placed) if placed is last)
             phase = patches.phase[index].copy()
             frame = last.frame
-            latest = LatestPatch(phase, frame.scan, frame.id, last.x_m, last.y_m, frame.counts, contract)
+            latest = LatestPatch(phase, frame.scan, frame.id, last.x_m, last.y_m, frame.counts, contract, patches.spec)
             target.note(latest, self._engine, dose_scale, len(laid.stitched))
         return laid
 

@@ -17,11 +17,13 @@ from functools import partial
 
 from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.frames import Frame, PlacedFrame
+from ptychostream.frames.measured_frames import FrameLimits
 from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.flow.batcher import Batcher, frames_at_once
 from ptychostream.plugins.flow.frame_flow import FrameFlow
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot, Stitched
+from ptychostream.plugins.frame_screen import FrameScreen
 from ptychostream.plugins.inference import Inference, Patches, describe
 from ptychostream.plugins.mosaic import Laid, Mosaic, RunCanvas
 from ptychostream.plugins.pipeline_figures import PipelineFigures
@@ -70,6 +72,7 @@ class Pipeline:
         self._swaps = SwapQueue(self._notify)
         self._mosaic = self._mosaic_kind(settings.max_canvas_pixels)
         self._inference: Inference | None = None  # set by the inference thread alone
+        self._screen = FrameScreen(settings.measured)  # the inference thread's, but for its settings
         self._failures = 0  # of batches, in a row; the inference thread's
         # The rest is guarded by the lock of `_wake`.
         self._settings = settings
@@ -293,6 +296,7 @@ class Pipeline:
         batcher.drop_oldest = settings.when_full == "drop_oldest"
         self._flow.decimator.settings = settings.decimation
         self._flow.position_wait_s = settings.position_wait_s
+        self._screen.settings = settings.measured
         most = self._inference.engine.batch if self._inference else settings.batch
         batcher.batch = min(settings.batch, most)
         batcher.at_once = min(frames_at_once(batcher.batch, settings.backlog_batches), most)
@@ -331,10 +335,12 @@ class Pipeline:
             else:
                 trained = self._inference.contract.mean_counts
                 choose = partial(self.scan_dose.choose, run, trained, self.dose_scale)
-                patches = self._inference.run(batch, choose)
+                self._inference.saturation = self._settings.measured.saturation
+                patches = self._inference.run(batch, choose, partial(self._limits, run, trained))
                 mean_counts = patches.mean_counts
-                self.on_patches(self._inference.contract, patches)
-                laid = self._mosaic.add(patches, run, patches.dose_scale)
+                if patches.placed:
+                    self.on_patches(self._inference.contract, patches)
+                    laid = self._mosaic.add(patches, run, patches.dose_scale)
                 lost = patches.misfits + laid.refused
                 times = BatchTimes(self._taken, patches.prepared, patches.inferred, time.monotonic())
                 self._failures = 0
@@ -358,6 +364,11 @@ class Pipeline:
             self._trim()
         for tell in through:
             tell()
+
+    def _limits(self, run: int, trained: float | None, sums: Sequence[float]) -> FrameLimits:
+        """What a frame's counts must lie between, for a model that was trained at `trained` counts a frame."""
+        scale = 1.0 if self.scan_dose.automatic else self.dose_scale
+        return self._screen.limits(run, sums, trained / scale if trained else None)
 
     def _install(self, swap: Swap) -> None:
         inference: Inference | None = None

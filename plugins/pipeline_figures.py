@@ -53,6 +53,7 @@ class PipelineFigures:
     ) -> Snapshot:
         """Every figure at `now`; the batch in flight was taken at `taken`."""
         ledger, current = flow.ledger, flow.runs.current
+        newest = inference.newest if inference else None
         return Snapshot(
             received=ledger.received,
             stitched=ledger.stitched,
@@ -81,6 +82,9 @@ class PipelineFigures:
             model=inference.contract.name if inference else "",
             mean_counts=self._mean_counts,
             dose_scale=dose_scale,
+            bad_pixels=newest.bad_pixels if newest else 0,
+            mark_pixels=newest.marks if newest else 0,
+            saturation_proposed=min(newest.proposed, 2**31 - 1) if newest else 0,
             patch=self.canvases.latest,
             message=self.message,
             queue_full=now - flow.batcher.full_at < _FULL_SHOWS_S,

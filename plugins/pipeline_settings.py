@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ptychostream.config import Setting, Settings
 from ptychostream.plugins.flow.decimator import DecimationSettings
+from ptychostream.plugins.frame_screen import MeasuredSettings
 
 
 class PipelineSettings(Settings):
@@ -37,6 +38,8 @@ class PipelineSettings(Settings):
     """Which frame is dropped when the queue is full."""
     decimation: DecimationSettings = DecimationSettings()
     """Patterns left out on purpose."""
+    measured: MeasuredSettings = MeasuredSettings()
+    """Which pixels and frames are no measurement."""
     join_size: int = Field(4000, ge=1)
     """Frames that may wait for their position."""
     position_wait_s: float = Field(5.0, ge=0)

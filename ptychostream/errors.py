@@ -107,6 +107,7 @@ class DropCause(Enum):
     NO_MODEL = "NoModel"
     ENGINE = "Engine"
     DECIMATED = "Decimated"
+    NOT_MEASURED = "NotMeasured"
 
 
 class FrameError(PtychostreamError):

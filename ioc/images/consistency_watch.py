@@ -49,7 +49,7 @@ class ConsistencyWatch:
             self.latest = UNKNOWN
             return
         try:
-            self.latest = self._model.judge(patch.phase, patch.counts)
+            self.latest = self._model.judge(patch.phase, patch.counts, preprocessing=patch.spec)
         except PtychostreamError as error:
             log.warning("no consistency with this model: %s", error)
             self._model, self.latest = None, UNKNOWN

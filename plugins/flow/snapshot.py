@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ptychostream.errors import DropCause
 from ptychostream.frames.decimation import LARGEST_FACTOR
 from ptychostream.imaging.phase_image import PhaseImage
-from ptychostream.model.contract import ModelContract
+from ptychostream.model.contract import ModelContract, Preprocessing
 from ptychostream.plugins.flow.figures import Figure, counted, largest, slowest
 
 _Frames = partial(Figure, egu="frames", kind="int64in", low=0, high=10**9)
@@ -29,8 +29,9 @@ class LatestPatch:
 
     Attributes
     ----------
-    counts, contract
-        The raw frame and the model it was inferred from and by; None where they are in another process.
+    counts, contract, spec
+        The raw frame, the model and the preprocessing it was inferred from and by; None where they are in another
+        process.
     """
 
     phase: NDArray[np.float32]
@@ -40,6 +41,7 @@ class LatestPatch:
     y_m: float
     counts: NDArray[np.integer] | None = None
     contract: ModelContract | None = None
+    spec: Preprocessing | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,10 @@ class Figures:
         Counts of a frame of the last batch after preprocessing, summed over the frame; NaN before any.
     dose_scale
         Factor by which the model is told that its counts were scaled.
+    bad_pixels, mark_pixels
+        Pixels of a raw frame that are no measurement, and those of them that their constant value shows.
+    saturation_proposed
+        Count that many pixels share, so that it is probably the saturation; 0: none.
     message
         The last thing that went wrong; empty after an engine came in or the counters were reset.
     """
@@ -184,6 +190,18 @@ class Figures:
         "DoseScale_RBV", "Dose scale in use", group="quality", egu="1", prec=4, low=1e-4, high=1e5,
         fields={"MDEL": 0.0001, "ADEL": 0.01},
     )] = 1.0  # fmt: skip
+    bad_pixels: Annotated[int, Figure(
+        "BadPixels_RBV", "Pixels that are no measurement", group="plugin", egu="pixels", low=0, high=10**9,
+        over_consumers=largest,
+    )] = 0  # fmt: skip
+    mark_pixels: Annotated[int, Figure(
+        "MarkPixels_RBV", "Of these, found by their constant value", group="plugin", egu="pixels", low=0, high=10**9,
+        over_consumers=largest,
+    )] = 0  # fmt: skip
+    saturation_proposed: Annotated[int, Figure(
+        "SaturationProposed_RBV", "Count that many pixels share; 0: none", group="plugin", egu="counts", low=0,
+        high=2**31 - 1, fields={"HIGH": 1, "HSV": "MINOR"}, over_consumers=largest,
+    )] = 0  # fmt: skip
     message: Annotated[str, Figure()] = ""
 
 

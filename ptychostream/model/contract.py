@@ -56,7 +56,7 @@ class PackedArray(BaseModel):
 class Preprocessing(BaseModel):
     """The operations on a frame before the graph, in this order.
 
-    bad pixels to zero → crop (row0, column0, height, width) → bin (sum of b×b) → rot90 (quarter turns,
+    what is not measured to zero → crop (row0, column0, height, width) → bin (sum of b×b) → rot90 (quarter turns,
     counter-clockwise) → flip_lr → flip_ud → fftshift. The result is float32 counts.
     """
 
@@ -69,9 +69,12 @@ class Preprocessing(BaseModel):
     flip_ud: bool = False
     fftshift: bool = False
     saturated_is_bad: bool = True
-    """Whether a pixel at its dtype's maximum is set to zero, because it is dead or saturated (DECTRIS and others)."""
+    """Whether a pixel at its dtype's maximum is set to zero, because it is dead or saturated (DECTRIS and others). With
+    32 bits or more, that is also the value below the maximum."""
     hot_threshold: int | None = Field(default=None, ge=0)
     """A pixel with more counts is hot and is set to zero."""
+    saturation: int | None = Field(default=None, ge=1)
+    """A pixel with so many counts or more is saturated and is set to zero."""
     bad_pixels: PackedArray | None = None
     """[H, W] bool mask of the raw frame, True = bad."""
 

@@ -1,8 +1,7 @@
 """The preprocessing of a frame for the network, in one compiled pass.
 
 The order is that of `ptychostream.model.contract.Preprocessing`: bad pixels to zero, crop, bin, rot90, flip_lr,
-flip_ud, fftshift. Negative counts become zero too: detectors use them as marks (−1 for a gap, −2 for a dead pixel), or
-they are noise of an empty pixel.
+flip_ud, fftshift. Bad is what `ptychostream.frames.measured_pixels` calls no count, and what the contract's mask names.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ptychostream.errors import DropCause, FrameError, GeometryError
-from ptychostream.model.contract import Preprocessing
+from ptychostream.frames.measured_pixels import highest_count, is_count
+from ptychostream.model.contract import PackedArray, Preprocessing
 
 
 class Preprocessor:
@@ -67,13 +67,15 @@ class Preprocessor:
         index = _undo(target, spec)
         self._row_to, self._column_to = index[:, 0].copy(), index[0] - index[0, 0]
         self._straight = bool((np.diff(self._column_to) == 1).all())
-        self._limits = np.array([0, _highest_good(spec, self.dtype)], self.dtype)
+        self._limits = np.array([0, highest_good(spec, self.dtype)], self.dtype)
         self._masked = spec.bad_pixels is not None
         self._good = _good_pixels(spec, self.raw_shape)
         self._kernel, self._address = _kernel(self.dtype), _address(self.dtype)
 
-    def apply(self, counts: NDArray[np.integer[Any]], out: NDArray[np.float32]) -> None:
-        """Preprocess [rows, columns] `counts` into `out`, [H, W] float32 in C order. All of `out` is overwritten.
+    def apply(self, counts: NDArray[np.integer[Any]], out: NDArray[np.float32]) -> float:
+        """Preprocess [rows, columns] `counts` into `out`, [H, W] float32 in C order, and give their sum.
+
+        All of `out` is overwritten.
 
         Raises
         ------
@@ -82,13 +84,19 @@ class Preprocessor:
         ValueError
             The shape of `out` is not `output_shape`.
         """
-        self.apply_all((counts,), out[np.newaxis])
+        return float(self.apply_all((counts,), out[np.newaxis])[0])
 
-    def apply_all(self, frames: Sequence[NDArray[np.integer[Any]]], out: NDArray[np.float32]) -> None:
-        """Preprocess n frames into `out`, [n, H, W], as `apply`, in one call without the interpreter's lock."""
+    def apply_all(self, frames: Sequence[NDArray[np.integer[Any]]], out: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Preprocess n frames into `out`, [n, H, W], as `apply`, in one call without the interpreter's lock.
+
+        Returns
+        -------
+        [n] the sum of each result.
+        """
         if out.shape != (len(frames), *self.output_shape):
             raise ValueError(f"out of {out.shape} for {len(frames)} results of {self.output_shape}")
         checked = [self._checked(counts) for counts in frames]
+        sums = np.zeros(len(frames), np.float64)
         self._kernel(
             np.array([self._address(counts) for counts in checked], np.int64),
             np.array(self.raw_shape, np.int64),
@@ -100,7 +108,9 @@ class Preprocessor:
             self._column_to,
             self._straight,
             out,
+            sums,
         )
+        return sums
 
     def _checked(self, counts: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
         """The frame in this machine's byte order, aligned and C-contiguous."""
@@ -132,7 +142,7 @@ def good_counts(spec: Preprocessing, counts: NDArray[np.integer[Any]]) -> tuple[
     GeometryError
         The crop is not inside the frame, the bin does not divide the crop, or the mask has another shape.
     """
-    trusted = (counts >= 0) & (counts <= _highest_good(spec, counts.dtype)) & _good_pixels(spec, counts.shape)
+    trusted = is_count(counts, highest_good(spec, counts.dtype)) & _good_pixels(spec, counts.shape)
     return bin_counts(spec, np.where(trusted, counts, 0)), bin_counts(spec, trusted) == spec.bin**2
 
 
@@ -171,13 +181,24 @@ def _undo(target: NDArray[np.int64], spec: Preprocessing) -> NDArray[np.int64]:
     return np.rot90(index, -spec.rot90)
 
 
-def _highest_good(spec: Preprocessing, dtype: np.dtype[Any]) -> Any:
-    """The largest count that is not a mark of a bad pixel, as a scalar of `dtype`."""
-    largest = int(np.iinfo(dtype).max)
-    highest = largest - 1 if spec.saturated_is_bad else largest
-    if spec.hot_threshold is not None:
-        highest = max(0, min(highest, spec.hot_threshold))
-    return dtype.type(highest)
+def highest_good(spec: Preprocessing, dtype: np.dtype[Any]) -> int:
+    """The largest value of `dtype` that is a count and not a mark of a bad pixel."""
+    highest = highest_count(dtype, saturation=spec.saturation, maximum_is_mark=spec.saturated_is_bad)
+    return highest if spec.hot_threshold is None else min(highest, spec.hot_threshold)
+
+
+def refined(spec: Preprocessing, bad: NDArray[np.bool_] | None = None, saturation: int | None = None) -> Preprocessing:
+    """`spec` with further bad pixels [H, W] of the raw frame, and with the lower of two saturation levels.
+
+    A mask of another shape than the contract's is left out: the frame then does not go with the model either.
+    """
+    given = [level for level in (spec.saturation, saturation) if level]
+    changes: dict[str, Any] = {"saturation": min(given, default=None)}
+    if bad is not None and bad.any() and spec.bad_pixels is None:
+        changes["bad_pixels"] = PackedArray.pack(bad)
+    elif bad is not None and spec.bad_pixels is not None and spec.bad_pixels.shape == bad.shape:
+        changes["bad_pixels"] = PackedArray.pack(spec.bad_pixels.unpack().astype(np.bool_) | bad)
+    return spec.model_copy(update=changes)
 
 
 def _good_pixels(spec: Preprocessing, raw_shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -208,8 +229,11 @@ def _kernel(dtype: np.dtype[Any]) -> Callable[..., None]:
         numba.int64[::1],
         numba.boolean,
         numba.float32[:, :, ::1],
+        numba.float64[::1],
     )
-    compiled: Callable[..., None] = numba.njit(signature, nogil=True, cache=True)(_preprocess)
+    # Sums may be taken in any order, so that they vectorise; those over a bin are exact in any order.
+    jit = numba.njit(signature, nogil=True, cache=True, fastmath={"reassoc"})
+    compiled: Callable[..., None] = jit(_preprocess)
     return compiled
 
 
@@ -246,6 +270,7 @@ def _preprocess(
     column_to: NDArray[np.int64],
     straight: bool,
     out: NDArray[np.float32],
+    sums: NDArray[np.float64],
 ) -> None:
     """Frames by the addresses of their counts, so that any number of them goes in one call."""
     row0, column0, height, width, side = window[0], window[1], window[2], window[3], window[4]
@@ -286,6 +311,10 @@ def _preprocess(
                             total[c] += every[c]
                 for c in range(columns):
                     line[c] = np.float32(total[c])
+            whole_line = np.float32(0)
+            for c in range(columns):
+                whole_line += line[c]
+            sums[n] += whole_line
             if not straight:
                 for c in range(columns):
                     flat[start + column_to[c]] = clean[c]

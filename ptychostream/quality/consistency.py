@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import GeometryError
-from ptychostream.model.contract import ModelContract
+from ptychostream.model.contract import ModelContract, Preprocessing
 from ptychostream.model.preprocessing import bin_counts, good_counts
 
 
@@ -89,7 +89,11 @@ class ForwardModel:
         return np.fft.fftshift(intensity).astype(np.float32)
 
     def judge(
-        self, phase: NDArray[np.float32], counts: NDArray[np.integer], amplitude: NDArray[np.float32] | None = None
+        self,
+        phase: NDArray[np.float32],
+        counts: NDArray[np.integer],
+        amplitude: NDArray[np.float32] | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> Consistency:
         """Compare a patch with its frame.
 
@@ -101,6 +105,8 @@ class ForwardModel:
             The raw frame before preprocessing, because it shows dead and saturated pixels.
         amplitude
             [h, w]. None: 1 everywhere, for a network that gives only the phase.
+        preprocessing
+            The contract's with the bad pixels that are known besides. None: the contract's.
 
         Raises
         ------
@@ -108,7 +114,8 @@ class ForwardModel:
             The probe's window is neither the raw frame nor the frame after crop and bin, or the frame does not fit
             the preprocessing.
         """
-        measured, good = good_counts(self._preprocessing, counts)
+        spec = preprocessing or self._preprocessing
+        measured, good = good_counts(spec, counts)
         window = self._probe.shape[-2:]
         raw = window == counts.shape
         if not raw and window != measured.shape:
@@ -122,7 +129,7 @@ class ForwardModel:
         if total == 0:
             return UNKNOWN
         expected = (self.intensity(phase, amplitude), self._empty)
-        seen = (bin_counts(self._preprocessing, image) if raw else image for image in expected)
+        seen = (bin_counts(spec, image) if raw else image for image in expected)
         r_factor, r_empty = (_r_factor(root, total, np.sqrt(image[good])) for image in seen)
         return Consistency(1 - r_factor / r_empty if r_empty > 0 else float("nan"), r_factor, r_empty)
 

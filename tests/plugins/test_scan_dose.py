@@ -163,7 +163,7 @@ def test_another_model_in_mid_scan_gets_the_scale_for_its_own_training(running: 
     other = Noting()
     pipeline.swap_engine(lambda: other, contract).result(10)
     other.scales.clear()
-    submit(pipeline, "s", [1000] * 8, first=16)
+    submit(pipeline, "s", [40] * 8, first=16)
     pipeline.end_scan("s").result(10)
     assert set(other.scales) == {1280 / 640}
     assert set(engine.scales) <= {10.0}

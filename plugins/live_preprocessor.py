@@ -1,0 +1,107 @@
+"""The preprocessing of live frames of one shape and type: what the contract says, and the marks that they show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import DropCause, FrameError, GeometryError
+from ptychostream.frames.measured_pixels import Extremes, is_count, mask_fault, proposed_saturation
+from ptychostream.model.contract import ModelContract
+from ptychostream.model.preprocessing import Preprocessor, highest_good, refined
+
+_LOOK_AT = (1, 2, 3, 4, 8, 16, 32)
+"""Frames of a run after which the marks are looked for again; later frames change nothing."""
+
+
+class LivePreprocessor:
+    """Preprocesses frames without the pixels that are no measurement. Used by one thread.
+
+    Parameters
+    ----------
+    contract
+        Of the live model.
+    shape, dtype
+        Of the raw frames.
+    saturation
+        Count of a saturated pixel, if the operator gives one.
+
+    Attributes
+    ----------
+    spec
+        The preprocessing in force: the contract's, with the saturation and the marks.
+    bad_pixels
+        Pixels of the raw frame that are no measurement in any frame: those of the mask, and marks.
+    marks
+        Pixels that are marks by their constant value.
+    proposed
+        Count that so many pixels share that it is probably the saturation; 0: none.
+
+    Raises
+    ------
+    FrameError
+        The model cannot take such frames.
+    """
+
+    def __init__(
+        self, contract: ModelContract, shape: tuple[int, int], dtype: np.dtype[Any], saturation: int | None
+    ) -> None:
+        self.spec = self._given = refined(contract.preprocessing, saturation=saturation)
+        self.bad_pixels = self.marks = 0
+        self.proposed = 0
+        self._shape, self._dtype = shape, dtype
+        self._run = -1
+        self._extremes = Extremes()
+        self._preprocessor = self._make()
+        if self._preprocessor.output_shape != contract.input_shape:
+            raise FrameError(
+                DropCause.SHAPE,
+                f"a frame of {shape} becomes {self._preprocessor.output_shape}, the model takes {contract.input_shape}",
+                where="preprocessing",
+                remedy="set the detector's region to what the model was trained on",
+            )
+
+    def look(self, run: int, frames: Sequence[NDArray[np.integer[Any]]]) -> bool:
+        """Look for marks in the first frames of a run; True where that has changed the preprocessing."""
+        if run != self._run:
+            self._run, self._extremes = run, Extremes()
+        seen = self._extremes.frames
+        if seen >= _LOOK_AT[-1]:
+            return False
+        stack = np.stack(frames)
+        self._extremes.add(stack)
+        if not any(seen < at <= self._extremes.frames for at in _LOOK_AT):
+            return False
+        return self._find(stack)
+
+    def apply_all(self, frames: Sequence[NDArray[np.integer[Any]]], out: NDArray[np.float32]) -> NDArray[np.float64]:
+        """See `Preprocessor.apply_all`."""
+        return self._preprocessor.apply_all(frames, out)
+
+    def _find(self, frames: NDArray[np.integer[Any]]) -> bool:
+        highest = highest_good(self._given, self._dtype)
+        known = self._given.bad_pixels
+        bad = None if known is None else known.unpack().astype(np.bool_)
+        found = self._extremes.marks(highest, bad)
+        if found is None or mask_fault(found.pixels):
+            return False
+        good = is_count(frames, highest) & ~found.pixels
+        proposed = proposed_saturation(frames, good if bad is None or bad.shape != self._shape else good & ~bad) or 0
+        spec = refined(self._given, found.pixels)
+        if spec == self.spec and proposed == self.proposed:
+            return False
+        self.proposed = proposed
+        if spec != self.spec:
+            self.spec, self.marks = spec, found.number
+            self._preprocessor = self._make()
+        return True
+
+    def _make(self) -> Preprocessor:
+        self.bad_pixels = 0 if self.spec.bad_pixels is None else int(self.spec.bad_pixels.unpack().sum())
+        try:
+            return Preprocessor(self.spec, self._shape, self._dtype)
+        except GeometryError as error:
+            raise FrameError(DropCause.SHAPE, error.what, where=error.where, remedy=error.remedy) from error
