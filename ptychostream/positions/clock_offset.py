@@ -96,6 +96,10 @@ class ClockOffset:
             self._positions.clear()
         self._positions.note(received, stamp)
 
+    def forget_frames(self) -> None:
+        """Forget the frames, because the detector's clock was set back."""
+        self._frames.clear()
+
     def forget_positions(self) -> None:
         """Forget the position blocks, because the position source's clock was set."""
         self._positions.clear()

@@ -6,6 +6,12 @@ cannot change its position, which depends on the samples, the frame and the cloc
 waits. If no more samples can come, it is never placed. Nothing is extrapolated: the stream must begin before the first
 exposure and end after the last.
 
+The source's clock may begin anew (see `source_clock`), and so may the detector's (see `frame_clock`). A time alone is
+then no key. In mode Auto each pass of the source's clock has an offset of its own, which maps it to other times of the
+detector. In mode Manual the one offset holds for one pass: the frames of a run are placed by one pass alone, a pass by
+which frames were placed before the detector's clock went back places none after, and samples that came long before a
+frame do not place it.
+
 The error of the linear interpolation is at most a·dt²/8: 1.25 nm for samples 1 ms apart and an acceleration of
 10 mm/s².
 """
@@ -23,10 +29,12 @@ from pydantic import Field
 from ptychostream.config import Setting, Settings
 from ptychostream.frames.frames import Frame
 from ptychostream.positions.clock_offset import ClockOffset, OffsetEstimate
+from ptychostream.positions.frame_clock import FrameClock
 from ptychostream.positions.positions import AxisConfig, NeverPlaced
-from ptychostream.positions.sample_history import SampleCounts, SampleHistory, sample_block
+from ptychostream.positions.sample_history import SampleCounts, sample_block
+from ptychostream.positions.source_clock import SourceClock, SourcePass
 
-_RUNS = 64
+_RUNS = 256
 _ROUNDING_S = 2e-6
 """float64 resolves 0.24 µs in seconds since 1970, and three such times are added."""
 
@@ -57,6 +65,10 @@ class StreamPositionSettings(Settings):
     """Position source's clock - detector's clock, seconds, used in mode Manual."""
     delay_difference_s: float = 0.0
     """Used in mode Auto, seconds. See `clock_offset.ClockOffset`."""
+    max_lag_s: float = Field(10.0, ge=0)
+    """Used in mode Manual: a frame that came this much later than the samples around it were measured belongs to
+    another pass of the source's clock, and is not placed by them; nor, once the clock has begun anew, one that came as
+    much earlier. Seconds. 0: any time between them."""
     max_speed_m_s: Annotated[
         float,
         Setting("MaxSpeed", "Fastest stage at a frame, 0 = any", group="positions", egu="um/s", scale=1e6, high=1e9),
@@ -85,25 +97,32 @@ class StreamPositions:
         self.outlasts_scan = True
         self.moving = 0
         """The number of frames that were not placed because the stage moved too fast."""
-        self._history = SampleHistory(settings.capacity, settings.max_disorder_s)
+        self._clock = SourceClock(settings.capacity, settings.max_disorder_s)
+        self._frames = FrameClock()
         self._clocks = ClockOffset(settings.delay_difference_s)
-        self._of_run: OrderedDict[int, float] = OrderedDict()  # mode Auto: the offset at the start of each scan run
+        # Mode Auto: the offset by run, pass of the detector's clock and pass of the source's clock.
+        self._fixed: OrderedDict[tuple[int, int, int], float] = OrderedDict()
         self._latest_offset_s: float | None = None
+        # Mode Manual: the pass of the source's clock that places the frames of a run and a pass of the detector's.
+        self._bound: OrderedDict[tuple[int, int], int] = OrderedDict()
+        self._frame_pass = 0
+        self._floor = 0  # passes of the source's clock from this one on may place frames of the newest `_frame_pass`
         self._complete = False
+        self._all_changed = -1  # the version at which frames of any time may have become known
 
     @property
     def counts(self) -> SampleCounts:
-        return self._history.counts
+        return self._clock.history.counts
 
     @property
     def held(self) -> int:
-        """The number of samples in the history."""
-        return len(self._history)
+        """The number of samples in memory."""
+        return self._clock.held
 
     @property
     def newest(self) -> float:
         """Time of the newest sample by its own clock. Minus infinity without samples."""
-        return self._history.newest
+        return self._clock.history.newest
 
     @property
     def offset_s(self) -> float | None:
@@ -127,9 +146,13 @@ class StreamPositions:
         before = self.settings
         self.settings = type(before).model_validate({**before.model_dump(), **values})
         if self.settings.clock_offset_mode != before.clock_offset_mode:
-            self._of_run.clear()
+            self._fixed.clear()
             self._latest_offset_s = None
+        if self.settings.clock_offset_s != before.clock_offset_s:  # said for the pass that runs now
+            self._bound.clear()
+            self._floor = 0
         self.version += 1
+        self._all_changed = self.version
 
     @property
     def _auto(self) -> bool:
@@ -154,25 +177,32 @@ class StreamPositions:
         """
         block = sample_block(times, x, y)
         block[1:] = self.axes.apply(block[1], block[2])
-        before, restarts = self._history.newest, self.counts.restarts
-        self._history.add(block)
+        before = self._clock.history.newest
+        self._clock.add(block)
         self._complete = False
-        if self.counts.restarts != restarts:
+        self.version += 1
+        if self._clock.ended is not None:
+            estimate = self._clocks.estimate()
+            if estimate is not None:
+                self._clock.ended.estimates[self._frame_pass] = estimate
             self._clocks.forget_positions()
             before = -math.inf
-        if arrival and self._history.newest > before:  # an older sample says nothing about the delay
-            self._clocks.note_positions(arrival, self._history.newest)
-        self.version += 1
+            self._all_changed = self.version
+        newest = self._clock.history.newest
+        if arrival and newest > before:  # an older sample says nothing about the delay
+            self._clocks.note_positions(arrival, newest)
+            live = self._clock.live
+            live.least_delay_s = min(live.least_delay_s, arrival - newest)
 
     def complete(self) -> None:
         """Until the next `update` no more samples will come: frames that no two samples enclose are never placed."""
-        self._history.settle()
+        self._clock.settle()
         self._complete = True
         self.version += 1
 
     def restart_counts(self) -> None:
         """Set the counts to zero."""
-        self._history.counts = SampleCounts()
+        self._clock.history.counts = SampleCounts()
         self.moving = 0
 
     def key(self, frame: Frame) -> float:
@@ -182,64 +212,134 @@ class StreamPositions:
     @property
     def known_below(self) -> float:
         """See `PositionSource.known_below`. It is a time by the detector's clock."""
-        if self._complete:
+        if self._complete or self._all_changed == self.version:
             return math.inf
+        live = self._clock.live
         if not self._auto:
-            offset_s = self.settings.clock_offset_s
-        elif self._of_run:
-            offset_s = min(self._of_run.values())
+            offset_s = self.settings.clock_offset_s if live.number >= self._floor else math.inf
+        elif fixed := [offset_s for (_, _, number), offset_s in self._fixed.items() if number == live.number]:
+            offset_s = min(fixed)
         elif (estimate := self.estimate()) is not None:
             offset_s = estimate.offset_s
         else:
             return -math.inf
-        return self._history.newest_final - offset_s + _ROUNDING_S
+        return live.newest - offset_s + _ROUNDING_S
 
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
         """See `PositionSource.lookup`."""
-        if frame.received:
+        frame_pass = self._frames.pass_of(frame)
+        if frame_pass > self._frame_pass:
+            self._frame_pass, self._floor = frame_pass, max(self._bound.values(), default=-1) + 1
+            self._clocks.forget_frames()
+        if frame.received and frame_pass == self._frame_pass:
             self._clocks.note_frame(frame.received, frame.time)
-        offset_s = self._offset_for(frame.run)
-        if offset_s is None:
-            return None
-        time = self.key(frame) + offset_s
-        if not math.isfinite(time):
+        key = self.key(frame)
+        if not math.isfinite(key):
             raise NeverPlaced(f"frame {frame.id} has time {frame.time}")
-        times, x, y = self._history.final
-        if time > self._history.newest_final:
+        return self._by_estimate(frame, key, frame_pass) if self._auto else self._by_given(frame, key, frame_pass)
+
+    def _by_given(self, frame: Frame, key: float, frame_pass: int) -> tuple[float, float] | None:
+        """Mode Manual."""
+        time = key + self.settings.clock_offset_s
+        number = self._bound.get((frame.run, frame_pass))
+        if number is not None:
+            bound = self._clock.get(number)
+            if bound is None:
+                raise NeverPlaced(f"frame {frame.id}: its positions are no longer in memory: raise the capacity")
+            return self._place(frame, bound, time)
+        floor = self._floor if frame_pass == self._frame_pass else 0
+        for one in self._clock:
+            if one.number >= floor and one.oldest <= time <= one.newest:
+                if not self._near(frame, one, time):
+                    return None
+                self._bound[frame.run, frame_pass] = one.number
+                if len(self._bound) > _RUNS:
+                    self._bound.popitem(last=False)
+                return self._place(frame, one, time)
+        live = self._clock.live
+        if live.number < floor:
+            if self._complete:
+                raise NeverPlaced(f"frame {frame.id}: the detector's clock began anew, the position source's did not")
+            return None
+        return self._place(frame, live, time)
+
+    def _by_estimate(self, frame: Frame, key: float, frame_pass: int) -> tuple[float, float] | None:
+        """Mode Auto. By its offset each pass of the source's clock has its own stretch of the detector's time."""
+        waits = False
+        for one in self._clock:
+            offset_s = self._offset_for(frame.run, frame_pass, one)
+            if offset_s is None:
+                waits = waits or one.live
+            elif key + offset_s >= one.oldest and (one.live or not waits or key + offset_s <= one.newest):
+                return self._place(frame, one, key + offset_s)
+        if waits:
+            return None
+        raise self._never_sent(frame, self._clock.live)
+
+    def _offset_for(self, run: int, frame_pass: int, source: SourcePass) -> float | None:
+        """The offset of a scan run. It is fixed for the run: positions must not depend on the order of arrival."""
+        where = (run, frame_pass, source.number)
+        offset_s = self._fixed.get(where)
+        if offset_s is not None:
+            return offset_s
+        if not source.live:
+            estimate = source.estimates.get(frame_pass)
+        else:
+            estimate = self.estimate() if frame_pass == self._frame_pass else None
+        if estimate is None:
+            return None
+        self._fixed[where] = self._latest_offset_s = estimate.offset_s
+        if len(self._fixed) > _RUNS:
+            self._fixed.popitem(last=False)
+        return estimate.offset_s
+
+    def _near(self, frame: Frame, source: SourcePass, time: float) -> bool:
+        """Whether frame and samples can be of one time. NeverPlaced: they cannot. False: more samples may show it."""
+        limit_s, measured = self.settings.max_lag_s, time + source.least_delay_s
+        if not (limit_s and frame.received and math.isfinite(measured)):
+            return True
+        if frame.received - measured > limit_s:
+            raise NeverPlaced(
+                f"frame {frame.id}: it came {frame.received - measured:.3g} s after the positions at its time, which "
+                "are of another pass of the clock; or raise max_lag_s"
+            )
+        return not source.number or measured - frame.received <= limit_s
+
+    def _place(self, frame: Frame, source: SourcePass, time: float) -> tuple[float, float] | None:
+        """The place at a time of one pass. None: it may still come."""
+        if time > source.newest:
+            if not source.live:
+                raise NeverPlaced(f"frame {frame.id}: the position source's clock began anew before it")
             if self._complete:
                 raise NeverPlaced(f"frame {frame.id}: no position was measured after it")
             return None
         # `item` gives Python floats: this runs for every frame, and numpy's scalars take three times as long.
+        times, x, y = source.times, source.x, source.y
         before = after = int(times.searchsorted(time))
         part = 0.0
         if times.item(after) != time:
             if after == 0:
-                why = "are no longer in memory: raise the capacity" if self._history.cut else "were never sent"
-                raise NeverPlaced(f"frame {frame.id}: the positions at its time {why}")
+                raise self._never_sent(frame, source)
             before = after - 1
             gap_s = times.item(after) - times.item(before)
             if gap_s > self.settings.tolerance_s:
                 raise NeverPlaced(f"frame {frame.id}: no position for {gap_s:.3g} s around it")
             part = (time - times.item(before)) / gap_s
-        self._check_speed(frame, before, after)
+        if self.settings.max_speed_m_s:
+            self._check_speed(frame, source, before, after)
         x_m, y_m = x.item(before), y.item(before)
-        return x_m + part * (x.item(after) - x_m), y_m + part * (y.item(after) - y_m)
+        x_m, y_m = x_m + part * (x.item(after) - x_m), y_m + part * (y.item(after) - y_m)
+        if x_m != x_m:  # NaN: see SampleHistory.final
+            raise NeverPlaced(f"frame {frame.id}: two different positions were sent for one time")
+        return x_m, y_m
 
-    def _offset_for(self, run: int) -> float | None:
-        """The offset of a scan run. It is fixed for the run: positions must not depend on the order of arrival."""
-        if not self._auto:
-            return self.settings.clock_offset_s
-        offset_s = self._of_run.get(run)
-        if offset_s is None and (estimate := self.estimate()) is not None:
-            offset_s = self._of_run[run] = self._latest_offset_s = estimate.offset_s
-            if len(self._of_run) > _RUNS:
-                self._of_run.popitem(last=False)
-        return offset_s
+    @staticmethod
+    def _never_sent(frame: Frame, source: SourcePass) -> NeverPlaced:
+        why = "are no longer in memory: raise the capacity" if source.cut else "were never sent"
+        return NeverPlaced(f"frame {frame.id}: the positions at its time {why}")
 
-    def _check_speed(self, frame: Frame, before: int, after: int) -> None:
-        if not self.settings.max_speed_m_s:
-            return
-        times, x, y = self._history.final
+    def _check_speed(self, frame: Frame, source: SourcePass, before: int, after: int) -> None:
+        times, x, y = source.times, source.x, source.y
         if after == before and before == 0:
             return
         far = int(np.searchsorted(times, times[after] - self.settings.speed_window_s, side="right")) - 1

@@ -2,14 +2,21 @@
 
 A sample is final once the watermark has passed it. No later sample can lie between two final samples, so an
 interpolation between them never changes. The watermark stays `max_disorder_s` behind the newest sample of the blocks
-taken so far. A sample that comes at or behind the watermark is left out and counted as late. The final samples
+taken so far. A sample that comes at or behind the watermark is left out and counted. The final samples
 therefore do not depend on the order of the samples, if no sample comes more than `max_disorder_s` behind one of an
 earlier block.
+
+A history holds one pass of the source's clock. Samples that go back in time are either stragglers or the next pass of
+a clock that began anew, as a PandABox's does at every arm. Two passes overlap: the samples of the second lie between
+those of the first, or repeat their times with other values. Stragglers fill a gap. So the history begins anew when
+samples behind the watermark, in rising order and with nothing newer among them, enclose a held sample, and no sample
+of the new pass is lost.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,21 +25,25 @@ from numpy.typing import ArrayLike, NDArray
 from ptychostream.errors import GeometryError
 
 _RESTART_S = 1.0
-"""The clock was set back if a run of samples lies behind the watermark for this time and none lies before it."""
+"""The clock began anew if samples lie behind the watermark for this time, and none lies before it."""
+_ODD = 3
+"""Fewer samples than this that go back and are no duplicates show nothing: they are stragglers, or wrong."""
 
 Doubles = NDArray[np.float64]
 
 
 @dataclass
 class SampleCounts:
-    """Counts of samples: received = held + forgotten + duplicate + late + bad + those that a restart removed.
+    """Counts of samples: received = held + forgotten + duplicate + conflicting + late + bad + those of passes before.
 
     Attributes
     ----------
     received
         All samples.
     duplicate
-        A sample of that time was there already. The first one stays.
+        A sample of that time and place was there already.
+    conflicting
+        A sample of that time was there already, with another place: one of the two is wrong.
     late
         The sample came at or behind the watermark.
     bad
@@ -40,15 +51,59 @@ class SampleCounts:
     forgotten
         The oldest samples, removed to make room.
     restarts
-        How often the history was cleared because the source's clock was set back.
+        How often the history began anew because the source's clock went back.
     """
 
     received: int = 0
     duplicate: int = 0
+    conflicting: int = 0
     late: int = 0
     bad: int = 0
     forgotten: int = 0
     restarts: int = 0
+
+
+class _Behind:
+    """Samples that came behind the watermark since the last newer one, while they rise: perhaps the next pass."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self.clear()
+
+    def clear(self) -> None:
+        self._blocks: list[Doubles] = []
+        self._number = 0
+        self._high = -math.inf
+        self._odd_low, self._odd_high = math.inf, -math.inf  # of the samples that are no duplicates
+        self._odd = 0
+        self.duplicate = self.conflicting = self.late = 0
+
+    @property
+    def samples(self) -> Doubles:
+        return np.concatenate(self._blocks, axis=1)
+
+    def take(self, block: Doubles, again: NDArray[np.bool_], same: NDArray[np.bool_]) -> None:
+        """Take samples in order of time; `again`: there is a sample of that time; `same`: of that place too."""
+        if block[0, 0] < self._high or self._number + block.shape[1] > self._capacity:
+            self.clear()
+        self._blocks.append(block)
+        self._number += block.shape[1]
+        self._high = float(block[0, -1])
+        odd = block[0, ~same]
+        if len(odd):
+            self._odd_low, self._odd_high = min(self._odd_low, float(odd[0])), max(self._odd_high, float(odd[-1]))
+            self._odd += len(odd)
+        self.duplicate += int(np.count_nonzero(same))
+        self.conflicting += int(np.count_nonzero(again & ~same))
+        self.late += int(np.count_nonzero(~again))
+
+    def is_a_pass(self, held: Doubles) -> bool:
+        """Whether these samples overlap the held times."""
+        low, high = self._odd_low, self._odd_high
+        if self._odd < _ODD or not low < high:
+            return False
+        enclosed = np.searchsorted(held, high, side="right") > np.searchsorted(held, low, side="left")
+        return bool(enclosed) or high - low >= _RESTART_S
 
 
 class SampleHistory:
@@ -60,12 +115,17 @@ class SampleHistory:
         The number of samples in memory. The oldest is removed first.
     max_disorder_s
         How far behind the newest sample a sample may still come, seconds. Every frame waits that much longer.
+    on_restart
+        Called before the history begins anew, while it still holds the samples of the pass before, all of them final.
     """
 
-    def __init__(self, capacity: int, max_disorder_s: float = 0.0) -> None:
+    def __init__(
+        self, capacity: int, max_disorder_s: float = 0.0, on_restart: Callable[[], None] = lambda: None
+    ) -> None:
         self.capacity = capacity
         self.max_disorder_s = max_disorder_s
         self.counts = SampleCounts()
+        self._on_restart = on_restart
         self._rows = np.empty((3, 2 * capacity))  # time, x, y; moved to the front only at the array's end
         self.clear()
 
@@ -74,7 +134,7 @@ class SampleHistory:
         self._first = self._end = 0
         self._open = np.empty((3, 0))  # samples newer than the watermark, in order of time
         self._watermark = -np.inf
-        self._behind: tuple[float, float] | None = None  # first and last time of a run of late samples
+        self._behind = _Behind(self.capacity)
         self.cut = False
         """Whether older samples have been removed."""
 
@@ -83,8 +143,16 @@ class SampleHistory:
 
     @property
     def final(self) -> Doubles:
-        """[3, n] time, x, y of the final samples, in order of time. A view, valid until the next `add`."""
+        """[3, n] time, x, y of the final samples, in order of time. A view, valid until the next `add`.
+
+        A sample whose time was sent with two places has none: its x and y are NaN.
+        """
         return self._rows[:, self._first : self._end]
+
+    @property
+    def oldest(self) -> float:
+        """Time of the first final sample. Infinite without samples."""
+        return self._rows.item(0, self._first) if self._end > self._first else math.inf
 
     @property
     def newest_final(self) -> float:
@@ -104,52 +172,74 @@ class SampleHistory:
         counts.bad += int(np.count_nonzero(~good))
         block = block[:, good]
         behind = block[0] <= self._watermark
-        if behind.any():
-            late = self._count_behind(block[0, behind])
-            if self._clock_was_set_back(late, newer=not behind.all()):
-                counts.restarts += 1
-                self.clear()
-                behind = np.zeros_like(behind)
-        fresh = block[:, ~behind]
-        if fresh.shape[1]:
-            self._behind = None
-            self._take(fresh)
+        if not behind.any():
+            self._take_fresh(block)
+            return
+        late, fresh = block[:, behind], block[:, ~behind]
+        if not behind[0]:  # the clock may begin anew within the block
+            self._take_fresh(fresh)
+            fresh = fresh[:, :0]
+        late = late[:, np.argsort(late[0], kind="stable")]
+        self._take_behind(late)
+        if self._behind.is_a_pass(self.final[0]):
+            self._restart()
+        self._take_fresh(fresh)
 
     def settle(self) -> None:
         """Make all samples final, because no more will come."""
         self._move_to_final(self._open.shape[1])
 
-    def _count_behind(self, times: Doubles) -> Doubles:
-        """Count samples behind the watermark. Returns the times of those that are no duplicates."""
-        held = self.final[0]
-        at = np.minimum(np.searchsorted(held, times), max(len(held) - 1, 0))
-        again = held[at] == times if len(held) else np.zeros(len(times), np.bool_)
-        self.counts.duplicate += int(np.count_nonzero(again))
-        late: Doubles = times[~again]
-        self.counts.late += len(late)
-        return late
+    def _take_behind(self, late: Doubles) -> None:
+        held = self.final
+        at = np.minimum(np.searchsorted(held[0], late[0]), max(held.shape[1] - 1, 0))
+        if held.shape[1]:
+            again = held[0, at] == late[0]
+            same = again & (held[1:, at] == late[1:]).all(axis=0)
+        else:
+            again = same = np.zeros(late.shape[1], np.bool_)
+        self._behind.take(late, again, same)
+        self.counts.duplicate += int(np.count_nonzero(same))
+        self.counts.conflicting += int(np.count_nonzero(again & ~same))
+        self.counts.late += int(np.count_nonzero(~again))
 
-    def _clock_was_set_back(self, late: Doubles, newer: bool) -> bool:
-        if newer or not len(late):
-            return False
-        low, high = float(late.min()), float(late.max())
-        if self._behind is not None:
-            low, high = min(low, self._behind[0]), max(high, self._behind[1])
-        self._behind = low, high
-        return high - low >= _RESTART_S
+    def _restart(self) -> None:
+        behind, counts = self._behind, self.counts
+        counts.duplicate -= behind.duplicate
+        counts.conflicting -= behind.conflicting
+        counts.late -= behind.late
+        counts.restarts += 1
+        self.settle()
+        self._on_restart()
+        self.clear()
+        self._take_fresh(behind.samples)
 
-    def _take(self, fresh: Doubles) -> None:
+    def _take_fresh(self, fresh: Doubles) -> None:
+        if not fresh.shape[1]:
+            return
+        self._behind.clear()
         merged = np.concatenate([self._open, fresh], axis=1)
-        order = np.argsort(merged[0], kind="stable")  # stable: of two samples with one time the earlier arrival stays
-        merged = merged[:, order]
-        keep = np.ones(merged.shape[1], np.bool_)
-        keep[1:] = merged[0, 1:] != merged[0, :-1]
-        self.counts.duplicate += int(np.count_nonzero(~keep))
-        self._open = merged[:, keep]
+        if self._open.shape[1] or (np.diff(fresh[0]) <= 0).any():
+            merged = self._in_order(merged)
+        self._open = merged
         self._watermark = max(self._watermark, float(self._open[0, -1]) - self.max_disorder_s)
         final = int(np.searchsorted(self._open[0], self._watermark, side="right"))
         # The samples that are not final are bounded too: if they exceed the capacity, the oldest become final early.
         self._move_to_final(max(final, self._open.shape[1] - self.capacity))
+
+    def _in_order(self, merged: Doubles) -> Doubles:
+        """In order of time, each time once; a time with two places has none."""
+        merged = merged[:, np.argsort(merged[0], kind="stable")]
+        again = merged[0, 1:] == merged[0, :-1]
+        if not again.any():
+            return merged
+        other = again & (merged[1:, 1:] != merged[1:, :-1]).any(axis=0)
+        keep = np.concatenate([[True], ~again])
+        self.counts.conflicting += int(np.count_nonzero(other))
+        self.counts.duplicate += int(np.count_nonzero(again & ~other))
+        first = np.cumsum(keep) - 1  # of each sample: the kept one of its time
+        merged, odd = merged[:, keep], first[1:][other]
+        merged[1:, odd] = np.nan
+        return merged
 
     def _move_to_final(self, number: int) -> None:
         if number == 0:

@@ -1,0 +1,114 @@
+"""The samples of a position source by the passes of its clock, which may begin anew at every arm or every line.
+
+Each pass has a history of its own. The live one takes samples. Those before it are kept, so that frames that come late
+still find their places, as long as all of them together are no more than the live one may hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ptychostream.positions.clock_offset import OffsetEstimate
+from ptychostream.positions.sample_history import Doubles, SampleHistory
+
+_PASSES = 64
+
+
+class SourcePass:
+    """One pass of the source's clock.
+
+    Attributes
+    ----------
+    number
+        Counted from 0.
+    live
+        Whether it still takes samples.
+    least_delay_s
+        The least of arrival - time of a block's newest sample, on the two clocks; infinite before any is known. A
+        sample was measured no later than its time plus this, on this machine's clock.
+    estimates
+        The clock offset by the pass of the detector's clock, as it was known when the pass ended.
+    times, x, y
+        [n] final samples in order of time. Views, valid until the next sample.
+    oldest, newest
+        Times of the first and of the last of them; infinite and minus infinite without any.
+    cut
+        Whether older samples have been removed.
+    """
+
+    def __init__(self, number: int, history: SampleHistory) -> None:
+        self.number = number
+        self.live = True
+        self.least_delay_s = math.inf
+        self.estimates: dict[int, OffsetEstimate] = {}
+        self._history = history
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The history has changed."""
+        self.cut = self._history.cut
+        self._see(self._history.final)
+
+    def close(self) -> None:
+        """Keep a copy of the samples, because the history is about to be cleared."""
+        self.cut, self.live = self._history.cut, False
+        self._see(self._history.final.copy())
+
+    def _see(self, rows: Doubles) -> None:
+        self.times, self.x, self.y = rows
+        self.oldest: float = self.times.item(0) if len(self.times) else math.inf
+        self.newest: float = self.times.item(-1) if len(self.times) else -math.inf
+
+
+class SourceClock:
+    """The live pass and those before it.
+
+    Parameters
+    ----------
+    capacity, max_disorder_s
+        See `SampleHistory`.
+    """
+
+    def __init__(self, capacity: int, max_disorder_s: float) -> None:
+        self.history = SampleHistory(capacity, max_disorder_s, self._restart)
+        self.live = SourcePass(0, self.history)
+        self._closed: list[SourcePass] = []  # newest first
+        self.ended: SourcePass | None = None
+        """The pass that the latest `add` has ended."""
+
+    def __iter__(self) -> Iterator[SourcePass]:
+        """The passes, newest first."""
+        yield self.live
+        yield from self._closed
+
+    def get(self, number: int) -> SourcePass | None:
+        """The pass of that number; None if it is forgotten."""
+        return next((one for one in self if one.number == number), None)
+
+    def add(self, block: Doubles) -> None:
+        """Take a [3, n] block of samples."""
+        self.ended = None
+        self.history.add(block)
+        self.live.refresh()
+
+    def settle(self) -> None:
+        """No more samples will come: all are final."""
+        self.history.settle()
+        self.live.refresh()
+
+    @property
+    def held(self) -> int:
+        """The number of samples in memory."""
+        return len(self.history) + sum(len(one.times) for one in self._closed)
+
+    def _restart(self) -> None:
+        self.live.close()
+        self.ended = self.live
+        self._closed.insert(0, self.live)
+        self.live = SourcePass(self.live.number + 1, self.history)
+        held = np.cumsum([len(one.times) for one in self._closed])
+        kept = max(1, int(np.searchsorted(held, self.history.capacity, side="right")))
+        del self._closed[min(kept, _PASSES) :]
