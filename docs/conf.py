@@ -12,6 +12,7 @@ from ptychostream import __version__
 
 project = "ptychostream"
 author = "the ptychostream authors"
+copyright = "the ptychostream authors"
 release = __version__
 
 extensions = [
@@ -50,6 +51,7 @@ suppress_warnings = ["ref.python"]
 html_theme = "furo"
 html_title = f"ptychostream {release}"
 html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_theme_options = {"navigation_with_keys": True}
 html_copy_source = False
 html_show_sphinx = False

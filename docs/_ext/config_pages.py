@@ -234,11 +234,11 @@ def _table(key: str, kind: type[BaseModel]) -> str:
         "",
     ]
     also = [column for column in (option, record) if any(column(info) for info in values.values())]
-    columns = ["key", "type", "default", "unit", *(column.__name__ for column in also), "description"]
+    columns = ["key", "description", "type", "default", "unit", *(column.__name__ for column in also)]
     lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, info in values.items():
-        cells = [f"`{name}`", type_text(info), default_text(info), unit(name, info)]
-        cells += [*(column(info) for column in also), description(kind, name)]
+        cells = [f"`{name}`", description(kind, name), type_text(info), default_text(info), unit(name, info)]
+        cells += [column(info) for column in also]
         lines.append("| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
