@@ -26,7 +26,8 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--flip-y", action="store_true", help="turn the y axis round (after the swap)")
     group.add_argument("--energy-ev", type=float, metavar="EV", help="photon energy")
     group.add_argument("--distance-m", type=float, metavar="M", help="sample to detector")
-    group.add_argument("--detector-pixel-m", type=float, metavar="M", help="detector pixel")
+    group.add_argument("--detector-pixel-m", type=float, metavar="M", help="pixel of a frame, binning included")
+    group.add_argument("--binning", type=int, metavar="N", help="sensor pixels along a side of a frame's pixel")
     group.add_argument(
         "--corner", action=argparse.BooleanOptionalAction, help="the zero frequency lies at the patterns' corner"
     )
@@ -53,5 +54,6 @@ def scan_options(arguments: argparse.Namespace) -> ScanOptions:
         energy_ev=arguments.energy_ev,
         distance_m=arguments.distance_m,
         detector_pixel_m=arguments.detector_pixel_m,
+        binning=arguments.binning,
         corner=arguments.corner,
     )

@@ -26,11 +26,13 @@ _LAYOUTS = ("nexus", "cxi")
 
 
 @contextmanager
-def open_scan(path: str | os.PathLike[str], options: ScanOptions | None = None) -> Iterator[Scan]:
+def open_scan(
+    path: str | os.PathLike[str], options: ScanOptions | None = None, *, geometry: bool = True
+) -> Iterator[Scan]:
     """Open a scan file: areaDetector's NeXus layout, CXI or npz.
 
     The counts stay on disk and are read by slices within the block. Everything else is read and checked at once. A scan
-    without an id gets the name of the file.
+    without an id gets the name of the file. With `geometry=False` energy, distance and pixel may be missing (NaN).
 
     Raises
     ------
@@ -47,13 +49,15 @@ def open_scan(path: str | os.PathLike[str], options: ScanOptions | None = None) 
     where = str(path)
     signature = _signature(Path(path))
     if signature.startswith(_ZIP_SIGNATURE):
-        yield _named(build_scan(_layout("npz").read_parts(where, options, where), options, where), path)
+        yield _named(
+            build_scan(_layout("npz").read_parts(where, options, where), options, where, geometry=geometry), path
+        )
         return
     with open_hdf5(path, swmr=options.swmr) as file:
-        yield _named(_read_hdf5(file, options, where), path)
+        yield _named(_read_hdf5(file, options, where, geometry=geometry), path)
 
 
-def _read_hdf5(file: h5py.File, options: ScanOptions, where: str) -> Scan:
+def _read_hdf5(file: h5py.File, options: ScanOptions, where: str, *, geometry: bool) -> Scan:
     try:
         layout = next((layout for layout in map(_layout, _LAYOUTS) if layout.matches(file)), None)
         top = ", ".join(map(str, file))  # a name that is no text comes as bytes
@@ -70,7 +74,7 @@ def _read_hdf5(file: h5py.File, options: ScanOptions, where: str) -> Scan:
             remedy="write it as areaDetector's NDFileHDF5 or as CXI does; "
             f"at its top this file has: {top or 'nothing'}",
         )
-    return build_scan(parts, options, where)
+    return build_scan(parts, options, where, geometry=geometry)
 
 
 @cache

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy import constants
 
-from ptychostream.errors import GeometryError, ScanFileError
+from ptychostream.errors import ContradictionError, GeometryError, ScanFileError
 from ptychostream.imaging.geometry import wavelength_m
 from ptychostream.statements.description import Contradiction, Description, Statement
 from ptychostream.statements.quantities import QUANTITIES
 
 RADIATIONS = ("photon", "electron")
+MOST_PIXELS = 1e9
+"""The largest object that is believed, in pixels."""
 _CORRECT = "correct the wrong one, or give the right value by the command's option"
 _FLAGS = {"energy_ev": "--energy-ev", "distance_m": "--distance-m", "detector_pixel_m": "--detector-pixel-m"}
 
@@ -51,9 +55,9 @@ def energy_of(said: Description) -> float | None:
 
 
 def pixel_of(said: Description) -> float | None:
-    """Size of a frame's pixel in metres: its width, or else its height. None if neither is said."""
-    width = said.number("detector_pixel_x")
-    return said.number("detector_pixel_y") if width is None else width
+    """Size of a frame's pixel in metres, binning included. None if nothing is said of it."""
+    found = _frame_pixels(said)
+    return float(found[0].value) if found else None
 
 
 def needed(value: float | None, name: str, where: str) -> float:
@@ -61,6 +65,39 @@ def needed(value: float | None, name: str, where: str) -> float:
     if value is None:
         raise ScanFileError(f"the file does not give {name}", where=where, remedy=f"give it with {_FLAGS[name]}")
     return value
+
+
+def check_extent(positions_m: NDArray[np.float64], said: Description, pixel_m: float, width: int) -> None:
+    """Check that the scan is of a size that a scan can have: the positions are not all within one object pixel, and
+    the object has no more than a thousand million pixels.
+
+    Parameters
+    ----------
+    positions_m
+        [N, 2] positions, metres.
+    pixel_m, width
+        Size of an object pixel, metres, and the number of them along a pattern.
+
+    Raises
+    ------
+    ContradictionError
+        It is not; the error names the statements of which one is wrong by orders of magnitude.
+    """
+    extent = np.ptp(positions_m, axis=0)
+    height_px, width_px = extent[1] / pixel_m + width, extent[0] / pixel_m + width
+    if len(positions_m) > 1 and float(extent.max()) < pixel_m:
+        what = f"all {len(positions_m)} positions lie within {extent.max():.3g} m, less than one object pixel"
+    elif height_px * width_px > MOST_PIXELS:
+        what = f"the scan of {extent[0]:.3g} m × {extent[1]:.3g} m is one of {height_px * width_px:.2g} pixels"
+    else:
+        return
+    names = ("energy", "wavelength", "distance", "detector_pixel_x", "sensor_pixel_x", "binning_x", "position_unit_x")
+    told = "; ".join(str(said.about(name)[0]) for name in names if said.about(name))
+    raise ContradictionError(
+        f"{what} of {pixel_m:.3g} m, which is impossible: {told}",
+        where=said.source,
+        remedy="one of them is in another unit than it says (keV and eV, mm and m), or the positions were not recorded",
+    )
 
 
 def _energy_from(wavelength: float, radiation: str) -> float:
@@ -82,13 +119,31 @@ def _energies(said: Description) -> Contradiction | None:
     return _unequal("energy", energies[0], wavelengths[0], stated, float(wavelengths[0].value), "wavelength")
 
 
+def _frame_pixels(said: Description) -> list[Statement]:
+    """Width and height of a frame's pixel, as they are said, or as the sensor's pixel times the binning."""
+    found = []
+    for axis in "xy":
+        name = f"detector_pixel_{axis}"
+        frame, sensor = said.about(name)[:1], said.about(f"sensor_pixel_{axis}")[:1]
+        found += frame
+        if sensor and not (frame and frame[0].origin == "given"):
+            binning = said.about(f"binning_{axis}")[:1]
+            times = float(binning[0].value) if binning else 1.0
+            written = f"{sensor[0].written} × binning {times:g} ({binning[0].where})" if binning else sensor[0].written
+            found.append(Statement(name, float(sensor[0].value) * times, sensor[0].where, written, sensor[0].origin))
+    return found
+
+
 def _pixels(said: Description) -> Contradiction | None:
-    width, height = said.about("detector_pixel_x")[:1], said.about("detector_pixel_y")[:1]
-    if not width or not height:
-        return None
-    return _unequal(
-        "detector_pixel_x", width[0], height[0], float(width[0].value), float(height[0].value), "detector_pixel_x"
-    )
+    """Pixels that are not square, or of which it is not said whether they are binned."""
+    found = _frame_pixels(said)
+    for other in found[1:]:
+        unequal = _unequal(
+            "detector_pixel_x", found[0], other, float(found[0].value), float(other.value), "detector_pixel_x"
+        )
+        if unequal is not None:
+            return unequal
+    return None
 
 
 def _units(said: Description) -> Contradiction | None:

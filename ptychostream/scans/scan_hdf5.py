@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import FileBusyError, FileCutError, ScanFileError
+from ptychostream.scans.virtual_sources import check_sources
 from ptychostream.storage.hdf5_extent import MAX_CHUNKS, check_extent, object_blocks
 from ptychostream.storage.hdf5_heaps import open_checked
 
@@ -42,7 +43,8 @@ def open_hdf5(path: str | os.PathLike[str], *, swmr: bool = False) -> h5py.File:
 
 
 def checked_dataset(dataset: h5py.Dataset, where: str) -> h5py.Dataset:
-    """Check that this machine has the compression filters of `dataset` and that a frame is not too large.
+    """Check that this machine has the compression filters of `dataset`, that a frame is not too large, and that the
+    files of a virtual one are there.
 
     Raises ScanFileError.
     """
@@ -60,6 +62,7 @@ def checked_dataset(dataset: h5py.Dataset, where: str) -> h5py.Dataset:
     if dataset.shape is None:
         raise ScanFileError(f"{dataset.name} is empty", where=where, remedy="record the scan again")
     check_extent(dataset, dataset.shape[1:], _MAX_FRAME_CHUNKS, where)
+    check_sources(dataset, where)
     return dataset
 
 
@@ -80,6 +83,7 @@ def whole(part: Any, where: str, kinds: str = "") -> NDArray[Any]:
         blocks = list(object_blocks(part, where))
         return np.concatenate(blocks) if blocks else np.empty(part.shape, object)
     check_extent(part, part.shape, MAX_CHUNKS, where)
+    check_sources(part, where)
     return np.asarray(part[()])
 
 

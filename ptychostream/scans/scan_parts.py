@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
+from ptychostream.imaging.geometry import object_pixel_m
 from ptychostream.positions.positions import AxisConfig
 from ptychostream.scans import scan_geometry, scan_positions
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_counts import LazyCounts
+from ptychostream.scans.virtual_sources import VirtualFrames
 from ptychostream.statements.description import Description
 from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
 
@@ -36,6 +39,8 @@ class ScanOptions:
         (x, y), in metres if the file gives no unit.
     energy_ev, distance_m, detector_pixel_m
         Replace the values of the file. The pixel is that of a frame, binning included.
+    binning
+        Sensor pixels along each side of a frame's pixel. Replaces the file's.
     corner
         Whether the zero frequency is at pixel [0, 0] and not at the centre. None: as the file says.
     swmr
@@ -49,6 +54,7 @@ class ScanOptions:
     energy_ev: float | None = None
     distance_m: float | None = None
     detector_pixel_m: float | None = None
+    binning: int | None = None
     corner: bool | None = None
     swmr: bool = False
 
@@ -58,6 +64,7 @@ class ScanOptions:
         said.give("distance", self.distance_m, "--distance-m")
         for axis in "xy":
             said.give(f"detector_pixel_{axis}", self.detector_pixel_m, "--detector-pixel-m")
+            said.give(f"binning_{axis}", self.binning, "--binning")
             if self.axes is not None and "unit" in self.axes.model_fields_set:
                 said.give(f"position_unit_{axis}", self.axes.unit_m, "--position-unit")
         if self.corner is not None:
@@ -90,8 +97,14 @@ class ScanParts:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def build_scan(parts: ScanParts, options: ScanOptions, where: str) -> Scan:
+def build_scan(parts: ScanParts, options: ScanOptions, where: str, *, geometry: bool = True) -> Scan:
     """Make a Scan from `parts` and the `options` that replace parts, and check it.
+
+    Parameters
+    ----------
+    geometry
+        Whether energy, distance and pixel are needed. Without it what is not said is NaN, and the size of the scan is
+        not checked.
 
     Raises
     ------
@@ -122,14 +135,24 @@ def build_scan(parts: ScanParts, options: ScanOptions, where: str) -> Scan:
         column = getattr(parts, name)
         if column is not None and column.shape != (len(counts),):
             raise _mismatch(name, column.shape, (len(counts),), where)
+    radiation = scan_geometry.radiation_of(said)
+    known = scan_geometry.energy_of(said), said.number("distance"), scan_geometry.pixel_of(said)
+    energy_ev, distance_m, detector_pixel_m = (
+        scan_geometry.needed(value, name, where) if geometry else math.nan if value is None else value
+        for value, name in zip(known, GEOMETRY, strict=True)
+    )
+    if geometry:
+        width = counts.shape[2]
+        pixel_m = object_pixel_m(energy_ev, distance_m, detector_pixel_m, width, radiation)
+        scan_geometry.check_extent(positions, said, pixel_m, width)
     return Scan(
         str(said.value("scan_id") or ""),
         counts,
         positions,
-        energy_ev=scan_geometry.needed(scan_geometry.energy_of(said), "energy_ev", where),
-        distance_m=scan_geometry.needed(said.number("distance"), "distance_m", where),
-        detector_pixel_m=scan_geometry.needed(scan_geometry.pixel_of(said), "detector_pixel_m", where),
-        radiation=scan_geometry.radiation_of(said),
+        energy_ev=energy_ev,
+        distance_m=distance_m,
+        detector_pixel_m=detector_pixel_m,
+        radiation=radiation,
         bad_pixels=bad_pixels,
         probe=probe,
         frame_ids=parts.frame_ids,
@@ -165,6 +188,8 @@ def _check_counts(source: Any, where: str, corner: bool) -> LazyCounts:
     if math.prod(source.shape[1:]) * source.dtype.itemsize > MAX_PART_BYTES:
         what = f"a pattern of {tuple(source.shape[1:])} {source.dtype} is larger than {MAX_PART_BYTES >> 20} MiB"
         raise ScanFileError(what, where=where, remedy="the file is damaged; copy it again")
+    if isinstance(source, h5py.Dataset) and source.is_virtual:
+        source = VirtualFrames(source, where)
     counts = LazyCounts(source, where, corner=corner)
     if source.dtype.kind == "f":
         counts[0]

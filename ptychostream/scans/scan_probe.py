@@ -14,18 +14,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ptychostream.errors import ScanFileError
+from ptychostream.positions.positions import AxisConfig
 from ptychostream.processes.program import child_command
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 
 DEADLINE_S = 120.0
 _MODULE = "ptychostream.scans.scan_probe"
-_ANY = ScanOptions(energy_ev=1e4, distance_m=1.0, detector_pixel_m=1e-4)
+_ANY = ScanOptions(axes=AxisConfig(unit="m"), energy_ev=1e4, distance_m=1.0, detector_pixel_m=1e-4, binning=1)
+"""Values in place of all that a file may contradict itself in, so that its frames are read here whatever it says."""
 
 
 @contextmanager
 def open_probed(
-    path: str | os.PathLike[str], options: ScanOptions | None = None, deadline_s: float = DEADLINE_S
+    path: str | os.PathLike[str],
+    options: ScanOptions | None = None,
+    deadline_s: float = DEADLINE_S,
+    *,
+    geometry: bool = True,
 ) -> Iterator[Scan]:
     """Like `open_scan`, for files from elsewhere. It takes half a second longer.
 
@@ -37,7 +43,7 @@ def open_probed(
         The child was interrupted.
     """
     probe(path, deadline_s)
-    with open_scan(path, options) as scan:
+    with open_scan(path, options, geometry=geometry) as scan:
         yield scan
 
 
@@ -58,7 +64,7 @@ def probe(path: str | os.PathLike[str], deadline_s: float = DEADLINE_S) -> None:
 
 def main(path: str) -> None:
     """Read the parts of the file, and its first, middle and last frames. The errors of the readers are ignored here."""
-    with suppress(ScanFileError), open_scan(path, _ANY) as scan:
+    with suppress(ScanFileError), open_scan(path, _ANY, geometry=False) as scan:
         for index in (0, len(scan) // 2, -1):
             scan.counts[index]
 

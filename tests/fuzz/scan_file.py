@@ -19,7 +19,7 @@ from ptychostream.scans.scan_files import open_scan
 
 FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _COUNTS = np.arange(3 * 4 * 4, dtype=np.uint16).reshape(3, 4, 4)
-_XY = np.array([[0.0, 0], [1e-7, 0], [0, 1e-7]])
+_XY = np.array([[0.0, 0], [1e-5, 0], [0, 1e-5]])
 
 
 def seeds() -> Iterable[bytes]:

@@ -36,7 +36,7 @@ from ptychostream.scans.scan_recording import ScanRecording, recover
 
 CHANNEL = "t:Image"
 TIMEOUT_S = 60.0
-GEOMETRY = ScanOptions(energy_ev=1e4, distance_m=1.0, detector_pixel_m=1e-4)
+GEOMETRY = ScanOptions(energy_ev=1e4, distance_m=1e-2, detector_pixel_m=1e-4)
 SIZE = 16
 
 
@@ -206,7 +206,7 @@ def test_energy_and_more_from_pvs(env: EpicsEnv, tmp_path: Path) -> None:
         source.send("s", 5, value=1, attributes={"Ring": 101.5})
         assert recorder.wait(TIMEOUT_S) == 0, recorder.output
         assert "t:Absent was not read" in recorder.output
-    with open_scan(tmp_path / "a.h5", ScanOptions(distance_m=1.0, detector_pixel_m=1e-4)) as scan:
+    with open_scan(tmp_path / "a.h5", ScanOptions(distance_m=1e-2, detector_pixel_m=1e-4)) as scan:
         assert scan.energy_ev == pytest.approx(8800)
         assert scan.metadata["sample"] == "gold"
         assert "absent" not in scan.metadata

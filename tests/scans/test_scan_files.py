@@ -502,7 +502,7 @@ def test_frames_that_do_not_fit_are_refused_and_the_rest_kept(tmp_path: Path) ->
             writer.append(frame[:, 1:], 1, 0.0, 0.0, 0.0)
         with pytest.raises(ScanFileError, match="frame 1 is float32"):
             writer.append(frame.astype("f4"), 1, 0.0, 0.0, 0.0)
-        writer.append(frame, 1, 0.0, 0.0, 0.0)
+        writer.append(frame, 1, 0.0, 1e-6, 0.0)
     with open_scan(tmp_path / "scan.h5") as scan:
         assert len(scan) == 2
     with pytest.raises(ScanFileError, match="closed"):
@@ -518,7 +518,7 @@ def test_the_buffer_of_a_detector_may_be_used_again(tmp_path: Path) -> None:
     with writer_of(tmp_path / "scan.h5") as writer:
         for index in range(5):
             frame[:] = index
-            writer.append(frame, index, 0.0, 0.0, 0.0)
+            writer.append(frame, index, 0.0, index * 1e-6, 0.0)
     with open_scan(tmp_path / "scan.h5") as scan:
         assert scan.counts[:, 0, 0].tolist() == [0, 1, 2, 3, 4]
 
@@ -565,7 +565,7 @@ def test_a_reader_follows_a_file_that_area_detector_grows_by_swmr(tmp_path: Path
     path = tmp_path / "scan.h5"
     with h5py.File(path, "w", libver="latest") as file:
         file.create_dataset("entry/data/data", data=np.ones((3, 4, 5), "u2"), chunks=(1, 4, 5), maxshape=(None, 4, 5))
-        file["entry/positions"] = np.zeros((3, 2))
+        file["entry/positions"] = np.eye(3, 2) * 1e-5
         file.swmr_mode = True
         done = child(script, str(path))
     assert json.loads(done.stdout or "null") == [3, 20], done

@@ -42,7 +42,7 @@ def chunk_of(frame: int, codec: str = "bslz4") -> bytes:
 
 def add(recording: ScanRecording, first: int, count: int) -> None:
     frames = [RecordedFrame(chunk_of(one), one, 1.7e9 + one) for one in range(first, first + count)]
-    recording.append(frames, [(one * 1e-9, -one * 1e-9) for one in range(first, first + count)])
+    recording.append(frames, [(one * 1e-6, -one * 1e-6) for one in range(first, first + count)])
 
 
 def check_frames(path: Path, count: int) -> None:
@@ -51,7 +51,7 @@ def check_frames(path: Path, count: int) -> None:
         for one in range(count):
             np.testing.assert_array_equal(scan.counts[one], counts_of(one))
         np.testing.assert_array_equal(scan.frame_ids, np.arange(count))
-        np.testing.assert_allclose(scan.positions_m[:, 0], np.arange(count) * 1e-9)
+        np.testing.assert_allclose(scan.positions_m[:, 0], np.arange(count) * 1e-6)
         np.testing.assert_allclose(scan.times, 1.7e9 + np.arange(count))
 
 
@@ -63,11 +63,11 @@ def test_a_recording_appears_whole_under_its_name(tmp_path: Path) -> None:
     recording = new(tmp_path / "scan.h5", columns=("Ring",))
     nan = float("nan")
     frames = [RecordedFrame(chunk_of(one), one, 1.7e9 + one, (one * 2.0,)) for one in range(5)]
-    recording.append(frames[:3], [(0.0, -0.0), (nan, nan), (2e-9, -2e-9)])
+    recording.append(frames[:3], [(0.0, -0.0), (nan, nan), (2e-6, -2e-6)])
     recording.commit()
-    recording.append(frames[3:], [(nan, nan), (4e-9, -4e-9)])
-    recording.place(1, 1e-9, -1e-9)
-    recording.place(3, 3e-9, -3e-9)
+    recording.append(frames[3:], [(nan, nan), (4e-6, -4e-6)])
+    recording.place(1, 1e-6, -1e-6)
+    recording.place(3, 3e-6, -3e-6)
     assert not (tmp_path / "scan.h5").exists()
     recording.set_geometry(energy_ev=9e3, distance_m=2.0, detector_pixel_m=5e-5)
     assert recording.finish({"temperature": 20}) == tmp_path / "scan.h5"

@@ -41,9 +41,8 @@ def read_positions(file: h5py.File, said: Description, where: str) -> NDArray[np
                     said.assume(f"position_unit_{axis}", 1.0, "CXI, whose lengths are in metres")
             said.state("position_sense", "sample", f"/{path}", "a translation, which in CXI is the sample's")
             basis = _basis(file, said, where)
-            moved = np.zeros((len(dataset), 3))
-            columns = min(dataset.shape[1], 3)
-            moved[:, :columns] = whole(dataset, where, "iuf")[:, :columns]
+            written = whole(dataset, where, "iuf")[:, :3].astype(np.float64)
+            moved = np.pad(written, ((0, 0), (0, 3 - written.shape[1])))
             if not np.isfinite(moved[:, 2]).all() or np.abs(basis[:, 2]).max() == 0:
                 moved[:, 2] = 0.0
             rows, along = -(moved @ basis[0]), -(moved @ basis[1])

@@ -51,7 +51,7 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
         probe=whole(own["probe"], where, "iufc").astype(np.complex64) if "probe" in own else None,
         frame_ids=columns["NDArrayUniqueId"].astype(np.int64) if "NDArrayUniqueId" in columns else None,
         times=frame_times(columns, _epoch(file), said, ATTRIBUTES[0]),
-        metadata=_metadata(own, columns, options, where),
+        metadata=_metadata(own, columns, options, said, where),
     )
 
 
@@ -156,7 +156,9 @@ def _epoch(file: h5py.File) -> str:
     return "" if stamps is None else text(stamps.attrs.get("epoch"))
 
 
-def _metadata(own: Any, columns: dict[str, NDArray[Any]], options: ScanOptions, where: str) -> dict[str, Any]:
+def _metadata(
+    own: Any, columns: dict[str, NDArray[Any]], options: ScanOptions, said: Description, where: str
+) -> dict[str, Any]:
     """The metadata that our writer stored, and every NDAttribute that is not part of `Scan`."""
     metadata: dict[str, Any] = {}
     if "metadata" in own:
@@ -168,6 +170,8 @@ def _metadata(own: Any, columns: dict[str, NDArray[Any]], options: ScanOptions, 
             ) from error
     metadata.update({str(name): whole(own[name], where) for name in own if name not in ("metadata", "probe")})
     told = {options.x_name, options.y_name, *_STAMPS}
+    if said.value("epoch") == "unknown":
+        told -= {STAMP}
     attributes = {name: values for name, values in columns.items() if name not in told}
     if attributes:
         metadata["attributes"] = attributes

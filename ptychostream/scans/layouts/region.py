@@ -2,7 +2,8 @@
 
 areaDetector writes the three as attributes of the data set (`NDArrayDimOffset`, `NDArrayDimBinning`,
 `NDArrayDimReverse`, x first), and drivers as NDAttributes such as `BinX`. The size of a pixel that stands beside such a
-binning is that of the sensor: areaDetector knows no other. So the frame's pixel is that many times larger.
+binning is that of the sensor: areaDetector knows no other. So the frame's pixel is that many times larger. Where the
+binning stands in the detector's group it is not said whether the size has it in it, so it is refused.
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ _NAMES = {
 """Names of drivers' attributes without the axis, `_RBV`, upper case and underscores."""
 
 
-def state_region(said: Description, data: h5py.Dataset, columns: Mapping[str, NDArray[Any]], place: str) -> None:
-    """Add what the data set's attributes and the NDAttributes `columns`, found at `place`, say of the region."""
+def state_region(said: Description, data: Any, columns: Mapping[str, NDArray[Any]], place: str) -> None:
+    """Add what the data set's attributes and the NDAttributes `columns`, found at `place`, say of the region.
+
+    `data` may be something other than a data set, which then says nothing.
+    """
+    attributes = data.attrs if isinstance(data, h5py.Dataset) else {}
     for quantity, name in _DIMENSION.items():
-        values = np.atleast_1d(np.asarray(data.attrs.get(name, ())))
+        values = np.atleast_1d(np.asarray(attributes.get(name, ())))
         if values.ndim == 1 and values.dtype.kind in "iuf" and len(values) >= 2:
             for axis, value in zip("xy", values.tolist(), strict=False):
                 _state(said, quantity, axis, value, f"{data.name}@{name}")
@@ -48,10 +53,18 @@ def state_pixel(said: Description, detector: Mapping[str, Any], where: str) -> N
     frame's. Raises ScanFileError.
     """
     binned = bool(said.about("binning_x") or said.about("binning_y"))
+    doubtful = False
+    for name, part in detector.items():
+        found = _named(str(name))
+        if found is not None and isinstance(part, h5py.Dataset) and part.size == 1 and part.dtype.kind in "iuf":
+            _state(said, *found, np.asarray(part[()]).item(), str(part.name))
+            doubtful = doubtful or (found[0] == "binning" and not binned)
     for axis in "xy":
         size = detector.get(f"{axis}_pixel_size")
-        whose = "detector" if not binned or _is_binned(size) else "sensor"
-        state_number(said, f"{whose}_pixel_{axis}", size, "m", where=where)
+        if doubtful or not binned or _is_binned(size):
+            state_number(said, f"detector_pixel_{axis}", size, "m", where=where)
+        if (doubtful or binned) and not _is_binned(size):
+            state_number(said, f"sensor_pixel_{axis}", size, "m", where=where)
 
 
 def _is_binned(size: Any) -> bool:

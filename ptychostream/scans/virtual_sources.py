@@ -1,0 +1,132 @@
+"""The files behind a virtual HDF5 data set. HDF5 reads a source that is missing as zeros, without an error."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import FileMissingError, ScanFileError
+
+_SAME_FILE = "."
+_BLOCK = "%b"
+_COPY = "copy it to where the master looks for it, or copy the master again together with its files"
+
+
+class _Source(NamedTuple):
+    """A part of a virtual data set: its first index and the one after its last, and where it comes from."""
+
+    start: int
+    stop: int
+    file: str
+    dataset: str
+
+
+class VirtualFrames:
+    """[N, H, W] frames of a virtual data set, each read only if its source is there.
+
+    `shape`, `dtype`, and `[i]` and `[i:j]` are those of an array. A source is opened once, when its first frame is
+    read.
+    """
+
+    def __init__(self, dataset: h5py.Dataset, where: str) -> None:
+        self.shape: tuple[int, ...] = dataset.shape
+        self.dtype: np.dtype[Any] = dataset.dtype
+        self._dataset, self._where = dataset, where
+        self._sources = _sources(dataset)
+        self._sound: set[_Source] = set()
+
+    def __getitem__(self, key: int | slice) -> NDArray[Any]:
+        frames = range(len(self._dataset))[key]
+        chosen = range(frames, frames + 1) if isinstance(frames, int) else frames
+        for source in self._sources:
+            if source not in self._sound and chosen and source.start <= chosen[-1] and chosen[0] < source.stop:
+                _check_part(source, self._dataset, self._where)
+                self._sound.add(source)
+        return np.asarray(self._dataset[key])
+
+
+def check_sources(dataset: h5py.Dataset, where: str) -> None:
+    """Check that every source file of a virtual data set is there, and that no part of it is without a source.
+
+    No source is opened, so that a thousand files take some hundredths of a second. A data set that is not virtual
+    passes.
+
+    Raises
+    ------
+    FileMissingError
+        A source file is missing; the error names it.
+    ScanFileError
+        A part of `dataset` has no source.
+    """
+    if not dataset.is_virtual:
+        return
+    for name in dict.fromkeys(source.file for source in _sources(dataset)):
+        if _found(name, dataset) is None:
+            what = f"{dataset.name} is virtual, and its file {name} is not there"
+            raise FileMissingError(what, where=where, remedy=_COPY)
+    covered = _covered(dataset)
+    if covered is not None and covered < dataset.size:
+        what = f"{dataset.name} is virtual, and {dataset.size - covered} of its {dataset.size} values have no source"
+        raise ScanFileError(what, where=where, remedy="write the virtual data set again for the files that there are")
+
+
+def _sources(dataset: h5py.Dataset) -> list[_Source]:
+    """The sources in other files. Of names with a block number (`%b`) only the first block is known."""
+    found = []
+    for source in dataset.virtual_sources():
+        if source.file_name != _SAME_FILE:
+            first, last = _extent(source.vspace, len(dataset))
+            found.append(
+                _Source(first, last, source.file_name.replace(_BLOCK, "0"), source.dset_name.replace(_BLOCK, "0"))
+            )
+    return found
+
+
+def _extent(space: Any, length: int) -> tuple[int, int]:
+    """First index and the one after the last along the first axis; all of it where the selection may grow."""
+    try:
+        low, high = space.get_select_bounds()
+    except (ValueError, RuntimeError):
+        return 0, length
+    return int(low[0]), int(high[0]) + 1
+
+
+def _covered(dataset: h5py.Dataset) -> int | None:
+    """The number of values that have a source. None where a selection may grow."""
+    try:
+        return sum(int(source.vspace.get_select_npoints()) for source in dataset.virtual_sources())
+    except (ValueError, RuntimeError, OverflowError):
+        return None
+
+
+def _found(name: str, dataset: h5py.Dataset) -> Path | None:
+    """Where HDF5 finds the file `name`: there, beside the master, or by its last part beside the master."""
+    folder = Path(os.fsdecode(dataset.file.filename)).parent
+    path = Path(name)
+    places = (path, folder / path.name) if path.is_absolute() else (folder / path, path)
+    return next((place for place in places if place.exists()), None)
+
+
+def _check_part(source: _Source, dataset: h5py.Dataset, where: str) -> None:
+    """Open the source of a part. Raises ScanFileError: it is missing, or has not the data set."""
+    path = _found(source.file, dataset)
+    what = f"{dataset.name} is virtual, and its file {source.file} is not there"
+    if path is None:
+        raise FileMissingError(what, where=where, remedy=_COPY)
+    try:
+        file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
+        try:
+            frames = h5py.h5d.open(file, source.dataset.encode()).shape
+        finally:
+            file.close()
+    except (OSError, RuntimeError, KeyError) as error:
+        what = f"{dataset.name} is virtual, and its source {source.file}:{source.dataset} cannot be opened: {error}"
+        raise ScanFileError(what, where=where, remedy=_COPY) from error
+    if not frames or frames[0] == 0:
+        what = f"{dataset.name} is virtual, and its source {source.file}:{source.dataset} is empty"
+        raise ScanFileError(what, where=where, remedy=_COPY)
