@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptychostream.errors import ConfigError
+
 if TYPE_CHECKING:
     from ptychostream.scans.scan_files import ScanOptions
 
@@ -13,9 +15,33 @@ if TYPE_CHECKING:
 def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that `scan_options` turns into `ScanOptions`."""
     group = parser.add_argument_group("scan file", "what the file does not say, or says otherwise")
-    group.add_argument("--x-name", default="PositionX", metavar="NAME", help="NDAttribute of the x positions")
-    group.add_argument("--y-name", default="PositionY", metavar="NAME", help="NDAttribute of the y positions")
+    group.add_argument("--data", metavar="PATH", help="data set of the patterns (HDF5)")
+    group.add_argument(
+        "--x-name",
+        default="PositionX",
+        metavar="NAME",
+        help="name or path of the x positions; NAME:K is column K of a table (default %(default)s)",
+    )
+    group.add_argument(
+        "--y-name", default="PositionY", metavar="NAME", help="the same of the y positions (default %(default)s)"
+    )
     group.add_argument("--route", type=Path, metavar="FILE", help="CSV or HDF5 file of the positions")
+    group.add_argument("--route-columns", metavar="X,Y[,ID]", help="names of the route file's columns (default x,y,id)")
+    group.add_argument(
+        "--scan-shape", nargs=2, type=int, metavar=("ROWS", "COLUMNS"), help="of a raster that the file does not say"
+    )
+    group.add_argument("--scan-step-m", nargs=2, type=float, metavar=("Y", "X"), help="steps of a raster")
+    group.add_argument(
+        "--scan-rotation-deg", type=float, metavar="DEG", help="from the pattern's x axis to the raster's, towards y"
+    )
+    group.add_argument(
+        "--pick",
+        action="append",
+        default=[],
+        metavar="AXIS=INDEX",
+        help="element of an axis of the patterns that is no part of the scan, such as a threshold",
+    )
+    group.add_argument("--transpose", action="store_true", help="exchange rows and columns of every pattern")
     group.add_argument(
         "--position-unit",
         choices=("m", "mm", "um", "nm"),
@@ -40,16 +66,24 @@ def scan_options(arguments: argparse.Namespace) -> ScanOptions:
 
     axes = None
     if arguments.position_unit or arguments.swap_xy or arguments.flip_x or arguments.flip_y:
+        given = {"unit": arguments.position_unit} if arguments.position_unit else {}
         axes = AxisConfig(
-            unit=arguments.position_unit or "m",
+            **given,
             swap_xy=arguments.swap_xy,
             sign_x=-1 if arguments.flip_x else 1,
             sign_y=-1 if arguments.flip_y else 1,
         )
     return ScanOptions(
+        data=arguments.data,
         x_name=arguments.x_name,
         y_name=arguments.y_name,
+        pick=tuple(_pick(text) for text in arguments.pick),
+        scan_shape=tuple(arguments.scan_shape) if arguments.scan_shape else None,
+        scan_step_m=tuple(arguments.scan_step_m) if arguments.scan_step_m else None,
+        scan_rotation_deg=arguments.scan_rotation_deg,
+        transpose=arguments.transpose,
         route=arguments.route,
+        route_columns=_names(arguments.route_columns),
         axes=axes,
         energy_ev=arguments.energy_ev,
         distance_m=arguments.distance_m,
@@ -57,3 +91,20 @@ def scan_options(arguments: argparse.Namespace) -> ScanOptions:
         binning=arguments.binning,
         corner=arguments.corner,
     )
+
+
+def _pick(text: str) -> tuple[int, int]:
+    axis, equals, index = text.partition("=")
+    if not equals or not axis.strip().isdigit() or not index.strip().isdigit():
+        raise ConfigError(f"{text!r} is no AXIS=INDEX", where="--pick", remedy="give two whole numbers, such as 1=0")
+    return int(axis), int(index)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(","))
+    if len(names) not in (2, 3) or not all(names):
+        what = f"{text!r} does not name two or three columns"
+        raise ConfigError(what, where="--route-columns", remedy="give X,Y or X,Y,ID")
+    return names

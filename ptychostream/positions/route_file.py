@@ -2,12 +2,14 @@
 
 CSV: the columns x, y or id, x, y, separated by commas, semicolons, tabs or blanks. `#` begins a comment. The first row
 may give the names of the columns; then the columns may be in any order, and columns with other names are ignored.
-HDF5: the one-dimensional data sets `x` and `y`, and optionally `id`, at the root.
+HDF5: the one-dimensional data sets `x` and `y`, and optionally `id`, at the root. A column of shape [N, 1] is one too.
+Columns and data sets with other names are read if their names (of data sets: their paths) are given.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +35,13 @@ class Route:
     y: NDArray[np.float64]
 
 
-def read_route(path: Path) -> Route:
+def read_route(path: Path, columns: tuple[str, ...] | None = None) -> Route:
     """Read a route file. Its content, not its name, decides whether it is HDF5.
+
+    Parameters
+    ----------
+    columns
+        The names of the columns x, y and perhaps id, if they are called otherwise.
 
     Raises
     ------
@@ -45,17 +52,18 @@ def read_route(path: Path) -> Route:
     try:
         with path.open("rb") as stream:
             is_hdf5 = stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC
-        columns = _read_hdf5(path) if is_hdf5 else _read_csv(path)
+        names = dict(zip(("x", "y", "id"), columns or ("x", "y", "id"), strict=False))
+        found = _read_hdf5(path, names) if is_hdf5 else _read_csv(path, names)
     except OSError as error:
         raise ScanFileError(error.strerror or str(error), where=str(path), remedy=_REMEDY) from error
     except (RuntimeError, KeyError) as error:  # h5py raises these for a damaged file
         raise ScanFileError(f"damaged: {error}", where=str(path), remedy=_REMEDY) from error
-    if len(columns["x"]) == 0:
+    if len(found["x"]) == 0:
         raise ScanFileError("no positions", where=str(path), remedy=_REMEDY)
-    return Route(_checked_ids(columns.get("id"), path), columns["x"], columns["y"])
+    return Route(_checked_ids(found.get("id"), path), found["x"], found["y"])
 
 
-def _read_csv(path: Path) -> dict[str, NDArray[np.float64]]:
+def _read_csv(path: Path, wanted: Mapping[str, str]) -> dict[str, NDArray[np.float64]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -64,9 +72,15 @@ def _read_csv(path: Path) -> dict[str, NDArray[np.float64]]:
     cells = [(number, _SEPARATOR.split(text)) for number, text in rows if text]
     if not cells:
         raise ScanFileError("empty", where=str(path), remedy=_REMEDY)
-    names = [name.strip("\"'").lower() for name in cells[0][1]]
+    renamed = {name.lower(): key for key, name in wanted.items()}
+    titles = [name.strip("\"'").lower() for name in cells[0][1]]
+    names = [renamed.get(title, "" if title in wanted else title) for title in titles]
     if {"x", "y"} <= set(names):
         cells = cells[1:]
+    elif any(key != name for key, name in wanted.items()):
+        missing = ", ".join(name for name in wanted.values() if name.lower() not in titles)
+        what = f"no column {missing} among {', '.join(cells[0][1])}"
+        raise ScanFileError(what, where=f"{path}, row 1", remedy="give --route-columns the names in the first row")
     elif len(names) in (2, 3):
         names = ["id", "x", "y"][-len(names) :]
     else:
@@ -84,24 +98,28 @@ def _read_csv(path: Path) -> dict[str, NDArray[np.float64]]:
     return {name: values[:, column].copy() for column, name in enumerate(kept)}
 
 
-def _read_hdf5(path: Path) -> dict[str, NDArray[np.float64]]:
+def _read_hdf5(path: Path, wanted: Mapping[str, str]) -> dict[str, NDArray[np.float64]]:
     columns = {}
     with open_checked(path) as file:
-        for name in ("x", "y", "id"):
+        for key, name in wanted.items():
             data = file.get(name)
             if data is None and name == "id":
                 continue
-            if not isinstance(data, h5py.Dataset) or data.ndim != 1 or data.dtype.kind not in "iuf":
+            if not isinstance(data, h5py.Dataset) or not _is_column(data) or data.dtype.kind not in "iuf":
                 raise ScanFileError(
                     f"data set {name!r} is missing or not one-dimensional numbers", where=str(path), remedy=_REMEDY
                 )
             if data.size > MAX_POSITIONS:
                 raise ScanFileError(f"data set {name!r} announces {data.size} values", where=str(path), remedy=_REMEDY)
-            columns[name] = data[()].astype(np.float64)
+            columns[key] = data[()].astype(np.float64).ravel()
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ScanFileError(f"data sets of different lengths {lengths}", where=str(path), remedy=_REMEDY)
     return columns
+
+
+def _is_column(data: h5py.Dataset) -> bool:
+    return data.ndim == 1 or (data.ndim == 2 and data.shape[1] == 1)
 
 
 def _checked_ids(ids: NDArray[np.float64] | None, path: Path) -> NDArray[np.int64] | None:

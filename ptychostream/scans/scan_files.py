@@ -21,15 +21,18 @@ __all__ = ["ScanOptions", "open_scan"]
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ZIP_SIGNATURE = b"PK\x03\x04"
-_LAYOUTS = ("nexus", "cxi")
+_LAYOUTS = ("dectris", "nexus", "cxi", "ptychi_pair", "ptychodus", "ptylab", "ptyd", "electron.hspy", "electron.emd")
 """Readers of HDF5 files in `ptychostream.scans.layouts`, in the order in which they are asked."""
+_BY_NAME = ("electron.hspy", "electron.emd")
+"""Layouts of which `ScanOptions.data` may name one array of several."""
+_HEAD = 256
 
 
 @contextmanager
 def open_scan(
     path: str | os.PathLike[str], options: ScanOptions | None = None, *, geometry: bool = True
 ) -> Iterator[Scan]:
-    """Open a scan file: areaDetector's NeXus layout, CXI or npz.
+    """Open a scan file, or a folder of one file a pattern. The layout is found by the content.
 
     The counts stay on disk and are read by slices within the block. Everything else is read and checked at once. A scan
     without an id gets the name of the file. With `geometry=False` energy, distance and pixel may be missing (NaN).
@@ -47,34 +50,41 @@ def open_scan(
     """
     options = options or ScanOptions()
     where = str(path)
-    signature = _signature(Path(path))
-    if signature.startswith(_ZIP_SIGNATURE):
-        yield _named(
-            build_scan(_layout("npz").read_parts(where, options, where), options, where, geometry=geometry), path
-        )
+    start = _start(Path(path))
+    if start.startswith(_ZIP_SIGNATURE) and Path(path).suffix != ".zspy":
+        parts = _layout("npz").read_parts(where, options, where)
+        yield _named(build_scan(parts, options, where, geometry=geometry), path)
+        return
+    if not (start.startswith(_HDF5_SIGNATURE) or (start and h5py.is_hdf5(path))):
+        with _other(Path(path), start)(where, options) as parts:
+            yield _named(build_scan(parts, options, where, geometry=geometry), path)
         return
     with open_hdf5(path, swmr=options.swmr) as file:
         yield _named(_read_hdf5(file, options, where, geometry=geometry), path)
 
 
 def _read_hdf5(file: h5py.File, options: ScanOptions, where: str, *, geometry: bool) -> Scan:
+    names = _LAYOUTS if options.data is None else _BY_NAME if options.scan_shape is None else ()
     try:
-        layout = next((layout for layout in map(_layout, _LAYOUTS) if layout.matches(file)), None)
-        top = ", ".join(map(str, file))  # a name that is no text comes as bytes
-        parts = layout.read_parts(file, options, where) if layout else None
+        layouts = (layout for layout in map(_layout, names) if layout.matches(file))
+        parts = next(layouts, _layout("generic")).read_parts(file, options, where)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
         raise ScanFileError(
             f"a part of the file cannot be read: {error}", where=where, remedy="the file is damaged; copy it again"
         ) from error
-    if parts is None:
-        looked_for = ", ".join(f"/{name}" for layout in map(_layout, _LAYOUTS) for name in layout.DATA)
-        raise ScanFileError(
-            f"HDF5 of an unknown layout: it has none of {looked_for}",
-            where=where,
-            remedy="write it as areaDetector's NDFileHDF5 or as CXI does; "
-            f"at its top this file has: {top or 'nothing'}",
-        )
     return build_scan(parts, options, where, geometry=geometry)
+
+
+def _other(path: Path, start: bytes) -> Any:
+    """The reader of what is neither HDF5 nor npz. Raises ScanFileError if there is none."""
+    if path.is_dir() and path.suffix != ".zspy":
+        return _layout("matlab").open_folder
+    found = _layout("electron.formats").opener(path, start)
+    if found is None:
+        what = "the file is empty" if not start else "neither HDF5 nor npz, and of no other known layout"
+        remedy = "docs/reference/scan-files.md lists the layouts that are read: NeXus (NDFileHDF5), CXI, DECTRIS, npz …"
+        raise ScanFileError(what, where=str(path), remedy=remedy)
+    return found
 
 
 @cache
@@ -88,17 +98,16 @@ def _named(scan: Scan, path: str | os.PathLike[str]) -> Scan:
     return scan
 
 
-def _signature(path: Path) -> bytes:
+def _start(path: Path) -> bytes:
+    """The first bytes of the file; none of a folder."""
     try:
+        if path.is_dir():
+            return b""
         with path.open("rb") as file:
-            start = file.read(len(_HDF5_SIGNATURE))
+            return file.read(_HEAD)
     except FileNotFoundError as error:
         raise FileMissingError("there is no such file", where=str(path), remedy="check the path") from error
     except OSError as error:
         raise ScanFileError(
             f"cannot be read: {error.strerror}", where=str(path), remedy="check that it is a file you may read"
         ) from error
-    if start.startswith((_HDF5_SIGNATURE, _ZIP_SIGNATURE)) or h5py.is_hdf5(path):
-        return start
-    what = "the file is empty" if not start else "neither HDF5 nor npz"
-    raise ScanFileError(what, where=str(path), remedy="give a NeXus (NDFileHDF5), CXI or npz scan file")

@@ -15,17 +15,18 @@ RADIATIONS = ("photon", "electron")
 MOST_PIXELS = 1e9
 """The largest object that is believed, in pixels."""
 _CORRECT = "correct the wrong one, or give the right value by the command's option"
+_SOME_PIXEL_M = 1e-4
 _FLAGS = {"energy_ev": "--energy-ev", "distance_m": "--distance-m", "detector_pixel_m": "--detector-pixel-m"}
 
 
 def contradictions(said: Description) -> list[Contradiction]:
     """All contradictions in `said`, also those between two quantities: energy and wavelength, width and height of a
-    pixel, the units of x and y.
+    pixel, the units of x and y, the pixel of the object and what it follows from.
     """
     found = said.contradictions()
     if found:
         return found
-    pairs = (_energies(said), _pixels(said), _units(said))
+    pairs = (_energies(said), _pixels(said), _units(said), _object_pixels(said))
     return [contradiction for contradiction in pairs if contradiction is not None]
 
 
@@ -33,6 +34,32 @@ def check(said: Description) -> None:
     """Raises ContradictionError for the first contradiction."""
     for contradiction in contradictions(said):
         raise contradiction.error(said.source)
+
+
+def complete(said: Description) -> None:
+    """Add what follows from the pixel of the object, if the source says it.
+
+    It is wavelength · distance / (width · detector pixel). Of energy, distance and detector pixel the one that nobody
+    says is computed. If only the energy is said, the detector pixel is taken as 100 µm: the far field depends on the
+    quotient of distance and detector pixel alone.
+    """
+    stated, width = said.about("object_pixel")[:1], said.number("frame_width")
+    if not stated or not width or said.contradictions():
+        return
+    size, energy, distance, pixel = float(stated[0].value), energy_of(said), said.number("distance"), pixel_of(said)
+    why = f"follows from the pixel of the object ({stated[0]})"
+    if energy is None:
+        if distance is not None and pixel is not None:
+            said.assume("wavelength", size * width * pixel / distance, why)
+        return
+    wavelength = wavelength_m(energy, radiation_of(said))
+    if pixel is None:
+        pixel = _SOME_PIXEL_M if distance is None else wavelength * distance / (width * size)
+        text = why if distance is not None else f"{why}; only distance / pixel counts, so 100 µm"
+        for axis in "xy":
+            said.assume(f"detector_pixel_{axis}", pixel, text)
+    if distance is None:
+        said.assume("distance", size * width * pixel / wavelength, why)
 
 
 def radiation_of(said: Description) -> str:
@@ -144,6 +171,21 @@ def _pixels(said: Description) -> Contradiction | None:
         if unequal is not None:
             return unequal
     return None
+
+
+def _object_pixels(said: Description) -> Contradiction | None:
+    stated, width = said.about("object_pixel")[:1], said.number("frame_width")
+    energy, distance, pixel = energy_of(said), said.number("distance"), pixel_of(said)
+    if not stated or not width or energy is None or distance is None or pixel is None:
+        return None
+    try:
+        follows = wavelength_m(energy, str(said.value("radiation") or RADIATIONS[0])) * distance / (width * pixel)
+    except GeometryError:
+        return None
+    other = Statement(
+        "object_pixel", follows, "energy, distance and detector pixel", f"{follows:.6g} m by the geometry"
+    )
+    return _unequal("object_pixel", stated[0], other, float(stated[0].value), follows, "object_pixel")
 
 
 def _units(said: Description) -> Contradiction | None:

@@ -30,8 +30,22 @@ class ScanOptions:
 
     Attributes
     ----------
+    data
+        Path of the patterns in an HDF5 file. None: where the layout has them.
     x_name, y_name
-        NDAttributes with the positions (NDFileHDF5 layout).
+        Names or paths of the two columns of positions in the file; `PATH:K` is column K of a table.
+    pick
+        (axis, index) pairs: the element that is taken of an axis of the patterns, such as a threshold.
+    scan_shape
+        (rows, columns) of a raster. With `scan_step_m` it gives the positions.
+    scan_step_m
+        (y, x) metres from one row to the next, and from one column to the next.
+    scan_rotation_deg
+        Angle from the pattern's x axis to the raster's x axis, positive from +x towards +y. None: 0.
+    transpose
+        Whether rows and columns of every pattern are exchanged in the file.
+    route_columns
+        Names of the route file's columns: x, y and perhaps the frame ids.
     route
         A route file (see `ptychostream.positions.route_file`). Its positions replace those of the scan file.
     axes
@@ -47,9 +61,16 @@ class ScanOptions:
         Whether to read a file that a SWMR writer still writes.
     """
 
+    data: str | None = None
     x_name: str = "PositionX"
     y_name: str = "PositionY"
+    pick: tuple[tuple[int, int], ...] = ()
+    scan_shape: tuple[int, int] | None = None
+    scan_step_m: tuple[float, float] | None = None
+    scan_rotation_deg: float | None = None
+    transpose: bool = False
     route: Path | None = None
+    route_columns: tuple[str, ...] | None = None
     axes: AxisConfig | None = None
     energy_ev: float | None = None
     distance_m: float | None = None
@@ -57,6 +78,13 @@ class ScanOptions:
     binning: int | None = None
     corner: bool | None = None
     swmr: bool = False
+
+    def __post_init__(self) -> None:
+        """Values that came as JSON become what the readers expect."""
+        object.__setattr__(self, "pick", tuple((int(axis), int(index)) for axis, index in self.pick))
+        for name in ("scan_shape", "scan_step_m", "route_columns"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(value))
 
     def give(self, said: Description) -> None:
         """Add what these options give to what the file says."""
@@ -116,11 +144,22 @@ def build_scan(parts: ScanParts, options: ScanOptions, where: str, *, geometry: 
     said = parts.said
     options.give(said)
     _assume(said)
+    for quantity, axis in (("frame_height", -2), ("frame_width", -1)):
+        if len(parts.counts.shape) > 1 and not said.about(quantity):
+            said.state(quantity, int(parts.counts.shape[axis]), "the shape of the patterns")
+    scan_geometry.complete(said)
     scan_geometry.check(said)
     corner = said.value("zero_frequency") == "corner"
     counts = _check_counts(parts.counts, where, corner)
     positions = scan_positions.positions_m(
-        parts.raw_positions, said, options.route, options.axes, parts.frame_ids, len(counts), where
+        parts.raw_positions,
+        said,
+        options.route,
+        options.axes,
+        parts.frame_ids,
+        len(counts),
+        where,
+        route_columns=options.route_columns,
     )
     bad_pixels = parts.bad_pixels
     if bad_pixels is not None:

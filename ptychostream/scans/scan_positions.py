@@ -22,6 +22,8 @@ def positions_m(
     frame_ids: NDArray[np.int64] | None,
     frames: int,
     where: str,
+    *,
+    route_columns: tuple[str, ...] | None = None,
 ) -> NDArray[np.float64]:
     """[N, 2] positions in metres and canvas axes.
 
@@ -31,6 +33,8 @@ def positions_m(
         [N, 2] stored values of (x, y), in the units that `said` states. Not used with a route.
     route
         A route file. Its unit is that of `axes`.
+    route_columns
+        The names of its columns x, y and perhaps id, if they are called otherwise.
     axes
         Swap and signs. None: the stored axes are the canvas's.
 
@@ -40,7 +44,7 @@ def positions_m(
         The number of positions is not that of the frames, or a position is no finite number.
     """
     if route is not None:
-        raw = _route_positions(route, frame_ids)
+        raw = _route_positions(route, route_columns, frame_ids)
         where = f"{where} with {route}"
         units = [axes.unit_m if axes is not None else 1.0] * 2
     else:
@@ -71,9 +75,11 @@ def positions_m(
     return np.stack(in_metres.apply(positions[:, 0], positions[:, 1]), axis=1)
 
 
-def _route_positions(path: Path, frame_ids: NDArray[np.int64] | None) -> NDArray[np.float64]:
+def _route_positions(
+    path: Path, columns: tuple[str, ...] | None, frame_ids: NDArray[np.int64] | None
+) -> NDArray[np.float64]:
     """[N, 2] in the route's unit, in order, or by frame id if the route has ids. NaN for an id that it lacks."""
-    route = read_route(path)
+    route = read_route(path, columns)
     pairs = np.stack([route.x, route.y], axis=1)
     if route.ids is None:
         return pairs

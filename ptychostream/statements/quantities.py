@@ -50,6 +50,9 @@ _ALL = (
     Quantity("distance", "sample to detector", "m", 1e-4, 100.0, 1e-3),
     Quantity("energy", "photon energy, or accelerating voltage for electrons", "eV", 10.0, 1e6, 1e-3),
     Quantity("wavelength", "wavelength", "m", 1e-13, 1.3e-7, 1e-3),
+    Quantity(
+        "object_pixel", "pixel of the object, wavelength · distance / (width · detector pixel)", "m", 1e-12, 1e-4, 5e-3
+    ),
     Quantity("radiation", "photon or electron"),
     Quantity("zero_frequency", "where the zero frequency lies: centre or corner"),
     Quantity("epoch", "what the time stamps are counted from: POSIX, EPICS or unknown"),

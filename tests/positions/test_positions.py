@@ -192,7 +192,7 @@ def test_bad_route_files_are_named_with_the_row(tmp_path: Path, content: bytes, 
     "columns",
     [
         {"x": [1.0]},
-        {"x": [1.0], "y": [[1.0]]},
+        {"x": [1.0], "y": [[1.0, 2.0]]},
         {"x": [1.0], "y": [b"a"]},
         {"x": [1.0, 2.0], "y": [1.0]},
         {"x": [1.0], "y": [1.0], "id": [1, 2]},

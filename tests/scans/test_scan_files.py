@@ -356,11 +356,12 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     refused(tmp_path / "empty.h5", "empty")
     (tmp_path / "text.h5").write_text("not a scan")
     refused(tmp_path / "text.h5", "neither HDF5 nor npz")
-    refused(tmp_path, "cannot be read")
+    refused(tmp_path, "folder without numbered files")
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["exchange/data"] = np.zeros((3, 4, 4), "u2")
-    said = "unknown layout: it has none of /entry/data/data.*/entry_1"
-    assert "exchange" in refused(tmp_path / "foreign.h5", said).remedy
+        file["other/note"] = "no patterns"
+        del file["exchange"]
+    assert "other" in refused(tmp_path / "foreign.h5", "unknown layout: it has no array of patterns").remedy
 
 
 def test_a_truncated_file(written: Path) -> None:

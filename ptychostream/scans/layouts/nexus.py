@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import NoPositionsError, ScanFileError
 from ptychostream.scans.hdf5_statements import state_number, state_units
+from ptychostream.scans.layouts.choosing import chosen_frames
+from ptychostream.scans.layouts.columns import named_columns
+from ptychostream.scans.layouts.raster import given_raster
 from ptychostream.scans.layouts.region import state_pixel, state_region
 from ptychostream.scans.layouts.times import EPICS_NANOSECONDS, EPICS_SECONDS, STAMP, frame_times
 from ptychostream.scans.scan_hdf5 import checked_dataset, group, text, whole
@@ -36,13 +39,22 @@ def matches(file: h5py.File) -> bool:
 def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     """Read the layout. The counts stay on disk. Raises ScanFileError."""
     path = next(path for path in DATA if isinstance(file.get(path), h5py.Dataset))
-    counts = checked_dataset(file[path], where)
-    columns = _columns(file, where)
+    source = checked_dataset(file[path], where)
+    columns = _columns(file, source.shape[:-2], where)
     said = Description(where)
     positions = _positions(file, columns, said, options, where)
+    counts = chosen_frames(
+        source,
+        where,
+        name=f"/{path}",
+        pick=dict(options.pick),
+        raster=options.scan_shape,
+        places=None if positions is None else len(positions),
+        transpose=options.transpose,
+    )
     mask = group(file, _DETECTOR).get("pixel_mask")
     own = group(file, "entry/ptychostream")
-    _state(said, file, counts, columns, where)
+    _state(said, file, source, columns, where)
     return ScanParts(
         counts=counts,
         raw_positions=positions,
@@ -76,14 +88,14 @@ def _state(
     said.state("scan_id", text(file.get("entry/entry_identifier")) or None, "/entry/entry_identifier")
 
 
-def _columns(file: h5py.File, where: str) -> dict[str, NDArray[Any]]:
-    """All NDAttributes with one value per frame, [N] or [N, 1]."""
+def _columns(file: h5py.File, outer: tuple[int, ...], where: str) -> dict[str, NDArray[Any]]:
+    """All NDAttributes with one value per frame: [N], [N, 1], or the axes `outer` of the frames, flattened."""
     columns: dict[str, NDArray[Any]] = {}
     held = 0
     for path in ATTRIBUTES:
         for key, dataset in group(file, path).items():
             name = str(key)  # a name that is no text comes as bytes
-            if isinstance(dataset, h5py.Dataset) and _is_column(dataset) and name not in columns:
+            if isinstance(dataset, h5py.Dataset) and _is_column(dataset, outer) and name not in columns:
                 held += dataset.nbytes
                 if held > _MAX_COLUMNS_BYTES:
                     what = f"NDAttributes announce more than {_MAX_COLUMNS_BYTES >> 20} MiB"
@@ -92,8 +104,12 @@ def _columns(file: h5py.File, where: str) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def _is_column(dataset: h5py.Dataset) -> bool:
-    return dataset.ndim == 1 or (dataset.ndim == 2 and dataset.shape[1] == 1)
+def _is_column(dataset: h5py.Dataset, outer: tuple[int, ...]) -> bool:
+    return (
+        dataset.ndim == 1
+        or (dataset.ndim == 2 and dataset.shape[1] == 1)
+        or (dataset.ndim > 0 and dataset.shape == outer)
+    )
 
 
 def _attribute(file: h5py.File, name: str) -> h5py.Dataset:
@@ -115,16 +131,20 @@ def _positions(
             )
         state_units(said, _attribute(file, names[0]), _attribute(file, names[1]), where)
         return np.stack([x, y], axis=1).astype(np.float64)
+    if (elsewhere := named_columns(file, names, said, where)) is not None:
+        return elsewhere
     dataset = file.get(POSITIONS)
     if isinstance(dataset, h5py.Dataset):
         state_units(said, dataset, dataset, where)
         return whole(dataset, where, "iuf")
+    if (raster := given_raster(options, said)) is not None:
+        return raster
     known = ", ".join(sorted(columns)) or "none"
     raise NoPositionsError(
         f"no positions: neither NDAttributes {names[0]} and {names[1]} nor /{POSITIONS}",
         where=where,
-        remedy=f"name the two attributes with --x-name and --y-name (the file has: {known}), or give a route file "
-        "(--route)",
+        remedy=f"name the two attributes with --x-name and --y-name (the file has: {known}), give a route file "
+        "(--route), or a raster with --scan-shape and --scan-step-m",
     )
 
 

@@ -1,0 +1,153 @@
+"""Read the master files of DECTRIS detectors (EIGER, PILATUS4, SELUN, ARINA, QUADRO, ELA, SINGLA).
+
+The frames are in other files, behind the links `/entry/data/data_000001`, `data_000002` … Positions are not in the
+file: they come from a route, from another data set (`--x-name`, `--y-name`), or from the shape and step of the scan.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ScanFileError
+from ptychostream.scans.hdf5_statements import state_number
+from ptychostream.scans.layouts.choosing import chosen_frames
+from ptychostream.scans.layouts.columns import read_places
+from ptychostream.scans.layouts.links import broken, missing_link
+from ptychostream.scans.layouts.stacks import JoinedFrames
+from ptychostream.scans.scan_hdf5 import checked_dataset, group, number, text, whole
+from ptychostream.scans.scan_parts import ScanOptions, ScanParts
+from ptychostream.statements.description import Description
+
+DATA = ("entry/data/data_000001",)
+_NAME = re.compile(r"data_\d{6}")
+_DETECTOR = "entry/instrument/detector"
+_SPECIFIC = f"{_DETECTOR}/detectorSpecific"
+_ELECTRON_DETECTORS = ("arina", "quadro", "singla", "ela")
+BAD_BITS = {
+    0: "gap without sensor",
+    1: "dead",
+    2: "responds too little",
+    3: "responds too much",
+    4: "noisy",
+    6: "in a cluster of bad pixels",
+    8: "masked by the user",
+    31: "virtual, interpolated",
+}
+"""The bits of a pixel mask that leave the pixel out (NXdetector, `pixel_mask`). The other bits have no meaning yet."""
+
+
+def matches(file: h5py.File) -> bool:
+    """Whether the file has the numbered links of a master."""
+    data = file.get("entry/data")
+    return isinstance(data, h5py.Group) and any(_NAME.fullmatch(str(name)) for name in data)
+
+
+def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
+    """Read the layout. The counts stay on disk. Raises ScanFileError."""
+    sources = _sources(file, where)
+    joined: Any = JoinedFrames(sources) if len(sources) > 1 else sources[0]
+    said = _statements(file, joined, where)
+    positions = read_places(file, options, said, where)
+    counts = chosen_frames(
+        joined,
+        where,
+        name="/entry/data/data_…",
+        pick=dict(options.pick),
+        raster=options.scan_shape,
+        places=None if positions is None else len(positions),
+    )
+    return ScanParts(
+        counts=counts,
+        raw_positions=positions,
+        said=said,
+        bad_pixels=_bad_pixels(file, where),
+        frame_ids=_image_numbers(sources, len(counts), where),
+    )
+
+
+def _sources(file: h5py.File, where: str) -> list[h5py.Dataset]:
+    data = file["entry/data"]
+    found = []
+    for name in sorted(str(name) for name in data if _NAME.fullmatch(str(name))):
+        if target := broken(data, name):
+            raise missing_link(data, name, target, where)
+        source = data[name]
+        if not isinstance(source, h5py.Dataset):
+            what = f"/entry/data/{name} leads to no data set"
+            raise ScanFileError(what, where=where, remedy="copy the data files again")
+        found.append(checked_dataset(source, where))
+    kinds = [(one.shape[1:], one.dtype) for one in found]
+    unlike = next((one for one, kind in zip(found, kinds, strict=True) if kind != kinds[0]), None)
+    if unlike is not None:
+        raise ScanFileError(
+            f"{unlike.file.filename} has frames of {unlike.dtype} {unlike.shape[1:]}, "
+            f"{found[0].file.filename} of {found[0].dtype} {found[0].shape[1:]}",
+            where=where,
+            remedy="they are files of different acquisitions; copy those of this one",
+        )
+    return found
+
+
+def _image_numbers(sources: list[h5py.Dataset], frames: int, where: str) -> NDArray[np.int64] | None:
+    """The numbers of the images as the data files give them (they begin with 1), or None."""
+    numbers: list[NDArray[np.int64]] = []
+    for source in sources:
+        low, high = source.attrs.get("image_nr_low"), source.attrs.get("image_nr_high")
+        if low is None or high is None:
+            return None
+        first, last = int(np.ravel(low)[0]), int(np.ravel(high)[0])
+        if last - first + 1 != len(source) or (numbers and first != numbers[-1][-1] + 1):
+            before = f" after image {numbers[-1][-1]}" if numbers else ""
+            raise ScanFileError(
+                f"{source.file.filename} says that it holds images {first} to {last}{before}, and it holds "
+                f"{len(source)} images",
+                where=where,
+                remedy="a data file is missing, cut short, or of another acquisition; copy the data files again",
+            )
+        numbers.append(np.arange(first, last + 1, dtype=np.int64))
+    together = np.concatenate(numbers)
+    return together if len(together) == frames else None
+
+
+def _statements(file: h5py.File, frames: Any, where: str) -> Description:
+    detector, specific, beam = (group(file, path) for path in (_DETECTOR, _SPECIFIC, "entry/instrument/beam"))
+    said = Description(where)
+    electrons = any(name in text(detector.get("description")).lower() for name in _ELECTRON_DETECTORS)
+    if electrons:
+        said.state("radiation", "electron", f"/{_DETECTOR}/description", text(detector.get("description")))
+    for quantity, parent, name, unit in (
+        ("energy", beam, "incident_energy", "eV"),
+        ("energy", specific, "incident_energy", "eV"),
+        *((("energy", specific, "photon_energy", "eV"),) if electrons else ()),
+        ("distance", detector, "detector_distance", "m"),
+        ("distance", detector, "distance", "m"),
+        ("detector_pixel_x", detector, "x_pixel_size", "m"),
+        ("detector_pixel_y", detector, "y_pixel_size", "m"),
+        ("bit_depth", detector, "bit_depth_image", ""),
+        ("saturation", specific, "countrate_correction_count_cutoff", ""),
+        ("saturation", detector, "saturation_value", ""),
+    ):
+        if number(parent.get(name)):  # 0 is what the detector writes for a value that nobody has set
+            state_number(said, quantity, parent.get(name), unit, where=where)
+    if not electrons:
+        for parent in (beam, detector):
+            for name in ("incident_wavelength", "wavelength"):
+                if number(parent.get(name)):
+                    state_number(said, "wavelength", parent.get(name), "angstrom", where=where)
+    said.state("pixel_type", str(frames.dtype), "/entry/data/data_000001")
+    return said
+
+
+def _bad_pixels(file: h5py.File, where: str) -> NDArray[np.bool_] | None:
+    for path in (f"{_SPECIFIC}/pixel_mask", f"{_DETECTOR}/pixel_mask"):
+        mask = file.get(path)
+        if isinstance(mask, h5py.Dataset):
+            flags = whole(mask, where, "biu").astype(np.int64)
+            flags = flags[0] if flags.ndim == 3 and len(flags) == 1 else flags
+            return (flags & sum(1 << bit for bit in BAD_BITS)) != 0
+    return None
