@@ -117,7 +117,7 @@ def stream(options: Options, model: Path | None, fps: float, folder: Path) -> tu
         settled = _settle(pvs, sent["sent"], ioc)
         counts = _counts(pvs, ioc)
         # p4p's strings have a time stamp, which str() would print
-        engine, precision = (str.__str__(value) for value in _read(pvs, ioc, "EngineName_RBV", "Precision_RBV"))
+        engine, precision = (str.__str__(value) for value in _read(pvs, ioc, "EngineName_RBV", "EnginePrecision_RBV"))
         cpu = {name: child.cores(sent["first"], sent["last"]) for name, child in children.items()}
         seen = client.hear_where(lambda line: line.get("frames") == counts["stitched"], SETTLE_TIMEOUT_S, ioc)
     report = {

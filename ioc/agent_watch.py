@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ptychostream.ioc.agent_desk import AgentDesk
+from ptychostream.ioc.attached_agent import AttachedAgent
 from ptychostream.ioc.records.records import Records
 
 log = logging.getLogger(__name__)
@@ -16,8 +16,8 @@ OFFLINE = 0
 class AgentWatch:
     """Looks at the heartbeat, and shows what follows. Not for two threads at once."""
 
-    def __init__(self, desk: AgentDesk, records: Records) -> None:
-        self._desk = desk
+    def __init__(self, agent: AttachedAgent, records: Records) -> None:
+        self._agent = agent
         self._records = records
         self._lost = False
         self._state_before = OFFLINE
@@ -25,8 +25,8 @@ class AgentWatch:
     def look(self) -> None:
         """To be called some times a second."""
         records = self._records
-        self._desk.look(int(records.get("Agent:Heartbeat")))
-        lost = self._desk.lost
+        self._agent.look(int(records.get("Agent:Heartbeat")))
+        lost = self._agent.lost
         if lost == self._lost:
             return
         self._lost = lost

@@ -33,14 +33,14 @@ from ptychostream.ioc.view import View
 from ptychostream.ioc.model.model_rpc import ModelRpc
 from ptychostream.ioc.model.model_rpc_folder import PushedModels
 from ptychostream.ioc.model.model_slot import SlotState
-from ptychostream.ioc.records.records import Records
+from ptychostream.ioc.records.records import Records, Value
 from ptychostream.ioc.scan_control import ScanControl
-from ptychostream.ioc.config.setpoints import begin
+from ptychostream.ioc.config.setpoints import setpoints
 from ptychostream.ioc.config.settings import IocSettings
+from ptychostream.ioc.config.start import begin
 from ptychostream.model.model_push import read_key
 from ptychostream.plugins.diagnosis import SUBSCRIPTION, Diagnoser, Diagnosis
 from ptychostream.plugins.engines.plain import PLAIN
-from ptychostream.plugins.flow.figures import finite
 from ptychostream.plugins.flow.snapshot import Snapshot
 from ptychostream.plugins.pipeline import Pipeline
 
@@ -124,12 +124,15 @@ class Ioc:
         self._shown = [one for one in readbacks(snapshots) if in_cluster or one.group != CLUSTER_GROUP]
         load_others(prefix, type(settings), self._shown)
         saved = autosave.read_values(settings.autosave) if settings.autosave else {}
-        kept = {name.removeprefix(prefix): text for name, text in saved.items()}
-        settings, self._texts = begin(settings, kept, given)
+        infos = list(records())
+        kept, passed_over = autosave.usable(saved, infos, prefix)
+        settings, self._texts, refused = begin(settings, kept, given)
+        self._passed_over = (*passed_over, *refused)
+        for why in self._passed_over:
+            log.warning("the autosave file's line is passed over: %s", why)
         self._first_model = self._texts["ModelFile"]
         if "model.file" not in given:
             self._first_model = kept.get("ModelFile_RBV") or self._first_model
-        infos = list(records())
         texts = {f"{prefix}{name}": text for name, text in self._texts.items()}
         for name, text in texts.items():
             put_static(name, "VAL", text)
@@ -140,14 +143,19 @@ class Ioc:
         self._dispatcher = devices.Dispatcher(self._put_done)
         self._scans = ScanControl(self._parts, settings.scan, self._dispatcher.run_slow, self.update)
         handlers = Handlers(
-            self._parts, self.update, self._scans.end_scan, self._records.reset_command, self._records.get
+            self._parts,
+            self.update,
+            self._scans.end_scan,
+            self._records.reset_command,
+            self._records.get,
+            self._records.restore,
         )
         self._agent = AgentWatch(self._parts.agent, self._records)
         devices.bind(infos, lambda info, name: handlers.of(info.name.removeprefix(prefix), name), texts)
         self._gpu = gpu.GpuWatch(self._show_gpu) if gpu_here else None
         self._autosave: autosave.Autosave | None = None
         if settings.autosave is not None:
-            self._autosave = autosave.Autosave(settings.autosave, self._records, self._autosaved)
+            self._autosave = autosave.Autosave(settings.autosave, self._to_save, self._autosaved)
         access.install(*access.choose(settings.access))
         key_file = settings.model.key_file
         self._rpc = ModelRpc(
@@ -169,6 +177,8 @@ class Ioc:
             {
                 "AutosaveStatus_RBV": 0,
                 "AutosaveTime_RBV": "",
+                "AutosavePassedOver_RBV": len(self._passed_over),
+                "AutosaveMessage_RBV": "\n".join(self._passed_over),
                 "START_CNT": int(texts.get("START_CNT", "0") or 0) + 1,
             }
         )
@@ -279,8 +289,19 @@ class Ioc:
         self.update()
 
     def _show_gpu(self, health: gpu.GpuHealth) -> None:
-        self._records.put("GPUTemperature_RBV", finite(health.temperature_c))
-        self._records.put("GPUPower_RBV", finite(health.power_w))
+        self._records.put("GPUTemperature_RBV", health.temperature_c)
+        self._records.put("GPUPower_RBV", health.power_w)
+
+    def _to_save(self) -> dict[str, Value]:
+        """Values for the autosave file: settings in force, and the other records that are kept."""
+        known, settings = setpoints(type(self._parts.settings)), self._parts.settings
+        return {
+            info.name: known[name].shown(known[name].declared.value(settings))
+            if name in known
+            else self._records.get(name)
+            for name in self._records.names()
+            if "autosaveFields" in (info := self._records.info(name)).info
+        }
 
     def _autosaved(self, failure: str) -> None:
         self._records.put("AutosaveStatus_RBV", int(bool(failure)))

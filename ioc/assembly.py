@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ptychostream.ioc.agent_desk import AgentDesk
+from ptychostream.ioc.attached_agent import AttachedAgent
 from ptychostream.ioc.model.canary import Canary
 from ptychostream.ioc.model.canary_rollback import Rollback
 from ptychostream.ioc.images.canvas_saver import CanvasSaver
@@ -88,7 +88,7 @@ def assemble(
         comparison=Comparison(pipeline.stitched, str(settings.ssim_reference or ""), settings.ssim_tolerance),
         shown=shown,
         saver=saver,
-        agent=AgentDesk(settings.agent.timeout_s, on_slot),
+        agent=AttachedAgent(settings.agent.timeout_s, on_slot),
         rollback=Rollback(slot, settings.rollback_tolerance),
         collector=collector,
     )

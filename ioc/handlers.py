@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ptychostream.config import changed
 from ptychostream.errors import ConfigError
-from ptychostream.ioc.agent_desk import AgentDesk
+from ptychostream.ioc.attached_agent import AttachedAgent
 from ptychostream.ioc.model.canary_rollback import Judgement, Rollback
 from ptychostream.ioc.images.canvas_saver import CanvasSaver
 from ptychostream.ioc.collector.collector import Collector
@@ -57,7 +57,7 @@ class Parts:
     comparison: Comparison
     shown: ShownCanvas
     saver: CanvasSaver
-    agent: AgentDesk
+    agent: AttachedAgent
     rollback: Rollback
     collector: Collector | None = None
     counter_offset: int = 0
@@ -78,6 +78,8 @@ class Handlers:
         Puts a command record back to 0, by name.
     read
         Gives a record's value, by name.
+    restore
+        Puts a record that still holds a refused value back: name, refused value, value.
     """
 
     def __init__(
@@ -87,7 +89,9 @@ class Handlers:
         end_scan: Callable[[], None],
         reset_command: Callable[[str], None],
         read: Callable[[str], Any],
+        restore: Callable[[str, Any, Any], None],
     ) -> None:
+        self._restore = restore
         self._read = read
         self._parts = parts
         self._refresh = refresh
@@ -112,13 +116,26 @@ class Handlers:
         return handler
 
     def change(self, setpoint: Setpoint, raw: Any) -> None:
-        """Change one of the settings in force. Raises ConfigError, and what the part that uses it raises."""
-        key, where = setpoint.key, setpoint.record
-        value, remedy = setpoint.value(raw), "write a value that it allows"
-        changed(self._parts.settings, {key: value}, where, remedy)
-        apply(self._parts, key, value)
-        with self._changing:  # slow puts run beside others
-            self._parts.settings = changed(self._parts.settings, {key: value}, where, remedy)
+        """Change one of the settings in force; the record of a refused put shows the setting in force again.
+
+        Raises
+        ------
+        PtychostreamError
+            The put is refused.
+        """
+        key, where, remedy = setpoint.key, setpoint.record, "write a value that it allows"
+        try:
+            if setpoint.is_cut(raw):
+                what = f"the text fills the record, which holds {setpoint.room} bytes, and may be cut"
+                raise ConfigError(what, where=where, remedy="give a shorter one, or set it in the configuration file")
+            value = setpoint.value(raw)
+            changed(self._parts.settings, {key: value}, where, remedy)
+            apply(self._parts, key, value)
+            with self._changing:  # slow puts run beside others
+                self._parts.settings = changed(self._parts.settings, {key: value}, where, remedy)
+        except Exception:
+            self._restore(where, raw, setpoint.shown(setpoint.declared.value(self._parts.settings)))
+            raise
 
     def enable_callbacks(self, value: int) -> None:
         self._parts.stream.subscribe(enabled=bool(value))

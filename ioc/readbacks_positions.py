@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ptychostream.ioc.scan.position_feed import PositionFeed
 from ptychostream.ioc.view import LARGEST, Groups, Readback
 from ptychostream.positions.position_stream import StreamPositions
@@ -24,21 +26,26 @@ def clock_state(samples: StreamPositions) -> int:
     return ESTIMATING if samples.offset_s is None else ESTIMATED
 
 
+def known(value: float | None) -> float:
+    """NaN in the place of None."""
+    return math.nan if value is None else value
+
+
 # fmt: off
 POSITIONS: Groups = {
     "positions": (
         Readback("PositionConnected_RBV", "The stream of positions", int, lambda v: connection(v.parts.positions.feed),
                  states=("Not used", "Disconnected", "Connected"), fields={"ONSV": "MAJOR"}),
-        Readback("ClockOffset_RBV", "Position clock - detector clock", float, lambda v: v.samples.offset_s or 0.0,
+        Readback("ClockOffset_RBV", "Position clock - detector clock", float, lambda v: known(v.samples.offset_s),
                  egu="s", prec=6, low=-1e10, high=1e10),
         Readback("ClockOffsetState_RBV", "Where the clock offset in use is from", int,
                  lambda v: clock_state(v.samples), states=("Manual", "Estimating", "Estimated"),
                  fields={"ONSV": "MINOR"}),
         Readback("ClockOffsetEstimate_RBV", "Clock offset by the least delays", float,
-                 lambda v: v.clock.offset_s if v.clock else 0.0, egu="s", prec=6, low=-1e10,
+                 lambda v: v.clock.offset_s if v.clock else math.nan, egu="s", prec=6, low=-1e10,
                  high=1e10, fields={"MDEL": "1e-5", "ADEL": "1e-4"}),
         Readback("ClockOffsetError_RBV", "Scatter of the least delays", float,
-                 lambda v: 1e3 * v.clock.uncertainty_s if v.clock else 0.0, egu="ms", high=1000,
+                 lambda v: 1e3 * v.clock.uncertainty_s if v.clock else math.nan, egu="ms", high=1000,
                  fields={"MDEL": 0.01, "ADEL": 0.1}),
         Readback("PositionSamples_RBV", "Samples of the stream received", int,
                  lambda v: v.samples.counts.received & LARGEST, egu="samples", high=LARGEST),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from ptychostream.ioc.view import LARGEST, Groups, Readback
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot
 
 
 def progress(snapshot: Snapshot, frames: int) -> float:
-    """Percent of a scan of `frames` frames that is stitched; 0 where that number is not known."""
-    return min(100.0, 100.0 * snapshot.scan_stitched / frames) if frames else 0.0
+    """Percent of a scan of `frames` frames that is stitched; NaN where that number is not known."""
+    return min(100.0, 100.0 * snapshot.scan_stitched / frames) if frames else math.nan
 
 
 def run_text(run: RunFigures) -> str:

@@ -100,9 +100,7 @@ class Readback(Shown):
     of
         Type of the value: bool, int, float or str.
     read
-        Gives the value.
-    unknown
-        What the record holds for a number that is not finite; NaN makes it INVALID.
+        Gives the value. NaN stands for a number that is not known: the record then has the severity INVALID.
     saved
         Kept over a restart by autosave.
     """
@@ -110,14 +108,13 @@ class Readback(Shown):
     of: type = int
     read: Callable[[View], Any] = field(default=lambda _: 0)
     _: KW_ONLY
-    unknown: float = 0.0
     saved: bool = False
 
     def value(self, view: View) -> Value:
         """The value for the record."""
         value = self.read(view)
         if self.of is float:
-            return float(value) if math.isfinite(value) else self.unknown
+            return float(value) if math.isfinite(value) else math.nan
         return int(value) if self.of is int or self.of is bool else str(value)
 
 

@@ -27,7 +27,7 @@ class PipelineFigures:
         self.canvases = CanvasFigures()
         self.message = ""
         self._received_rate, self._stitched_rate = RateMeter(), RateMeter()
-        self._execution_s = 0.0
+        self._execution_s = float("nan")
         self._batches = 0
         self._mean_counts = float("nan")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from ptychostream.errors import ConfigError
@@ -29,9 +29,20 @@ else:
 
 
 class Settings(BaseModel):
-    """Base of every process's configuration: unknown keys are errors, values cannot change."""
+    """Base of every process's configuration. Unknown keys are errors, and values cannot change.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A number must be finite: comparisons with NaN are always false, so that it would switch limits and tolerances off.
+    An empty text is no path: it would mean the working directory.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_empty_path(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str) and not value.strip() and _is_path(cls.model_fields[info.field_name or ""]):
+            raise ValueError("no path; give one, or leave the setting out")
+        return value
 
 
 S = TypeVar("S", bound=Settings)
@@ -191,19 +202,59 @@ def changed(settings: S, changes: Mapping[str, Any], where: str, remedy: str) ->
     return _validated(type(settings), values, where, remedy)
 
 
+def _is_path(field: FieldInfo) -> bool:
+    return Path in (field.annotation, *get_args(field.annotation))
+
+
+def explain(error: ValidationError) -> str:
+    """The first fault that pydantic found, as one plain sentence: "batch = 0 must be at least 1"."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
+    given = "" if isinstance(first["input"], dict) else f" = {shown}"  # a table: the text says which key
+    kind, limits = first["type"], first.get("ctx", {})
+    if kind in _SENTENCES:
+        return f"{key}{given} {_SENTENCES[kind].format(**limits)}".strip()
+    text = first["msg"].removeprefix("Value error, ")
+    return f"{key}{given}: {text}".removeprefix(": ")
+
+
+_LONGEST_SHOWN = 80
+_SENTENCES = {
+    "finite_number": "must be a finite number",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be one of {expected}",
+    "enum": "must be one of {expected}",
+    "string_too_short": "must not be shorter than {min_length} character(s)",
+    "string_too_long": "must not be longer than {max_length} character(s)",
+    "string_type": "must be a text",
+    "path_type": "must be a path",
+    "missing": "is missing",
+    "model_type": "must be a table of settings",
+    "dict_type": "must be a table of settings",
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+}
+"""What a value must be, by pydantic's name of the fault."""
+
+
 def _validated(kind: type[S], values: Mapping[str, Any], where: str, remedy: str) -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
+            key = ".".join(str(part) for part in first["loc"])
             known = sorted(_model_at(kind, first["loc"][:-1]).model_fields)
             remedy = f"correct or remove it; known there are {', '.join(known)}"
             raise ConfigError(f"unknown key {key!r}", where=where, remedy=remedy) from error
-        given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"  # a table: the text says which key
-        what = f"{key}{given}: ".lstrip(": ") + first["msg"].removeprefix("Value error, ")
-        raise ConfigError(what, where=where, remedy=remedy) from error
+        raise ConfigError(explain(error), where=where, remedy=remedy) from error
 
 
 def _model_at(kind: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:

@@ -19,11 +19,13 @@ import caproto
 from caproto.threading.client import PV, Context, Subscription
 from pydantic import ValidationError
 
+from ptychostream.config import explain
 from ptychostream.errors import AgentError
-from ptychostream.hpc_agent.edge.edge_values import COMMANDS, DOSE_AUTO, POLICIES, READ, WRITTEN, encoded, plain
+from ptychostream.hpc_agent.edge.edge_values import DOSE_AUTO, POLICIES, READ, WRITTEN, encoded, plain
 from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
 from ptychostream.hpc_agent.edge.switches import Switches
 from ptychostream.hpc_agent.journal.policy import PolicySettings
+from ptychostream.model.agent_commands import COMMANDS
 
 _log = logging.getLogger(__name__)
 
@@ -347,7 +349,7 @@ class EdgeRecords:
         try:
             self._switches = _switches(seen, self._switches)
         except ValidationError as error:
-            _log.warning("edge %s: %s = %r is not followed: %s", self.prefix, name, value, error)
+            _log.warning("edge %s: %s is not followed: %s", self.prefix, name, explain(error))
 
     def _text(self, name: str) -> str | None:
         with self._lock:

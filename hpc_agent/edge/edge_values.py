@@ -7,7 +7,6 @@ from typing import Any
 import caproto
 from caproto import ChannelType
 
-COMMANDS = ("reconstruct", "retrain")
 STATES = ("Offline", "Bootstrap", "Active", "Suspended", "Paused", "Fault")
 """Of Agent:State, in order."""
 POLICIES = ("automatic", "always", "never")

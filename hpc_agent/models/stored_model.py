@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ptychostream.config import explain
 from ptychostream.errors import ModelError
 from ptychostream.model.contract import ModelContract
 
@@ -111,9 +112,7 @@ def read_stored(folder: Path) -> StoredModel:
         what = f"damaged: {error.strerror or error}"
         raise ModelError(what, where=error.filename or str(folder), remedy=remedy) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        what = f"damaged: {'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"
-        raise ModelError(what, where=str(folder / ENTRY), remedy=remedy) from error
+        raise ModelError(f"damaged: {explain(error)}", where=str(folder / ENTRY), remedy=remedy) from error
     return StoredModel(
         sha256=folder.name,
         path=folder / MODEL,

@@ -120,13 +120,6 @@ def frame_count(value: object) -> int | None:
     return int(_number(value))
 
 
-def id_text(value: object) -> str:
-    """A scan's id as text: 12.0 is "12"."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return "" if value is None else str(value).strip()
-
-
 def _finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 

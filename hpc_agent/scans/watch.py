@@ -14,6 +14,7 @@ from caproto.threading.client import PV, Context, Subscription
 from pydantic import Field, model_validator
 
 from ptychostream.config import Settings
+from ptychostream.frames.scan_id import id_text
 from ptychostream.hpc_agent.edge.edge_values import plain
 from ptychostream.hpc_agent.scans.collect import ScanEvent
 from ptychostream.hpc_agent.scans.transitions import (
@@ -22,7 +23,6 @@ from ptychostream.hpc_agent.scans.transitions import (
     coherence,
     energy_ev,
     frame_count,
-    id_text,
     to_tell,
 )
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from ptychostream.config import Settings
+from ptychostream.config import Settings, explain
 from ptychostream.errors import ConfigError
 from ptychostream.positions.positions import AxisConfig
 from ptychostream.scans.scan import Scan
@@ -53,11 +53,8 @@ def read_options(kind: type[S], values: Mapping[str, Any], step: str) -> S:
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        what = f"{key} = {first['input']!r}: {first['msg']}"
         remedy = f"correct that option; known are {', '.join(sorted(kind.model_fields))}"
-        raise ConfigError(what, where=f"options of the step {step}", remedy=remedy) from error
+        raise ConfigError(explain(error), where=f"options of the step {step}", remedy=remedy) from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

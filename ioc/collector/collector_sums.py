@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from ptychostream.errors import DropCause, GeometryError
 from ptychostream.ioc.collector.collector_accounts import ConsumerAccounts, Consumer, Sums
 from ptychostream.plugins.consumer.consumer_report import EngineReport, Report
-from ptychostream.plugins.flow.figures import counted, figures
+from ptychostream.plugins.flow.figures import counted, figures, largest
 from ptychostream.plugins.stage_times import Latencies, StageTimes
 from ptychostream.imaging.stitching import Canvas, CanvasState
 
@@ -103,8 +104,8 @@ def add_up(
             added[name] = sums.counts.get(name, 0) - before.counts.get(name, 0)
         elif figure.over_consumers is not None:
             added[name] = figure.over_consumers([getattr(report, name) for report in reports])
-    rate = added["stitched_hz"]
-    counts = sum(report.mean_counts * report.stitched_hz for report in reports)
+    counts = [(r.mean_counts, r.stitched_hz) for r in reports if not math.isnan(r.mean_counts)]
+    rate = sum(hz for _, hz in counts)
     law = received == stitched + sums.pending + sum(dropped.values()) and all(r.law_holds for r in reports)
     active = group is not None and not group.ended and any(share.run.active for share in group.shares.values())
     running = running_engine(reports)
@@ -122,7 +123,7 @@ def add_up(
         "scan_stitched": group.patches if group is not None else 0,
         "engine": running.name if running else "",
         "model": running.model if running else "",
-        "mean_counts": counts / rate if rate else max((r.mean_counts for r in reports), default=0.0),
+        "mean_counts": sum(mean * hz for mean, hz in counts) / rate if rate else largest(mean for mean, _ in counts),
         "message": _message(accounts, live, refused),
     }
 

@@ -1,20 +1,22 @@
-"""Settings that are records: their values as a record holds them, and what an IOC starts with."""
+"""Settings that are records, and their values as a record holds them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ptychostream.config import Declared, Setting, changed, declared
+from ptychostream.config import Declared, Setting, declared
 from ptychostream.errors import ConfigError
 
 if TYPE_CHECKING:
     from ptychostream.ioc.config.settings import IocSettings
 
-AUTOSAVE = "autosave file"
+LONGEST_STRING = 39
+"""Bytes of an EPICS string; longer texts are waveforms of characters."""
 
 
 class Setpoint:
@@ -54,20 +56,42 @@ class Setpoint:
         Raises
         ------
         ConfigError
-            It is no number, or no state of the record; it says `where`.
+            It is no finite number, no state of the record, or a text that the record cannot hold; it says `where`.
         """
         choices, kind = self.choices, self.type
+        what = f"{self.record} = {raw!r}"
         try:
             if choices:
                 return dict(enumerate(choices))[int(raw)]
             if kind is bool:
-                return bool(int(raw))
+                return {0: False, 1: True}[int(raw)]
             if kind is int or kind is float:
-                return kind(float(raw) / self.setting.scale)
+                number = float(raw) / self.setting.scale
+                return kind(number) if math.isfinite(number) else _refuse_number()
         except (ValueError, KeyError):
-            remedy = f"give a state from 0 to {len(choices) - 1}" if choices else "give a number"
-            raise ConfigError(f"{self.record} = {raw!r}", where=where or self.record, remedy=remedy) from None
+            last = len(choices) - 1 if choices else 1
+            remedy = f"give a state from 0 to {last}" if choices or kind is bool else "give a finite number"
+            raise ConfigError(what, where=where or self.record, remedy=remedy) from None
+        size = len(str(raw).encode())
+        if size > self.room:
+            remedy = f"give at most {self.room} bytes"
+            raise ConfigError(f"{self.record}: a text of {size} bytes", where=where or self.record, remedy=remedy)
         return str(raw).strip() or (None if kind is Path else "")
+
+    @property
+    def room(self) -> int:
+        """Bytes that the record of a text holds."""
+        length = self.setting.length
+        return length if length <= LONGEST_STRING else length - 1
+
+    def is_cut(self, raw: Any) -> bool:
+        """Whether a text that was put fills its record: EPICS may have cut it, and does not say so."""
+        text = not self.choices and self.type in (str, Path)
+        return text and len(str(raw).encode()) >= self.room
+
+
+def _refuse_number() -> NoReturn:
+    raise ValueError
 
 
 def _with_limits(declared: Declared) -> Setting:
@@ -109,37 +133,3 @@ def setpoints(kind: type[IocSettings]) -> Mapping[str, Setpoint]:
                 remedy="give each setting a record name of its own",
             )
     return found
-
-
-def begin(
-    settings: IocSettings, saved: Mapping[str, str], given: Collection[str]
-) -> tuple[IocSettings, dict[str, str]]:
-    """What an IOC starts with: the configuration, then what autosave kept, then what the command line said.
-
-    Parameters
-    ----------
-    settings
-        The configuration, command line included.
-    saved
-        Texts that autosave kept, by record name without prefix.
-    given
-        Dotted keys that the command line gave: they win over what was kept.
-
-    Returns
-    -------
-    IocSettings
-        The settings in force.
-    dict
-        Starting texts of records by name: of every setpoint, and of the other records that autosave kept.
-
-    Raises
-    ------
-    ConfigError
-        What was kept does not fit its setting.
-    """
-    known = {name: one for name, one in setpoints(type(settings)).items() if one.setting.live}
-    kept = {one.key: saved[name] for name, one in known.items() if name in saved and one.key not in given}
-    values = {one.key: one.value(kept[one.key], AUTOSAVE) for one in known.values() if one.key in kept}
-    in_force = changed(settings, values, AUTOSAVE, "correct or remove that setpoint")
-    texts = {name: kept.get(one.key, str(one.shown(one.declared.value(settings)))) for name, one in known.items()}
-    return in_force, {**saved, **texts}

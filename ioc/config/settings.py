@@ -163,10 +163,30 @@ class ModelSettings(Settings):
 
 
 class AgentWatchSettings(Settings):
-    """The agent, as the edge sees it."""
+    """The agent, as the edge sees it, and the operators' switches for it."""
 
     timeout_s: float = Field(10.0, ge=2)
     """An agent whose heartbeat has stood still for so long is offline, and its lease is over."""
+    enabled: Annotated[bool, Setting(
+        "Agent:Enable", "The agent may work", group="agent", states=("Disable", "Enable"),
+    )] = True  # fmt: skip
+    """Whether the agent may work."""
+    training: Annotated[Literal["automatic", "always", "never"], Setting(
+        "Agent:Policy", "Policy the agent follows", group="agent", states=("Automatic", "Always", "Never"),
+    )] = "automatic"  # fmt: skip
+    """Train by the mismatch, on every scan that is reconstructed, or only when an operator asks."""
+    interval_s: Annotated[float, Setting(
+        "Agent:Interval", "Between checks while suspended", group="agent", egu="s", prec=0,
+    )] = Field(3600.0, ge=1, le=86400)  # fmt: skip
+    """Time between judged scans while the learning is suspended, s."""
+    tolerance: Annotated[float, Setting(
+        "Agent:Tolerance", "Retrain when 1 - SSIM reaches this", group="agent", egu="1",
+    )] = Field(0.10, ge=0.001, le=1.999)  # fmt: skip
+    """Mismatch (1 - SSIM) from which the network is retrained."""
+    scans: Annotated[int, Setting(
+        "Agent:Scans", "Good scans in a row until Suspended", group="agent", egu="scans",
+    )] = Field(3, ge=1, le=1000)  # fmt: skip
+    """Scans in a row within tolerance that suspend the learning."""
 
 
 class AccessSettings(Settings):

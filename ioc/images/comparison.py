@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from ptychostream.plugins.flow.snapshot import Stitched
 
 if TYPE_CHECKING:
     from ptychostream.quality.quality import Quality
+
+WITHIN, BELOW, UNKNOWN = range(3)
+"""States of SSIMStatus_RBV."""
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +76,7 @@ class Comparison:
             return compared
 
     @property
-    def below(self) -> bool:
-        """Whether the latest comparison misses the tolerance."""
-        return self.latest is not None and 1.0 - self.latest.quality.ssim_1px > self.tolerance
+    def status(self) -> int:
+        """`WITHIN` or `BELOW` the tolerance by the latest comparison; `UNKNOWN` where there is none, or no figure."""
+        mismatch = 1.0 - self.latest.quality.ssim_1px if self.latest is not None else math.nan
+        return UNKNOWN if math.isnan(mismatch) else BELOW if mismatch > self.tolerance else WITHIN

@@ -9,6 +9,7 @@ has changed. The server keeps the newest image for a client that does not read, 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -122,7 +123,7 @@ class ImageServer:
     served
         How many images of the canvas were served; the uniqueId of the last one.
     last_s
-        Seconds that the last one took.
+        Seconds that the last one took; NaN before any.
     failure
         Why the last one was not served; "" if it was.
     size
@@ -146,7 +147,7 @@ class ImageServer:
         self._times = times or StageTimes()
         self.rate_hz = rate_hz
         self.served = 0
-        self.last_s = 0.0
+        self.last_s = math.nan
         self.failure = ""
         self.size = (0, 0)
         self._shown: tuple[object, ...] | None = None

@@ -60,7 +60,7 @@ def decide(judged: Judgement, live_sha: str, previous_sha: str, tolerance: float
         return Verdict(False, "one of the models could not be judged")
     before = f"{judged.ssim_previous:.3f} of {_short(previous_sha)} before it"
     told = f"SSIM {judged.ssim:.3f} of {_short(live_sha)}, {before}, tolerance {tolerance:.3f}"
-    if tolerance >= NEVER or judged.ssim_previous - judged.ssim <= tolerance:
+    if tolerance >= NEVER or not judged.ssim_previous - judged.ssim > tolerance:  # a tolerance of NaN: no
         return Verdict(False, told)
     if previous_sha == left_sha:
         return Verdict(False, f"{told}: but {_short(previous_sha)} was gone back from before")

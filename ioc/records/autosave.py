@@ -7,14 +7,17 @@ crash leaves the old one or the new one; the one that was read at start is kept 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from ctypes import c_double
 from pathlib import Path
 
 from ptychostream.storage.atomic import write_bytes_atomic
 from ptychostream.errors import ConfigError
-from ptychostream.ioc.records.records import Records, Value
+from ptychostream.ioc.records.database import RecordInfo
+from ptychostream.ioc.records.records import NUMBERS, Value, room
 
 log = logging.getLogger(__name__)
 
@@ -68,27 +71,58 @@ def read_values(path: Path) -> dict[str, str]:
     return values
 
 
+def usable(saved: Mapping[str, str], infos: Iterable[RecordInfo], prefix: str) -> tuple[dict[str, str], list[str]]:
+    """The saved values that their records can hold, by name without prefix, and why the others are passed over."""
+    known = {info.name: info for info in infos}
+    good, passed_over = {}, []
+    for name, text in saved.items():
+        why = _misfit(known.get(name), text)
+        if why:
+            passed_over.append(f"{name} = {text!r}: {why}")
+        else:
+            good[name.removeprefix(prefix)] = text
+    return good, passed_over
+
+
+def _misfit(info: RecordInfo | None, text: str) -> str:
+    """Why a record cannot hold a text; empty if it can."""
+    if info is None:
+        return "there is no such record"
+    if info.type in NUMBERS:
+        is_float = NUMBERS[info.type][0] is c_double
+        try:
+            return "" if math.isfinite(float(text or 0) if is_float else int(text or 0)) else "no finite number"
+        except (ValueError, OverflowError):
+            return "no number" if is_float else "no whole number"
+    return "" if len(text.encode()) <= room(info) else f"longer than the {room(info)} bytes that the record holds"
+
+
 class Autosave:
-    """A thread that saves the tagged records when they change.
+    """A thread that saves values when they change.
 
     Parameters
     ----------
     path
         The file.
-    records
-        Where the values come from.
+    values
+        Gives the values by record name. A setpoint's is the one in force, and never one that was put and refused.
     period_s
         Time between looks.
     on_status
         Called after each try: "" when it could be saved, else why not.
     """
 
-    def __init__(self, path: Path, records: Records, on_status: Callable[[str], None], period_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        values: Callable[[], Mapping[str, Value]],
+        on_status: Callable[[str], None],
+        period_s: float = 1.0,
+    ) -> None:
         self._path = path
-        self._records = records
+        self._values = values
         self._on_status = on_status
         self._period_s = period_s
-        self._names = [name for name in records.names() if "autosaveFields" in records.info(name).info]
         self._saved = ""
         self._failure = ""
         self._stop = threading.Event()
@@ -105,7 +139,7 @@ class Autosave:
 
     def save(self) -> None:
         """Write the file if a value changed; a failure is reported, logged when it is a new one, and tried again."""
-        text = format_values({self._records.info(name).name: self._records.get(name) for name in self._names})
+        text = format_values(self._values())
         if text == self._saved:
             return
         try:

@@ -19,7 +19,7 @@ from ptychostream.ioc.records.database import RecordInfo
 
 Value = float | int | str
 
-_NUMBERS: dict[str, tuple[type[Any], int]] = {
+NUMBERS: dict[str, tuple[type[Any], int]] = {
     "ai": (c_double, fields.DBF_DOUBLE),
     "ao": (c_double, fields.DBF_DOUBLE),
     "calc": (c_double, fields.DBF_DOUBLE),
@@ -32,7 +32,9 @@ _NUMBERS: dict[str, tuple[type[Any], int]] = {
     "mbbi": (c_int16, fields.DBF_SHORT),
     "mbbo": (c_int16, fields.DBF_SHORT),
 }
+"""C type and EPICS type of the records that hold a number."""
 _STRING_BYTES = 40
+_STRINGS = ("stringin", "stringout")
 
 
 class Records:
@@ -71,12 +73,15 @@ class Records:
         for name, value in values.items():
             self.put(name, value)
 
+    def restore(self, name: str, refused: Value, value: Value) -> None:
+        """Put a record back to `value` without processing it, unless it holds another value than `refused` by now."""
+        now = self.get(name)
+        if now == refused or (now != now and refused != refused):  # NaN differs from itself
+            self._write(self._infos[name], value, process=False)
+
     def reset_command(self, name: str) -> None:
         """Put a command back to 0 without processing it; clients see it."""
-        info = self._infos[name]
-        kind, code = _NUMBERS[info.type]
-        buffer = kind(0)
-        db_put_field_process(info.name, code, addressof(buffer), 1, False)
+        self._write(self._infos[name], 0, process=False)
 
     def process(self, name: str) -> None:
         """Process a record as it is."""
@@ -86,13 +91,13 @@ class Records:
     def get(self, name: str) -> Value:
         """The record's value; a waveform of characters as text."""
         info = self._infos[name]
-        if info.type in _NUMBERS:
-            kind, code = _NUMBERS[info.type]
+        if info.type in NUMBERS:
+            kind, code = NUMBERS[info.type]
             number = kind()
             db_get_field(info.name, code, addressof(number), 1)
             value: float | int = number.value
             return value
-        if info.type in ("stringin", "stringout"):
+        if info.type in _STRINGS:
             text = create_string_buffer(_STRING_BYTES)
             db_get_field(info.name, fields.DBF_STRING, addressof(text), 1)
         else:
@@ -108,21 +113,26 @@ class Records:
         """How the template describes a record."""
         return self._infos[name]
 
-    def _write(self, info: RecordInfo, value: Value) -> None:
-        if info.type in _NUMBERS:
-            kind, code = _NUMBERS[info.type]
+    def _write(self, info: RecordInfo, value: Value, process: bool = True) -> None:
+        if info.type in NUMBERS:
+            kind, code = NUMBERS[info.type]
             if kind is not c_double and isinstance(value, float):
                 value = 0 if math.isnan(value) else round(value)
-            buffer = kind(value)
-            db_put_field_process(info.name, code, addressof(buffer), 1, True)
+            number = kind(value)
+            db_put_field_process(info.name, code, addressof(number), 1, process)
             return
-        if info.type in ("stringin", "stringout"):
-            text = create_string_buffer(clip(str(value), _STRING_BYTES - 1), _STRING_BYTES)
-            db_put_field_process(info.name, fields.DBF_STRING, addressof(text), 1, True)
+        data = clip(str(value), room(info))
+        if info.type in _STRINGS:
+            text = create_string_buffer(data, _STRING_BYTES)
+            db_put_field_process(info.name, fields.DBF_STRING, addressof(text), 1, process)
             return
-        data = clip(str(value), int(info.fields["NELM"]) - 1)
         text = create_string_buffer(data, len(data) + 1)
-        db_put_field_process(info.name, fields.DBF_UCHAR, addressof(text), len(data) + 1, True)
+        db_put_field_process(info.name, fields.DBF_UCHAR, addressof(text), len(data) + 1, process)
+
+
+def room(info: RecordInfo) -> int:
+    """Bytes of text that a record holds."""
+    return (_STRING_BYTES if info.type in _STRINGS else int(info.fields["NELM"])) - 1
 
 
 def clip(text: str, most: int) -> bytes:

@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ptychostream.config import Shown
-from ptychostream.ioc.config.setpoints import Setpoint
+from ptychostream.ioc.config.setpoints import LONGEST_STRING, Setpoint
 
 STATES = ("ZR", "ON", "TW", "TH", "FR", "FV", "SX", "SV", "EI", "NI", "TE", "EL", "TV", "TT", "FT", "FF")
 """EPICS's abbreviations of a choice's states."""
-LONGEST_STRING = 39
-"""Bytes of an EPICS string; longer texts are waveforms of characters."""
 _TYPES = {bool: ("bi", "bo"), int: ("longin", "longout"), float: ("ai", "ao")}
 
 
@@ -60,8 +58,8 @@ def record_text(kind: str, name: str, fields: Mapping[str, object], info: Mappin
 
 
 def snake(name: str) -> str:
-    """`BatchSize` as `batch_size`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    """`BatchSize` as `batch_size`, `Agent:Scans` as `agent_scans`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower().replace(":", "_")
 
 
 def _face(shown: Shown, kind: type, choices: tuple[Any, ...], out: bool) -> tuple[str, dict[str, object]]:

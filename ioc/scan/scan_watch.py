@@ -6,9 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
 
 from ptychostream.frames.idle import is_idle
+from ptychostream.frames.scan_id import id_text, plain
 from ptychostream.ioc.scan.watched_pv import Provider, WatchedPv, Watcher
 
 log = logging.getLogger(__name__)
@@ -137,27 +137,10 @@ class ScanWatch:
             self._connected = connected
             log.info("scan PV %s %s", self._name, "connected" if connected else "disconnected")
         if update is not None:
-            self._said = not is_idle(_plain(update[0]))
+            self._said = not is_idle(plain(update[0]))
         if self._id is not None and self._scan is None:
             return  # a scan is not begun before its name is known
         edge = self._edges.change(self._said, self._scan)
         if edge is not None:
             log.info("scan PV %s: %s, scan %s", self._name, edge.value, self._scan or "without an id")
             self._on_edge(edge, self._scan)
-
-
-def id_text(value: object) -> str:
-    """A scan's id as text: a text, a number, an enumeration's choice, or characters as areaDetector sends them."""
-    plain = _plain(value)
-    if isinstance(plain, float) and plain.is_integer():
-        plain = int(plain)
-    return str(plain).strip()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):  # an enumeration
-        choices, index = value.get("choices", []), int(value.get("index", 0))
-        return choices[index] if index < len(choices) else index
-    if isinstance(value, (list, tuple)) or hasattr(value, "tobytes"):  # a waveform of characters
-        return bytes(int(code) & 0xFF for code in value).split(b"\0")[0].decode(errors="replace")
-    return value

@@ -10,7 +10,7 @@ from ptychostream.cluster.id_set import IdSet
 from ptychostream.errors import DropCause
 from ptychostream.frames.codecs import MAX_FRAME_BYTES
 from ptychostream.imaging.stitching import CanvasState
-from ptychostream.plugins.flow.figures import Figure, slowest
+from ptychostream.plugins.flow.figures import Figure
 from ptychostream.plugins.flow.snapshot import Figures, LatestPatch
 
 STATUS, FINAL = ":Status", ":Final"
@@ -88,8 +88,6 @@ class FrameReport:
 class Report(Figures):
     """One consumer at one moment: its pipeline's figures, and what the collector needs besides.
 
-    A figure that is not known yet is 0.
-
     Attributes
     ----------
     consumer, instance
@@ -122,8 +120,6 @@ class Report(Figures):
     recalls: int = 0
     drained: int = 0
     saw_end: str = ""
-    latency_ms: Annotated[tuple[float, float, float], Figure(over_consumers=slowest)] = (0.0, 0.0, 0.0)
-    mean_counts: Annotated[float, Figure()] = 0.0
     model_failure: str = ""
     engine: EngineReport = EngineReport()
     run: RunReport = RunReport()

@@ -30,7 +30,7 @@ from ptychostream.plugins.consumer.consumer_report import (
 from ptychostream.plugins.consumer.consumer_settings import ConsumerSettings
 from ptychostream.plugins.consumer.pvapy_reading import decode
 from ptychostream.plugins.engines.plain import PLAIN
-from ptychostream.plugins.flow.figures import figures, finite
+from ptychostream.plugins.flow.figures import figures
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot
 
@@ -299,7 +299,7 @@ class Worker:
     def _report(self, snapshot: Snapshot, number: int | None = None, with_canvas: bool = False) -> Report:
         self._sequence += 1
         latest = self._latest
-        known = {name: finite(getattr(snapshot, name)) for name in figures(self.reports)}
+        known = {name: getattr(snapshot, name) for name in figures(self.reports)}
         height, width = latest.counts.shape if latest else (0, 0)
         with self._lock:
             orders = self._orders

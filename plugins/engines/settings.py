@@ -19,8 +19,8 @@ class EngineSettings(Settings):
     )] = "Auto"  # fmt: skip
     """Auto: the fastest one that works here. None: frames are shown as they are, without a network."""
     precision: Annotated[Literal["auto", "float32", "tf32", "bfloat16", "float16", "int8"], Setting(
-        "Precision", "Arithmetic of the engine wanted", group="model", access="MODEL", slow=True, readback=False,
-        flag="--precision",
+        "Precision", "Arithmetic of the engine wanted", group="model", access="MODEL", slow=True, flag="--precision",
+        readback_about="Arithmetic wanted, as accepted",
     )] = "auto"  # fmt: skip
     """auto: the fastest that the model's golden pair allows on this device."""
     cache_dir: Annotated[Path | None, Setting(flag="--engine-cache", help="folder that keeps built engines")] = None

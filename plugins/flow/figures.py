@@ -49,23 +49,16 @@ def _figures(kind: type) -> Mapping[str, tuple[Any, Figure]]:
     }
 
 
-def finite(value: Any) -> Any:
-    """0 in the place of a number that is not known; also in a tuple."""
-    if isinstance(value, tuple):
-        return tuple(map(finite, value))
-    return 0.0 if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def counted(values: Iterable[int]) -> int:
     """The sum, for a count since the start: dead consumers' counts are in it, and it can be set to zero."""
     return sum(values)
 
 
 def slowest(values: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
-    """The largest of each percentile; 0 where there is none. Percentiles of several consumers cannot be added up."""
-    return tuple(max(ranks) for ranks in zip(*values, strict=True)) or (0.0, 0.0, 0.0)
+    """The largest of each percentile; NaN where none is known. Percentiles of several consumers cannot be added up."""
+    return tuple(map(largest, zip(*values, strict=True))) or (math.nan,) * 3
 
 
-def largest(values: Iterable[Any]) -> Any:
-    """The largest of the consumers' values; 0 where there is none."""
-    return max(values, default=0)
+def largest(values: Iterable[float]) -> float:
+    """The largest of the consumers' values that are known; NaN where none is."""
+    return max((value for value in values if not math.isnan(value)), default=math.nan)

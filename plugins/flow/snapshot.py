@@ -133,7 +133,7 @@ class Figures:
     latency_ms
         50th, 95th and 99th percentile of this scan, from the frame's own time to stitched; NaN before any.
     execution_ms
-        Preprocessing, inference and stitching of the last batch.
+        Preprocessing, inference and stitching of the last batch; NaN before any.
     batches
         Batches inferred.
     mean_counts
@@ -180,7 +180,7 @@ class Figures:
     execution_ms: Annotated[float, Figure(
         "ExecutionTime_RBV", "Inference time of the latest batch", group="timing", egu="ms", low=0, high=1000,
         fields={"MDEL": 0.01, "ADEL": 0.1}, over_consumers=largest,
-    )] = 0.0  # fmt: skip
+    )] = math.nan  # fmt: skip
     batches: Annotated[int, Figure()] = 0
     mean_counts: Annotated[float, Figure(
         "MeanCounts_RBV", "Mean counts of a frame, recent frames", group="quality", egu="counts", prec=0, low=0,

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from ptychostream.cli import finite
 from ptychostream.cli.replay import add_stream_arguments, stream_values
 
 
@@ -23,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scan", dest="trajectory", help="spiral, fermat, raster or fly (default spiral)")
     parser.add_argument("--frames", type=int, metavar="N", help="frames in a scan (default 963)")
     parser.add_argument("--size", type=int, metavar="PIXELS", help="height and width of a frame (default 64)")
-    parser.add_argument("--step", type=float, metavar="NM", help="step of the scan in nm (default 50)")
-    parser.add_argument("--position-error", type=float, metavar="NM", help="rms error of the positions in nm")
-    parser.add_argument("--dose", type=float, metavar="PHOTONS", help="photons per frame (default 1e6)")
+    parser.add_argument("--step", type=finite, metavar="NM", help="step of the scan in nm (default 50)")
+    parser.add_argument("--position-error", type=finite, metavar="NM", help="rms error of the positions in nm")
+    parser.add_argument("--dose", type=finite, metavar="PHOTONS", help="photons per frame (default 1e6)")
     parser.add_argument("--dead", type=int, metavar="N", help="dead pixels")
     parser.add_argument("--hot", type=int, metavar="N", help="hot pixels")
     parser.add_argument("--seed", type=int, metavar="N", help="of the noise, position errors and bad pixels")

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptychostream.cli import finite
 from ptychostream.cli.scan_arguments import add_scan_arguments
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision", default="auto", metavar="P", help="precision of the engine (default %(default)s)"
     )
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="frames at once (default %(default)s)")
-    parser.add_argument("--dose-scale", type=float, default=1.0, metavar="X", help="multiply the counts by this")
+    parser.add_argument("--dose-scale", type=finite, default=1.0, metavar="X", help="multiply the counts by this")
     parser.add_argument("--reference", type=Path, metavar="FILE", help="reconstruction to compare with")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the stitched phase, and the reference")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON; the rest goes to stderr")

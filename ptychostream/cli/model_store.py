@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptychostream.cli import finite
+
 if TYPE_CHECKING:
     from ptychostream.hpc_agent.edge.edge_model import EdgeModel
     from ptychostream.hpc_agent.edge.push import PushSettings
@@ -47,7 +49,7 @@ def add_actions(actions: Any) -> None:
         parser.add_argument("--prefix", metavar="P", help="prefix of the edge's records (default: the agent's)")
     for parser in (push, rollback):
         parser.add_argument(
-            "--timeout", dest="timeout_s", type=float, metavar="S", help="how long the edge may take to build it"
+            "--timeout", dest="timeout_s", type=finite, metavar="S", help="how long the edge may take to build it"
         )
     for parser in (listing, push, rollback, gc):
         parser.add_argument("--json", action="store_true", help="print JSON")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptychostream.cli import finite
 from ptychostream.cli.scan_arguments import add_scan_arguments
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     method.add_argument("--engine", choices=("auto", "epie", "torch", "ptychi"), help="default auto")
     method.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 … (default auto)")
     method.add_argument("--batch", type=int, metavar="N", help="positions at once, torch and ptychi (default 16)")
-    method.add_argument("--object-step", type=float, metavar="X", help="ePIE's alpha (default 0.5)")
-    method.add_argument("--probe-step", type=float, metavar="X", help="ePIE's beta (default 0.1)")
+    method.add_argument("--object-step", type=finite, metavar="X", help="ePIE's alpha (default 0.5)")
+    method.add_argument("--probe-step", type=finite, metavar="X", help="ePIE's beta (default 0.1)")
     method.add_argument("--probe-start", type=int, metavar="N", help="iterations before the probe follows (default 1)")
     method.add_argument(
-        "--defocus-m", type=float, metavar="M", help="defocus of the initial probe if the file has none"
+        "--defocus-m", type=finite, metavar="M", help="defocus of the initial probe if the file has none"
     )
     method.add_argument("--seed", type=int, metavar="N", help="seed of the order of the positions (default 0)")
     add_scan_arguments(parser)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptychostream.cli import finite
 from ptychostream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", action="store_true", help="keep the updates bit for bit, for `replay --raw`")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
     parser.add_argument("--scans", type=int, metavar="N", help="stop after N scans; not with --raw")
-    parser.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds")
+    parser.add_argument("--seconds", type=finite, metavar="S", help="stop after S seconds")
     parser.add_argument(
-        "--timeout", type=float, metavar="S", help="give up when no frame comes within S seconds; not with --raw"
+        "--timeout", type=finite, metavar="S", help="give up when no frame comes within S seconds; not with --raw"
     )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON; the rest goes to stderr")
     _add_stream(parser.add_argument_group("stream"))
@@ -70,7 +71,7 @@ def _add_positions(group: Any) -> None:
     group.add_argument("--position-time-unit", choices=("s", "ms", "us", "ns"), help="unit of its times (default s)")
     group.add_argument("--clock-offset", metavar="S", help="its clock minus the detector's, or auto (default 0)")
     group.add_argument(
-        "--tolerance", type=float, metavar="S", help="largest gap between samples around a frame (default 0.02)"
+        "--tolerance", type=finite, metavar="S", help="largest gap between samples around a frame (default 0.02)"
     )
     group.add_argument("--first-id", type=int, default=0, metavar="ID", help="frame id of the first position")
     group.add_argument("--position-unit", choices=("m", "mm", "um", "nm"), default="m", help="(default %(default)s)")
@@ -78,18 +79,18 @@ def _add_positions(group: Any) -> None:
     group.add_argument("--flip-x", action="store_true", help="reverse the x axis (after the swap)")
     group.add_argument("--flip-y", action="store_true", help="reverse the y axis (after the swap)")
     group.add_argument(
-        "--position-wait", type=float, metavar="S", help="wait for late positions at a scan's end (default 5)"
+        "--position-wait", type=finite, metavar="S", help="wait for late positions at a scan's end (default 5)"
     )
 
 
 def _add_metadata(group: Any) -> None:
-    group.add_argument("--energy-ev", type=float, metavar="EV", help="photon energy")
+    group.add_argument("--energy-ev", type=finite, metavar="EV", help="photon energy")
     group.add_argument("--energy-pv", metavar="PV", help="read it from here as a scan begins")
     group.add_argument("--energy-unit", choices=("eV", "keV"), help="unit of that PV (default eV)")
-    group.add_argument("--distance-m", type=float, metavar="M", help="sample to detector")
+    group.add_argument("--distance-m", type=finite, metavar="M", help="sample to detector")
     group.add_argument("--distance-pv", metavar="PV", help="read it from here as a scan begins")
     group.add_argument("--distance-unit", choices=("m", "mm"), help="unit of that PV (default m)")
-    group.add_argument("--detector-pixel-m", type=float, metavar="M", help="detector pixel")
+    group.add_argument("--detector-pixel-m", type=finite, metavar="M", help="detector pixel")
     group.add_argument("--pv", action="append", default=[], metavar="NAME=PV", help="a further value; may be repeated")
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptychostream.cli import finite
+
 if TYPE_CHECKING:
     from ptychostream.sim.replay.detector import Streamed
 
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of every command that streams."""
-    parser.add_argument("--rate", type=float, metavar="FPS", help="frames per second (default 100)")
+    parser.add_argument("--rate", type=finite, metavar="FPS", help="frames per second (default 100)")
     parser.add_argument("--codec", help="none, lz4, bslz4, lz4hdf5, blosc, zlib or jpeg (default none)")
     parser.add_argument(
         "--position-unit",
@@ -55,18 +57,18 @@ def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
     stream = parser.add_argument_group("stream of positions")
     stream.add_argument("--position-pv", metavar="PV", help="its PVA channel (default as the frames', Positions)")
     stream.add_argument("--position-layout", choices=("table", "structure", "array"), help="default table")
-    stream.add_argument("--position-rate", type=float, metavar="HZ", help="samples a second (default 1000)")
+    stream.add_argument("--position-rate", type=finite, metavar="HZ", help="samples a second (default 1000)")
     stream.add_argument("--position-bulk", type=int, metavar="N", help="samples in a block, at the least (default 20)")
-    stream.add_argument("--clock-offset", type=float, metavar="S", help="its clock less the detector's")
-    stream.add_argument("--position-delay", type=float, metavar="S", help="delay of every block")
-    stream.add_argument("--position-jitter", type=float, metavar="S", help="further delay, up to this")
-    stream.add_argument("--position-dropout", type=float, metavar="PART", help="part of the blocks never sent")
-    stream.add_argument("--position-twice", type=float, metavar="PART", help="part of the blocks sent twice")
+    stream.add_argument("--clock-offset", type=finite, metavar="S", help="its clock less the detector's")
+    stream.add_argument("--position-delay", type=finite, metavar="S", help="delay of every block")
+    stream.add_argument("--position-jitter", type=finite, metavar="S", help="further delay, up to this")
+    stream.add_argument("--position-dropout", type=finite, metavar="PART", help="part of the blocks never sent")
+    stream.add_argument("--position-twice", type=finite, metavar="PART", help="part of the blocks sent twice")
     parser.add_argument(
         "--wait-for-client", action="store_true", default=None, help="send nothing before a client has subscribed"
     )
     parser.add_argument("--wait-for", metavar="PV", help="send nothing before this PV is 1, over PVA")
-    parser.add_argument("--wait-timeout", type=float, metavar="S", help="give up waiting after this many seconds")
+    parser.add_argument("--wait-timeout", type=finite, metavar="S", help="give up waiting after this many seconds")
 
 
 def stream_values(arguments: argparse.Namespace) -> dict[str, object]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptychostream.cli import finite
 from ptychostream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--scan-shape", nargs=2, type=int, metavar=("ROWS", "COLUMNS"), help="of a raster that the file does not say"
     )
-    group.add_argument("--scan-step-m", nargs=2, type=float, metavar=("Y", "X"), help="steps of a raster")
+    group.add_argument("--scan-step-m", nargs=2, type=finite, metavar=("Y", "X"), help="steps of a raster")
     group.add_argument(
-        "--scan-rotation-deg", type=float, metavar="DEG", help="from the pattern's x axis to the raster's, towards y"
+        "--scan-rotation-deg", type=finite, metavar="DEG", help="from the pattern's x axis to the raster's, towards y"
     )
     group.add_argument(
         "--pick",
@@ -50,9 +51,9 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--swap-xy", action="store_true", help="the file's x is the canvas's y")
     group.add_argument("--flip-x", action="store_true", help="turn the x axis round (after the swap)")
     group.add_argument("--flip-y", action="store_true", help="turn the y axis round (after the swap)")
-    group.add_argument("--energy-ev", type=float, metavar="EV", help="photon energy")
-    group.add_argument("--distance-m", type=float, metavar="M", help="sample to detector")
-    group.add_argument("--detector-pixel-m", type=float, metavar="M", help="pixel of a frame, binning included")
+    group.add_argument("--energy-ev", type=finite, metavar="EV", help="photon energy")
+    group.add_argument("--distance-m", type=finite, metavar="M", help="sample to detector")
+    group.add_argument("--detector-pixel-m", type=finite, metavar="M", help="pixel of a frame, binning included")
     group.add_argument("--binning", type=int, metavar="N", help="sensor pixels along a side of a frame's pixel")
     group.add_argument(
         "--corner", action=argparse.BooleanOptionalAction, help="the zero frequency lies at the patterns' corner"

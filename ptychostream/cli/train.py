@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptychostream.cli import finite
 from ptychostream.cli.scan_arguments import add_scan_arguments
 
 if TYPE_CHECKING:
@@ -38,15 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument("--network", choices=("ptychonn2", "ptychonn"), help="default ptychonn2")
     recipe.add_argument("--epochs", type=int, metavar="N", help="default 50")
     recipe.add_argument("--batch", type=int, metavar="N", help="default 16")
-    recipe.add_argument("--lr", type=float, metavar="RATE", help="highest learning rate (default 1e-3)")
+    recipe.add_argument("--lr", type=finite, metavar="RATE", help="highest learning rate (default 1e-3)")
     recipe.add_argument("--schedule", choices=("cyclic", "onecycle"), help="of the learning rate (default cyclic)")
-    recipe.add_argument("--time-limit", type=float, metavar="S", help="hurry through the schedule in this time")
+    recipe.add_argument("--time-limit", type=finite, metavar="S", help="hurry through the schedule in this time")
     recipe.add_argument("--precision", choices=("auto", "float32", "bfloat16"), help="default auto")
     recipe.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 … (default: CUDA where there is one)")
-    recipe.add_argument("--simulated", type=float, metavar="RATIO", help="simulated pairs for each measured one")
+    recipe.add_argument("--simulated", type=finite, metavar="RATIO", help="simulated pairs for each measured one")
     recipe.add_argument("--seed", type=int, metavar="N", help="default 0")
     held = parser.add_argument_group("held-out area", "an area of each scan that training never sees")
-    held.add_argument("--hold-out", type=float, default=0.0, metavar="FRACTION", help="of the frames (default none)")
+    held.add_argument("--hold-out", type=finite, default=0.0, metavar="FRACTION", help="of the frames (default none)")
     held.add_argument("--side", choices=("+x", "-x", "+y", "-y"), default="+x", help="where (default %(default)s)")
     held.add_argument("--save-area", type=Path, metavar="NPY", help="write the first scan's, on its object's grid")
     frames = parser.add_argument_group("frames", "what is done to them before the network, here and at the edge")

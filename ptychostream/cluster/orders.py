@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field, ValidationError
 
-from ptychostream.config import Settings
+from ptychostream.config import Settings, explain
 from ptychostream.errors import StreamError
 
 
@@ -74,7 +74,5 @@ class Orders(Settings):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            what = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
             remedy = "run collector and consumers of one version of ptychostream"
-            raise StreamError(what, where="the collector's orders", remedy=remedy) from error
+            raise StreamError(explain(error), where="the collector's orders", remedy=remedy) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import threading
@@ -195,7 +196,8 @@ class Demo:
                 self.console.print(client_lines(stage), style="cyan", soft_wrap=True)
 
             def shown(stitched: int, rate_hz: float, latency_ms: float) -> None:
-                text = f"stitched live, {rate_hz:4.0f} frames/s, latency p50 {latency_ms:5.1f} ms"
+                latency = "not known yet" if math.isnan(latency_ms) else f"{latency_ms:5.1f} ms"
+                text = f"stitched live, {rate_hz:4.0f} frames/s, latency p50 {latency}"
                 progress.update(task, completed=stitched, description=text)
 
             return stream(stage, scan, model, plan.rate_hz, ready, shown)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ptychostream.frames.frames import Frame
 from ptychostream.frames.idle import ends_scan
+from ptychostream.frames.scan_id import id_text
 
 Scalar = float | int | str
 
@@ -66,7 +67,7 @@ class Intake:
     def scan_of(self, attributes: Mapping[str, Scalar]) -> str:
         """The scan id of a frame with these attributes."""
         named = attributes.get(self._scan_attribute)
-        return self.unnamed if named is None else str(named)
+        return self.unnamed if named is None else id_text(named)
 
     def ends(self, attributes: Mapping[str, Scalar]) -> bool:
         """Whether a frame with these attributes is the last one of its scan."""

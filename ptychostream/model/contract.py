@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ptychostream.config import explain
 from ptychostream.errors import ModelError
 
 CONTRACT_KEY = "ptychostream.model.contract"
@@ -152,10 +153,8 @@ class ModelContract(BaseModel):
                     where=where,
                     remedy="update ptychostream here, or export the model with the version that runs here",
                 ) from error
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "contract"
             raise ModelError(
-                f"{field}: {first['msg']}",
+                explain(error),
                 where=where,
                 remedy="export the model again with this version of ptychostream, or correct its sidecar",
             ) from error

@@ -1,7 +1,7 @@
 """A detector in a process of its own: `python scripted_detector.py CHANNEL`, told what to send on stdin.
 
 Each line is JSON: {"scan": "s1", "count": 10, "first": 1, "value": 2, "size": 16, "step_px": 4, "columns": 5,
-"codec": "", "dtype": "uint16", "rate": 500, "attributes": {}}, or "file": a frame as
+"codec": "", "dtype": "uint16", "rate": 500, "attributes": {}, "clock_s": 0}, or "file": a frame as
 .npy in the place of value, size and dtype; it answers `sent` when all are out.
 """
 
@@ -34,7 +34,9 @@ def send(server: Any, channel: str, order: dict[str, Any]) -> None:
         if not order["scan"]:
             del attributes["ScanID"]
         number = order.get("first", 1) + index
-        server.update(channel, build(counts, number, time.time(), attributes, order.get("codec", "")))
+        server.update(
+            channel, build(counts, number, time.time() + order.get("clock_s", 0.0), attributes, order.get("codec", ""))
+        )
         time.sleep(1 / order.get("rate", 500))
 
 

@@ -27,7 +27,7 @@ from tiny_model import write_tiny
 
 from ptychostream.errors import AgentError
 from ptychostream.hpc_agent.edge.edge_values import STATES, WRITTEN, encoded
-from ptychostream.ioc.agent_desk import AgentDesk, CommandStatus, Lease, Pulse
+from ptychostream.ioc.attached_agent import AttachedAgent, CommandStatus, Lease, Pulse
 from ptychostream.model.rollback_text import BY_OPERATOR, went_back
 
 pytestmark = pytest.mark.server
@@ -402,14 +402,14 @@ def test_a_lease_is_one_agents_until_it_is_given_back_or_dies() -> None:
 
 def test_an_edge_that_ends_lets_go_of_who_waits() -> None:
     now = [0.0]
-    desk = AgentDesk(3.0, clock=lambda: now[0])
-    desk.look(1)
+    agent = AttachedAgent(3.0, clock=lambda: now[0])
+    agent.look(1)
     now[0] = 1.0
-    desk.look(2)
+    agent.look(2)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(desk.command, "retrain")
-        wait_until(lambda: desk.asked["retrain"] == 1, 10, "asked")
-        desk.close()
+        waiting = pool.submit(agent.command, "retrain")
+        wait_until(lambda: agent.asked["retrain"] == 1, 10, "asked")
+        agent.close()
         with pytest.raises(AgentError, match="gone"):
             waiting.result(10)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from p4p.client.thread import RemoteError
 from tiny_model import write_tiny
 
 from ptychostream.errors import DropCause
+from ptychostream.plugins.stage_times import Stage
 from ptychostream.scans.reconstruction_file import write_reconstruction
 from ptychostream.scans.scan import Reconstruction
 
@@ -25,6 +27,16 @@ pytestmark = pytest.mark.server
 P = "nn:"
 CHANNEL = "det:Pva1:Image"
 GAIN = 0.01
+UNKNOWN = {
+    "Consistency_RBV", "RFactor_RBV",  # without a model that has a probe
+    "SSIM_RBV", "SSIM1px_RBV", "Pearson_RBV", "CanaryDifference_RBV",  # nothing was compared
+    "ScanProgress_RBV",  # nobody said how many frames a scan has
+    "ClockOffsetEstimate_RBV", "ClockOffsetError_RBV",  # no stream of positions
+    "MeanCounts_RBV", "ExecutionTime_RBV",  # no frame has come, as for what follows
+    *(f"Latency{served}P{percent}_RBV" for served in ("", "Served") for percent in (50, 95, 99)),
+    *(f"{stage.value}Time{percent}_RBV" for stage in Stage for percent in ("", "P99")),
+}  # fmt: skip
+"""What an IOC cannot know at its start."""
 
 
 class Rig:
@@ -90,8 +102,8 @@ def test_every_record_answers_over_ca_and_pva(rig: Rig) -> None:
     assert len(groups) == len(record_list()) - 2
     answers = rig.env.pva.get([P + name for name in names], timeout=20)
     for name, answer in zip(names, answers, strict=True):
-        undefined = name in ("Consistency_RBV", "RFactor_RBV")  # without a model that has a probe
-        assert (answer.alarm.severity == 3) == undefined, f"{name}: {answer.alarm.message}"
+        assert (answer.alarm.severity == 3) == (name in UNKNOWN), f"{name}: {answer.alarm.message}"
+        assert name not in UNKNOWN or math.isnan(answer.value), name
         assert answer.display.description, name
     for name in names:
         rig.env.caget(P + name)
@@ -186,6 +198,30 @@ def test_a_scan_is_stitched_and_every_frame_accounted_for(rig: Rig) -> None:
     assert told["OriginX"] == pytest.approx(-8 * 10e-9)
     patch = rig.env.pvget(P + "Patch")
     assert {attribute.name: attribute.value for attribute in patch.attribute}["LastFrameId"] == 10
+
+
+def test_what_is_not_known_is_shown_as_unknown(rig: Rig) -> None:
+    """A detector whose clock is years off: no latency that begins at the detector is known, those within are."""
+    errors = rig.get("ClockErrors_RBV")
+    rig.scan("clock", 8, clock_s=-3e8)
+    rig.wait("ClockErrors_RBV", errors + 8)
+    for name in ("LatencyP50_RBV", "LatencyP99_RBV", "LatencyServedP95_RBV", "ArrivalTime_RBV"):
+        shown = rig.env.pvget(P + name)
+        assert (math.isnan(shown.value), shown.alarm.severity) == (True, 3), name
+    shown = rig.env.pvget(P + "StitchTimeP99_RBV")
+    assert (shown.value > 0, shown.alarm.severity) == (True, 0)
+
+
+@pytest.mark.parametrize(("attribute", "scan"), [(247.0, "247"), (248, "248"), ("249.0", "249.0"), (250.5, "250.5")])
+def test_a_whole_number_is_a_scan_id_without_a_decimal_point(rig: Rig, attribute: float | str, scan: str) -> None:
+    rig.scan("x", 2, attributes={"ScanID": attribute})
+    assert rig.get("ScanID_RBV") == scan
+
+
+def test_a_text_that_is_cut_says_so(rig: Rig) -> None:
+    rig.scan("s" * 60, 2)
+    assert rig.get("ScanID_RBV") == "s" * 36 + "..."
+    assert "s" * 60 in rig.get("KeptScans_RBV")
 
 
 def test_pvapy_reads_the_image_and_unmeasured_pixels_are_told_by_weight(rig: Rig) -> None:

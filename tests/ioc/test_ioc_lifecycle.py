@@ -84,8 +84,8 @@ def test_a_start_that_cannot_be_says_why(env: EpicsEnv, tmp_path: Path) -> None:
     save = tmp_path / "cut.sav"
     save.write_text("t:DoseScale 2.0\nt:Phas", encoding="utf-8")
     assert "<END>" in refused(environment, "--prefix", "t:", "--autosave", str(save))
-    save.write_text("t:QueueSize 0\n<END>\n", encoding="utf-8")
-    assert "queue_size = 0" in refused(environment, "--prefix", "t:", "--autosave", str(save))
+    said = refused(environment, "--prefix", "t:", "--autosave", "")
+    assert "autosave = '': no path; give one, or leave the setting out" in said
     with socket.socket() as taken:
         taken.bind((LOOPBACK, 0))
         taken.listen()

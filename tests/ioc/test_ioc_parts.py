@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import re
 import socket
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import model_validator
 
-from ptychostream.config import declared
+from ptychostream.config import Setting, changed, declared, load_settings
 from ptychostream.errors import ConfigError, StreamError
-from ptychostream.ioc.config.setpoints import begin, setpoints
+from ptychostream.ioc.config.setpoints import setpoints
 from ptychostream.ioc.config.settings import IocSettings, PositionSettings
+from ptychostream.ioc.config.start import begin
 from ptychostream.ioc.gpu import parse_smi, read_sysfs
 from ptychostream.ioc.images.images import displayed
 from ptychostream.ioc.records.autosave import format_values, parse_values, read_values
@@ -59,7 +64,8 @@ def test_a_damaged_autosave_file_gives_way_to_its_backup(tmp_path: Path) -> None
 def test_command_line_wins_over_autosave_and_autosave_over_configuration() -> None:
     settings = IocSettings(dose_scale=5.0, phase_rate_hz=3.0)
     saved = {"DoseScale": "2.0", "PhaseRate": "4.0", "ScanFrames": "7", "EnableCallbacks": "0"}
-    in_force, texts = begin(settings, saved, {"dose_scale"})
+    in_force, texts, passed_over = begin(settings, saved, {"dose_scale"})
+    assert not passed_over
     assert (in_force.dose_scale, in_force.phase_rate_hz, in_force.scan.frames) == (5.0, 4.0, 7)
     assert (texts["DoseScale"], texts["PhaseRate"], texts["EnableCallbacks"]) == ("5.0", "4.0", "0")
     live = {name for name, one in setpoints(IocSettings).items() if one.setting.live}
@@ -69,16 +75,81 @@ def test_command_line_wins_over_autosave_and_autosave_over_configuration() -> No
 @pytest.mark.parametrize(
     ("saved", "message"),
     [
-        ({"DoseScale": "x"}, "DoseScale = 'x'.*give a number"),
-        ({"DoseScale": "-1"}, "dose_scale = -1.0.*correct or remove that setpoint"),
+        ({"DoseScale": "x"}, "DoseScale = 'x'.*give a finite number"),
+        ({"DoseScale": "NaN"}, "DoseScale = 'NaN'.*give a finite number"),
+        ({"BatchSize": "inf"}, "BatchSize = 'inf'.*give a finite number"),
+        ({"DoseScale": "-1"}, "DoseScale: dose_scale = -1.0 must be greater than 0 .*correct or remove that line"),
+        ({"AutoSaveCanvas": "2"}, "AutoSaveCanvas = '2'.*give a state from 0 to 1"),
+        ({"YAttribute": "A" * 40}, "YAttribute: a text of 40 bytes .*at most 39"),
         ({"Engine": "9"}, "Engine = '9'.*give a state from 0 to 6"),
         ({"Engine": "-1"}, "Engine = '-1'.*give a state"),
     ],
 )
 def test_what_autosave_kept_and_cannot_be_used_is_named(saved: dict[str, str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message) as raised:
-        begin(IocSettings(), saved, set())
-    assert raised.value.where == "autosave file"
+    begun = begin(IocSettings(), {**saved, "PhaseRate": "4.0"}, set())
+    (told,) = begun.passed_over
+    assert re.match(f"autosave file.*{message}", told)
+    assert begun.settings == IocSettings(phase_rate_hz=4.0)
+    name = next(iter(saved))
+    one = setpoints(IocSettings)[name]
+    assert begun.texts[name] == str(one.shown(one.declared.value(IocSettings())))
+
+
+def test_saved_settings_that_allow_one_another_are_restored_together() -> None:
+    class Pair(IocSettings):
+        low: Annotated[float, Setting("PairLow", "low", group="plugin", high=10)] = 1.0
+        high: Annotated[float, Setting("PairHigh", "high", group="plugin", high=10)] = 2.0
+
+        @model_validator(mode="after")
+        def _ordered(self) -> Pair:
+            if self.low >= self.high:
+                raise ValueError("low is not below high")
+            return self
+
+    begun = begin(Pair(), {"PairLow": "5", "PairHigh": "7", "DropPolicy": "9"}, set())
+    assert (begun.settings.low, begun.settings.high, len(begun.passed_over)) == (5.0, 7.0, 1)  # type: ignore[attr-defined]
+    begun = begin(Pair(), {"PairLow": "5"}, set())
+    assert (begun.settings.low, len(begun.passed_over)) == (1.0, 1)  # type: ignore[attr-defined]
+    begun = begin(Pair(), {"PairLow": "5", "PairHigh": "7", "QueueSize": "0"}, set())
+    assert (begun.settings.low, begun.settings.high) == (5.0, 7.0)  # type: ignore[attr-defined]
+    assert "queue_size = 0 must be at least 1" in begun.passed_over[0]
+
+
+NUMBERS = [one.key for one in declared(IocSettings) if one.type in (int, float)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("key", NUMBERS)
+def test_no_number_of_the_configuration_may_be_nan_or_infinite(key: str, value: float, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"{key} = {value!r} must be a finite number"):
+        changed(IocSettings(), {key: value}, "here", "")
+    *sections, name = key.split(".")
+    file = tmp_path / "ioc.toml"
+    file.write_text(f"[{'.'.join(sections)}]\n{name} = {value}\n" if sections else f"{name} = {value}\n")
+    with pytest.raises(ConfigError, match=f"{name} = {value!r} must be a finite number"):
+        load_settings(IocSettings, file, {})
+
+
+@pytest.mark.parametrize("key", ["autosave", "positions.route_file", "model.key_file", "ssim_reference"])
+def test_an_empty_text_is_no_path(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} = '': no path; give one, or leave the setting out"):
+        load_settings(IocSettings, None, {key: ""})
+
+
+def test_a_refusal_is_a_plain_sentence() -> None:
+    cases = {
+        "pipeline.batch": (0, "pipeline.batch = 0 must be at least 1"),
+        "pipeline.queue_size": (1.5, "pipeline.queue_size = 1.5 must be a whole number"),
+        "phase_rate_hz": (60, "phase_rate_hz = 60 must be at most 50"),
+        "dose_scale": ("much", "dose_scale = 'much' must be a number"),
+        "positions.x_attribute": ("", "positions.x_attribute = '' must not be shorter than 1 character(s)"),
+        "save.automatic": ("perhaps", "save.automatic = 'perhaps' must be true or false"),
+        "pipeline": (3, "pipeline = 3 must be a table of settings"),
+    }
+    for key, (value, sentence) in cases.items():
+        with pytest.raises(ConfigError) as raised:
+            load_settings(IocSettings, None, {key: value})
+        assert raised.value.what == sentence
 
 
 def test_a_setpoint_reads_what_it_shows() -> None:

@@ -69,6 +69,24 @@ def test_setpoints_come_back_after_a_restart_and_have_readbacks(by_name: dict[st
     assert setpoints > 15
 
 
+def test_a_setpoint_and_its_readback_are_of_one_kind(by_name: dict[str, dict[str, Any]]) -> None:
+    """A client that sets one and waits for the other compares like with like."""
+    readback = {"ao": "ai", "longout": "longin", "bo": "bi", "mbbo": "mbbi", "stringout": "stringin"}
+    pairs = 0
+    for name, record in by_name.items():
+        back = by_name.get(f"{name}_RBV")
+        if "autosaveFields" not in record["info"] or back is None or name == "ArrayCounter":
+            continue
+        pairs += 1
+        assert back["type"] == readback.get(record["type"], record["type"]), name
+        for field in (
+            "FTVL",
+            *(key for key in record["fields"] if re.fullmatch("(ZR|ON|TW|TH|FR|FV|SX|SV)ST|[ZO]NAM", key)),
+        ):
+            assert back["fields"].get(field) == record["fields"].get(field), (name, field)
+    assert pairs > 40
+
+
 def test_what_must_alarm_has_severities(by_name: dict[str, dict[str, Any]]) -> None:
     severities = re.compile("(HH|H|L|LL|Z|O|ZR|ON|TW|TH|FR|FV)SV")
     for name in ALARMED:
@@ -103,7 +121,7 @@ def test_states_are_those_of_the_configuration(by_name: dict[str, dict[str, Any]
 
     assert states("Engine") == states("Engine_RBV") == engines
     assert sorted(name.lower() for name in engines) == sorted(name.lower() for name in known)
-    assert states("Precision") == precisions
+    assert states("Precision") == states("Precision_RBV") == precisions
     assert [name.lower() for name in states("PositionSource")] == sources
     assert states("PositionSource_RBV") == states("PositionSource")
     assert states("DoseMode") == states("DoseMode_RBV") == doses

@@ -18,13 +18,14 @@ from pipeline_helpers import make_frame, reference, running, runs_of, wait_for
 
 import ptychostream.ioc  # noqa: F401 - EPICS base in its order
 from ptychostream.errors import ConfigError, DropCause, ScanFileError
+from ptychostream.frames.scan_id import id_text
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.ioc.config.settings import PositionSettings
 from ptychostream.ioc.images.canvas_saver import CanvasSaver, SaveState
 from ptychostream.ioc.images.provenance import provenance
 from ptychostream.ioc.images.shown_canvas import ShownCanvas
 from ptychostream.ioc.scan.position_sources import PositionSources
-from ptychostream.ioc.scan.scan_watch import Edge, ScanEdges, id_text
+from ptychostream.ioc.scan.scan_watch import Edge, ScanEdges
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
 from ptychostream.plugins.pipeline import Pipeline

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from ptychostream.errors import AgentError
+from ptychostream.model.agent_commands import COMMANDS
 
-COMMANDS = ("reconstruct", "retrain")
 _LOOK_S = 0.5  # how often a command that waits looks whether the agent lives
 
 
@@ -79,7 +79,7 @@ class CommandStatus(IntEnum):
     NO_AGENT = 2
 
 
-class AgentDesk:
+class AttachedAgent:
     """Watchdog, lease and commands. Any thread.
 
     Parameters
