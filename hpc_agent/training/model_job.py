@@ -28,6 +28,7 @@ from ptychostream.hpc_agent.training.training import Epoch, TrainingOptions, Tra
 from ptychostream.model.contract import ModelContract, PackedArray, Preprocessing, Training
 from ptychostream.model.model_file import MAX_PROBE_PIXELS
 from ptychostream.model.preprocessing import Preprocessor
+from ptychostream.quality.contract_check import region_of
 from ptychostream.quality.offline_inference import stitch_scan
 from ptychostream.quality.quality import Quality, compare
 from ptychostream.scans.scan import Reconstruction
@@ -218,6 +219,7 @@ def describe(
         energy_ev=scan.energy_ev,
         distance_m=scan.distance_m,
         detector_pixel_m=scan.detector_pixel_m,
+        region=region_of(scan),
         preprocessing=corpus.preprocessing,
         patch_weight=PackedArray.pack(corpus.weights.mean(axis=0)),
         probe=_packed_probe(sources[0].reconstruction),

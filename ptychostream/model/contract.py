@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ptychostream.config import explain
 from ptychostream.errors import ModelError
+from ptychostream.statements.description import Description
+from ptychostream.statements.quantities import REGION
 
 CONTRACT_KEY = "ptychostream.model.contract"
 CONTRACT_VERSION: Literal[2] = 2
@@ -132,10 +134,33 @@ class ModelContract(BaseModel):
     `ptychostream.quality.consistency` needs it. [N, M] is the shape of the raw frame, or of the frame after crop and
     bin."""
     parameters: int = 0
+    region: dict[str, float | bool] | None = None
+    """The region of the sensor, as the first training scan states it: some of `offset_x`, `offset_y`, `binning_x`,
+    `binning_y`, `reverse_x`, `reverse_y` (see `ptychostream.statements.quantities`). None: not known."""
     mean_counts: float | None = Field(default=None, ge=0)
     """The mean over the training frames of the counts per frame: the dose that the model was trained at."""
     training: Training = Training()
     golden: GoldenPair | None = None
+
+    def said(self, where: str = "") -> Description:
+        """What the contract says of the frames that the model expects.
+
+        Parameters
+        ----------
+        where
+            The model, for messages. Empty: its name.
+        """
+        name = where or f"model {self.name}"
+        said = Description(name)
+        said.state("energy", self.energy_ev, f"{name}: energy_ev")
+        said.state("distance", self.distance_m, f"{name}: distance_m")
+        said.state("object_pixel", self.object_pixel_m, f"{name}: object_pixel_m")
+        for axis in "xy":
+            said.state(f"detector_pixel_{axis}", self.detector_pixel_m, f"{name}: detector_pixel_m")
+        for quantity, value in (self.region or {}).items():
+            if quantity in REGION:
+                said.state(quantity, value, f"{name}: region.{quantity}")
+        return said
 
     def to_json(self) -> str:
         return self.model_dump_json(exclude_none=True)

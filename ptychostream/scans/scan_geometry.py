@@ -87,6 +87,15 @@ def pixel_of(said: Description) -> float | None:
     return float(found[0].value) if found else None
 
 
+def resolved(said: Description, quantity: str) -> Statement | None:
+    """The statement that the value in force of energy, distance or pixel comes from."""
+    if quantity == "detector_pixel_x":
+        found = _frame_pixels(said)
+    else:
+        found = said.about(quantity) or (said.about("wavelength") if quantity == "energy" else [])
+    return found[0] if found else None
+
+
 def needed(value: float | None, name: str, where: str) -> float:
     """`value`, or ScanFileError with the option that gives it."""
     if value is None:

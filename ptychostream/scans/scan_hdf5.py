@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import FileBusyError, FileCutError, ScanFileError
-from ptychostream.scans.virtual_sources import check_sources
+from ptychostream.storage.hdf5_virtual import check_sources
 from ptychostream.storage.hdf5_extent import MAX_CHUNKS, check_extent, object_blocks
 from ptychostream.storage.hdf5_heaps import open_checked
 

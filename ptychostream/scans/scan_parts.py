@@ -17,7 +17,7 @@ from ptychostream.positions.positions import AxisConfig
 from ptychostream.scans import scan_geometry, scan_positions
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_counts import LazyCounts
-from ptychostream.scans.virtual_sources import VirtualFrames
+from ptychostream.storage.hdf5_virtual import VirtualFrames
 from ptychostream.statements.description import Description
 from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
 

@@ -64,4 +64,6 @@ _ALL = (
     Quantity("mask_sense", "what a non-zero pixel of the mask means: bad or good"),
     Quantity("threshold", "which energy threshold of the detector the frames are of"),
 )
+REGION = ("offset_y", "offset_x", "binning_y", "binning_x", "reverse_y", "reverse_x")
+"""The quantities that say which part of the sensor a frame shows, and how."""
 QUANTITIES: dict[str, Quantity] = {quantity.name: quantity for quantity in _ALL}

@@ -1,0 +1,160 @@
+"""What a scan file says of itself, what is assumed, what contradicts, and whether it can be used. No counts are read.
+
+`inspect_scan` opens the file by the same functions as `open_scan`, so it refuses what every other command refuses.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ptychostream.errors import ScanFileError
+from ptychostream.imaging.geometry import object_pixel_m
+from ptychostream.scans import scan_geometry
+from ptychostream.scans.scan import Scan
+from ptychostream.scans.scan_files import ScanOptions, open_parts
+from ptychostream.scans.scan_parts import build_scan
+from ptychostream.statements.description import Contradiction, Description, Statement
+from ptychostream.statements.quantities import QUANTITIES
+
+
+@dataclass(frozen=True)
+class ScanFigures:
+    """The size of a scan.
+
+    Attributes
+    ----------
+    frames, height, width, pixel_type
+        Of the counts.
+    first_id, last_id
+        Frame numbers, None if the file has none.
+    first_time_s, last_time_s
+        POSIX seconds, None if not known.
+    extent_m
+        (x, y) between the outermost positions, metres.
+    object_pixel_m
+        Size of an object pixel.
+    bad_share
+        Part of the pixels that the mask leaves out, 0 to 1; None without a mask.
+    probe_modes
+        Number of probe modes in the file.
+    """
+
+    scan_id: str
+    frames: int
+    height: int
+    width: int
+    pixel_type: str
+    first_id: int | None
+    last_id: int | None
+    first_time_s: float | None
+    last_time_s: float | None
+    extent_m: tuple[float, float]
+    object_pixel_m: float
+    bad_share: float | None
+    probe_modes: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The result of `inspect_scan`.
+
+    Attributes
+    ----------
+    file
+        The file.
+    said
+        All statements, also those that were given or assumed.
+    contradictions
+        Statements that cannot be true together.
+    error
+        Why the file cannot be used, if a contradiction is not the reason.
+    scan
+        None if it cannot be used.
+    opened
+        The scan itself, whose counts can no longer be read.
+    """
+
+    file: str
+    said: Description
+    contradictions: list[Contradiction]
+    error: ScanFileError | None
+    scan: ScanFigures | None
+    opened: Scan | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing contradicts and the file can be used."""
+        return not self.contradictions and self.error is None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as values of JSON."""
+        error = self.error
+        return {
+            "file": self.file,
+            "sound": self.sound,
+            "scan": None if self.scan is None else asdict(self.scan),
+            "statements": [_statement(statement) for statement in self.said],
+            "contradictions": [
+                {
+                    "quantity": found.quantity,
+                    "text": str(found),
+                    "statements": [_statement(statement) for statement in found.statements],
+                    "remedy": found.remedy,
+                }
+                for found in self.contradictions
+            ],
+            "error": None if error is None else {"what": error.what, "where": error.where, "remedy": error.remedy},
+        }
+
+
+def inspect_scan(path: str | os.PathLike[str], options: ScanOptions | None = None) -> Inspection:
+    """Read all that a scan file says, without its counts. A file that cannot be opened gives `error`."""
+    options, where = options or ScanOptions(), os.fspath(path)
+    said = Description(where)
+    try:
+        with open_parts(path, options) as parts:
+            said = parts.said
+            scan = build_scan(parts, options, where)
+            return Inspection(where, said, [], None, _figures(scan), scan)
+    except ScanFileError as error:
+        found = scan_geometry.contradictions(said)
+        refused_for = {contradiction.error(said.source).what for contradiction in found}
+        return Inspection(where, said, found, None if error.what in refused_for else error, None)
+
+
+def _figures(scan: Scan) -> ScanFigures:
+    frames, height, width = scan.counts.shape
+    extent = np.ptp(scan.positions_m, axis=0)
+    ids, times = scan.frame_ids, scan.times
+    return ScanFigures(
+        scan_id=scan.scan_id,
+        frames=frames,
+        height=height,
+        width=width,
+        pixel_type=str(scan.counts.dtype),
+        first_id=None if ids is None else int(ids[0]),
+        last_id=None if ids is None else int(ids[-1]),
+        first_time_s=None if times is None else float(times[0]),
+        last_time_s=None if times is None else float(times[-1]),
+        extent_m=(float(extent[0]), float(extent[1])),
+        object_pixel_m=object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, width, scan.radiation),
+        bad_share=None if scan.bad_pixels is None else float(scan.bad_pixels.mean()),
+        probe_modes=0 if scan.probe is None else len(scan.probe),
+    )
+
+
+def _statement(statement: Statement) -> dict[str, Any]:
+    value = statement.value
+    finite = not isinstance(value, float) or np.isfinite(value)
+    return {
+        "quantity": statement.quantity,
+        "value": value if finite else None,
+        "unit": QUANTITIES[statement.quantity].unit,
+        "origin": statement.origin,
+        "where": statement.where,
+        "written": statement.written,
+    }
