@@ -23,6 +23,7 @@ from ptychostream.hpc_agent.steps.step_parts import opened, read_options, silent
 from ptychostream.hpc_agent.training.offline_network import load_network
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.model.model_file import load_model
+from ptychostream.quality.contract_check import check_contract
 from ptychostream.quality.figures import comparison_figure, save_figure
 from ptychostream.quality.offline_inference import first_counts, stitch_scan
 from ptychostream.quality.quality import compare
@@ -133,6 +134,7 @@ class _Judgement:
     def of(self, path: str, checkpoint: str | None) -> tuple[dict[str, Any], PhaseImage]:
         """The figures of a model, and its stitched phase of the scan."""
         model = load_model(path)
+        check_contract(self.source.scan, model.contract, path)
         frames = _evenly(self.source, self.options.frames)
         first = partial(first_counts, self.source.scan, model.contract, self.source.selected)
         dose = judged_dose(model.sha256, model.contract.mean_counts, self.edge, first, self.options.dose_scale)

@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="frames at once (default %(default)s)")
     parser.add_argument("--dose-scale", type=finite, default=1.0, metavar="X", help="multiply the counts by this")
+    parser.add_argument(
+        "--other-geometry",
+        action="store_true",
+        help="go on where the scan's energy, distance, pixel or region is not that of the model",
+    )
     parser.add_argument("--reference", type=Path, metavar="FILE", help="reconstruction to compare with")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the stitched phase, and the reference")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON; the rest goes to stderr")
@@ -38,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.cli.scan_arguments import scan_options
     from ptychostream.model.model_file import check_golden, load_model
     from ptychostream.plugins.engines import create_engine
+    from ptychostream.quality.contract_check import contradictions
     from ptychostream.quality.offline_inference import stitch_scan
     from ptychostream.scans.phase_file import write_phase_image
     from ptychostream.scans.reconstruction_file import read_reconstruction
@@ -49,6 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_model(arguments.model)
     reference = read_reconstruction(arguments.reference).phase_image() if arguments.reference else None
     with open_probed(arguments.scan, scan_options(arguments)) as scan:
+        for contradiction in contradictions(scan, model.contract, str(arguments.model)):
+            if not arguments.other_geometry:
+                raise contradiction.error(str(arguments.scan))
+            console.print(f"in spite of this: {contradiction}", markup=False)
         engine = create_engine(arguments.engine, model, batch=arguments.batch, precision=arguments.precision)
         try:
             check_golden(model.contract, engine.infer)

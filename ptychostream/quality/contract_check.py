@@ -1,4 +1,4 @@
-"""Whether a scan is of the instrument that a model was trained for: what the scan says beside what the contract says."""
+"""Whether a scan is of the instrument that a model was trained for: the scan's statements beside the contract's."""
 
 from __future__ import annotations
 

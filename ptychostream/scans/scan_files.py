@@ -15,7 +15,7 @@ import h5py
 from ptychostream.errors import FileMissingError, ScanFileError
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_hdf5 import open_hdf5
-from ptychostream.scans.scan_parts import ScanOptions, build_scan
+from ptychostream.scans.scan_parts import ScanOptions, ScanParts, build_scan
 
 __all__ = ["ScanOptions", "open_scan"]
 
@@ -49,30 +49,36 @@ def open_scan(
     ...     frame = scan.counts[0]
     """
     options = options or ScanOptions()
+    with open_parts(path, options) as parts:
+        yield _named(build_scan(parts, options, str(path), geometry=geometry), path)
+
+
+@contextmanager
+def open_parts(path: str | os.PathLike[str], options: ScanOptions) -> Iterator[ScanParts]:
+    """Open a scan file as `open_scan` does, for what it says, before that is checked. Raises ScanFileError."""
     where = str(path)
     start = _start(Path(path))
     if start.startswith(_ZIP_SIGNATURE) and Path(path).suffix != ".zspy":
-        parts = _layout("npz").read_parts(where, options, where)
-        yield _named(build_scan(parts, options, where, geometry=geometry), path)
+        yield _layout("npz").read_parts(where, options, where)
         return
     if not (start.startswith(_HDF5_SIGNATURE) or (start and h5py.is_hdf5(path))):
         with _other(Path(path), start)(where, options) as parts:
-            yield _named(build_scan(parts, options, where, geometry=geometry), path)
+            yield parts
         return
     with open_hdf5(path, swmr=options.swmr) as file:
-        yield _named(_read_hdf5(file, options, where, geometry=geometry), path)
+        yield _read_hdf5(file, options, where)
 
 
-def _read_hdf5(file: h5py.File, options: ScanOptions, where: str, *, geometry: bool) -> Scan:
+def _read_hdf5(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     names = _LAYOUTS if options.data is None else _BY_NAME if options.scan_shape is None else ()
     try:
         layouts = (layout for layout in map(_layout, names) if layout.matches(file))
-        parts = next(layouts, _layout("generic")).read_parts(file, options, where)
+        parts: ScanParts = next(layouts, _layout("generic")).read_parts(file, options, where)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
         raise ScanFileError(
             f"a part of the file cannot be read: {error}", where=where, remedy="the file is damaged; copy it again"
         ) from error
-    return build_scan(parts, options, where, geometry=geometry)
+    return parts
 
 
 def _other(path: Path, start: bytes) -> Any:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import FileBusyError, FileCutError, ScanFileError
-from ptychostream.storage.hdf5_virtual import check_sources
 from ptychostream.storage.hdf5_extent import MAX_CHUNKS, check_extent, object_blocks
 from ptychostream.storage.hdf5_heaps import open_checked
+from ptychostream.storage.hdf5_virtual import check_sources
 
 _MAX_FRAME_CHUNKS = 1 << 14
 

@@ -17,9 +17,9 @@ from ptychostream.positions.positions import AxisConfig
 from ptychostream.scans import scan_geometry, scan_positions
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_counts import LazyCounts
-from ptychostream.storage.hdf5_virtual import VirtualFrames
 from ptychostream.statements.description import Description
 from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
+from ptychostream.storage.hdf5_virtual import VirtualFrames
 
 GEOMETRY = ("energy_ev", "distance_m", "detector_pixel_m")
 
