@@ -63,7 +63,7 @@ def check_sources(dataset: h5py.Dataset, where: str) -> None:
     ScanFileError
         A part of `dataset` has no source.
     """
-    if not dataset.is_virtual:
+    if not dataset.is_virtual or not dataset.size:
         return
     for name in dict.fromkeys(source.file for source in _sources(dataset)):
         if _found(name, dataset) is None:
@@ -97,11 +97,21 @@ def _extent(space: Any, length: int) -> tuple[int, int]:
 
 
 def _covered(dataset: h5py.Dataset) -> int | None:
-    """The number of values that have a source. None where a selection may grow."""
-    try:
-        return sum(int(source.vspace.get_select_npoints()) for source in dataset.virtual_sources())
-    except (ValueError, RuntimeError, OverflowError):
-        return None
+    """The number of values that have a source, each counted once if all sources are of whole frames. None where a
+    selection may grow.
+    """
+    values, frames = 0, np.zeros(len(dataset), np.bool_)
+    whole_frames = True
+    for source in dataset.virtual_sources():
+        try:
+            points = int(source.vspace.get_select_npoints())
+            low, high = source.vspace.get_select_bounds()
+        except (ValueError, RuntimeError, OverflowError):
+            return None
+        values += points
+        frames[low[0] : high[0] + 1] = True
+        whole_frames = whole_frames and points == (high[0] - low[0] + 1) * (dataset.size // len(dataset))
+    return int(frames.sum()) * (dataset.size // len(dataset)) if whole_frames else values
 
 
 def _found(name: str, dataset: h5py.Dataset) -> Path | None:

@@ -363,7 +363,8 @@ def test_a_virtual_data_set_whose_source_is_another_file(tmp_path: Path) -> None
 def test_a_virtual_data_set_with_a_part_that_comes_from_nowhere(tmp_path: Path) -> None:
     path = virtual(tmp_path)
     layout = h5py.VirtualLayout((FRAMES, SIZE, SIZE), np.uint16)
-    layout[:6] = h5py.VirtualSource("part_0.h5", "data", (6, SIZE, SIZE))
+    for _ in range(5):  # all at the same place, as many values as there are frames
+        layout[:6] = h5py.VirtualSource("part_0.h5", "data", (6, SIZE, SIZE))
     with h5py.File(path, "r+") as file:
         del file["entry/data/data"]
         file["entry/data"].create_virtual_dataset("data", layout)
@@ -413,3 +414,13 @@ def test_one_changed_statement_gives_the_same_picture_or_is_named(nexus: Path, c
     scan = opened(nexus)
     assert (scan.energy_ev, scan.distance_m, scan.detector_pixel_m) == pytest.approx((ENERGY_EV, DISTANCE_M, PIXEL_M))
     np.testing.assert_allclose(scan.positions_m, positions_m(), rtol=1e-9)
+
+
+def test_a_virtual_data_set_in_a_file_that_was_renamed(tmp_path: Path) -> None:
+    write_scan(tmp_path / "old.h5", Scan("v", counts(), positions_m(), ENERGY_EV, DISTANCE_M, PIXEL_M))
+    layout = h5py.VirtualLayout((FRAMES, SIZE, SIZE), np.uint16)
+    layout[:] = h5py.VirtualSource("old.h5", "counts", (FRAMES, SIZE, SIZE))
+    with h5py.File(tmp_path / "old.h5", "r+") as file:
+        file["counts"] = file.pop("entry/data/data")[()]
+        file["entry/data"].create_virtual_dataset("data", layout)
+    refused((tmp_path / "old.h5").rename(tmp_path / "new.h5"), "its file old.h5 is not there")
