@@ -33,6 +33,7 @@ from ptychostream.ioc.view import View
 from ptychostream.ioc.model.model_rpc import ModelRpc
 from ptychostream.ioc.model.model_rpc_folder import PushedModels
 from ptychostream.ioc.model.model_slot import SlotState
+from ptychostream.ioc.records.put_log import PutLog
 from ptychostream.ioc.records.records import Records, Value
 from ptychostream.ioc.scan_control import ScanControl
 from ptychostream.ioc.config.setpoints import setpoints
@@ -156,7 +157,9 @@ class Ioc:
         self._autosave: autosave.Autosave | None = None
         if settings.autosave is not None:
             self._autosave = autosave.Autosave(settings.autosave, self._to_save, self._autosaved)
-        access.install(*access.choose(settings.access))
+        self._access = access.choose(settings.access)
+        access.install(self._access)
+        self._put_log = PutLog()
         key_file = settings.model.key_file
         self._rpc = ModelRpc(
             prefix,
@@ -179,6 +182,7 @@ class Ioc:
                 "AutosaveTime_RBV": "",
                 "AutosavePassedOver_RBV": len(self._passed_over),
                 "AutosaveMessage_RBV": "\n".join(self._passed_over),
+                "Access_RBV": self._access.mode.value,
                 "START_CNT": int(texts.get("START_CNT", "0") or 0) + 1,
             }
         )

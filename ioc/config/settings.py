@@ -16,6 +16,8 @@ from ptychostream.positions.position_gate import GateSettings
 from ptychostream.positions.position_stream import StreamPositionSettings
 from ptychostream.positions.positions import AxisConfig
 
+_USER = r"[A-Za-z0-9_.\-]+"
+
 
 class InputSettings(Settings):
     """The detector's stream."""
@@ -192,12 +194,29 @@ class AgentWatchSettings(Settings):
 class AccessSettings(Settings):
     """Access security."""
 
+    mode: Annotated[
+        Literal["open", "operators", "locked"] | None,
+        Setting(flag="--access", help="who may write: open (everybody), operators (those named), locked (nobody)"),
+    ] = None
+    """Who may write: "open" (everybody), "operators" (the users below), "locked" (nobody). Not given: "operators" where
+    users are named, else "open"."""
     file: Annotated[Path | None, Setting(flag="--access-file", help="access security file of the site's")] = None
-    """An access security file of the site's; it must define the groups of db/access.acf."""
-    operators: tuple[str, ...] = ()
-    """Users that may write setpoints; none named: everybody."""
-    agents: tuple[str, ...] = ()
+    """An access security file of the site's, in place of a mode; it must define the groups of db/access.acf."""
+    operators: tuple[Annotated[str, Field(pattern=f"^{_USER}$")], ...] = ()
+    """Users that may write setpoints, load models and report as the agent."""
+    agents: tuple[Annotated[str, Field(pattern=f"^{_USER}$")], ...] = ()
     """Users that may report as the agent and load models."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> AccessSettings:
+        named = bool(self.operators or self.agents)
+        if self.file is not None and (self.mode is not None or named):
+            raise ValueError("give either a file or a mode with users")
+        if self.mode == "operators" and not named:
+            raise ValueError('mode "operators" needs users in access.operators or access.agents')
+        if self.mode in ("open", "locked") and named:
+            raise ValueError(f'mode "{self.mode}" takes no users')
+        return self
 
 
 class ClusterInput(Settings):

@@ -36,7 +36,7 @@ def test_every_record_says_what_it_is_and_who_may_write_it(by_name: dict[str, di
     for name, record in by_name.items():
         fields = record["fields"]
         assert 0 < len(fields.get("DESC", "")) <= 40, name
-        assert fields.get("ASG") in {"READONLY", "OPERATOR", "MODEL", "AGENT"}, name
+        assert fields.get("ASG") in {"READONLY", "OPERATOR", "MODEL", "AGENT", "PROGRESS"}, name
         if record["type"] in {"ai", "ao", "calc"}:
             assert fields.get("EGU"), f"{name} has no unit"
             assert "PREC" in fields, f"{name} has no precision"
