@@ -177,6 +177,7 @@ def allows_no_epics(row: Room) -> bool:
     return row.packages is not None and row.packages == table()[PACKAGE].packages
 
 
+@pytest.mark.slow
 def test_the_library_never_loads_epics_base_nor_torch() -> None:
     rooms = {room for room, row in table().items() if room.startswith(f"{PACKAGE}/") and allows_no_epics(row)}
     names = [name for name, path in modules().items() if room_of(path) in rooms - {f"{PACKAGE}/cli"}]
@@ -216,6 +217,7 @@ def test_every_folder_says_what_is_in_it() -> None:
     assert silent == [], "these folders need an __init__.py with a docstring"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [
