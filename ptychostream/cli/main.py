@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "say what a scan file says of itself, what is assumed and what contradicts",
     "reconstruct": "reconstruct a scan file by ePIE",
     "train": "train PtychoNN on a reconstructed scan",
+    "export": "write a scan file, and its reconstruction, for another program",
     "infer": "run a scan file through a model, offline",
     "model": "list, inspect, push, roll back and collect models",
     "datasets": "list and fetch real scans",

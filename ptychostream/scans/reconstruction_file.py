@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from pathlib import Path
@@ -67,7 +68,7 @@ def _write(file: h5py.File, reconstruction: Reconstruction) -> None:
 
 
 def read_reconstruction(path: str | os.PathLike[str]) -> Reconstruction:
-    """Read a file of `write_reconstruction`.
+    """Read a file of `write_reconstruction`, or a product of ptychodus (HDF5 or npz).
 
     Raises
     ------
@@ -77,6 +78,9 @@ def read_reconstruction(path: str | os.PathLike[str]) -> Reconstruction:
     where = str(path)
     if not Path(path).is_file():
         raise ScanFileError("there is no such file", where=where, remedy="reconstruct the scan first")
+    products = importlib.import_module("ptychostream.scans.exports.ptychodus")
+    if products.is_product(path):
+        return products.read_product(path)
     try:
         with open_checked(path) as file:
             _check_kind(file, where)

@@ -50,6 +50,7 @@ def matches(file: h5py.File) -> bool:
 def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     """Read the layout. The counts stay on disk. Raises ScanFileError."""
     sources = _sources(file, where)
+    numbers = _image_numbers(sources, where)
     joined: Any = JoinedFrames(sources) if len(sources) > 1 else sources[0]
     said = _statements(file, joined, where)
     positions = read_places(file, options, said, where)
@@ -66,7 +67,7 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
         raw_positions=positions,
         said=said,
         bad_pixels=_bad_pixels(file, where),
-        frame_ids=_image_numbers(sources, len(counts), where),
+        frame_ids=numbers if numbers is not None and len(numbers) == len(counts) else None,
     )
 
 
@@ -93,7 +94,7 @@ def _sources(file: h5py.File, where: str) -> list[h5py.Dataset]:
     return found
 
 
-def _image_numbers(sources: list[h5py.Dataset], frames: int, where: str) -> NDArray[np.int64] | None:
+def _image_numbers(sources: list[h5py.Dataset], where: str) -> NDArray[np.int64] | None:
     """The numbers of the images as the data files give them (they begin with 1), or None."""
     numbers: list[NDArray[np.int64]] = []
     for source in sources:
@@ -110,8 +111,7 @@ def _image_numbers(sources: list[h5py.Dataset], frames: int, where: str) -> NDAr
                 remedy="a data file is missing, cut short, or of another acquisition; copy the data files again",
             )
         numbers.append(np.arange(first, last + 1, dtype=np.int64))
-    together = np.concatenate(numbers)
-    return together if len(together) == frames else None
+    return np.concatenate(numbers)
 
 
 def _statements(file: h5py.File, frames: Any, where: str) -> Description:

@@ -51,6 +51,8 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
         positions = None if options.route is not None else _positions(para, said, where)
         probe = probe_from(para.get("probe"), where)
         _object_pixel(para, said)
+        good = para.get("valid_pixel_mask")
+        bad_pixels = ~(whole(good, where, "biu") > 0) if isinstance(good, h5py.Dataset) else None
     counts = chosen_frames(
         source,
         where,
@@ -59,7 +61,7 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
         raster=options.scan_shape,
         places=None if positions is None else len(positions),
     )
-    return ScanParts(counts=counts, raw_positions=positions, said=said, probe=probe)
+    return ScanParts(counts=counts, raw_positions=positions, said=said, bad_pixels=bad_pixels, probe=probe)
 
 
 def probe_from(dataset: Any, where: str) -> NDArray[np.complex64] | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 
 class Frames:
-    """[N, H, W] frames. Subclasses read one block.
+    """[N, …, H, W] frames. Subclasses read one block.
 
     Attributes
     ----------
@@ -24,13 +24,16 @@ class Frames:
         As of an array.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key: int | slice) -> NDArray[Any]:
+    def __getitem__(self, key: int | slice | tuple[Any, ...]) -> NDArray[Any]:
+        if isinstance(key, tuple):
+            first, rest = key[0], key[1:]
+            return self[first][(slice(None), *rest) if isinstance(first, slice) else rest]
         if not isinstance(key, slice):
             return self._block(int(key), 1)[0]
         indices = range(len(self))[key]
@@ -91,18 +94,18 @@ class AxisFrames(Frames):
 
 
 class JoinedFrames(Frames):
-    """The frames of several [n, H, W] arrays, one after the other.
+    """The frames of several [n, …, H, W] arrays, one after the other.
 
     Parameters
     ----------
     sources
-        At least one, all of the same height, width and type.
+        At least one, all of the same shape but for the first axis, and of the same type.
     """
 
     def __init__(self, sources: Sequence[Any]) -> None:
         self._sources = list(sources)
         self._starts = [0, *itertools.accumulate(len(source) for source in self._sources)]
-        self.shape = (self._starts[-1], *tuple(self._sources[0].shape[1:3]))
+        self.shape = (self._starts[-1], *self._sources[0].shape[1:])
         self.dtype = self._sources[0].dtype
 
     def _block(self, start: int, count: int) -> NDArray[Any]:
