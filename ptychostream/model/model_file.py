@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from ptychostream.errors import ModelError
+from ptychostream.model.admitted import check_graph, check_sizes, tensors
 from ptychostream.model.contract import CONTRACT_KEY, GoldenPair, ModelContract
 from ptychostream.storage.atomic import write_bytes_atomic
 
@@ -23,6 +24,8 @@ OPSETS = range(11, 22)
 """Opset 11 introduced the Resize that PtychoNN uses. 21 is the newest opset that every engine reads."""
 MAX_FRAME_PIXELS = 1 << 26
 """The largest raw frame, input and patch. A larger one is a mistake, and memory would be allocated for it."""
+MAX_GOLDEN_PIXELS = 1 << 24
+"""The largest number of pixels in all frames of a golden pair; they are inferred whenever the model is loaded."""
 MAX_PROBE_PIXELS = 1 << 22
 """The largest number of pixels in all modes of a contract's probe, 32 MiB."""
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
@@ -235,30 +238,19 @@ def _parse_onnx(data: bytes, where: str) -> tuple[onnx.ModelProto, int]:
     if opset not in OPSETS:
         what = f"opset {opset} is outside {OPSETS.start} to {OPSETS.stop - 1}"
         raise ModelError(what, where=where, remedy="export the model with opset 17")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
-        raise ModelError("its weights lie in another file", where=where, remedy=remedy)
+    check_graph(model, where)
     try:
-        onnx.checker.check_model(data, full_check=True)
+        onnx.checker.check_model(data)
+        inferred = onnx.shape_inference.infer_shapes(data, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         what = f"not a valid ONNX model: {str(error).strip().splitlines()[0]}"
         raise ModelError(what, where=where, remedy=remedy) from error
+    check_sizes(inferred.graph, where)
     return model, int(opset)
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every constant of the graph and its subgraphs."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from _tensors(subgraph)
-
-
 def _check_weights(model: onnx.ModelProto, where: str) -> None:
-    for tensor in _tensors(model.graph):
+    for tensor in tensors(model.graph):
         if tensor.data_type in FLOATS and not np.isfinite(numpy_helper.to_array(tensor).astype(np.float64)).all():
             what = f"weights {tensor.name!r} are not finite"
             raise ModelError(what, where=where, remedy="its training diverged: train again with a lower learning rate")
@@ -330,6 +322,9 @@ def _check_golden_shapes(contract: ModelContract, golden: GoldenPair, where: str
         and np.isfinite(counts).all()
         and np.isfinite(phase).all()
     )
+    if max(counts.size, phase.size) > MAX_GOLDEN_PIXELS:
+        what = f"golden pair of more than {MAX_GOLDEN_PIXELS:,} pixels"
+        raise ModelError(what, where=where, remedy="export the model with fewer golden frames")
     if not good:
         what = f"golden pair of shapes {counts.shape} and {phase.shape} does not fit, or is not finite"
         raise ModelError(what, where=where, remedy="export the model again")
