@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import DropCause, FrameError, GeometryError
-from ptychostream.frames.measured_pixels import Extremes, is_count, mask_fault, proposed_saturation
+from ptychostream.frames.measured_pixels import Constants, is_count, mask_fault, proposed_saturation
 from ptychostream.model.contract import ModelContract
-from ptychostream.model.preprocessing import Preprocessor, highest_good, refined
+from ptychostream.model.preprocessing import Preprocessor, bad_pixels, highest_good, refined
 
 _LOOK_AT = (1, 2, 3, 4, 8, 16, 32)
 """Frames of a run after which the marks are looked for again; later frames change nothing."""
@@ -54,7 +54,7 @@ class LivePreprocessor:
         self.proposed = 0
         self._shape, self._dtype = shape, dtype
         self._run = -1
-        self._extremes = Extremes()
+        self._constants = Constants()
         self._preprocessor = self._make()
         if self._preprocessor.output_shape != contract.input_shape:
             raise FrameError(
@@ -67,13 +67,13 @@ class LivePreprocessor:
     def look(self, run: int, frames: Sequence[NDArray[np.integer[Any]]]) -> bool:
         """Look for marks in the first frames of a run; True where that has changed the preprocessing."""
         if run != self._run:
-            self._run, self._extremes = run, Extremes()
-        seen = self._extremes.frames
+            self._run, self._constants = run, Constants()
+        seen = self._constants.frames
         if seen >= _LOOK_AT[-1]:
             return False
         stack = np.stack(frames)
-        self._extremes.add(stack)
-        if not any(seen < at <= self._extremes.frames for at in _LOOK_AT):
+        self._constants.add(stack)
+        if not any(seen < at <= self._constants.frames for at in _LOOK_AT):
             return False
         return self._find(stack)
 
@@ -85,7 +85,7 @@ class LivePreprocessor:
         highest = highest_good(self._given, self._dtype)
         known = self._given.bad_pixels
         bad = None if known is None else known.unpack().astype(np.bool_)
-        found = self._extremes.marks(highest, bad)
+        found = self._constants.marks(highest, bad)
         if found is None or mask_fault(found.pixels):
             return False
         good = is_count(frames, highest) & ~found.pixels
@@ -100,7 +100,7 @@ class LivePreprocessor:
         return True
 
     def _make(self) -> Preprocessor:
-        self.bad_pixels = 0 if self.spec.bad_pixels is None else int(self.spec.bad_pixels.unpack().sum())
+        self.bad_pixels = bad_pixels(self.spec)
         try:
             return Preprocessor(self.spec, self._shape, self._dtype)
         except GeometryError as error:

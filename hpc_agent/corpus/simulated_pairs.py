@@ -20,7 +20,7 @@ from ptychostream.errors import TrainingError
 from ptychostream.hpc_agent.corpus.labels import FlatObject, flat_probe, flatten
 from ptychostream.hpc_agent.corpus.training_data import WELL_COVERED, Corpus, Counts, Source, label_area, smallest
 from ptychostream.model.contract import Preprocessing
-from ptychostream.model.preprocessing import Preprocessor
+from ptychostream.model.preprocessing import Preprocessor, good_counts
 
 CHUNK = 32
 SYMMETRIES = 8
@@ -68,7 +68,7 @@ def simulate(
         raise TrainingError(what, where="simulated pairs", remedy="train on measured pairs alone")
     flat = flatten(reconstruction)
     probe = flat_probe(reconstruction.probe, flat)
-    gain = _calibrate(source, flat, probe)
+    gain = _calibrate(source, flat, probe, preprocessing)
     inside = label_area(reconstruction, source.positions_m[source.selected], max(shape))
     known = np.where(inside, flat.object, 1)  # nothing of the held-out area, not even under the probe's tails
     covered = reconstruction.coverage >= WELL_COVERED * reconstruction.coverage.max()
@@ -104,8 +104,11 @@ def diffract(probe: NDArray[np.complex64], windows: NDArray[np.complex64]) -> ND
     return np.fft.fftshift((np.abs(waves) ** 2).sum(axis=1), axes=(1, 2))
 
 
-def _calibrate(source: Source, flat: FlatObject, probe: NDArray[np.complex64]) -> NDArray[np.float64]:
-    """[H, W] mean measured over mean simulated pattern at the positions trained on."""
+def _calibrate(
+    source: Source, flat: FlatObject, probe: NDArray[np.complex64], preprocessing: Preprocessing
+) -> NDArray[np.float64]:
+    """[H, W] mean measured over mean simulated pattern at the positions trained on; 0 at bad pixels."""
+    raw = preprocessing.model_copy(update={"crop": None, "bin": 1})
     size = probe.shape[-2:]
     object_ = _pad(flat.object, size)
     reconstruction = source.reconstruction
@@ -117,7 +120,7 @@ def _calibrate(source: Source, flat: FlatObject, probe: NDArray[np.complex64]) -
         windows = np.stack([_window(object_, centre, size) for centre in centres[start : start + CHUNK]])
         simulated += diffract(probe, windows).sum(axis=0)
         for frame in frames[start : start + CHUNK]:
-            measured += np.asarray(source.scan.counts[int(frame)])
+            measured += good_counts(raw, np.asarray(source.scan.counts[int(frame)]))[0]
     return measured / np.maximum(simulated, 1e-6 * simulated.max())
 
 

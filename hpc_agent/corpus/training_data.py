@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import TrainingError
+from ptychostream.frames.survey import survey
 from ptychostream.hpc_agent.corpus.labels import INTERPOLATION_MARGIN, Labels, make_labels
 from ptychostream.hpc_agent.corpus.normalisation import Normalisation
 from ptychostream.hpc_agent.corpus.stored_array import StoredArray
-from ptychostream.model.contract import PackedArray, Preprocessing
-from ptychostream.model.preprocessing import Preprocessor
+from ptychostream.model.contract import Preprocessing
+from ptychostream.model.preprocessing import Preprocessor, refined
+from ptychostream.quality.measured_input import measured_input
 from ptychostream.scans.scan import Reconstruction, Scan
 
 Counts: TypeAlias = "NDArray[np.uint16] | NDArray[np.float32]"
@@ -187,18 +189,39 @@ def label_area(reconstruction: Reconstruction, positions_m: NDArray[np.float64],
 
 
 def default_preprocessing(scans: Sequence[Scan]) -> Preprocessing:
-    """Preprocessing without crop and binning, with the bad pixels of all `scans`, which one detector took.
+    """Preprocessing without crop and binning, with the bad pixels and the lowest saturation of all `scans`.
+
+    One detector took them all. Marks that the files' masks do not name are found (`ptychostream.frames.survey`).
 
     Raises
     ------
     TrainingError
         The scans' patterns differ in shape.
+    ScanFileError
+        A mask of bad pixels cannot be right, or frames cannot be read.
     """
     shapes = {scan.counts.shape[1:] for scan in scans}
     if len(shapes) != 1:
         raise TrainingError(f"patterns of shapes {sorted(shapes)}", where="corpus", remedy="give scans of one shape")
-    masks = [scan.bad_pixels for scan in scans if scan.bad_pixels is not None]
-    return Preprocessing(bad_pixels=PackedArray.pack(np.logical_or.reduce(masks)) if masks else None)
+    spec = Preprocessing()
+    for scan in scans:
+        found = survey(scan)
+        spec = refined(spec, found.bad_pixels, found.saturation)
+    return spec
+
+
+def measured(source: Source, spec: Preprocessing) -> Source:
+    """`source` without the frames that are no measurement: those to train on and the held-out ones."""
+    ready = measured_input(source.scan, spec)
+    out = np.empty(ready.preprocessor.output_shape, np.float32)
+
+    def good(frames: NDArray[np.intp]) -> NDArray[np.intp]:
+        return np.array(
+            [frame for frame in frames if ready.limits.fault(ready.apply(int(frame), out)) is None], np.intp
+        )
+
+    held_out = None if source.held_out is None else good(source.held_out)
+    return replace(source, frames=good(source.selected), held_out=held_out)
 
 
 def build_corpus(

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from ptychostream.config import Settings
 from ptychostream.errors import FileBusyError, FileCutError, FileMissingError, ScanFileError
+from ptychostream.frames.survey import survey
 from ptychostream.hpc_agent.scans.scan_checks import (
     CheckSettings,
     CollectError,
@@ -127,7 +128,9 @@ def collect(
         check_name(_name_in(path), event.scan_id, where)
         with open_scan(path, options) as scan:
             check_length(len(scan), event.frames, where)
-            statistics = measure(_told(blocks_of(scan.counts), on_frames), settings.checks, scan.bad_pixels)
+            found = survey(scan)
+            blocks = _told(blocks_of(scan.counts), on_frames)
+            statistics = measure(blocks, settings.checks, found.bad_pixels, found.saturation, found.limits)
             judge(statistics, settings.checks, where)
             return Collected(path, options, event.scan_id or scan.scan_id, statistics)
     except CollectError:

@@ -21,6 +21,8 @@ from ptychostream.errors import (
     NoPositionsError,
     ScanFileError,
 )
+from ptychostream.frames.measured_frames import FrameLimits
+from ptychostream.frames.measured_pixels import highest_count, is_count
 
 _BLOCK_BYTES = 32 << 20
 
@@ -92,11 +94,14 @@ class FrameStatistics:
     Attributes
     ----------
     frames, dark, saturated
-        Number of all frames, of frames without a count, and of frames with too many saturated pixels.
+        Number of all frames, of frames without a count or far below the usual, and of frames with too many saturated
+        pixels.
     dead_pixels
-        Marked by the file, or at the saturation in every frame.
+        Marked by the file or by their constant value, or at the saturation in every frame.
     mean_counts
         Per frame, over good pixels.
+    bright
+        Frames far above the usual.
     """
 
     frames: int
@@ -104,10 +109,15 @@ class FrameStatistics:
     saturated: int
     dead_pixels: int
     mean_counts: float
+    bright: int = 0
 
 
 def measure(
-    blocks: Iterable[NDArray[np.integer]], settings: CheckSettings, bad_pixels: NDArray[np.bool_] | None = None
+    blocks: Iterable[NDArray[np.integer]],
+    settings: CheckSettings,
+    bad_pixels: NDArray[np.bool_] | None = None,
+    saturation: int | None = None,
+    limits: FrameLimits | None = None,
 ) -> FrameStatistics:
     """Read every frame once.
 
@@ -117,6 +127,10 @@ def measure(
         [n, H, W] counts, the scan in pieces.
     bad_pixels
         [H, W], True where the detector cannot be trusted.
+    saturation
+        Of the scan, where the settings have none.
+    limits
+        What the sum of a frame lies between, if it is a measurement. None: above 0.
     """
     totals: list[NDArray[np.float64]] = []
     hot: list[NDArray[np.int64]] = []
@@ -124,23 +138,27 @@ def measure(
     good_pixels = 0
     for block in blocks:
         good = np.ones(block.shape[1:], bool) if bad_pixels is None else ~bad_pixels
-        limit = np.iinfo(block.dtype).max if settings.saturation is None else settings.saturation
-        at_limit = (block >= limit) & good
+        highest = highest_count(block.dtype, saturation=settings.saturation or saturation)
+        at_limit = (block > highest) & good
         in_block: NDArray[np.bool_] = np.logical_and.reduce(at_limit, axis=0)
         always = in_block if always is None else always & in_block
         hot.append(at_limit.sum(axis=(1, 2)))
-        totals.append(np.where(at_limit, 0, block).sum(axis=(1, 2), where=good, dtype=np.float64))
+        counts = np.where(is_count(block, highest), block, 0)
+        totals.append(counts.sum(axis=(1, 2), where=good, dtype=np.float64))
         good_pixels = int(good.sum())
     if always is None:
         return FrameStatistics(0, 0, 0, 0, 0.0)
     dead = int(always.sum())
-    counts, hot_pixels = np.concatenate(totals), np.concatenate(hot) - dead
+    sums, hot_pixels = np.concatenate(totals), np.concatenate(hot) - dead
+    low, high, _ = limits or (0.0, np.inf, np.nan)
+    dark = (sums <= 0) | (sums < low)
     return FrameStatistics(
-        frames=len(counts),
-        dark=int(((counts == 0) & (hot_pixels == 0)).sum()),
+        frames=len(sums),
+        dark=int((dark & (hot_pixels == 0)).sum()),
         saturated=int((hot_pixels > settings.saturated_pixels * max(1, good_pixels - dead)).sum()),
         dead_pixels=dead + always.size - good_pixels,
-        mean_counts=float(counts.mean()),
+        mean_counts=float(sums.mean()),
+        bright=int((sums > high).sum()),
     )
 
 

@@ -13,7 +13,7 @@ from ptychostream.config import Settings
 from ptychostream.errors import ReconstructionError
 from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
 from ptychostream.hpc_agent.corpus.simulated_pairs import add_simulated
-from ptychostream.hpc_agent.corpus.training_data import Source, build_corpus, default_preprocessing
+from ptychostream.hpc_agent.corpus.training_data import Source, build_corpus, default_preprocessing, measured
 from ptychostream.hpc_agent.steps.step_parts import opened, read_options
 from ptychostream.hpc_agent.training.model_job import patch_shape
 from ptychostream.model.contract import Preprocessing
@@ -64,7 +64,8 @@ def label_step(
     Returns
     -------
     dict
-        `pairs` and `validation` of this scan, `corpus_pairs` and `corpus_scans` of all.
+        `pairs` and `validation` of this scan, `left_out` (its frames that are no measurement), `corpus_pairs` and
+        `corpus_scans` of all.
 
     Raises
     ------
@@ -83,8 +84,9 @@ def label_step(
             remedy = "it makes no labels; reconstruct the scan again with other options"
             raise ReconstructionError(reason, where=reconstruction, remedy=remedy)
         with opened(scan, scan_options) as file:
-            source = Source(file, made)
-            spec = preprocessing(source, chosen)
+            whole = Source(file, made)
+            spec = preprocessing(whole, chosen)
+            source = measured(whole, spec)
             pairs = build_corpus([source], _shape(store, source, spec), spec)
             pairs = add_simulated(pairs, [source], chosen.simulated, chosen.seed)
         provenance = {
@@ -92,6 +94,7 @@ def label_step(
             "reconstruction": reconstruction,
             "r_factor": made.r_factor,
             "engine": made.engine,
+            "left_out": len(whole.selected) - len(source.selected),
             "options": chosen.model_dump(mode="json"),
         }
         store.append(key, pairs, validation=chosen.validation, provenance=provenance)
@@ -99,6 +102,7 @@ def label_step(
     return {
         "pairs": shards[key].pairs,
         "validation": shards[key].validation,
+        "left_out": int(shards[key].provenance.get("left_out", 0)),
         "corpus_pairs": sum(shard.pairs for shard in shards.values()),
         "corpus_scans": len(shards),
     }

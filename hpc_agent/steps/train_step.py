@@ -18,7 +18,7 @@ from pydantic import Field
 
 from ptychostream.errors import GeometryError, TrainingError
 from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
-from ptychostream.hpc_agent.corpus.training_data import Corpus, Source, read_counts
+from ptychostream.hpc_agent.corpus.training_data import Corpus, Source, measured
 from ptychostream.hpc_agent.models.model_store import ModelStore
 from ptychostream.hpc_agent.running.runner_process import Progress
 from ptychostream.hpc_agent.steps.step_parts import opened, read_options, silent
@@ -236,9 +236,8 @@ def _write(job: TrainJob, result: TrainingResult, corpus: Corpus, source: Source
 
 
 def _frames(source: Source, corpus: Corpus, pairs: int) -> NDArray[np.intp]:
-    """The frames of `source` in the corpus, in its order: those with counts."""
+    """The frames of `source` in the corpus, in its order: those that are a measurement."""
     frames = source.selected
     if len(frames) == pairs:
         return frames
-    counts = read_counts(source.scan, frames, corpus.preprocessing)
-    return frames[counts.reshape(len(counts), -1).any(axis=1)]
+    return measured(source, corpus.preprocessing).selected

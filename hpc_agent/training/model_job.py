@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from ptychostream.hpc_agent.corpus.training_data import (
     build_corpus,
     default_preprocessing,
     held_out_area,
+    measured,
 )
 from ptychostream.hpc_agent.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from ptychostream.hpc_agent.training.export import export, predict
@@ -56,6 +57,8 @@ class TrainedModel:
         The network and the history of its training.
     held_out
         Quality for each source with held-out frames, on the area that shares no pixel with training.
+    left_out
+        Frames to train on that are no measurement.
     """
 
     path: Path
@@ -64,6 +67,7 @@ class TrainedModel:
     contract: ModelContract
     result: TrainingResult
     held_out: list[Quality]
+    left_out: int = 0
 
 
 def patch_shape(source: Source, preprocessing: Preprocessing | None = None) -> tuple[int, int]:
@@ -114,14 +118,18 @@ def train_model(
     """
     options = options or TrainingOptions()
     initial, parent = (None, "") if warm_start is None else load_checkpoint(warm_start)
-    corpus = build_corpus(sources, output_shape or patch_shape(sources[0], preprocessing), preprocessing)
+    spec = preprocessing or default_preprocessing([source.scan for source in sources])
+    given = sum(len(source.selected) for source in sources)
+    sources = [measured(source, spec) for source in sources]
+    corpus = build_corpus(sources, output_shape or patch_shape(sources[0], spec), spec)
     corpus = add_simulated(corpus, sources, options.simulated, options.seed)
     result = train(corpus, options, initial=initial, on_epoch=on_epoch)
 
     def judge_all(contract: ModelContract) -> list[Quality]:
         return [judge(result.network, contract, source) for source in sources if source.held_out is not None]
 
-    return write_trained(result, corpus, sources, path, name=name, parent=parent, judge_held_out=judge_all)
+    trained = write_trained(result, corpus, sources, path, name=name, parent=parent, judge_held_out=judge_all)
+    return replace(trained, left_out=given - sum(len(source.selected) for source in sources))
 
 
 def write_trained(

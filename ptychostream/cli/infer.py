@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.model.model_file import check_golden, load_model
     from ptychostream.plugins.engines import create_engine
     from ptychostream.quality.contract_check import contradictions
-    from ptychostream.quality.offline_inference import stitch_scan
+    from ptychostream.quality.offline_inference import Unmeasured, stitch_scan
     from ptychostream.scans.phase_file import write_phase_image
     from ptychostream.scans.reconstruction_file import read_reconstruction
     from ptychostream.scans.scan_probe import open_probed
@@ -63,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             check_golden(model.contract, engine.infer)
             began = time.perf_counter()
+            unmeasured: list[Unmeasured] = []
             with Progress(console=console) as progress:
                 task = progress.add_task("inferring", total=len(scan))
                 canvas = stitch_scan(
@@ -72,16 +73,20 @@ def run(arguments: argparse.Namespace) -> int:
                     dose_scale=arguments.dose_scale,
                     batch=engine.batch,
                     on_frames=lambda done: progress.update(task, completed=done),
+                    on_unmeasured=unmeasured.append,
                 )
         finally:
             engine.close()
     image = canvas.image()
+    found, left_out = unmeasured[0]
     summary: dict[str, Any] = {
         "output": str(arguments.output),
         "scan": scan.scan_id,
         "frames": len(scan),
         "stitched": canvas.patches,
-        "without_position": len(scan) - canvas.patches,
+        "without_position": len(scan) - canvas.patches - sum(left_out.values()),
+        "frames_left_out": left_out,
+        "pixels": found.report(),
         "seconds": time.perf_counter() - began,
         "engine": engine.name,
         "precision": engine.precision,
@@ -111,12 +116,16 @@ def _compare(image: PhaseImage, reference: PhaseImage | None) -> dict[str, Any] 
 
 
 def _say(console: Any, summary: dict[str, Any]) -> None:
+    from ptychostream.frames.survey import in_words
+
     console.print(
         f"{summary['stitched']} of {summary['frames']} frames stitched in {summary['seconds']:.1f} s "
         f"by {summary['engine']} ({summary['precision']}) → {summary['output']}"
     )
     if summary["without_position"]:
         console.print(f"{summary['without_position']} frames have no position and were left out")
+    for line in in_words(summary["pixels"], summary["frames_left_out"]):
+        console.print(line)
     if summary["quality"]:
         quality = summary["quality"]
         console.print(

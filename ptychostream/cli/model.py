@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from ptychostream.model.model_file import load_model
+    from ptychostream.model.preprocessing import bad_pixels
 
     path, stored = model_store.find(arguments.model, arguments)
     model = load_model(path)
@@ -49,7 +50,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
         "fixed_batch": model.fixed_batch,
         "contract": contract.model_dump(exclude={"golden", "patch_weight", "probe", "preprocessing"}),
         "preprocessing": contract.preprocessing.model_dump(exclude={"bad_pixels"}),
-        "bad_pixels": _bad_pixels(contract.preprocessing.bad_pixels),
+        "bad_pixels": bad_pixels(contract.preprocessing),
         "patch_weight": "probe" if contract.patch_weight else "even",
         "probe": list(contract.probe.shape) if contract.probe else None,
         "golden_frames": contract.golden.counts.shape[0] if contract.golden else 0,
@@ -64,10 +65,6 @@ def _inspect(arguments: argparse.Namespace) -> int:
     for key, value in _flat(found):
         print(f"{key:<40} {value}")
     return 0
-
-
-def _bad_pixels(packed: Any) -> int:
-    return 0 if packed is None else int(packed.unpack().sum())
 
 
 def _check(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the reconstruction (HDF5)")
     parser.add_argument("--initial", type=Path, metavar="FILE", help="reconstruction of this scan to start from")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw object, probe and errors")
+    parser.add_argument("--mask-figure", type=Path, metavar="PNG", help="draw the pixels that are no measurement")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON; the rest goes to stderr")
     method = parser.add_argument_group("method")
     method.add_argument("--iterations", type=int, metavar="N", help="passes over all positions (default 30)")
@@ -44,18 +45,26 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ptychostream.cli.scan_arguments import scan_options
     from ptychostream.config import load_settings
+    from ptychostream.frames.survey import in_words
     from ptychostream.hpc_agent.reconstruct import ReconstructOptions
+    from ptychostream.reconstruct import overlap
     from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
     from ptychostream.scans.scan_probe import open_probed
     from ptychostream.storage.atomic import check_can_be_written
 
-    check_can_be_written(arguments.output, arguments.figure)
+    check_can_be_written(arguments.output, arguments.figure, arguments.mask_figure)
     console = Console(stderr=arguments.json, highlight=False)
     names = ("iterations", "engine", "device", "batch", "object_step", "probe_step", "probe_start", "defocus_m", "seed")
     values = {name: getattr(arguments, name) for name in names} | {"probe_modes": arguments.modes}
     options = load_settings(ReconstructOptions, None, values)
     initial = read_reconstruction(arguments.initial) if arguments.initial else None
     with open_probed(arguments.scan, scan_options(arguments)) as scan:
+        if arguments.mask_figure:
+            from ptychostream.frames.survey import survey
+            from ptychostream.quality.figures import save_figure
+            from ptychostream.quality.mask_figure import mask_figure
+
+            save_figure(mask_figure(survey(scan), scan.scan_id), arguments.mask_figure)
         reconstruction, complete = _reconstruct(scan, options, initial, console)
     write_reconstruction(arguments.output, reconstruction)
     if arguments.figure:
@@ -67,7 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(summary, indent=2))
     else:
         stopped = "" if complete else f", stopped after {summary['iterations']} of {options.iterations} iterations"
-        console.print(f"{arguments.output}: R factor {reconstruction.r_factor:.4f} ({reconstruction.engine}){stopped}")
+        console.print(
+            f"{arguments.output}: R factor {reconstruction.r_factor:.4f} ({reconstruction.engine}), "
+            f"overlap of the illumination {summary['overlap']:.0%}{stopped}"
+        )
+        frames = {"dark": summary["frames_without_counts"], "too bright": summary["frames_too_bright"]}
+        for line in (*in_words(summary["pixels"], frames), overlap.in_words(summary["overlap"])):
+            if line:
+                console.print(line)
     return 0 if complete else 130
 
 
@@ -99,6 +115,7 @@ def _reconstruct(
 
 
 def _summary(reconstruction: Reconstruction, output: Path, complete: bool) -> dict[str, Any]:
+    made = reconstruction.provenance
     return {
         "output": str(output),
         "scan_id": reconstruction.scan_id,
@@ -107,9 +124,12 @@ def _summary(reconstruction: Reconstruction, output: Path, complete: bool) -> di
         "complete": complete,
         "r_factor": reconstruction.r_factor,
         "errors": [float(error) for error in reconstruction.errors],
-        "absolute_r_factor": reconstruction.provenance["absolute_r_factor"],
-        "seconds_per_iteration": reconstruction.provenance["seconds_per_iteration"],
+        "absolute_r_factor": made["absolute_r_factor"],
+        "seconds_per_iteration": made["seconds_per_iteration"],
         "object_shape": list(reconstruction.object.shape),
         "pixel_m": reconstruction.pixel_m,
-        "frames_without_counts": reconstruction.provenance["frames_without_counts"],
+        "frames_without_counts": made["frames_without_counts"],
+        "frames_too_bright": made["frames_too_bright"],
+        "pixels": made["pixels"],
+        "overlap": made["overlap"],
     }

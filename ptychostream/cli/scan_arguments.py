@@ -51,6 +51,10 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--swap-xy", action="store_true", help="the file's x is the canvas's y")
     group.add_argument("--flip-x", action="store_true", help="turn the x axis round (after the swap)")
     group.add_argument("--flip-y", action="store_true", help="turn the y axis round (after the swap)")
+    group.add_argument("--saturation", type=int, metavar="N", help="count at which a pixel is saturated")
+    group.add_argument(
+        "--mask-sense", choices=("bad", "good"), help="what a non-zero pixel of the file's mask is (default bad)"
+    )
     group.add_argument("--energy-ev", type=finite, metavar="EV", help="photon energy")
     group.add_argument("--distance-m", type=finite, metavar="M", help="sample to detector")
     group.add_argument("--detector-pixel-m", type=finite, metavar="M", help="pixel of a frame, binning included")
@@ -91,6 +95,8 @@ def scan_options(arguments: argparse.Namespace) -> ScanOptions:
         detector_pixel_m=arguments.detector_pixel_m,
         binning=arguments.binning,
         corner=arguments.corner,
+        saturation=arguments.saturation,
+        mask_sense=arguments.mask_sense,
     )
 
 

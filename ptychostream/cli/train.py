@@ -165,6 +165,8 @@ def _save_area(path: Path, source: Source, trained: TrainedModel) -> None:
 
 
 def _summary(trained: TrainedModel, splits: list[Split]) -> dict[str, Any]:
+    from ptychostream.model.preprocessing import bad_pixels
+
     result, contract = trained.result, trained.contract
     return {
         "model": str(trained.path),
@@ -178,6 +180,9 @@ def _summary(trained: TrainedModel, splits: list[Split]) -> dict[str, Any]:
         "training_frames": contract.training.frames,
         "heldout_frames": sum(len(split.held_out) for split in splits),
         "gap_frames": sum(len(split.gap) for split in splits),
+        "frames_left_out": trained.left_out,
+        "bad_pixels": bad_pixels(contract.preprocessing),
+        "saturation": contract.preprocessing.saturation,
         "epochs": len(result.history),
         "best_epoch": result.best.number,
         "training_loss": result.best.training_loss,
@@ -196,6 +201,10 @@ def _say(console: Console, summary: dict[str, Any]) -> None:
         f"best of {summary['epochs']} epochs: {summary['best_epoch']}, validation {summary['validation_loss']:.4f}, "
         f"{summary['seconds']:.0f} s → {summary['model']}"
     )
+    if summary["bad_pixels"] or summary["frames_left_out"]:
+        console.print(
+            f"no measurement: {summary['bad_pixels']} pixels, {summary['frames_left_out']} frames, which were left out"
+        )
     for quality in summary["held_out"]:
         console.print(
             f"on the area that training never saw: r = {quality['pearson']:.3f}, SSIM = {quality['ssim']:.3f}, "

@@ -3,7 +3,7 @@
 A value is no count if it is negative (areaDetector and DECTRIS mark gaps with −1 and dead pixels with −2 in signed
 types), if it is the type's maximum (32 bits and more: also the one below, which no detector counts to), or if it is
 at the saturation level or above it. A place is no measurement if the mask says so, or if its value stands huge and
-constant in every frame: photons fluctuate, a mark does not. Pure functions and one passive class.
+constant: photons fluctuate, a mark does not. Pure functions and one passive class.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from numpy.typing import DTypeLike, NDArray
 MOST_BAD = 0.5
 """A mask that calls a larger part of the pixels, or of the counts, bad is refused."""
 HUGE_QUANTILE = 0.99
-"""A mark is at least as high as this quantile of what the fluctuating pixels reach."""
+"""A mark is at least as high as this quantile of the lowest values of fluctuating pixels."""
 _CHANCE = 1e-3
 """Expected number of true pixels that are taken for marks, for photon noise."""
 _BITS = (8, 10, 12, 14, 16, 18, 20, 24, 28, 31, 32, 48, 63, 64)
 _EDGES = np.array(sorted({2**bits - less for bits in _BITS for less in (1, 2)}), np.uint64)
 """What read-outs of these depths use as marks; believed without any repetition where it towers over everything."""
 _TOWERS = 4
+_LEAD = 0.6
+"""Of the frames by which the votes for a mark's value exceed those for others: it holds in 80 %."""
 _NEAR_TOP = 0.9
 _LEAST_SATURATION, _LEAST_SHARED = 64, 4
 
@@ -36,7 +38,7 @@ def highest_count(
     bit_depth: int | None = None,
     maximum_is_mark: bool = True,
 ) -> int:
-    """The largest value of an integer type that is a count and not a mark.
+    """The largest value of a type that is a count and not a mark.
 
     Parameters
     ----------
@@ -48,8 +50,8 @@ def highest_count(
         Whether the type's maximum is a mark.
     """
     kind = np.dtype(dtype)
-    highest = int(np.iinfo(kind).max)
-    if maximum_is_mark:
+    highest = 2**63 if kind.kind == "f" else int(np.iinfo(kind).max)
+    if maximum_is_mark and kind.kind != "f":
         highest -= 2 if kind.itemsize >= 4 else 1
     if bit_depth is not None:
         highest = min(highest, 2**bit_depth - 2)
@@ -59,14 +61,16 @@ def highest_count(
 
 
 def is_count(values: NDArray[np.integer[Any]], highest: int) -> NDArray[np.bool_]:
-    """Where `values` are counts: neither negative nor above `highest`."""
-    counted: NDArray[np.bool_] = (values >= 0) & (values <= values.dtype.type(min(highest, np.iinfo(values.dtype).max)))
+    """Where `values` are counts: neither negative nor above `highest`, nor NaN."""
+    if values.dtype.kind != "f":
+        highest = min(highest, int(np.iinfo(values.dtype).max))
+    counted: NDArray[np.bool_] = (values >= 0) & (values <= values.dtype.type(highest))
     return counted
 
 
 @dataclass(frozen=True)
 class Marks:
-    """Pixels whose value stands huge and constant in every frame.
+    """Pixels whose value stands constant in every frame, and is no count, or too high for one.
 
     Attributes
     ----------
@@ -84,30 +88,39 @@ class Marks:
         return int(self.pixels.sum())
 
 
-class Extremes:
-    """The lowest and highest value of each pixel over some frames of one shape and type."""
+class Constants:
+    """The value that each pixel has in most frames of one shape and type, by the majority vote of Boyer and Moore.
+
+    A few glitches do not hide a mark: the value must hold in four of five frames. Frames whose pixels are all alike,
+    such as an empty one, are passed over.
+    """
 
     def __init__(self) -> None:
         self.frames = 0
-        self._low: NDArray[np.integer[Any]] | None = None
-        self._high: NDArray[np.integer[Any]] | None = None
+        self._value: NDArray[np.integer[Any]] = np.empty(0, np.int64)
+        self._lead: NDArray[np.int32] = np.empty(0, np.int32)
+        self._low: NDArray[np.integer[Any]] = np.empty(0, np.int64)
 
     def add(self, frames: NDArray[np.integer[Any]]) -> None:
         """Add frames [n, H, W]."""
-        low, high = frames.min(axis=0), frames.max(axis=0)
-        if self._low is None or self._high is None:
-            self._low, self._high = low, high
-        else:
-            np.minimum(self._low, low, out=self._low)
-            np.maximum(self._high, high, out=self._high)
-        self.frames += len(frames)
+        for frame in frames:
+            if frame.min() == frame.max():
+                continue
+            if not self.frames:
+                self._value, self._low, self._lead = frame.copy(), frame.copy(), np.zeros(frame.shape, np.int32)
+            open_ = self._lead == 0
+            self._value[open_] = frame[open_]
+            self._lead += np.where(frame == self._value, 1, -1).astype(np.int32)
+            np.minimum(self._low, frame, out=self._low)
+            self.frames += 1
 
     def marks(self, highest: int, bad: NDArray[np.bool_] | None = None) -> Marks | None:
-        """The marks, or None where the frames do not tell: they are too few, or are one and the same picture.
+        """The marks, or None where there was no frame.
 
-        A pixel is a mark if it is constant, is at least as high as nearly every fluctuating pixel, and photon noise
-        would not leave it constant by chance: the probability that Poisson counts of mean v give one value n times is
-        about (2√(πv))⁻ⁿ⁺¹.
+        A pixel is a mark if its constant value is no count. It is one too if the value is at least as high as nearly
+        every fluctuating pixel, and photon noise would not leave it constant by chance: the probability that Poisson
+        counts of mean v give one value in m of n frames is less than e^(n/2) (2√(πv))⁻ᵐ⁺¹. Frames that are one and the
+        same picture do not tell this.
 
         Parameters
         ----------
@@ -116,37 +129,45 @@ class Extremes:
         bad
             [H, W] pixels that are known to be bad.
         """
-        low, high = self._low, self._high
-        if low is None or high is None:
+        if not self.frames:
             return None
-        counted = is_count(low, highest) & is_count(high, highest)
-        if bad is not None and bad.shape == counted.shape:
-            counted &= ~bad
+        value = self._value
+        good = np.ones(value.shape, np.bool_) if bad is None or bad.shape != value.shape else ~bad
+        still = good & (self._lead >= _LEAD * self.frames)
+        counted = good & is_count(value, highest)
+        marks = still & ~counted
         if self.frames < 3:
-            return _towering(low, high, counted)
-        still, moving = counted & (low == high), counted & (low != high)
-        lit = still & (high > 0)
+            marks |= _towering(value, counted, self._lead == self.frames)
+        else:
+            marks |= self._improbable(counted & still, counted & ~still)
+        return Marks(marks, _values(value[marks]))
+
+    def _improbable(self, still: NDArray[np.bool_], moving: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        value = self._value
+        lit = still & (value > 0)
         if 2 * int(moving.sum()) < int(lit.sum()) or not moving.any():
-            return None
-        floor = np.quantile(high[moving].astype(np.float64), HUGE_QUANTILE)
-        huge = lit & (high >= floor)
+            return np.zeros_like(lit)
+        huge = lit & (value >= np.quantile(self._low[moving].astype(np.float64), HUGE_QUANTILE))
         number = int(huge.sum())
         if number:
-            doubled = np.log(2 * np.sqrt(np.pi * high[huge].astype(np.float64)))
-            huge[huge] = (self.frames - 1) * doubled > math.log(number / _CHANCE)
-        return Marks(huge, _values(high[huge]))
+            agreeing = (self._lead[huge] + self.frames) / 2
+            unlikely = (agreeing - 1) * np.log(2 * np.sqrt(np.pi * value[huge].astype(np.float64)))
+            glitches = np.where(agreeing < self.frames, self.frames / 2, 0.0)
+            huge[huge] = unlikely - glitches > math.log(number / _CHANCE)
+        return huge
 
 
 def _towering(
-    low: NDArray[np.integer[Any]], high: NDArray[np.integer[Any]], counted: NDArray[np.bool_]
-) -> Marks | None:
+    value: NDArray[np.integer[Any]], counted: NDArray[np.bool_], constant: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """What one or two frames show: values that read-outs use as marks, several times as high as all other pixels."""
-    edge = counted & (low == high) & np.isin(np.where(high < 0, 0, high).astype(np.uint64), _EDGES)
+    edge = counted & constant
+    edge[edge] = np.isin(value[edge].astype(np.uint64), _EDGES)
     rest = counted & ~edge
     if not edge.any() or not rest.any():
-        return None
-    edge &= high > _TOWERS * max(int(high[rest].max()), 1)
-    return Marks(edge, _values(high[edge]))
+        return np.zeros_like(edge)
+    edge &= value > _TOWERS * max(int(value[rest].max()), 1)
+    return edge
 
 
 def _values(values: NDArray[np.integer[Any]]) -> tuple[int, ...]:
@@ -155,11 +176,10 @@ def _values(values: NDArray[np.integer[Any]]) -> tuple[int, ...]:
 
 
 def find_marks(frames: NDArray[np.integer[Any]], highest: int, bad: NDArray[np.bool_] | None = None) -> Marks:
-    """The marks in frames [n, H, W] (see `Extremes.marks`); none where the frames do not tell."""
-    extremes = Extremes()
-    if len(frames):
-        extremes.add(frames)
-    return extremes.marks(highest, bad) or Marks(np.zeros(frames.shape[1:], np.bool_), ())
+    """The marks in frames [n, H, W] (see `Constants.marks`)."""
+    constants = Constants()
+    constants.add(frames)
+    return constants.marks(highest, bad) or Marks(np.zeros(frames.shape[1:], np.bool_), ())
 
 
 def proposed_saturation(frames: NDArray[np.integer[Any]], good: NDArray[np.bool_]) -> int | None:

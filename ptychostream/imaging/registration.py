@@ -25,6 +25,10 @@ MIN_WEIGHT = 0.1
 _IDENTITY_PX = 1e-2
 _STEP_PX = 2e-3
 _ITERATIONS = 10
+_SEARCHED = 3
+"""Times the limit within which a better agreement is looked for."""
+_CONVINCING = 0.5
+"""Correlation above which an agreement beyond the limit is believed."""
 
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -45,6 +49,8 @@ class Aligned:
         Shift of the image relative to the reference, (rows, columns).
     covered
         Fraction of the area's pixels in the reference that the image has too.
+    at_limit
+        Whether the shift is at its limit, or the images agree better at a larger one.
     """
 
     image: NDArray[np.float64]
@@ -52,6 +58,7 @@ class Aligned:
     mask: NDArray[np.bool_]
     shift_px: tuple[float, float]
     covered: float
+    at_limit: bool = False
 
 
 def measured_area(image: PhaseImage) -> NDArray[np.bool_]:
@@ -87,7 +94,7 @@ def align(image: PhaseImage, reference: PhaseImage, area: NDArray[np.bool_] | No
     target = np.exp(1j * np.where(known, reference.phase, 0.0).astype(np.float64))
     _, sampled_mask = source.sample((0.0, 0.0), box)
     _check_overlap(known[box] & sampled_mask, known)
-    shift = _register(source, target[box], known[box], box)
+    shift, at_limit = _register(source, target[box], known[box], box)
     sampled, sampled_mask = source.sample(shift, (slice(0, area.shape[0]), slice(0, area.shape[1])))
     mask = known & sampled_mask
     _check_overlap(mask, known)
@@ -105,6 +112,7 @@ def align(image: PhaseImage, reference: PhaseImage, area: NDArray[np.bool_] | No
         mask=mask,
         shift_px=shift,
         covered=float(mask.sum() / known.sum()),
+        at_limit=at_limit,
     )
 
 
@@ -187,10 +195,10 @@ class _Source:
 
 def _register(
     source: _Source, target: NDArray[np.complex128], known: NDArray[np.bool_], box: tuple[slice, slice]
-) -> tuple[float, float]:
-    """The shift of the sampling of `source`, (rows, columns)."""
+) -> tuple[tuple[float, float], bool]:
+    """The shift of the sampling of `source`, (rows, columns), and whether the true one seems to be beyond the limit."""
     moved, moved_mask = source.sample((0.0, 0.0), box)
-    coarse = _coarse_shift(moved, moved_mask, target, known)
+    coarse, beyond = _coarse_shift(moved, moved_mask, target, known)
     inner = ndimage.binary_erosion(known, iterations=2) if known.sum() > 20 * MIN_PIXELS else known
     flat_target = target * np.exp(-1j * fit_plane(target, known))
     gradient = np.gradient(np.angle(smooth(flat_target, known, 1.0)))
@@ -203,18 +211,18 @@ def _register(
     for _ in range(_ITERATIONS):
         common = inner & moved_mask
         if common.sum() < MIN_PIXELS:
-            return coarse
+            return coarse, beyond
         residual = np.angle(smooth(moved * unplaned, known & moved_mask, 1.0))[common]
         design = terms[common]
         # The rest of the plane is fitted together with the step, so that it is not mistaken for a shift.
         step = (np.linalg.pinv(design.T @ design) @ (design.T @ residual))[:2]
         shift -= np.clip(step, -1.0, 1.0)
         if not np.isfinite(shift).all() or np.abs(shift).max() > MAX_SHIFT_PX:
-            return coarse
+            return coarse, beyond or max(map(abs, coarse)) >= MAX_SHIFT_PX
         if np.abs(step).max() < _STEP_PX:
             break
         moved, moved_mask = source.sample((float(shift[0]), float(shift[1])), box)
-    return float(shift[0]), float(shift[1])
+    return (float(shift[0]), float(shift[1])), beyond
 
 
 def _coarse_shift(
@@ -222,9 +230,12 @@ def _coarse_shift(
     moved_mask: NDArray[np.bool_],
     target: NDArray[np.complex128],
     known: NDArray[np.bool_],
-) -> tuple[float, float]:
-    """The shift in whole pixels at the peak of the masked normalised cross-correlation, within `MAX_SHIFT_PX`."""
-    limit = int(MAX_SHIFT_PX)
+) -> tuple[tuple[float, float], bool]:
+    """The shift in whole pixels at the peak of the masked normalised cross-correlation, within `MAX_SHIFT_PX`.
+
+    And whether a higher peak lies outside, up to three times as far.
+    """
+    limit = _SEARCHED * int(MAX_SHIFT_PX)
     a, b = (_flattened(phasor, mask) for phasor, mask in ((target, known), (moved, moved_mask)))
     shape = tuple(fft.next_fast_len(n + 2 * limit, real=True) for n in a.shape)
 
@@ -237,8 +248,11 @@ def _coarse_shift(
 
     energy = correlate(a**2, moved_mask.astype(np.float64)) * correlate(known.astype(np.float64), b**2)
     score = correlate(a, b) / np.sqrt(np.maximum(energy, np.finfo(np.float64).tiny))
-    row, column = np.unravel_index(int(np.argmax(score)), score.shape)
-    return float(row) - limit, float(column) - limit
+    away = int(MAX_SHIFT_PX)
+    inner = score[limit - away : limit + away + 1, limit - away : limit + away + 1]
+    row, column = np.unravel_index(int(np.argmax(inner)), inner.shape)
+    beyond = float(score.max()) > max(float(inner.max()), _CONVINCING)
+    return (float(row) - away, float(column) - away), beyond
 
 
 def _flattened(phasor: NDArray[np.complex128], mask: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -201,6 +201,11 @@ def refined(spec: Preprocessing, bad: NDArray[np.bool_] | None = None, saturatio
     return spec.model_copy(update=changes)
 
 
+def bad_pixels(spec: Preprocessing) -> int:
+    """Number of pixels that the mask calls bad."""
+    return 0 if spec.bad_pixels is None else int(spec.bad_pixels.unpack().astype(np.bool_).sum())
+
+
 def _good_pixels(spec: Preprocessing, raw_shape: tuple[int, int]) -> NDArray[np.bool_]:
     if spec.bad_pixels is None:
         return np.ones((1, 1), np.bool_)

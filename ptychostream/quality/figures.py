@@ -132,6 +132,8 @@ def comparison_figure(
     profile.legend(loc="best", framealpha=0.8)
     where = f"area outlined: {area_name}" if area is not None else "where the scan covers the sample"
     scores = f"SSIM {quality.ssim:.3f}, at 1 px resolution {quality.ssim_1px:.3f} · Pearson r {quality.pearson:.3f}"
+    scores += f" · range {quality.range_rad:.2g} rad"
+    scores += " · SHIFTED BEYOND THE LIMIT" if quality.at_limit else ""
     profile.set_title(f"{where} · {scores}", fontsize=10)
     return figure
 
@@ -159,6 +161,8 @@ def reconstruction_figure(reconstruction: Reconstruction) -> Figure:
     errors.set_xlabel("iteration")
     errors.set_ylabel("R factor")
     title = f"R factor {reconstruction.r_factor:.4f} after {len(reconstruction.errors)} iterations"
+    if "overlap" in reconstruction.provenance:
+        title += f", overlap {reconstruction.provenance['overlap']:.0%}"
     errors.set_title(title, fontsize=11)
     errors.xaxis.set_major_locator(MaxNLocator(integer=True))
     errors.grid(alpha=0.25, which="both")

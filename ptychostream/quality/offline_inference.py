@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import EngineError
+from ptychostream.frames.survey import Survey
 from ptychostream.imaging.stitching import Canvas
 from ptychostream.model.contract import ModelContract
 from ptychostream.model.dose import FRAMES, telling
 from ptychostream.model.model_file import Infer
-from ptychostream.model.preprocessing import Preprocessor
+from ptychostream.quality.measured_input import measured_input
 from ptychostream.scans.scan import Scan
+
+
+class Unmeasured(NamedTuple):
+    """What a scan holds besides measurements: its survey, and the number of frames left out by `FrameFault` values."""
+
+    survey: Survey
+    frames: dict[str, int]
 
 
 def stitch_scan(
@@ -26,8 +36,9 @@ def stitch_scan(
     dose_scale: float = 1.0,
     batch: int = 8,
     on_frames: Callable[[int], None] | None = None,
+    on_unmeasured: Callable[[Unmeasured], None] | None = None,
 ) -> Canvas:
-    """Infer every frame and stitch the patches.
+    """Infer every frame and stitch the patches. What is no measurement is left out, as at the edge.
 
     Parameters
     ----------
@@ -46,7 +57,9 @@ def stitch_scan(
     batch
         Frames per call of `infer`.
     on_frames
-        Called with the number of inferred frames.
+        Called with the number of frames that are done.
+    on_unmeasured
+        Called at the end with what was left out.
 
     Raises
     ------
@@ -54,26 +67,40 @@ def stitch_scan(
         `infer` returned a wrong shape.
     GeometryError, FrameError
         Errors of preprocessing and canvas.
+    ScanFileError
+        The mask of bad pixels cannot be right, or frames cannot be read.
     """
     places = scan.positions_m if positions_m is None else positions_m
     chosen = np.flatnonzero(np.isfinite(places).all(axis=1)) if frames is None else np.asarray(frames)
     weight = contract.patch_weight.unpack() if contract.patch_weight else np.ones(contract.output_shape, np.float32)
     canvas = Canvas(contract.object_pixel_m, weight)
-    first = np.asarray(scan.counts[0])
-    preprocessor = Preprocessor(contract.preprocessing, first.shape, first.dtype)
-    counts = np.empty((batch, *preprocessor.output_shape), dtype=np.float32)
+    ready = measured_input(scan, contract.preprocessing, _expected(contract, dose_scale))
+    counts = np.empty((batch, *ready.preprocessor.output_shape), dtype=np.float32)
+    left_out: Counter[str] = Counter()
     for start in range(0, len(chosen), batch):
-        indices = chosen[start : start + batch]
-        for slot, frame in enumerate(indices):
-            preprocessor.apply(np.ascontiguousarray(scan.counts[int(frame)]), counts[slot])
-        patches = infer(counts[: len(indices)], dose_scale)
-        if patches.shape != (len(indices), *contract.output_shape):
-            what = f"{len(indices)} frames gave patches of shape {patches.shape}"
-            raise EngineError(what, where=contract.name, remedy=f"the contract says {contract.output_shape} each")
-        canvas.add_batch(patches, places[indices])
+        kept: list[np.intp] = []
+        for frame in chosen[start : start + batch]:
+            fault = ready.limits.fault(ready.apply(int(frame), counts[len(kept)]))
+            if fault is None:
+                kept.append(frame)
+            else:
+                left_out[fault.value] += 1
+        if kept:
+            patches = infer(counts[: len(kept)], dose_scale)
+            if patches.shape != (len(kept), *contract.output_shape):
+                what = f"{len(kept)} frames gave patches of shape {patches.shape}"
+                raise EngineError(what, where=contract.name, remedy=f"the contract says {contract.output_shape} each")
+            canvas.add_batch(patches, places[kept])
         if on_frames is not None:
-            on_frames(start + len(indices))
+            on_frames(min(start + batch, len(chosen)))
+    if on_unmeasured is not None:
+        on_unmeasured(Unmeasured(ready.survey, dict(left_out)))
     return canvas
+
+
+def _expected(contract: ModelContract, dose_scale: float) -> float | None:
+    """Counts of a frame of a scan that has this dose scale; None: not known."""
+    return contract.mean_counts / dose_scale if contract.mean_counts else None
 
 
 def first_counts(scan: Scan, contract: ModelContract, frames: NDArray[np.intp], most: int = FRAMES) -> list[float]:
@@ -90,14 +117,15 @@ def first_counts(scan: Scan, contract: ModelContract, frames: NDArray[np.intp], 
     ------
     GeometryError, FrameError
         Errors of preprocessing.
+    ScanFileError
+        The mask of bad pixels cannot be right, or frames cannot be read.
     """
-    first = np.asarray(scan.counts[0])
-    preprocessor = Preprocessor(contract.preprocessing, first.shape, first.dtype)
-    counts = np.empty(preprocessor.output_shape, np.float32)
+    ready = measured_input(scan, contract.preprocessing, _expected(contract, 1.0))
+    counts = np.empty(ready.preprocessor.output_shape, np.float32)
     sums: list[float] = []
     for frame in frames:
-        preprocessor.apply(np.ascontiguousarray(scan.counts[int(frame)]), counts)
-        sums += telling([float(counts.sum(dtype=np.float64))])
+        total = ready.apply(int(frame), counts)
+        sums += telling([total] if ready.limits.fault(total) is None else [])
         if len(sums) == most:
             break
     return sums

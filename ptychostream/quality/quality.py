@@ -12,6 +12,7 @@ from skimage.metrics import structural_similarity
 from ptychostream.errors import GeometryError
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.registration import MIN_PIXELS, Aligned, align, smooth
+from ptychostream.quality.runaways import runaways
 
 SSIM_SIGMA_PX = 1.5
 SSIM_RADIUS_PX = 5
@@ -39,6 +40,12 @@ class Quality:
         Number of compared pixels.
     covered
         Fraction of the area that the image covers.
+    range_rad
+        Range of the reference's phase on the area, by which `ssim` is measured, in radians.
+    runaways
+        Pixels of the reference that ran away (see `ptychostream.quality.runaways`). They are not compared.
+    at_limit
+        Whether the true shift probably lies beyond the registration's limit, so that the figures are too low.
     """
 
     ssim: float
@@ -48,13 +55,17 @@ class Quality:
     shift_px: tuple[float, float]
     pixels: int
     covered: float
+    range_rad: float
+    runaways: int
+    at_limit: bool
 
 
 def compare(image: PhaseImage, reference: PhaseImage, area: NDArray[np.bool_] | None = None) -> Quality:
     """Register `image` to `reference` (see `ptychostream.imaging.registration.align`) and compare them.
 
     The structural similarity has Gaussian weights (σ = 1.5 pixels, population covariance). The data range is the
-    reference's maximum minus its minimum on the area. The mean is over the pixels whose 11 × 11 window is completely
+    reference's maximum minus its minimum on the area, without single pixels that ran away: two of them would raise the
+    similarity of any image. The mean is over the pixels whose 11 × 11 window is completely
     inside the area. If there are fewer than 64, it is over the whole area, and the images are continued outside it by
     their nearest pixel.
 
@@ -82,18 +93,23 @@ def measure(aligned: Aligned) -> Quality:
     """`compare` for registered images. Raises GeometryError if the reference is flat."""
     rows, columns = np.nonzero(aligned.mask)
     box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
-    mask = aligned.mask[box]
+    area = aligned.mask[box]
+    wild = runaways(aligned.reference[box], area)
+    mask = area & ~wild
     nearest = tuple(ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True))
     image, reference = (values[box][nearest] for values in (aligned.image, aligned.reference))
     soft_image, soft_reference = (smooth(values, mask, RESOLUTION_PX)[nearest] for values in (image, reference))
     return Quality(
-        ssim=_ssim(image, reference, mask),
-        ssim_1px=_ssim(soft_image, soft_reference, mask),
+        ssim=_ssim(image, reference, area),
+        ssim_1px=_ssim(soft_image, soft_reference, area),
         pearson=_pearson(image[mask], reference[mask]),
         pearson_1px=_pearson(soft_image[mask], soft_reference[mask]),
         shift_px=aligned.shift_px,
         pixels=int(mask.sum()),
         covered=aligned.covered,
+        range_rad=float(np.ptp(reference[mask])),
+        runaways=int(wild.sum()),
+        at_limit=aligned.at_limit,
     )
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ReconstructionError
+from ptychostream.frames.measured_frames import FrameFault
+from ptychostream.frames.survey import Survey, survey
 from ptychostream.scans.scan import Scan
 
 MIN_FRAMES = 4
@@ -28,14 +30,20 @@ class Patterns:
     amplitudes
         [N, H, W] float32 square roots of the counts, zero frequency at [0, 0]. `BAD` where not measured.
     frames
-        [N] int64 indices of the frames in the scan. Frames without any count are left out.
+        [N] int64 indices of the frames in the scan. Those that are no measurement are left out.
     mean
         [H, W] float64 mean counts, zero frequency at [0, 0]. 0 at bad pixels.
+    survey
+        What of the scan is a measurement.
+    left_out
+        Number of frames that were left out, by `FrameFault` values.
     """
 
     amplitudes: NDArray[np.float32]
     frames: NDArray[np.int64]
     mean: NDArray[np.float64]
+    survey: Survey
+    left_out: dict[str, int]
 
     @property
     def power(self) -> float:
@@ -44,43 +52,44 @@ class Patterns:
 
     @classmethod
     def read(cls, scan: Scan) -> Patterns:
-        """Read every frame of `scan` once. A pixel at its dtype's maximum (dead or saturated) is bad in that frame.
+        """Read every frame of `scan` once. What `ptychostream.frames.survey` calls no measurement is bad or left out.
 
         Raises
         ------
         ReconstructionError
             Counts, positions and mask do not fit together, or too few frames have counts.
+        ScanFileError
+            The mask cannot be right, or frames cannot be read.
         """
         _check(scan)
         size = scan.counts.shape[1]
-        bad = np.zeros((size, size), np.bool_) if scan.bad_pixels is None else np.fft.ifftshift(scan.bad_pixels)
-        saturated = np.iinfo(scan.counts.dtype).max if np.issubdtype(scan.counts.dtype, np.integer) else np.inf
+        found = survey(scan)
         amplitudes = np.empty((len(scan), size, size), np.float32)
-        lit = np.zeros(len(scan), np.bool_)
+        faults: list[FrameFault | None] = []
         mean = np.zeros((size, size))
         for first in range(0, len(scan), _CHUNK):
-            raw = np.fft.ifftshift(np.asarray(scan.counts[first : first + _CHUNK]), axes=(1, 2))
-            dead = bad | (raw == saturated)
-            chunk = np.where(dead, 0, raw).astype(np.float32)
-            if not (np.isfinite(chunk).all() and chunk.min() >= 0):
-                raise ReconstructionError(
-                    f"counts that are negative or not finite between frames {first} and {first + len(chunk) - 1}",
-                    where=scan.scan_id,
-                    remedy="give raw counts, or mark these pixels as bad",
-                )
-            lit[first : first + len(chunk)] = chunk.any(axis=(1, 2))
-            mean += chunk.sum(axis=0, dtype=np.float64)
-            amplitudes[first : first + len(chunk)] = np.where(dead, BAD, np.sqrt(chunk))
-        frames = np.flatnonzero(lit)
+            raw = np.asarray(scan.counts[first : first + _CHUNK])
+            counted = np.fft.ifftshift(found.counted(raw), axes=(1, 2))
+            chunk = np.where(counted, np.fft.ifftshift(raw, axes=(1, 2)), 0).astype(np.float32)
+            amplitudes[first : first + len(chunk)] = np.where(counted, np.sqrt(chunk), BAD)
+            faults += [found.limits.fault(total) for total in chunk.sum(axis=(1, 2), dtype=np.float64)]
+            measured = [fault is None for fault in faults[first:]]
+            mean += chunk[measured].sum(axis=0, dtype=np.float64)
+        frames = np.flatnonzero([fault is None for fault in faults])
         if len(frames) < MIN_FRAMES:
             raise ReconstructionError(
-                f"{len(frames)} of {len(scan)} frames hold counts, at least {MIN_FRAMES} are needed",
+                f"{len(frames)} of {len(scan)} frames hold counts, at least {MIN_FRAMES} are needed{_values(found)}",
                 where=scan.scan_id,
                 remedy="check the shutter, the crop and the mask of bad pixels",
             )
         if len(frames) < len(scan):
             amplitudes = amplitudes[frames]
-        return cls(amplitudes, frames, mean / len(frames))
+        left_out = {fault.value: faults.count(fault) for fault in FrameFault}
+        return cls(amplitudes, frames, mean / len(frames), found, left_out)
+
+
+def _values(found: Survey) -> str:
+    return f"; {found.uncounted:.0%} of the values are negative, saturated or marks" if found.uncounted else ""
 
 
 def _check(scan: Scan) -> None:

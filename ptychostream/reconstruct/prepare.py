@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ReconstructionError
+from ptychostream.frames.survey import Survey
 from ptychostream.imaging.geometry import object_pixel_m, wavelength_m
 from ptychostream.reconstruct import probe
 from ptychostream.reconstruct.engines import CreateEngine, Problem, epie_engine
@@ -40,12 +41,18 @@ class Prepared:
         Defocus of the probe made from the patterns. None if a probe was given.
     noise_r_factor
         R factor that comes from photon noise alone (see `soundness.noise_r_factor`).
+    survey
+        What of the scan is a measurement.
+    left_out
+        Number of frames that were left out, by `FrameFault` values.
     """
 
     problem: Problem
     positions_m: NDArray[np.float64]
     defocus_m: float | None
     noise_r_factor: float
+    survey: Survey
+    left_out: dict[str, int]
 
 
 def prepare(
@@ -79,7 +86,8 @@ def prepare(
         )
     modes = probe.complete(given, options.probe_modes, patterns.power)
     problem = Problem(patterns.amplitudes, grid, start, modes)
-    return Prepared(problem, positions, defocus, noise_r_factor(patterns.mean))
+    noise = noise_r_factor(patterns.mean)
+    return Prepared(problem, positions, defocus, noise, patterns.survey, patterns.left_out)
 
 
 def _object(initial: InitialObject | None, grid: ObjectGrid) -> NDArray[np.complex64]:

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import DivergedError
+from ptychostream.frames.measured_frames import FrameFault
 from ptychostream.reconstruct.engines import CreateEngine, Engine, Misfit, epie_engine
 from ptychostream.reconstruct.gauge import fix_gauge
 from ptychostream.reconstruct.grid import ObjectGrid
 from ptychostream.reconstruct.options import ReconstructOptions
+from ptychostream.reconstruct.overlap import overlap
 from ptychostream.reconstruct.prepare import InitialObject, prepare
 from ptychostream.scans.scan import Reconstruction, Scan
 
@@ -36,7 +38,7 @@ def reconstruct(
     Parameters
     ----------
     scan
-        Patterns and positions. Frames without any count are left out.
+        Patterns and positions. What is no measurement is left out (see `ptychostream.frames.survey`).
     options
         See `ReconstructOptions`. On one machine the same options and seed give the same result bit for bit.
     on_iteration
@@ -53,6 +55,8 @@ def reconstruct(
     ------
     ReconstructionError
         The scan cannot be reconstructed or an engine is absent. DivergedError: the iterations diverge.
+    ScanFileError
+        The mask of bad pixels cannot be right, or frames cannot be read.
     """
     ready = prepare(scan, options, initial_object, initial_probe, create_engine)
     grid = ready.problem.grid
@@ -63,7 +67,7 @@ def reconstruct(
     object_, modes = engine.result()
     seen = grid.accumulate((np.abs(modes) ** 2).sum(axis=0))
     object_, modes = fix_gauge(object_, modes, seen, options.margin, options.remove_ramp)
-    return Reconstruction(
+    made = Reconstruction(
         object=object_,
         probe=modes,
         origin_m=grid.origin_m,
@@ -76,13 +80,17 @@ def reconstruct(
         provenance={
             "options": options.model_dump(),
             "frames": len(scan),
-            "frames_without_counts": len(scan) - len(ready.positions_m),
+            "frames_without_counts": ready.left_out[FrameFault.DARK.value],
+            "frames_too_bright": ready.left_out[FrameFault.BRIGHT.value],
+            "pixels": ready.survey.report(),
             "defocus_m": ready.defocus_m,
             "noise_r_factor": ready.noise_r_factor,
             "absolute_r_factor": misfits[-1].absolute,
             "seconds_per_iteration": seconds / len(misfits),
         },
     )
+    made.provenance["overlap"] = overlap(made)
+    return made
 
 
 def _iterate(

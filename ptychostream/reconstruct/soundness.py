@@ -8,6 +8,7 @@ from pydantic import Field
 from scipy import special
 
 from ptychostream.config import Settings
+from ptychostream.reconstruct.overlap import in_words, overlap
 from ptychostream.scans.scan import Reconstruction
 
 _LAST = 3  # the best of this many last iterations counts, because a single one may be worse by chance
@@ -28,12 +29,15 @@ class SoundnessLimits(Settings):
     spikes
         Smallest ratio of the median of the object's modulus to its 99th percentile. Below this a few pixels have
         diverged.
+    overlap
+        Smallest part of a frame's illumination that other frames share (see `ptychostream.reconstruct.overlap`).
     """
 
     r_factor: float = Field(0.3, gt=0)
     rise: float = Field(1.5, gt=1)
     contrast: float = Field(1e-3, ge=0)
     spikes: float = Field(0.05, ge=0, lt=1)
+    overlap: float = Field(0.1, ge=0, lt=1)
 
 
 def unsound(reconstruction: Reconstruction, limits: SoundnessLimits) -> str:
@@ -55,6 +59,9 @@ def unsound(reconstruction: Reconstruction, limits: SoundnessLimits) -> str:
         return f"R is {last:.3g}, {noise:.3g} of it photon noise: more than {limits.r_factor:g} is left"
     if last > limits.rise * least and last - least > _SMALL_RISE:
         return f"R rose again, from {least:.3g} to {last:.3g}"
+    share = overlap(reconstruction)
+    if share < limits.overlap:
+        return in_words(share)
     return _degenerate(reconstruction.object[covered], reconstruction.coverage[covered], limits)
 
 

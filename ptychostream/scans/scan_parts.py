@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -59,6 +59,10 @@ class ScanOptions:
         Whether the zero frequency is at pixel [0, 0] and not at the centre. None: as the file says.
     swmr
         Whether to read a file that a SWMR writer still writes.
+    saturation
+        Count at which a pixel is saturated. None: as the file says, or the type's maximum.
+    mask_sense
+        What a non-zero pixel of the file's mask means: "bad" or "good". None: bad.
     """
 
     data: str | None = None
@@ -78,6 +82,8 @@ class ScanOptions:
     binning: int | None = None
     corner: bool | None = None
     swmr: bool = False
+    saturation: int | None = None
+    mask_sense: Literal["bad", "good"] | None = None
 
     def __post_init__(self) -> None:
         """Values that came as JSON become what the readers expect."""
@@ -90,6 +96,8 @@ class ScanOptions:
         """Add what these options give to what the file says."""
         said.give("energy", self.energy_ev, "--energy-ev")
         said.give("distance", self.distance_m, "--distance-m")
+        said.give("saturation", self.saturation, "--saturation")
+        said.give("mask_sense", self.mask_sense, "--mask-sense")
         for axis in "xy":
             said.give(f"detector_pixel_{axis}", self.detector_pixel_m, "--detector-pixel-m")
             said.give(f"binning_{axis}", self.binning, "--binning")
@@ -165,6 +173,8 @@ def build_scan(parts: ScanParts, options: ScanOptions, where: str, *, geometry: 
     if bad_pixels is not None:
         if bad_pixels.shape != counts.shape[1:]:
             raise _mismatch("the bad-pixel mask", bad_pixels.shape, counts.shape[1:], where)
+        if said.value("mask_sense") == "good":
+            bad_pixels = ~bad_pixels
         if corner:
             bad_pixels = np.fft.fftshift(bad_pixels)
     probe = parts.probe

@@ -63,9 +63,47 @@ def test_a_shift_is_found_and_does_not_count(moved: tuple[float, float]) -> None
     assert quality.pearson > 0.999
 
 
-def test_a_shift_beyond_the_limit_counts() -> None:
-    quality = compare(picture(moved_px=(0.0, 3 * MAX_SHIFT_PX)), picture())
-    assert quality.ssim < 0.5
+@pytest.mark.parametrize("moved", [MAX_SHIFT_PX + 0.6, 1.7 * MAX_SHIFT_PX, -2.6 * MAX_SHIFT_PX])
+def test_a_shift_beyond_the_limit_counts_and_is_said(moved: float) -> None:
+    quality = compare(picture(moved_px=(0.0, moved)), picture())
+    assert quality.ssim < 0.8
+    assert quality.at_limit
+
+
+@pytest.mark.parametrize("moved", [0.0, 3.4, 3.9])
+def test_a_shift_within_the_limit_is_not_said(moved: float) -> None:
+    quality = compare(picture(moved_px=(-moved, moved)), picture())
+    assert not quality.at_limit
+    assert quality.ssim > 0.99
+
+
+def test_an_image_of_something_else_is_not_called_shifted() -> None:
+    assert not compare(picture(seed=2), picture()).at_limit
+
+
+@pytest.mark.parametrize("value", [2.5, -3.0, 3.1])
+@pytest.mark.parametrize("pixels", [1, 2, 4])
+def test_runaway_pixels_of_the_reference_change_nothing(value: float, pixels: int) -> None:
+    random = np.random.default_rng(4)
+    flat = with_phase(picture(), 0.15 * picture().phase)
+    image = with_phase(flat, flat.phase + random.normal(0, 0.05, SHAPE))
+    wild = flat.phase.copy()
+    for row, column in random.integers(10, 80, (pixels, 2)):
+        wild[row, column] = value
+    before, after = compare(image, flat), compare(image, with_phase(flat, wild))
+    assert (before.runaways, after.runaways) == (0, pixels)
+    assert after.range_rad == pytest.approx(before.range_rad, rel=0.02)
+    assert after.ssim == pytest.approx(before.ssim, abs=0.01)
+    assert after.ssim_1px == pytest.approx(before.ssim_1px, abs=0.01)
+
+
+def test_a_small_feature_of_the_sample_is_no_runaway() -> None:
+    phase = 0.02 * picture().phase
+    phase[40:43, 50:53] += 1.5  # a particle of nine pixels
+    quality = compare(with_phase(picture(), phase), with_phase(picture(), phase))
+    assert quality.runaways == 0
+    assert quality.range_rad > 1.4
+    assert quality.ssim == pytest.approx(1, abs=1e-9)
 
 
 def test_constant_and_ramp_of_many_turns_do_not_count() -> None:

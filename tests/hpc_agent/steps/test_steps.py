@@ -141,12 +141,12 @@ def test_scan_options_come_as_json_has_them(work: Path) -> None:
 
 def test_a_scan_is_labelled_once(work: Path) -> None:
     first = labelled(work, simulated=0.5)
-    assert first == {"pairs": 120, "validation": 8, "corpus_pairs": 120, "corpus_scans": 1}
+    assert first == {"pairs": 120, "validation": 8, "left_out": 0, "corpus_pairs": 120, "corpus_scans": 1}
     before = {path.name: path.read_bytes() for path in (work / "corpus").iterdir()}
     assert labelled(work, simulated=0.5) == first
     assert {path.name: path.read_bytes() for path in (work / "corpus").iterdir()} == before
     write_scan(work / "1.h5", small_scan(seed=1)[0])
-    assert labelled(work, "1") == {"pairs": 80, "validation": 8, "corpus_pairs": 200, "corpus_scans": 2}
+    assert labelled(work, "1") == {"pairs": 80, "validation": 8, "left_out": 0, "corpus_pairs": 200, "corpus_scans": 2}
     shard = CorpusStore(work / "corpus").shards()[1]
     assert shard.provenance["scan"] == str(work / "1.h5") and shard.provenance["r_factor"] == 0.01
 

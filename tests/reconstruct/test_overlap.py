@@ -1,0 +1,60 @@
+"""The overlap of the illumination: none where patches do not touch, and then no labels."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from training_scans import small_scan
+
+from ptychostream.reconstruct.overlap import in_words, overlap
+from ptychostream.reconstruct.soundness import SoundnessLimits, unsound
+from ptychostream.scans.scan import Reconstruction
+
+_, TRUTH = small_scan()
+RADIUS, PIXEL_M = 10, 1e-8
+
+
+def raster(step_px: float, side: int = 8) -> Reconstruction:
+    """A round beam of 20 pixels on a square raster."""
+    y, x = np.indices((64, 64)) - 32
+    disk = (x**2 + y**2 <= RADIUS**2).astype(np.complex64)[None]
+    places = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2) * step_px * PIXEL_M
+    return replace(TRUTH, probe=disk, pixel_m=PIXEL_M, positions_m=places)
+
+
+def test_it_falls_from_one_to_none() -> None:
+    shares = [overlap(raster(step)) for step in (2, 10, 15, 18, 20, 24, 70)]
+    assert shares[0] == shares[1] == 1
+    assert all(a >= b for a, b in itertools.pairwise(shares))
+    assert 0.4 < shares[2] < 0.8
+    assert shares[4] < 0.03
+    assert shares[-2:] == [0, 0]
+
+
+def test_more_modes_and_many_positions() -> None:
+    one = raster(15)
+    two = replace(one, probe=np.concatenate([one.probe, 0.5 * one.probe]))
+    assert overlap(two) == pytest.approx(overlap(one), abs=1e-3)
+    assert overlap(raster(15, side=30)) == pytest.approx(overlap(one), abs=0.15)
+    assert overlap(replace(one, positions_m=one.positions_m[:1])) == 0
+    assert overlap(replace(one, probe=0 * one.probe)) == 0
+
+
+def test_no_labels_without_overlap() -> None:
+    good = replace(TRUTH, errors=np.array([0.02, 0.01]))
+    assert unsound(good, SoundnessLimits()) == ""
+    apart = replace(good, positions_m=20 * np.array(good.positions_m))
+    reason = unsound(apart, SoundnessLimits())
+    assert "overlap by 0%" in reason
+    assert "near-field" in reason
+    assert unsound(apart, SoundnessLimits(overlap=0)) == ""
+
+
+def test_in_words() -> None:
+    assert in_words(0.9) == ""
+    assert "smaller steps" in in_words(0.4)
+    assert "near-field" not in in_words(0.4)
+    assert "near-field" in in_words(0.05)
