@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptychostream.cli import finite
+from ptychostream.cli.scan_arguments import add_scan_arguments
 
 if TYPE_CHECKING:
     from ptychostream.sim.replay.detector import Streamed
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scan-id", default="", metavar="ID", help="name of the scan (default: the file's own)")
     parser.add_argument("--dtype", default="", metavar="T", help="integer type to send (default: the file's)")
     add_stream_arguments(parser)
+    add_scan_arguments(parser, unit_flag="--file-position-unit")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON; the rest goes to stderr")
 
 
@@ -123,6 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _scan_stream(arguments: argparse.Namespace) -> Stream:
     """Streams a scan file as the arguments say."""
+    from ptychostream.cli.scan_arguments import scan_options
     from ptychostream.config import load_settings
     from ptychostream.sim.replay.replay import Replay, replay
 
@@ -133,7 +136,9 @@ def _scan_stream(arguments: argparse.Namespace) -> Stream:
         "dtype": arguments.dtype,
         **stream_values(arguments),
     }
-    return functools.partial(replay, arguments.scan, load_settings(Replay, None, values))
+    return functools.partial(
+        replay, arguments.scan, load_settings(Replay, None, values), options=scan_options(arguments)
+    )
 
 
 def _raw_stream(arguments: argparse.Namespace) -> Stream:

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from ptychostream.scans.scan_files import ScanOptions
 
 
-def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that `scan_options` turns into `ScanOptions`."""
+def add_scan_arguments(parser: argparse.ArgumentParser, unit_flag: str = "--position-unit") -> None:
+    """The arguments that `scan_options` turns into `ScanOptions`.
+
+    `unit_flag` is the name of the option for the unit of the file's positions, where another option has this name.
+    """
     group = parser.add_argument_group("scan file", "what the file does not say, or says otherwise")
     group.add_argument("--data", metavar="PATH", help="data set of the patterns (HDF5)")
     group.add_argument(
@@ -28,6 +31,9 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--route", type=Path, metavar="FILE", help="CSV or HDF5 file of the positions")
     group.add_argument("--route-columns", metavar="X,Y[,ID]", help="names of the route file's columns (default x,y,id)")
+    group.add_argument(
+        "--first-id", type=int, metavar="N", help="id of the frame at the route's first row (default: the lowest id)"
+    )
     group.add_argument(
         "--scan-shape", nargs=2, type=int, metavar=("ROWS", "COLUMNS"), help="of a raster that the file does not say"
     )
@@ -44,7 +50,8 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--transpose", action="store_true", help="exchange rows and columns of every pattern")
     group.add_argument(
-        "--position-unit",
+        unit_flag,
+        dest="file_position_unit",
         choices=("m", "mm", "um", "nm"),
         help="of the positions, in place of the file's (default: as the file says, or m)",
     )
@@ -62,6 +69,7 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--corner", action=argparse.BooleanOptionalAction, help="the zero frequency lies at the patterns' corner"
     )
+    group.add_argument("--swmr", action="store_true", help="read a file that is still written (SWMR)")
 
 
 def scan_options(arguments: argparse.Namespace) -> ScanOptions:
@@ -70,8 +78,8 @@ def scan_options(arguments: argparse.Namespace) -> ScanOptions:
     from ptychostream.scans.scan_files import ScanOptions
 
     axes = None
-    if arguments.position_unit or arguments.swap_xy or arguments.flip_x or arguments.flip_y:
-        given = {"unit": arguments.position_unit} if arguments.position_unit else {}
+    if arguments.file_position_unit or arguments.swap_xy or arguments.flip_x or arguments.flip_y:
+        given = {"unit": arguments.file_position_unit} if arguments.file_position_unit else {}
         axes = AxisConfig(
             **given,
             swap_xy=arguments.swap_xy,
@@ -89,6 +97,7 @@ def scan_options(arguments: argparse.Namespace) -> ScanOptions:
         transpose=arguments.transpose,
         route=arguments.route,
         route_columns=_names(arguments.route_columns),
+        first_id=arguments.first_id,
         axes=axes,
         energy_ev=arguments.energy_ev,
         distance_m=arguments.distance_m,
@@ -97,6 +106,7 @@ def scan_options(arguments: argparse.Namespace) -> ScanOptions:
         corner=arguments.corner,
         saturation=arguments.saturation,
         mask_sense=arguments.mask_sense,
+        swmr=arguments.swmr,
     )
 
 

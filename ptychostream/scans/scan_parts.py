@@ -46,6 +46,8 @@ class ScanOptions:
         Whether rows and columns of every pattern are exchanged in the file.
     route_columns
         Names of the route file's columns: x, y and perhaps the frame ids.
+    first_id
+        Id of the frame that belongs to the first row of a route without ids. None: the lowest id of the file.
     route
         A route file (see `ptychostream.positions.route_file`). Its positions replace those of the scan file.
     axes
@@ -75,6 +77,7 @@ class ScanOptions:
     transpose: bool = False
     route: Path | None = None
     route_columns: tuple[str, ...] | None = None
+    first_id: int | None = None
     axes: AxisConfig | None = None
     energy_ev: float | None = None
     distance_m: float | None = None
@@ -95,6 +98,7 @@ class ScanOptions:
     def give(self, said: Description) -> None:
         """Add what these options give to what the file says."""
         said.give("energy", self.energy_ev, "--energy-ev")
+        said.give("first_id", self.first_id, "--first-id")
         said.give("distance", self.distance_m, "--distance-m")
         said.give("saturation", self.saturation, "--saturation")
         said.give("mask_sense", self.mask_sense, "--mask-sense")

@@ -44,8 +44,9 @@ def positions_m(
         The number of positions is not that of the frames, or a position is no finite number.
     """
     if route is not None:
-        raw = _route_positions(route, route_columns, frame_ids)
+        first = said.value("first_id")
         where = f"{where} with {route}"
+        raw = _route_positions(route, route_columns, frame_ids, None if first is None else int(first), where)
         units = [axes.unit_m if axes is not None else 1.0] * 2
     else:
         units = [said.number(f"position_unit_{axis}") or 1.0 for axis in "xy"]
@@ -76,14 +77,16 @@ def positions_m(
 
 
 def _route_positions(
-    path: Path, columns: tuple[str, ...] | None, frame_ids: NDArray[np.int64] | None
+    path: Path, columns: tuple[str, ...] | None, frame_ids: NDArray[np.int64] | None, first: int | None, where: str
 ) -> NDArray[np.float64]:
-    """[N, 2] in the route's unit, in order, or by frame id if the route has ids. NaN for an id that it lacks."""
+    """[N, 2] in the route's unit: by frame id if the file has ids, else in order. NaN for an id that it lacks."""
     route = read_route(path, columns)
     pairs = np.stack([route.x, route.y], axis=1)
-    if route.ids is None:
-        return pairs
-    if frame_ids is None:
+    if route.ids is None and (frame_ids is None or len(set(frame_ids.tolist())) == 1 < len(frame_ids)):
+        return pairs  # ids that are all equal were never set
+    if route.ids is None and frame_ids is not None:
+        return _by_id(pairs, frame_ids, first, where)
+    if frame_ids is None or route.ids is None:
         raise ScanFileError(
             "the route has frame ids, but the scan file has none",
             where=str(path),
@@ -96,3 +99,33 @@ def _route_positions(
         if row is not None:
             positions[index] = pairs[row]
     return positions
+
+
+def _by_id(
+    pairs: NDArray[np.float64], frame_ids: NDArray[np.int64], first: int | None, where: str
+) -> NDArray[np.float64]:
+    """[N, 2] of the frames whose ids count the rows of a route from `first`, or from the lowest id.
+
+    Raises
+    ------
+    ScanFileError
+        An id occurs twice, or the route has more rows than the ids span, and which frames are missing is not known.
+    """
+    ids, times = np.unique(frame_ids, return_counts=True)
+    if times.max(initial=1) > 1:
+        what = f"frame id {ids[np.argmax(times)]} occurs {times.max()} times"
+        raise ScanFileError(what, where=where, remedy="cut the file to one scan: its ids say which position is whose")
+    span = int(ids[-1] - ids[0]) + 1
+    if first is None and len(pairs) > span:
+        raise MorePositionsError(
+            f"the route has {len(pairs)} positions, and the ids of the {len(frame_ids)} frames go from {ids[0]} to "
+            f"{ids[-1]}",
+            where=where,
+            remedy="say which id belongs to the route's first row (--first-id)",
+        )
+    if len(pairs) < span and first is None:
+        what = f"the ids of {len(frame_ids)} frames go from {ids[0]} to {ids[-1]}, but there are {len(pairs)} positions"
+        raise FewerPositionsError(what, where=where, remedy="give the whole route, or cut the file to its frames")
+    rows = frame_ids - (int(ids[0]) if first is None else first)
+    known = (rows >= 0) & (rows < len(pairs))
+    return np.where(known[:, None], pairs[np.where(known, rows, 0)], np.nan)

@@ -16,6 +16,7 @@ from ptychostream.config import Settings
 from ptychostream.errors import ConfigError
 from ptychostream.frames.codecs import CODECS
 from ptychostream.positions.positions import UNIT_M
+from ptychostream.scans.scan_files import ScanOptions
 from ptychostream.scans.scan_probe import open_probed
 from ptychostream.sim.replay.connections import drain
 from ptychostream.sim.replay.detector import Detector, Streamed, scan_arrays
@@ -71,6 +72,8 @@ def replay(
     on_serving: Callable[[str], None] | None = None,
     on_scan: Callable[[str, int], None] | None = None,
     on_sent: Callable[[int, float], None] | None = None,
+    *,
+    options: ScanOptions | None = None,
 ) -> list[tuple[str, Streamed]]:
     """Serve the scan file `path` until it is sent or `stop` is set.
 
@@ -82,6 +85,8 @@ def replay(
         Called with (scan id, number of frames) when a pass begins.
     on_sent
         Called with (frame id, POSIX time) for each frame.
+    options
+        How to read the file. Energy, distance and pixel are not needed.
 
     Returns
     -------
@@ -93,7 +98,11 @@ def replay(
     """
     check_codec(settings.codec)
     passes: list[tuple[str, Streamed]] = []
-    with open_probed(path) as scan, Detector(settings.channel) as detector, ExitStack() as ended:
+    with (
+        open_probed(path, options, geometry=False) as scan,
+        Detector(settings.channel) as detector,
+        ExitStack() as ended,
+    ):
         height, width = scan.counts.shape[1:]
         dtype = np.dtype(settings.dtype or scan.counts.dtype)
         positions: PositionStream | None = None

@@ -424,3 +424,63 @@ def test_a_virtual_data_set_in_a_file_that_was_renamed(tmp_path: Path) -> None:
         file["counts"] = file.pop("entry/data/data")[()]
         file["entry/data"].create_virtual_dataset("data", layout)
     refused((tmp_path / "old.h5").rename(tmp_path / "new.h5"), "its file old.h5 is not there")
+
+
+# Kind 3, offline: which place belongs to which frame
+
+
+def with_ids(path: Path, ids: Any) -> Path:
+    return edit(path, lambda file: file[ATTRIBUTES]["NDArrayUniqueId"].write_direct(np.asarray(ids, np.int64)))
+
+
+def route_of(path: Path, rows: np.ndarray[Any, Any]) -> ScanOptions:
+    path.write_text("x,y\n" + "\n".join(f"{x!r},{y!r}" for x, y in rows.tolist()), encoding="utf-8")
+    return ScanOptions(route=path)
+
+
+@pytest.mark.parametrize("start", [0, 1, 4711])
+def test_a_route_goes_by_id_where_the_file_has_ids(nexus: Path, tmp_path: Path, start: int) -> None:
+    order = np.random.default_rng(9).permutation(FRAMES)
+    path = with_ids(nexus, order + start)
+    options = route_of(tmp_path / "route.csv", positions_m())
+    np.testing.assert_allclose(opened(path, options).positions_m, positions_m()[order], rtol=1e-9)
+
+
+def test_a_route_and_a_frame_that_was_lost(nexus: Path, tmp_path: Path) -> None:
+    rows = np.vstack([positions_m(), [[9e-6, 9e-6]]])
+    options = route_of(tmp_path / "route.csv", rows)
+    kept = np.delete(np.arange(1, FRAMES + 2), 11)
+    np.testing.assert_allclose(
+        opened(with_ids(nexus, kept), options).positions_m, np.delete(rows, 11, axis=0), rtol=1e-9
+    )
+    path = with_ids(nexus, np.arange(1, FRAMES + 1))  # the first frame was lost, or the last one
+    refused(path, "31 positions", "from 1 to 30", "--first-id", options=options)
+    for first, expected in ((1, rows[:-1]), (0, rows[1:])):
+        given = ScanOptions(route=options.route, first_id=first)
+        np.testing.assert_allclose(opened(path, given).positions_m, expected, rtol=1e-9)
+
+
+def test_a_route_and_ids_that_cannot_be_right(nexus: Path, tmp_path: Path) -> None:
+    options = route_of(tmp_path / "route.csv", positions_m())
+    refused(with_ids(nexus, np.arange(FRAMES) % 15), "frame id 0 occurs 2 times", options=options)
+    refused(with_ids(nexus, 2 * np.arange(FRAMES)), "from 0 to 58", "30 positions", options=options)
+    unset = opened(with_ids(nexus, np.zeros(FRAMES)), options)
+    np.testing.assert_allclose(unset.positions_m, positions_m(), rtol=1e-9)
+
+
+def test_the_scans_id_is_that_of_its_frames(nexus: Path) -> None:
+    edit(nexus, lambda file: file["entry"].pop("entry_identifier"))
+    edit(nexus, put(f"{ATTRIBUTES}/ScanID", np.full(FRAMES, 247.0)))
+    assert opened(nexus).scan_id == "247"
+    edit(nexus, put(f"{ATTRIBUTES}/ScanID", np.array([b"gold_3"] * FRAMES)))
+    assert opened(nexus).scan_id == "gold_3"
+    edit(nexus, put(f"{ATTRIBUTES}/ScanID", np.array([b"gold_3"] * 20 + [b"gold_4"] * (FRAMES - 20))))
+    refused(nexus, "ScanID of frame 0 says gold_3", "ScanID of frame 20 says gold_4")
+
+
+def test_a_file_without_geometry_can_be_opened_where_none_is_needed(nexus: Path) -> None:
+    edit(nexus, lambda file: file["entry/instrument"].pop("beam"))
+    refused(nexus, "does not give energy_ev")
+    with open_scan(nexus, geometry=False) as scan:
+        assert np.isnan(scan.energy_ev)
+        np.testing.assert_array_equal(scan.positions_m, positions_m())

@@ -25,6 +25,7 @@ from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
 DATA = ("entry/data/data", "entry/instrument/detector/data")
 ATTRIBUTES = ("entry/instrument/NDAttributes", "entry/instrument/detector/NDAttributes")
 POSITIONS = "entry/positions"
+SCAN_ATTRIBUTE = "ScanID"
 _MAX_COLUMNS_BYTES = 4 * MAX_PART_BYTES
 _DETECTOR = "entry/instrument/detector"
 _STAMPS = ("NDArrayUniqueId", STAMP, EPICS_SECONDS, EPICS_NANOSECONDS)
@@ -86,6 +87,22 @@ def _state(
     if is_unit(probe):
         said.state("radiation", _RADIATIONS.get(probe.strip().lower(), probe), f"/{instrument}/source/probe", probe)
     said.state("scan_id", text(file.get("entry/entry_identifier")) or None, "/entry/entry_identifier")
+    if not said.about("scan_id"):
+        _state_scan_attribute(said, columns)
+
+
+def _state_scan_attribute(said: Description, columns: dict[str, NDArray[Any]]) -> None:
+    """Add the scan id that the frames name in their attribute `ScanID`, and the first other one if there is one."""
+    values = columns.get(SCAN_ATTRIBUTE, np.empty(0))
+    names = ["" if value is None else _scan_name(text(value)) for value in values.tolist()]
+    for name in list(dict.fromkeys(name for name in names if is_unit(name)))[:2]:
+        said.state("scan_id", name, f"attribute {SCAN_ATTRIBUTE} of frame {names.index(name)}")
+
+
+def _scan_name(value: str) -> str:
+    """The name of a scan from its number or text: `247.0` is `247`."""
+    whole_number, point, zeros = value.partition(".")
+    return whole_number if point and whole_number.lstrip("-").isdigit() and not zeros.strip("0") else value.strip()
 
 
 def _columns(file: h5py.File, outer: tuple[int, ...], where: str) -> dict[str, NDArray[Any]]:
