@@ -253,11 +253,12 @@ def _original_type(packed: Packed, sent: np.dtype[Any], shape: tuple[int, int], 
         readings = [table[code] for table in (SCALAR_TYPES, _ND_DATA_TYPES) if code in table]
     elif itemsize in (1, 2):  # no code: counts of this size are never floats and never negative
         readings = [np.dtype(f"u{itemsize}")]
-    for dtype in readings:
-        if itemsize in (0, dtype.itemsize):
-            if dtype.kind not in "iu":
-                raise _bad(DropCause.TYPE, f"values of type {dtype}, where counts are integers", raw_id)
-            return dtype
+    # pvapy announces three times the size of a MONO frame, as if it had three colours: the payload decides
+    fits = [dtype for dtype in readings if itemsize in (0, dtype.itemsize)]
+    for dtype in fits or [dtype for dtype in readings if itemsize == 3 * dtype.itemsize]:
+        if dtype.kind not in "iu":
+            raise _bad(DropCause.TYPE, f"values of type {dtype}, where counts are integers", raw_id)
+        return dtype
     raise _bad(DropCause.TYPE, f"type code {code!r} does not go with {itemsize} bytes a pixel", raw_id)
 
 

@@ -2,7 +2,7 @@
 
 - bslz4 in a bslz4 file: the filter's header, then the payload.
 - lz4hdf5 in an lz4 file: the payload.
-- lz4 in an lz4 file: the filter's header, then the block.
+- lz4 in an lz4 file: the filter's header, then the block; a payload that has the header is stored as it is.
 - blosc in a blosc file: the payload.
 - zlib in a zlib file: the payload.
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.frames import bitshuffle
-from ptychostream.frames.codecs import bslz4_header, compress, decompress
+from ptychostream.frames.codecs import bslz4_header, compress, decompress, is_lz4_chunk
 
 _HEADER = struct.Struct(">QI")  # bytes of the whole array when uncompressed, bytes per block
 _LENGTH = struct.Struct(">I")
@@ -70,6 +70,8 @@ def _kept(payload: NDArray[Any], codec: str, shape: tuple[int, int], dtype: np.d
         start, block = bslz4_header(memoryview(data), math.prod(shape), dtype.itemsize)
         return _bslz4_chunk(data[start:], size, dtype.itemsize, block)
     if codec == "lz4":
+        if is_lz4_chunk(memoryview(data)):
+            return data
         # to the filter a block as long as the array means "not compressed"
         return None if len(data) == size else _HEADER.pack(size, size) + _LENGTH.pack(len(data)) + data
     return data

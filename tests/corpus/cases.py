@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
 import blosc
+import h5py
+import hdf5plugin
 import numpy as np
 from layouts import (
     EMPTY,
@@ -88,6 +91,15 @@ def counts(dtype: str = "uint16", height: int = 6, width: int = 8, seed: int = 1
     return pattern
 
 
+def hdf5_chunk(pattern: NDArray[Any], options: Any) -> bytes:
+    """The chunk that an HDF5 filter makes of a frame."""
+    with h5py.File(BytesIO(), "w") as file:
+        data = file.create_dataset("data", data=pattern, chunks=pattern.shape, **options)
+        skipped, chunk = data.id.read_direct_chunk((0, 0))
+        assert not skipped
+        return bytes(chunk)
+
+
 # ------------------------------------------------------------ NDPluginPva
 
 
@@ -129,11 +141,16 @@ def adcore_blosc() -> Case:
             pattern = counts(seed=n, height=24, width=32)
             data = blosc.compress(pattern.tobytes(), typesize=2, clevel=5, shuffle=shuffle, cname=name)
             updates.append(frame(pattern, 3 * n + shuffle, "blosc", payload=data))
-    # no wheel writes snappy: its number in the header's flags, which a reader without it must refuse
+    for shuffle in (0, 1, 2):  # the wheel of blosc has no Snappy, hdf5plugin's filter has
+        pattern = counts(seed=5, height=64, width=64, mean=0.5)
+        data = hdf5_chunk(pattern, hdf5plugin.Blosc(cname="snappy", clevel=5, shuffle=shuffle))
+        updates.append(frame(pattern, 15 + shuffle, "blosc", payload=data))
+    # what zlib wrote, under Snappy's number, and under one that no compressor has
     data = bytearray(blosc.compress(counts(height=24, width=32).tobytes(), typesize=2, cname="zlib"))
-    data[2] = (data[2] & 0x1F) | (2 << 5)
-    updates.append(frame(counts(height=24, width=32), 15, "blosc", payload=bytes(data), cause="Codec"))
-    about = "each of Blosc's compressors, unshuffled, shuffled, bit-shuffled; snappy is refused"
+    for n, number in enumerate((2, 7)):
+        data[2] = (data[2] & 0x1F) | (number << 5)
+        updates.append(frame(counts(height=24, width=32), 18 + n, "blosc", payload=bytes(data), cause="Codec"))
+    about = "each of Blosc's compressors, unshuffled, shuffled, bit-shuffled; a wrong and an unknown one are refused"
     return Case("NDPluginCodec, NDPluginPva", ADCORE, about, adcore(), updates)
 
 
@@ -144,6 +161,27 @@ def adcore_bslz4_of_hdf5() -> Case:
     source = "pvaPy adImageUtility.py (PVAPY_COMPRESSED_PAYLOAD_START); HDF5 bitshuffle filter"
     about = "bitshuffle-LZ4 with the HDF5 filter's 12-byte header"
     return Case("ADEiger, pvaPy", source, about, adcore(), [frame(pattern, 1, "bslz4", payload=payload)])
+
+
+@case
+def pvapy_lz4_of_hdf5() -> Case:
+    """Chunks of the HDF5 LZ4 filter under codec "lz4", and three times a MONO frame's size announced."""
+    patterns = [counts(d, 12, 20, n) for n, d in enumerate(("uint8", "uint16", "int32", "uint16"))]
+    updates = []
+    for n, pattern in enumerate(patterns):
+        data = hdf5_chunk(pattern, hdf5plugin.LZ4(nbytes=0 if n else 64))
+        size = pattern.nbytes * (3 if n % 2 else 1)
+        updates.append(frame(pattern, n, "lz4", payload=data, uncompressedSize=size))
+    last = patterns[-1]
+    updates.append(frame(last, 4, "lz4", uncompressedSize=3 * last.nbytes))
+    updates.append(frame(last, 5, uncompressedSize=3 * last.nbytes))
+    short = compress(last[:-1], "lz4")
+    updates.append(frame(last, 6, "lz4", payload=short, uncompressedSize=3 * last.nbytes, cause="Codec"))
+    updates.append(frame(last, 7, "lz4", uncompressedSize=2 * last.nbytes, cause="Type"))
+    about = "the HDF5 filter's 16-byte header under codec lz4; MONO frames announce the size of three colours"
+    return Case(
+        "pvapy-ad-sim-server", "pvapy.cli.adSimServer -hcm, pvapy.utility.adImageUtility", about, adcore(), updates
+    )
 
 
 @case

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ptychostream.errors import DropCause, FrameError
-from ptychostream.frames.codecs import CODECS, LOSSY, compress, decompress
+from ptychostream.frames import blosc_frame
+from ptychostream.frames.codecs import CODECS, LOSSY, compress, decompress, is_lz4_chunk
+from ptychostream.scans.hdf5_chunks import as_chunk
 
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 LOSSLESS = [name for name in CODECS if name not in LOSSY]
@@ -120,12 +122,46 @@ def test_lz4hdf5_in_small_blocks_with_one_stored_as_it_is() -> None:
     assert np.array_equal(decompress(chunk, "lz4hdf5", noise.shape, "uint16"), noise)
 
 
-@pytest.mark.parametrize("name", ["blosclz", "lz4", "lz4hc", "zlib", "zstd"])
+@pytest.mark.parametrize("name", ["blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd"])
 @pytest.mark.parametrize("shuffle", [0, 1, 2])
 def test_blosc_whatever_compressor_it_names(name: str, shuffle: int) -> None:
     array = pattern("uint16")
     chunk = hdf5_chunk(array, hdf5plugin.Blosc(cname=name, shuffle=shuffle))
     assert np.array_equal(decompress(chunk, "blosc", array.shape, "uint16"), array)
+
+
+@pytest.mark.parametrize("name", ["blosclz", "lz4", "snappy", "zlib", "zstd"])
+def test_an_error_of_blosc_names_the_compressor(name: str) -> None:
+    array = np.tile(np.arange(256, dtype=np.uint16), 64).reshape(128, 128)
+    chunk = bytearray(hdf5_chunk(array, hdf5plugin.Blosc(cname=name)))
+    chunk[16:] = b"\xff" * (len(chunk) - 16)
+    assert f"blosc payload: compressor {name} cannot decode it" in str(refused(bytes(chunk), "blosc"))
+    chunk[2] = (chunk[2] & 0x1F) | (6 << 5)
+    assert "compressor number 6 is unknown" in str(refused(bytes(chunk), "blosc"))
+
+
+def test_snappy_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    chunk = hdf5_chunk(pattern("uint16"), hdf5plugin.Blosc(cname="snappy"))
+    monkeypatch.setattr(blosc_frame, "_library_with_snappy", lambda: None)
+    assert "compressor snappy is in none of the libraries" in str(refused(chunk, "blosc"))
+
+
+@pytest.mark.parametrize("codec", ["lossless noise", "zeros", "counts"])
+def test_a_bare_lz4_block_never_looks_like_a_chunk_of_hdf5(codec: str) -> None:
+    arrays = {
+        "lossless noise": RNG.integers(0, 256, (40, 40)).astype(np.uint8),
+        "zeros": np.zeros((64, 64), np.uint8),
+        "counts": pattern("uint16"),
+    }
+    array = arrays[codec]
+    assert not is_lz4_chunk(memoryview(compress(array, "lz4")))
+    for options in (hdf5plugin.LZ4(), hdf5plugin.LZ4(nbytes=512)):
+        chunk = hdf5_chunk(array, options)
+        assert is_lz4_chunk(memoryview(chunk))
+        assert np.array_equal(decompress(chunk, "lz4", array.shape, array.dtype), array)
+        refused(chunk[:-1], "lz4", array.shape, array.dtype.name)
+        stored = as_chunk(np.frombuffer(chunk, np.uint8), "lz4", array.shape, array.dtype, "lz4", check=True)
+        assert stored == chunk
 
 
 # JPEG
