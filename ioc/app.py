@@ -40,7 +40,7 @@ from ptychostream.ioc.config.setpoints import setpoints
 from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.ioc.config.start import begin
 from ptychostream.model.model_push import read_key
-from ptychostream.plugins.diagnosis import SUBSCRIPTION, Diagnoser, Diagnosis
+from ptychostream.plugins.diagnosis import READY, SUBSCRIPTION, Diagnoser, Diagnosis
 from ptychostream.plugins.engines.plain import PLAIN
 from ptychostream.plugins.flow.snapshot import Snapshot
 from ptychostream.plugins.pipeline import Pipeline
@@ -111,7 +111,7 @@ class Ioc:
         self._next_beat_s = 0.0
         self._diagnoser = Diagnoser()
         self._started = False
-        with preflight.checked(settings.prefix):
+        with preflight.checked(settings.prefix, settings.images_port):
             self._load(settings, given)
 
     def _load(self, settings: IocSettings, given: Collection[str]) -> None:
@@ -125,6 +125,8 @@ class Ioc:
         self._shown = [one for one in readbacks(snapshots) if in_cluster or one.group != CLUSTER_GROUP]
         load_others(prefix, type(settings), self._shown)
         saved = autosave.read_values(settings.autosave) if settings.autosave else {}
+        for axis in ("X", "Y"):
+            put_static(f"{prefix}Positions{axis}", "EGU", settings.positions.axes.unit)
         infos = list(records())
         kept, passed_over = autosave.usable(saved, infos, prefix)
         settings, self._texts, refused = begin(settings, kept, given)
@@ -187,8 +189,7 @@ class Ioc:
             }
         )
         parts.pipeline.start()
-        parts.images.start()
-        self._rpc.start()
+        parts.images.start(self._rpc.open())
         parts.pipeline.expect_engine(True)
         threading.Thread(target=self._first_engine, name="first engine", daemon=True).start()
         self._started = True
@@ -203,7 +204,8 @@ class Ioc:
             if part is not None:
                 part.start()
         self.update()
-        log.info("serving %s over Channel Access and PV Access", self._settings.prefix)
+        what = "serving %s over Channel Access and PV Access; images and pushed models at TCP port %d"
+        log.info(what, self._settings.prefix, parts.images.port)
 
     def stop(self) -> bool:
         """End it: what was received is stitched, setpoints are saved. False when the engine did not come back."""
@@ -245,14 +247,15 @@ class Ioc:
             snapshot = parts.pipeline.snapshot()
             self._agent.look()
             parts.rollback.follow()
+            found = self._diagnoser.look(stream_state(parts, snapshot))
             view = View(
                 parts=parts,
                 scans=self._scans,
                 snapshot=snapshot,
                 latencies=parts.pipeline.times.latencies(),
                 consistency=self._consistency.latest,
-                ready=self._ready(),
-                status=self._status(snapshot, self._diagnoser.look(stream_state(parts, snapshot))),
+                ready=self._ready(found),
+                status=self._status(snapshot, found),
                 now=time.time(),
             )
             self._records.put_all(values(view, self._shown))
@@ -273,9 +276,10 @@ class Ioc:
             self._parts.pipeline.expect_engine(False)
         self.update()
 
-    def _ready(self) -> bool:
+    def _ready(self, found: Diagnosis) -> bool:
         parts = self._parts
-        return parts.slot.live is not None and parts.images.running and parts.stream.connected
+        served = parts.slot.live is not None and parts.images.running and parts.stream.connected
+        return served and (not found.stopped or found.where in READY)
 
     def _status(self, snapshot: Snapshot, found: Diagnosis) -> str:
         parts = self._parts

@@ -83,6 +83,7 @@ def assemble(
             settings.phase_rate_hz,
             pipeline.times,
             settings.engine.frame_shape,
+            settings.images_port,
         ),
         positions=positions,
         comparison=Comparison(pipeline.stitched, str(settings.ssim_reference or ""), settings.ssim_tolerance),

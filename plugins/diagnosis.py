@@ -44,6 +44,8 @@ class Where(Enum):
 
 SUBSCRIPTION = (Where.DISABLED, Where.NO_CHANNEL, Where.DISCONNECTED)
 """The stages before a frame can come."""
+READY = (Where.SILENT, Where.DECIMATED)
+"""The stages at which frames stop although the next one can be served: none comes, or it is left out on purpose."""
 _RUNS = (Where.RUNNING, Where.IDLE)
 
 _STAGE_OF = {

@@ -264,6 +264,11 @@ class IocSettings(Settings):
         flag="--phase-rate",
     )] = Field(5.0, gt=0, le=50)  # fmt: skip
     """Images served per second, at most."""
+    images_port: Annotated[
+        int, Setting(flag="--images-port", help="TCP port of the images and of Model:Load; 0: any free one")
+    ] = Field(0, ge=0, le=65535)
+    """TCP port of the PVA server of `Phase`, `Weight`, `Patch` and `Model:Load`; 0: any free one. The records' server
+    has the port that `EPICS_PVAS_SERVER_PORT` names, 5075 where it names none."""
     update_rate_hz: float = Field(5.0, gt=0, le=20)
     """How often the readbacks are brought up to date."""
     ssim_reference: Annotated[Path | None, Setting(

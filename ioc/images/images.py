@@ -25,7 +25,7 @@ from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.plugins.flow.snapshot import LatestPatch, Snapshot, Stitched
 from ptychostream.plugins.stage_times import StageTimes
 from ptychostream.pva.ntndarray import build
-from ptychostream.pva.server import serve
+from ptychostream.pva.server import port_of, serve
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,8 @@ class ImageServer:
     first_shape
         [H, W] of the images that are served until the first frame is stitched: zeros, with uniqueId 0. A reader
         thus always gets an image; a gateway cannot pass one on whose union has no field selected.
+    port
+        TCP port of the server. 0: any free one.
 
     Attributes
     ----------
@@ -138,7 +140,9 @@ class ImageServer:
         rate_hz: float = 5.0,
         times: StageTimes | None = None,
         first_shape: tuple[int, int] = (1, 1),
+        port: int = 0,
     ) -> None:
+        self._port = port
         self._channels = {name: SharedPV() for name in _UNITS}
         self._first_shape = first_shape
         self._prefix = prefix
@@ -163,8 +167,13 @@ class ImageServer:
         """Whether images are served."""
         return self._thread.is_alive()
 
-    def start(self) -> None:
-        """Open the channels, at any free port: the records' own PVA server has the port that was asked for."""
+    @property
+    def port(self) -> int:
+        """The TCP port that the images are served at; 0 before they are."""
+        return port_of(self._server) if self._server is not None else 0
+
+    def start(self, *others: StaticProvider) -> None:
+        """Open the channels, and serve them and those of other providers."""
         first = np.zeros(self._first_shape, np.float32)
         nothing = Stitched(PhaseImage(first, first, (0.0, 0.0), 0.0), "", 0, -1, "", 1.0)
         canvas = phase_attributes(nothing, "", 0.0)
@@ -173,7 +182,7 @@ class ImageServer:
         for name, channel in self._channels.items():
             channel.open(_image(name, first, 0, time.time(), patch if name == PATCH else canvas))
             provider.add(f"{self._prefix}{name}", channel)
-        self._server = serve(provider)
+        self._server = serve([provider, *others], self._port)
         self._thread.start()
 
     def stop(self) -> None:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from p4p import Type, Value
-from p4p.server import Server, StaticProvider
+from p4p.server import StaticProvider
 from p4p.server.raw import SharedPV
 
 from ptychostream.model.contract import CONTRACT_VERSION
@@ -23,7 +23,6 @@ from ptychostream.errors import ModelError, PtychostreamError
 from ptychostream.ioc.model.model_rpc_checks import Nonces, PushRequest, check_push
 from ptychostream.ioc.model.model_rpc_folder import PushedModels
 from ptychostream.model.model_push import FAILED, QUERY, REFUSED, REPLY, push_channel
-from ptychostream.pva.server import serve
 
 log = logging.getLogger(__name__)
 
@@ -94,23 +93,20 @@ class ModelRpc:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model push")
         self._stopping = threading.Event()
         self._pv: SharedPV | None = None
-        self._server: Server | None = None
 
-    def start(self) -> None:
-        """Serve the channel, at any free port: the records' own PVA server has the port that was asked for."""
+    def open(self) -> StaticProvider:
+        """Open the channel; a server is to serve the provider."""
         self._pv = SharedPV(handler=self, initial=self._answer("push models here"))  # the server holds it weakly
         provider = StaticProvider("model push")
         provider.add(self._channel, self._pv)
-        self._server = serve(provider)
         if self._key is None:
             log.info("%s takes models that are not signed; model.key_file asks for a signature", self._channel)
+        return provider
 
     def stop(self) -> None:
         """Take no more pushes. Those that wait are answered with an error; one in progress is not waited for."""
         self._stopping.set()
         self._worker.shutdown(wait=False)
-        if self._server is not None:
-            self._server.stop()
 
     # In p4p's threads: nothing here may take long
 
@@ -118,7 +114,9 @@ class ModelRpc:
         """A call has come."""
         try:
             request = self._allowed(op)
-            if not request.model:
+            if self._stopping.is_set():
+                op.done(error=f"{FAILED}the IOC is ending (push again when it runs)")
+            elif not request.model:
                 op.done(self._answer("ask", nonce=self._nonces.issue(time.monotonic())))
             elif not self._places.acquire(blocking=False):
                 op.done(error=f"{FAILED}{_WAITING} pushes wait already (push again later)")

@@ -18,16 +18,21 @@ from ptychostream.ioc.records.database import check_prefix
 
 log = logging.getLogger(__name__)
 
+IMAGES = "images_port"
+"""Where `check_ports` finds the port of the images beside the environment's variables."""
 _PORTS = (
     # what serves, the variables that set its port (the first that is set counts), its interfaces
     ("Channel Access", ("EPICS_CAS_SERVER_PORT", "EPICS_CA_SERVER_PORT"), "EPICS_CAS_INTF_ADDR_LIST"),
     ("PV Access", ("EPICS_PVAS_SERVER_PORT", "EPICS_PVA_SERVER_PORT"), "EPICS_PVAS_INTF_ADDR_LIST"),
+    ("the images' PV Access", (IMAGES,), "EPICS_PVAS_INTF_ADDR_LIST"),
 )
+_PVA_PORT = 5075
+"""Of a server to which nobody gives another."""
 _OTHER_IOC_S = 0.5
 
 
 @contextmanager
-def checked(prefix: str) -> Iterator[None]:
+def checked(prefix: str, images_port: int = 0) -> Iterator[None]:
     """Check prefix and ports before the block, and while it runs ask the network whether the prefix is free.
 
     Raises
@@ -36,7 +41,7 @@ def checked(prefix: str) -> Iterator[None]:
         See the functions below; the last at the block's end.
     """
     check_prefix(prefix)
-    check_ports(os.environ)
+    check_ports({**os.environ, IMAGES: str(images_port)})
     with ThreadPoolExecutor(1) as pool:
         free = pool.submit(check_prefix_is_free, prefix)
         yield
@@ -54,21 +59,25 @@ def check_ports(environment: Mapping[str, str]) -> None:
     StreamError
         Naming the port and the variable.
     """
+    pva: set[int] = set()
     for server, variables, interfaces in _PORTS:
         variable = next((name for name in variables if environment.get(name, "").strip()), None)
         if variable is None:
+            pva |= {_PVA_PORT} if server == "PV Access" else set()
             continue
         try:
             port = int(environment[variable])
         except ValueError:
             raise StreamError(f"port {environment[variable]!r}", where=variable, remedy="set it to a number") from None
         addresses = environment.get(interfaces, "").split() or ["0.0.0.0"]
-        if port and any(_taken(address.partition(":")[0], port) for address in addresses):
+        if port and (port in pva or any(_taken(address.partition(":")[0], port) for address in addresses)):
             raise StreamError(
                 f"{server} port {port} is in use",
                 where=variable,
                 remedy=f"end the other server, or give {variable} another port and add it to the clients' address list",
             )
+        if "PV Access" in server:
+            pva.add(port)
 
 
 def _taken(address: str, port: int) -> bool:

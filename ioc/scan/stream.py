@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LatestFrame:
-    """Number, shape [H, W] and data type of the latest frame."""
+    """Number as it was sent, shape [H, W] and data type of the latest frame."""
 
     frame_id: int = 0
     shape: tuple[int, int] = (0, 0)
@@ -71,7 +71,7 @@ class Stream:
         if frame is None:
             return LatestFrame()
         height, width = frame.counts.shape
-        return LatestFrame(frame.id, (height, width), str(frame.counts.dtype))
+        return LatestFrame(frame.raw_id, (height, width), str(frame.counts.dtype))
 
     def subscribe(
         self, channel: str | None = None, attributes: tuple[str, ...] | None = None, enabled: bool | None = None

@@ -318,7 +318,7 @@ class Worker:
                 model_failure=self._model_failure,
                 engine=self._engine,
                 run=self._run_report(snapshot, number, with_canvas),
-                frame=FrameReport(latest.id, height, width, str(latest.counts.dtype)) if latest else FrameReport(),
+                frame=FrameReport(latest.raw_id, height, width, str(latest.counts.dtype)) if latest else FrameReport(),
             )
 
     def _run_report(self, snapshot: Snapshot, number: int | None, with_canvas: bool) -> RunReport:

@@ -33,6 +33,8 @@ class Frame:
         Time when the frame reached this process, seconds since the POSIX epoch.
     run
         Number of the scan run, set by the pipeline: the same scan id may come twice.
+    raw_id
+        Frame number as it was sent.
     entered
         Time when the pipeline took the frame, monotonic clock, seconds. The pipeline sets it.
     """
@@ -45,6 +47,7 @@ class Frame:
     received: float = 0.0
     run: int = 0
     entered: float = 0.0
+    raw_id: int = 0
 
 
 @dataclass(slots=True)

@@ -75,7 +75,8 @@ class Intake:
 
     def frame(self, raw: Decoded, now: float) -> Frame:
         """The frame of an update that came at `now`, s since the POSIX epoch, which is its time where it has none."""
-        return Frame(self.scan_of(raw.attributes), raw.raw_id, raw.time or now, raw.array, raw.attributes, now)
+        scan, time = self.scan_of(raw.attributes), raw.time or now
+        return Frame(scan, raw.raw_id, time, raw.array, raw.attributes, now, raw_id=raw.raw_id)
 
     def until_ends(self, frames: Sequence[Frame]) -> Iterator[tuple[Sequence[Frame], bool]]:
         """The frames in their order, cut after each that is the last one of its scan; with each part, whether it is."""

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from p4p.server import Server, StaticProvider
 
-
-def serve(provider: StaticProvider) -> Server:
-    """Serve the provider's channels at any free port, because the records' server has the configured port."""
-    return Server([provider], conf=any_port(os.environ), useenv=False)
+PORT = "EPICS_PVAS_SERVER_PORT"
 
 
-def any_port(environment: Mapping[str, str]) -> dict[str, str]:
-    """The PVA settings of `environment` with any free port.
+def serve(providers: Sequence[StaticProvider], port: int = 0) -> Server:
+    """Serve the channels of all providers at one TCP port; 0: any free one."""
+    return Server(providers, conf=at_port(os.environ, port), useenv=False)
+
+
+def port_of(server: Server) -> int:
+    """The TCP port that a server has."""
+    return int(server.conf()[PORT])
+
+
+def at_port(environment: Mapping[str, str], port: int) -> dict[str, str]:
+    """The PVA settings of `environment` with another port of the server.
 
     They replace the complete environment. Otherwise p4p would add the environment's port to its interfaces before it
     reads the port from here.
     """
     own = {name: value for name, value in environment.items() if name.startswith("EPICS_PVA")}
-    return {**own, "EPICS_PVAS_SERVER_PORT": "0", "EPICS_PVA_SERVER_PORT": "0"}
+    return {**own, PORT: str(port), "EPICS_PVA_SERVER_PORT": str(port)}

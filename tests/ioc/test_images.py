@@ -21,7 +21,7 @@ from ptychostream.ioc.images.images import ImageServer
 from ptychostream.plugins.flow.snapshot import LatestPatch, Snapshot, Stitched
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.positions.positions import AttributePositions
-from ptychostream.pva.server import any_port
+from ptychostream.pva.server import at_port
 
 P = "im:"
 IMAGES = ("Phase", "Weight", "Patch")
@@ -184,9 +184,9 @@ def test_a_newcomer_is_served_beside_handshakes_that_were_never_finished(stand: 
             connection.close()
 
 
-def test_the_other_pva_server_of_a_process_takes_any_port_and_keeps_the_rest() -> None:
+def test_the_other_pva_server_of_a_process_has_a_port_of_its_own_and_keeps_the_rest() -> None:
     asked = {"EPICS_PVAS_SERVER_PORT": "1", "EPICS_PVAS_INTF_ADDR_LIST": "10.0.0.1", "EPICS_CA_ADDR_LIST": "a"}
-    assert any_port(asked) == {
+    assert at_port(asked, 0) == {
         "EPICS_PVAS_SERVER_PORT": "0",
         "EPICS_PVA_SERVER_PORT": "0",
         "EPICS_PVAS_INTF_ADDR_LIST": "10.0.0.1",

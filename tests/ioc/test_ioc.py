@@ -294,6 +294,26 @@ def test_bad_frames_are_counted_under_their_cause(rig: Rig) -> None:
     assert rig.env.pvget(P + "DroppedShape_RBV").alarm.severity == 0
 
 
+def test_an_ioc_that_drops_every_frame_is_not_ready(rig: Rig) -> None:
+    rig.wait("Ready_RBV", 1)
+    for turn in range(200):
+        rig.detector.send(scan="small", count=30, first=100 + 30 * turn, size=8, rate=300)
+        if not rig.get("Ready_RBV"):
+            break
+    else:
+        pytest.fail("Ready while every frame is dropped")
+    rig.wait("Ready_RBV", 1)  # none comes: the next may be right
+    rig.law()
+
+
+def test_the_unique_id_is_shown_as_it_was_sent(rig: Rig) -> None:
+    rig.scan("wrapped", 2, first=254)
+    received = rig.get("FramesReceived_RBV")
+    rig.detector.send(scan="wrapped", count=2, first=0)
+    rig.wait("FramesReceived_RBV", received + 2)
+    rig.wait("UniqueId_RBV", 1)
+
+
 def test_waveform_positions_place_frames_that_waited_for_them(rig: Rig) -> None:
     rig.put("PositionSource", 1)
     received, stitched = rig.get("FramesReceived_RBV"), rig.get("FramesStitched_RBV")

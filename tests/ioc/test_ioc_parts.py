@@ -22,9 +22,10 @@ from ptychostream.ioc.config.start import begin
 from ptychostream.ioc.gpu import parse_smi, read_sysfs
 from ptychostream.ioc.images.images import displayed
 from ptychostream.ioc.records.autosave import format_values, parse_values, read_values
-from ptychostream.ioc.records.preflight import check_ports
+from ptychostream.ioc.records.preflight import IMAGES, check_ports
 from ptychostream.ioc.records.records import clip
 from ptychostream.ioc.scan.position_sources import PositionSources
+from ptychostream.processes.loopback import free_ports
 
 texts = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_size=60).map(str.strip)
 values = st.one_of(st.integers(-(2**31), 2**31), st.floats(allow_nan=False, allow_infinity=False), texts)
@@ -194,6 +195,12 @@ def test_a_port_that_was_asked_for_and_is_taken_is_refused() -> None:
             check_ports(environment)
     check_ports(environment)
     check_ports({})
+    own = free_ports(1)[0]
+    check_ports({"EPICS_PVAS_SERVER_PORT": "0", IMAGES: str(own), "EPICS_PVAS_INTF_ADDR_LIST": "127.0.0.1"})
+    for clash in ({"EPICS_PVAS_SERVER_PORT": str(own), IMAGES: str(own)}, {IMAGES: "5075"}):
+        with pytest.raises(StreamError, match="the images' PV Access port") as raised:
+            check_ports({"EPICS_PVAS_INTF_ADDR_LIST": "127.0.0.1", **clash})
+        assert raised.value.where == IMAGES
     with pytest.raises(StreamError, match="number"):
         check_ports({"EPICS_CAS_SERVER_PORT": "often"})
 
