@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -208,3 +209,13 @@ def test_a_soft_link_to_nothing(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["data"] = h5py.SoftLink("/raw/frames")
     refused(path, "/data leads to /raw/frames, which is not in the file", **GEOMETRY)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_plain_array_of_numpy(tmp_path: Path, order: Literal["C", "F"]) -> None:
+    path = tmp_path / "cube.npy"
+    np.save(path, np.asarray(patterns().reshape(ROWS, COLUMNS, HEIGHT, WIDTH), order=order))
+    scan = read(path, **RASTER, **GEOMETRY)
+    assert_is(scan, patterns(), raster())
+    assert scan.radiation == "photon"
+    refused(path, "12 patterns, and the file does not say the rows", **GEOMETRY)

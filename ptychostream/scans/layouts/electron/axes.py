@@ -140,6 +140,19 @@ def stem_parts(
     return ScanParts(counts=counts, raw_positions=positions, said=said, metadata=metadata or {})
 
 
+def turned(degrees: float, name: str, options: ScanOptions, where: str) -> None:
+    """Raise ScanFileError if the file says that the scan is turned, and the user neither gives an angle nor a route.
+
+    Programs do not agree about the sign and about what is turned against what.
+    """
+    if degrees and options.scan_rotation_deg is None and options.route is None:
+        raise ScanFileError(
+            f"it says that scan and pattern are turned by {degrees:g} degrees ({name})",
+            where=where,
+            remedy="give --scan-rotation-deg, the angle from the pattern's x axis to the scan's (0 to ignore it)",
+        )
+
+
 def _sorted_out(source: Any, axes: list[Axis], options: ScanOptions, name: str, where: str) -> list[Axis]:
     """Check that every axis that is not chosen from is known."""
     for index, axis in enumerate(axes):
@@ -213,7 +226,10 @@ def _step(axes: list[Axis], index: int | None, where: str) -> float:
 
 
 def _state_object_pixel(said: Description, rows: Axis, columns: Axis) -> None:
-    """The pixel of the object from the step of the pattern: 1 / (N · step), or wavelength / (N · angle)."""
+    """The pixel of the object from the step of the pattern: 1 / (width · step), or wavelength / (width · angle).
+
+    Both axes state it, so that a detector whose pixels are not square is refused.
+    """
     for axis in (columns, rows):
         measured = axis.measure("inverse length", "angle")
         if measured is None:
@@ -221,7 +237,7 @@ def _state_object_pixel(said: Description, rows: Axis, columns: Axis) -> None:
         step, dimension = measured
         written = f"{axis.step:g} {axis.unit} a pixel of the pattern"
         if dimension == "inverse length":
-            said.state("object_pixel", 1 / (axis.size * step), axis.where, written)
+            said.state("object_pixel", 1 / (columns.size * step), axis.where, written)
         elif energy := said.number("energy"):
             wavelength = wavelength_m(energy, str(said.value("radiation") or "electron"))
-            said.state("object_pixel", wavelength / (axis.size * step), axis.where, written)
+            said.state("object_pixel", wavelength / (columns.size * step), axis.where, written)

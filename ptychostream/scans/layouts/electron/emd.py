@@ -7,6 +7,7 @@ others x counts columns.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ import h5py
 import numpy as np
 
 from ptychostream.errors import ScanFileError
-from ptychostream.scans.layouts.electron.axes import Axis, stem_parts
+from ptychostream.scans.layouts.electron.axes import Axis, stem_parts, turned
 from ptychostream.scans.scan_hdf5 import checked_dataset, number, text, whole
 from ptychostream.scans.scan_parts import ScanOptions, ScanParts
 from ptychostream.statements.description import Description
@@ -36,7 +37,7 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     if options.data is not None:
         found = [array for array in found if str(array.name).strip("/") == options.data.strip("/")]
     if len(found) != 1:
-        names = ", ".join(f"{array.name} {array.shape}" for array in found)
+        names = ", ".join(sorted(f"{array.name} {array.shape}" for array in found))
         raise ScanFileError(
             f"EMD with {len(found)} arrays of four axes", where=where, remedy=f"name one with --data: {names}"
         )
@@ -124,12 +125,5 @@ def _check_calibration(group: h5py.Group, options: ScanOptions, where: str) -> N
             where=where,
             remedy="give --transpose, which exchanges rows and columns of the pattern, or a route file (--route)",
         )
-    for name in ("QR_rotation_degrees", "QR_rotation"):
-        angle = number(calibration.get(name))
-        if angle and options.scan_rotation_deg is None:
-            unit = "degrees" if name.endswith("degrees") else "radians"
-            raise ScanFileError(
-                f"its calibration says that scan and pattern are turned by {angle:g} {unit} ({name})",
-                where=where,
-                remedy="give --scan-rotation-deg, the angle from the pattern's x axis to the scan's (0 to ignore it)",
-            )
+    turned(number(calibration.get("QR_rotation_degrees")) or 0.0, "QR_rotation_degrees", options, where)
+    turned(math.degrees(number(calibration.get("QR_rotation")) or 0.0), "QR_rotation", options, where)

@@ -38,4 +38,5 @@ def open_parts(path: str, options: ScanOptions) -> Iterator[ScanParts]:
             )
         said = Description(path)
         said.state("pixel_type", str(source.dtype), "header, MODE")
+        said.assume("radiation", "electron", "MRC, a format of electron microscopes")
         yield given_scan(source, options, said, path)

@@ -7,6 +7,8 @@ length of 0 is unknown.
 
 from __future__ import annotations
 
+import math
+import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,20 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from ptychostream.errors import ScanFileError
-from ptychostream.scans.layouts.electron.axes import Axis, stem_parts
+from ptychostream.scans.layouts.electron.axes import Axis, stem_parts, turned
 from ptychostream.scans.layouts.electron.scan_given import given_scan
 from ptychostream.scans.layouts.extras import needed
 from ptychostream.scans.scan_parts import ScanOptions, ScanParts
 from ptychostream.statements.description import Description
 
 _CM, _TENTH_MM = 1e-2, 1e-4
+_HEAD = 256
+_BLO_FRAME_HEADER = 6
+_LARGEST = 1 << 15
 
 
 @contextmanager
 def open_blo(path: str, options: ScanOptions) -> Iterator[ScanParts]:
     """Read a NanoMEGAS blockfile: square patterns of uint8; steps in nm, screen pixel, energy and camera length."""
+    _check_blo(path)
     signal = _read("rsciio.blockfile", "a blockfile", path)
     header = signal["original_metadata"]["blockfile_header"]
+    turned(float(header["Scan_rotation"]) / 100, "Scan_rotation", options, path)
     said = Description(path)
     said.state("radiation", "electron", "blockfile")
     if (volts := float(header["Beam_energy"])) > 0:
@@ -48,6 +55,7 @@ def open_blo(path: str, options: ScanOptions) -> Iterator[ScanParts]:
 @contextmanager
 def open_tvips(path: str, options: ScanOptions) -> Iterator[ScanParts]:
     """Read a TVIPS stream of 8 or 16 bit. The header does not say whether the counts have a sign: they have none."""
+    _check_tvips(path)
     signal = _read("rsciio.tvips", "TVIPS", path)
     source = signal["data"]
     if source.dtype.itemsize > 2:
@@ -58,28 +66,30 @@ def open_tvips(path: str, options: ScanOptions) -> Iterator[ScanParts]:
         )
     said = Description(path)
     said.assume("pixel_type", str(source.dtype), "the header gives the bits only; counts have no sign")
+    said.state("radiation", "electron", "TVIPS")
     yield given_scan(source, options, said, path)
 
 
 @contextmanager
 def open_mib(path: str, options: ScanOptions) -> Iterator[ScanParts]:
     """Read a Merlin .mib. The rows of a pattern stay in the order in which they are stored."""
+    _check_start(path, b"MQ1,", "a Merlin .mib")
     module = needed("rsciio.quantumdetector", "MIB", path)
     with _told(path):
-        properties = module.MIBProperties()
-        properties.parse_file(path)
-        source = module.load_mib_data(path, mmap_mode="r", mib_prop=properties)["data"]
+        source = module.load_mib_data(path, mmap_mode="r")
     said = Description(path)
     said.state("pixel_type", str(source.dtype), "header of the first pattern")
+    said.assume("radiation", "electron", "Merlin, mostly of an electron microscope")
     said.assume(
         "reverse_y", value=False, where="the first stored row is taken as row 0; --flip-y if it is the bottom one"
     )
-    yield given_scan(source.reshape(len(source), *properties.merlin_size), options, said, path)
+    yield given_scan(source, options, said, path)
 
 
 @contextmanager
 def open_empad(path: str, options: ScanOptions) -> Iterator[ScanParts]:
     """Read an EMPAD scan by its .xml, beside which is the .raw."""
+    _check_start(path, b"<", "XML")
     signal = _read("rsciio.empad", "EMPAD", path)
     said = Description(path)
     said.state("radiation", "electron", "EMPAD")
@@ -88,7 +98,9 @@ def open_empad(path: str, options: ScanOptions) -> Iterator[ScanParts]:
     if len(scan) != 2:
         yield given_scan(signal["data"], options, said, path)
         return
-    if scan[0].step != scan[1].step:  # the order of the two fields of view in the .xml is not certain
+    if not math.isclose(
+        scan[0].step, scan[1].step, rel_tol=1e-6
+    ):  # the order of the two fields of view in the .xml is not certain
         axes = [replace(axis, unit="") if axis.scan else axis for axis in axes]
     yield stem_parts(signal["data"], axes, options, said, path, name="its array")
 
@@ -118,6 +130,41 @@ OPENERS: dict[str, Callable[[str, ScanOptions], Any]] = {
     ".zspy": open_zspy,
 }
 """By the ending of the file's name."""
+
+
+def _check_start(path: str, wanted: bytes, what: str) -> bytes:
+    """The first bytes of the file, which must begin with `wanted`. RosettaSciIO itself believes the name."""
+    with Path(path).open("rb") as stream:
+        start = stream.read(_HEAD)
+    if not start.lstrip(b"\xef\xbb\xbf").startswith(wanted):
+        raise ScanFileError(f"by its name {what}, but not by its content", where=path, remedy="give the right file")
+    return start
+
+
+def _check_blo(path: str) -> None:
+    start = _check_start(path, b"IMGBLO", "a blockfile")
+    at, size, columns, rows = (int(start[first] + (start[first + 1] << 8)) for first in (12, 20, 24, 26))
+    at += (start[14] << 16) + (start[15] << 24)
+    _check_size(path, at + rows * columns * (size * size + _BLO_FRAME_HEADER), f"{rows} × {columns} patterns")
+
+
+def _check_tvips(path: str) -> None:
+    numbers = struct.unpack("<5I", _check_start(path, b"", "TVIPS")[:20].ljust(20, b"\0"))
+    header, version, width, height, bits = numbers
+    if version not in (1, 2) or bits not in (8, 16, 32) or not (0 < width <= _LARGEST and 0 < height <= _LARGEST):
+        raise ScanFileError("by its name TVIPS, but not by its content", where=path, remedy="give the right file")
+    _check_size(path, header + width * height * bits // 8, "one pattern")
+
+
+def _check_size(path: str, size: int, what: str) -> None:
+    """RosettaSciIO fills what is missing with zeros."""
+    there = Path(path).stat().st_size
+    if there < size:
+        raise ScanFileError(
+            f"the file is cut short: {what} need {size} bytes, it has {there}",
+            where=path,
+            remedy="copy it again; if the acquisition was stopped, save the patterns that there are",
+        )
 
 
 def _read(module: str, what: str, path: str) -> dict[str, Any]:

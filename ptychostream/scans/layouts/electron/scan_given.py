@@ -25,7 +25,6 @@ def given_scan(source: Any, options: ScanOptions, said: Description, where: str)
         raise ScanFileError(what, where=where, remedy="give a stack of patterns")
     frames = math.prod(source.shape[:-2])
     counts = source if len(source.shape) == 3 else AxisFrames(source, {})
-    said.assume("radiation", "electron", "a file of an electron microscope")
     if options.route is not None:
         return ScanParts(counts=counts, raw_positions=None, said=said)
     if options.scan_shape is None:
