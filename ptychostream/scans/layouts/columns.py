@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ptychostream.errors import NoPositionsError, ScanFileError
 from ptychostream.scans.hdf5_statements import state_units
 from ptychostream.scans.layouts.raster import given_raster
-from ptychostream.scans.scan_hdf5 import whole
+from ptychostream.scans.scan_hdf5 import text, whole
 from ptychostream.scans.scan_parts import ScanOptions
 from ptychostream.statements.description import Description
 
@@ -24,6 +24,8 @@ _GROUPS = ("entry/instrument/NDAttributes", "entry/instrument/detector/NDAttribu
 def find(file: h5py.File, name: str, where: str) -> h5py.Dataset | None:
     """The data set at the path `name`, or the only one of the file that is called so. None if there is none.
 
+    A data set that areaDetector made of an attribute keeps its name as `NDAttrName`, wherever an XML layout places it.
+
     Raises ScanFileError if several data sets that are not the same one have this name.
     """
     for path in (name, *(f"{group}/{name}" for group in _GROUPS)):
@@ -31,7 +33,11 @@ def find(file: h5py.File, name: str, where: str) -> h5py.Dataset | None:
             return found
     if "/" in name:
         return None
-    same = [dataset for dataset in data_sets(file) if str(dataset.name).rsplit("/", 1)[-1] == name]
+    same = [
+        dataset
+        for dataset in data_sets(file)
+        if str(dataset.name).rsplit("/", 1)[-1] == name or text(dataset.attrs.get("NDAttrName")) == name
+    ]
     if len(same) > 1:
         raise ScanFileError(
             f"{len(same)} data sets are called {name}: {', '.join(sorted(str(found.name) for found in same))}",

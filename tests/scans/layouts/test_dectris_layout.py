@@ -171,3 +171,11 @@ def test_thresholds_are_chosen_from(tmp_path: Path) -> None:
     error = refused(master, "has shape .12, 2, 6, 8.", **RASTER)
     assert "--pick" in error.remedy
     assert_is(read(master, **RASTER, pick=((1, 1),)), both[:, 1], raster())
+
+
+def test_a_master_without_its_mask_and_one_with_a_mask_a_frame(master: Path) -> None:
+    """fabio#596: SPring-8 takes the mask out of the master. definitions#651: a mask may have an axis of frames."""
+    change(master, **{f"{DETECTOR}/detectorSpecific/pixel_mask": None})
+    assert read(master, **RASTER).bad_pixels is None
+    change(master, **{f"{DETECTOR}/pixel_mask": np.zeros((FRAMES, HEIGHT, WIDTH), np.uint32)})
+    refused(master, "bad-pixel mask has shape .12, 6, 8., not .6, 8.", **RASTER)

@@ -100,6 +100,15 @@ def test_data_exchange_and_the_attributes_that_a_layout_places(tmp_path: Path) -
     assert scan.frame_ids.tolist() == list(range(7, 7 + FRAMES))
 
 
+def test_an_attribute_that_a_layout_renames_is_found_by_its_own_name(tmp_path: Path) -> None:
+    """ADCore#65: <dataset name="aequatorial_angle" source="ndattribute" ndattribute="sa"/>."""
+    x, y = places().T
+    path = write(tmp_path / "a.h5", entry__data__data=patterns(), entry__sample__across=x, entry__sample__up=y)
+    with h5py.File(path, "r+") as file:
+        file["entry/sample/across"].attrs["NDAttrName"], file["entry/sample/up"].attrs["NDAttrName"] = b"sx", b"sy"
+    assert_is(read(path, x_name="sx", y_name="sy", **GEOMETRY), patterns(), places())
+
+
 def test_the_smallest_layouts(tmp_path: Path) -> None:
     for name in ("data", "entry__data", "entry__data__data", "images"):
         path = write(tmp_path / "small.h5", **{name: patterns()}, PositionX=places()[:, 0], PositionY=places()[:, 1])

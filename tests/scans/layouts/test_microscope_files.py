@@ -163,6 +163,26 @@ def test_empad(tmp_path: Path) -> None:
     refused(path, "is not a count", energy_ev=3e5)
 
 
+def test_the_scan_of_the_search_is_not_that_of_the_acquisition(tmp_path: Path) -> None:
+    """rosettasciio#520: pix_x and pix_y stand twice in the .xml."""
+    path = write_empad(tmp_path, np.zeros((ROWS, COLUMNS, 128, 128)), f"[{ROWS * 2e-9}, {COLUMNS * 2e-9}]")
+    text = path.read_text()
+    path.write_text(text.replace(f"<pix_y>{ROWS}<", "<pix_y>2<"))
+    refused(path, "scan_x4_y3.raw, and the .xml says 2 rows of 4", energy_ev=3e5)
+    path.write_text(text)
+    with (tmp_path / "scan_x4_y3.raw").open("r+b") as stream:
+        stream.truncate(130 * 128 * 4 * 11)
+    refused(path, "has 732160 bytes, and 3 rows of 4 patterns need 798720|RosettaSciIO cannot read it", energy_ev=3e5)
+
+
+def test_a_field_of_view_that_is_scaled_is_no_step(tmp_path: Path) -> None:
+    """rosettasciio#495: the reported field of view is off by factors."""
+    path = write_empad(tmp_path, np.zeros((ROWS, COLUMNS, 128, 128)), f"[{ROWS * 2e-9}, {COLUMNS * 2e-9}]")
+    path.write_text(path.read_text().replace("</root>", "<scale_factor>0.72</scale_factor></root>"))
+    refused(path, "no step of the scan", energy_ev=3e5)
+    assert_is(read(path, energy_ev=3e5, scan_step_m=STEP_M), np.zeros((FRAMES, 128, 128)), raster())
+
+
 # zspy
 
 

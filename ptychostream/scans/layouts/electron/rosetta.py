@@ -8,6 +8,7 @@ length of 0 is unknown.
 from __future__ import annotations
 
 import math
+import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from ptychostream.statements.description import Description
 
 _CM, _TENTH_MM = 1e-2, 1e-4
 _HEAD = 256
+_MOST_XML = 1 << 22
+_RAW = re.compile(rb"scan_x(\d+)_y(\d+)\.raw")
 _BLO_FRAME_HEADER = 6
 _LARGEST = 1 << 15
 
@@ -89,8 +92,9 @@ def open_mib(path: str, options: ScanOptions) -> Iterator[ScanParts]:
 @contextmanager
 def open_empad(path: str, options: ScanOptions) -> Iterator[ScanParts]:
     """Read an EMPAD scan by its .xml, beside which is the .raw."""
-    _check_start(path, b"<", "XML")
+    description = _check_start(path, b"<", "XML", whole=True)
     signal = _read("rsciio.empad", "EMPAD", path)
+    _check_empad(path, description, signal["data"].shape)
     said = Description(path)
     said.state("radiation", "electron", "EMPAD")
     axes = _axes(signal)
@@ -98,9 +102,8 @@ def open_empad(path: str, options: ScanOptions) -> Iterator[ScanParts]:
     if len(scan) != 2:
         yield given_scan(signal["data"], options, said, path)
         return
-    if not math.isclose(
-        scan[0].step, scan[1].step, rel_tol=1e-6
-    ):  # the order of the two fields of view in the .xml is not certain
+    # The order of the two fields of view is not certain, and newer files scale them by factors that nobody applies.
+    if not math.isclose(scan[0].step, scan[1].step, rel_tol=1e-6) or b"scale_factor" in description:
         axes = [replace(axis, unit="") if axis.scan else axis for axis in axes]
     yield stem_parts(signal["data"], axes, options, said, path, name="its array")
 
@@ -132,13 +135,31 @@ OPENERS: dict[str, Callable[[str, ScanOptions], Any]] = {
 """By the ending of the file's name."""
 
 
-def _check_start(path: str, wanted: bytes, what: str) -> bytes:
+def _check_start(path: str, wanted: bytes, what: str, *, whole: bool = False) -> bytes:
     """The first bytes of the file, which must begin with `wanted`. RosettaSciIO itself believes the name."""
     with Path(path).open("rb") as stream:
-        start = stream.read(_HEAD)
+        start = stream.read(_MOST_XML if whole else _HEAD)
     if not start.lstrip(b"\xef\xbb\xbf").startswith(wanted):
         raise ScanFileError(f"by its name {what}, but not by its content", where=path, remedy="give the right file")
     return start
+
+
+def _check_empad(path: str, description: bytes, shape: tuple[int, ...]) -> None:
+    """The .xml holds the scan of the search beside that of the acquisition; the name and size of the .raw tell."""
+    named = _RAW.search(description)
+    if named is None or len(shape) != 4:
+        return
+    raw, columns, rows = named[0].decode(), int(named[1]), int(named[2])
+    if (rows, columns) != shape[:2]:
+        raise ScanFileError(
+            f"the file is called {raw}, and the .xml says {shape[0]} rows of {shape[1]}",
+            where=path,
+            remedy="correct pix_x and pix_y in the .xml: they may be those of the search, not of the acquisition",
+        )
+    there, size = Path(path).with_name(raw).stat().st_size, math.prod((*shape[:2], 130, 128, 4))
+    if there != size:
+        what = f"{raw} has {there} bytes, and {rows} rows of {columns} patterns need {size}"
+        raise ScanFileError(what, where=path, remedy="copy the .raw again, or correct the scan in the .xml")
 
 
 def _check_blo(path: str) -> None:
