@@ -21,6 +21,7 @@ from p4p import Value
 from ptychostream.errors import FrameError, PtychostreamError, StreamError
 from ptychostream.frames.intake import Intake
 from ptychostream.pva.channel_reader import ChannelReader, each
+from ptychostream.pva.frame_statements import region_said
 from ptychostream.pva.reading import UPDATE_FIELDS, RawPayload, payload_of_value
 from ptychostream.recording.record_queue import BoundedQueue
 from ptychostream.recording.record_scans import Counts, RecordedFile, ScanRules, ScanSorter, recorded_file
@@ -28,6 +29,7 @@ from ptychostream.recording.record_settings import PositionFeed, RecordSettings
 from ptychostream.scans.file_names import FileNames
 from ptychostream.scans.hdf5_chunks import as_chunk, file_codec
 from ptychostream.scans.scan_recording import ScanRecording, check_free
+from ptychostream.statements.description import Description
 
 _IDLE_S = 0.05
 _REST_S = 0.004
@@ -60,6 +62,7 @@ class _Arrived(NamedTuple):
     at: float
 
 
+_MOST_REGIONS = 64
 _Packed = tuple[_Arrived | FrameError, bytes | FrameError]
 
 
@@ -153,6 +156,8 @@ class _Recording:
         self._files: list[RecordedFile] = []
         self._first_s = self._last_s = 0.0
         self._error: PtychostreamError | None = None
+        self._said: dict[str, Description] = {}
+        self._region_of: str | None = None
 
     def run(self) -> Recorded:
         began = time.monotonic()
@@ -182,6 +187,7 @@ class _Recording:
         now = time.time()
         try:
             frame = payload_of_value(update, self._intake.wanted)
+            self._note_region(update, frame)
         except FrameError as error:
             self._arrivals.put(error)
             return
@@ -190,6 +196,15 @@ class _Recording:
             self._codec = self._codec or file_codec(frame.codec)
             scan = self._intake.scan_of(frame.attributes)
             self._arrivals.put(_Arrived(scan, frame, self._codec, now), frame.payload.nbytes)
+
+    def _note_region(self, update: Value, frame: RawPayload | None) -> None:
+        """Keep what the first frame of each scan says of its region, until the scan's file begins."""
+        scan = None if frame is None else self._intake.scan_of(frame.attributes)
+        if scan is not None and scan != self._region_of:
+            self._region_of = scan
+            self._said[scan] = region_said(update, self._channel)
+            if len(self._said) > _MOST_REGIONS:  # of scans that never got a file
+                del self._said[next(iter(self._said))]
 
     # ------------------------------------------------------------ the workers
 
@@ -300,6 +315,8 @@ class _Recording:
         return self._error is None
 
     def _scan_begins(self, recording: ScanRecording) -> None:
+        if recording.scan_id in self._said:
+            recording.state(self._said.pop(recording.scan_id))
         self._metadata[recording.path] = self._aside.submit(self._settings.metadata.read)
         if self._positions:
             self._positions.begin(self._last_s)

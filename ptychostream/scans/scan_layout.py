@@ -10,6 +10,7 @@ define.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +19,19 @@ import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.statements.description import Description
+
 POSITION_NAMES = ("PositionX", "PositionY")
+BINNED = "binned"
+"""Attribute of our pixel sizes: whether they are those of a frame's pixel, binning included."""
+DIMENSION = {"offset": "NDArrayDimOffset", "binning": "NDArrayDimBinning", "reverse": "NDArrayDimReverse"}
+"""areaDetector's attributes of the data set, x first, by what they say."""
+DETECTOR_FIELDS = {"bit_depth": "bit_depth_readout", "saturation": "saturation_value"}
+"""Fields of NXdetector, by quantity."""
+STATEMENTS = "statements"
+"""Data set of `/entry/ptychostream` with the table of all statements (JSON)."""
+KEPT_APART = ("threshold",)
+"""Quantities that stand in this table only."""
 EPICS_EPOCH = 631_152_000
 """1990-01-01 in POSIX seconds, the epoch of ADCore's time stamps."""
 
@@ -61,9 +74,14 @@ def write_layout(file: h5py.File, scan_id: str, radiation: str = "photon") -> No
 
 
 def write_geometry(
-    file: h5py.File, energy_ev: float | None, distance_m: float | None, detector_pixel_m: float | None
+    file: h5py.File,
+    energy_ev: float | None,
+    distance_m: float | None,
+    detector_pixel_m: float | None,
+    *,
+    binned: bool = False,
 ) -> None:
-    """Write the known parts of the geometry. None is left out."""
+    """Write the known parts of the geometry. None is left out. `binned`: the pixel is a frame's, not the sensor's."""
     detector, beam = file["entry/instrument/detector"], file["entry/instrument/beam"]
     for parent, name, value, unit in (
         (detector, "distance", distance_m, "m"),
@@ -72,7 +90,31 @@ def write_geometry(
         (beam, "incident_energy", energy_ev, "eV"),
     ):
         if value is not None:
-            parent.create_dataset(name, data=float(value)).attrs["units"] = unit
+            made = parent.create_dataset(name, data=float(value))
+            made.attrs["units"] = unit
+            if binned and name.endswith("pixel_size"):
+                made.attrs[BINNED] = True
+
+
+def write_statements(file: h5py.File, said: Description) -> None:
+    """Write what a source says of its frames: where areaDetector or NeXus have a place for it, and as one table.
+
+    The data set of the frames must be there.
+    """
+    data, detector, own = file["entry/instrument/detector/data"], file["entry/instrument/detector"], own_group(file)
+    for name, attribute in DIMENSION.items():
+        values = [said.value(f"{name}_{axis}") for axis in "xy"]
+        if None not in values:
+            data.attrs[attribute] = np.array(values, np.int32)
+    for quantity, name in DETECTOR_FIELDS.items():
+        if said.value(quantity) is not None:
+            detector.create_dataset(name, data=said.value(quantity))
+    rows = [
+        {"quantity": one.quantity, "value": one.value, "where": one.where, "written": one.written, "origin": one.origin}
+        for one in said
+    ]
+    if rows:
+        own.create_dataset(STATEMENTS, data=json.dumps(rows))
 
 
 def create_frames(file: h5py.File, shape: tuple[int, int], dtype: np.dtype[Any], codec: str) -> h5py.Dataset:

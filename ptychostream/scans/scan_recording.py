@@ -23,7 +23,9 @@ from ptychostream.scans.scan_layout import (
     stamps,
     write_geometry,
     write_layout,
+    write_statements,
 )
+from ptychostream.statements.description import Description
 from ptychostream.storage.atomic import publish
 from ptychostream.storage.hdf5_commit import CommittedFile, replay_journal
 
@@ -110,6 +112,10 @@ class ScanRecording:
     ) -> None:
         """Write the geometry. Called once, when it is known."""
         self._try(lambda: write_geometry(self._open(), energy_ev, distance_m, detector_pixel_m))
+
+    def state(self, said: Description) -> None:
+        """Write what the stream says of its frames. Called at most once."""
+        self._try(lambda: write_statements(self._open(), said))
 
     def commit(self) -> None:
         """Commit all frames and positions so far, so that a reader finds them."""

@@ -25,7 +25,9 @@ from ptychostream.scans.scan_layout import (
     stamps,
     write_geometry,
     write_layout,
+    write_statements,
 )
+from ptychostream.statements.description import Description
 from ptychostream.storage.atomic import publish
 from ptychostream.storage.hdf5_output import GuardedFile
 
@@ -51,6 +53,8 @@ class ScanWriter:
         (H, W) and integer type of a frame.
     energy_ev, distance_m, detector_pixel_m, radiation, scan_id, bad_pixels, probe, metadata
         See `ptychostream.scans.scan.Scan`.
+    said
+        What the source says of its frames; region, binning, bit depth and saturation are kept.
     codec
         "bslz4", "lz4", "blosc" or "none".
     extra
@@ -79,6 +83,7 @@ class ScanWriter:
         metadata: Mapping[str, Any] | None = None,
         extra: Mapping[str, NDArray[Any]] | None = None,
         codec: str = "bslz4",
+        said: Description | None = None,
     ) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
@@ -95,6 +100,7 @@ class ScanWriter:
         scan = Scan(
             scan_id, None, np.empty((0, 2)), energy_ev, distance_m, detector_pixel_m, radiation, bad_pixels, probe
         )
+        scan.said = said or scan.said
         self._disk: GuardedFile | None = None
         self._file: h5py.File | None = None
         self._try(lambda: self._create(scan, metadata or {}, extra or {}, codec))
@@ -146,7 +152,8 @@ class ScanWriter:
         self._disk = GuardedFile(self.partial)
         self._file = file = h5py.File(self._disk, "w")
         write_layout(file, scan.scan_id, scan.radiation)
-        write_geometry(file, scan.energy_ev, scan.distance_m, scan.detector_pixel_m)
+        binned = any((scan.said.number(f"binning_{axis}") or 1) > 1 for axis in "xy")
+        write_geometry(file, scan.energy_ev, scan.distance_m, scan.detector_pixel_m, binned=binned)
         if scan.bad_pixels is not None:
             file["entry/instrument/detector"].create_dataset("pixel_mask", data=scan.bad_pixels.astype(np.uint32))
         own = own_group(file)
@@ -157,6 +164,7 @@ class ScanWriter:
             own.create_dataset(name, data=array)
         create_frames(file, self._shape, self._dtype, codec)
         create_columns(file)
+        write_statements(file, scan.said)
         self._check()
 
     def _flush(self) -> None:
@@ -239,6 +247,7 @@ def write_scan(
         metadata=scan.metadata,
         extra=extra,
         codec=codec,
+        said=scan.said,
     ) as writer:
         for index, (x_m, y_m) in enumerate(scan.positions_m):
             writer.append(scan.counts[index], int(ids[index]), float(times[index]), float(x_m), float(y_m))

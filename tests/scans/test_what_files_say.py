@@ -484,3 +484,26 @@ def test_a_file_without_geometry_can_be_opened_where_none_is_needed(nexus: Path)
     with open_scan(nexus, geometry=False) as scan:
         assert np.isnan(scan.energy_ev)
         np.testing.assert_array_equal(scan.positions_m, positions_m())
+
+
+# What was said is kept
+
+
+def test_statements_are_kept_by_a_file_of_our_own(nexus: Path, tmp_path: Path) -> None:
+    edit(nexus, attribute("NDArrayDimBinning", [2, 2]))
+    edit(nexus, attribute("NDArrayDimOffset", [128, 64]))
+    edit(nexus, attribute("NDArrayDimReverse", [0, 1]))
+    edit(nexus, put(f"{DETECTOR}/bit_depth_readout", 12))
+    edit(nexus, put(f"{DETECTOR}/saturation_value", 4095))
+    with open_scan(nexus) as scan:
+        scan.said.state("threshold", 1, "attribute Threshold")
+        write_scan(tmp_path / "again.h5", scan)
+    with open_scan(tmp_path / "again.h5") as again:
+        write_scan(tmp_path / "third.h5", again)
+    assert again.detector_pixel_m == pytest.approx(2 * PIXEL_M)  # and not twice that
+    names = ("binning_x", "binning_y", "offset_x", "offset_y", "reverse_x", "reverse_y", "bit_depth", "saturation")
+    kept = {name: again.said.value(name) for name in names}
+    assert kept == {name: scan.said.value(name) for name in names}
+    assert again.said.value("threshold") == 1
+    assert "statements" not in again.metadata
+    assert opened(tmp_path / "third.h5").detector_pixel_m == again.detector_pixel_m

@@ -17,6 +17,7 @@ from ptychostream.scans.layouts.raster import given_raster
 from ptychostream.scans.layouts.region import state_pixel, state_region
 from ptychostream.scans.layouts.times import EPICS_NANOSECONDS, EPICS_SECONDS, STAMP, frame_times
 from ptychostream.scans.scan_hdf5 import checked_dataset, group, text, whole
+from ptychostream.scans.scan_layout import DETECTOR_FIELDS, KEPT_APART, STATEMENTS
 from ptychostream.scans.scan_parts import ScanOptions, ScanParts
 from ptychostream.statements.description import Description
 from ptychostream.statements.units import is_unit
@@ -81,14 +82,34 @@ def _state(
     state_number(said, "distance", detector.get("distance"), "m", where=where)
     state_region(said, counts, columns, f"/{ATTRIBUTES[0]}")
     state_pixel(said, detector, where)
-    for name, quantity in (("bit_depth_readout", "bit_depth"), ("saturation_value", "saturation")):
+    for quantity, name in DETECTOR_FIELDS.items():
         state_number(said, quantity, detector.get(name), where=where)
+    _state_table(said, group(file, "entry/ptychostream").get(STATEMENTS), where)
     probe = text(file.get(f"{instrument}/source/probe"))
     if is_unit(probe):
         said.state("radiation", _RADIATIONS.get(probe.strip().lower(), probe), f"/{instrument}/source/probe", probe)
     said.state("scan_id", text(file.get("entry/entry_identifier")) or None, "/entry/entry_identifier")
     if not said.about("scan_id"):
         _state_scan_attribute(said, columns)
+
+
+def _state_table(said: Description, table: Any, where: str) -> None:
+    """Add what stands in no other place of our recordings than in their table of statements."""
+    for row in _rows(table, where):
+        if (
+            isinstance(row, dict)
+            and row.get("quantity") in KEPT_APART
+            and isinstance(row.get("value"), (int, float, str))
+        ):
+            said.state(row["quantity"], row["value"], f"{table.name} ({row.get('where', '')})")
+
+
+def _rows(table: Any, where: str) -> list[Any]:
+    try:
+        rows = json.loads(text(table) or "[]")
+    except (ValueError, RecursionError) as error:
+        raise ScanFileError(f"{table.name}: {error}", where=where, remedy="copy the file again") from error
+    return rows if isinstance(rows, list) else []
 
 
 def _state_scan_attribute(said: Description, columns: dict[str, NDArray[Any]]) -> None:
@@ -205,7 +226,9 @@ def _metadata(
             raise ScanFileError(
                 f"/entry/ptychostream/metadata: {error}", where=where, remedy="copy the file again"
             ) from error
-    metadata.update({str(name): whole(own[name], where) for name in own if name not in ("metadata", "probe")})
+    metadata.update(
+        {str(name): whole(own[name], where) for name in own if name not in ("metadata", "probe", STATEMENTS)}
+    )
     told = {options.x_name, options.y_name, *_STAMPS}
     if said.value("epoch") == "unknown":
         told -= {STAMP}

@@ -16,11 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.scans.hdf5_statements import differing, state_number
+from ptychostream.scans.scan_layout import BINNED, DIMENSION
 from ptychostream.statements.description import Description
 
-BINNED = "binned"
-"""Attribute of our recordings' pixel sizes: whether they are those of a frame's pixel, binning included."""
-_DIMENSION = {"offset": "NDArrayDimOffset", "binning": "NDArrayDimBinning", "reverse": "NDArrayDimReverse"}
 _NAMES = {
     "binning": ("bin", "binning"),
     "offset": ("min", "offset", "start"),
@@ -35,7 +33,7 @@ def state_region(said: Description, data: Any, columns: Mapping[str, NDArray[Any
     `data` may be something other than a data set, which then says nothing.
     """
     attributes = data.attrs if isinstance(data, h5py.Dataset) else {}
-    for quantity, name in _DIMENSION.items():
+    for quantity, name in DIMENSION.items():
         values = np.atleast_1d(np.asarray(attributes.get(name, ())))
         if values.ndim == 1 and values.dtype.kind in "iuf" and len(values) >= 2:
             for axis, value in zip("xy", values.tolist(), strict=False):
@@ -83,4 +81,6 @@ def _named(name: str) -> tuple[str, str] | None:
 
 
 def _state(said: Description, quantity: str, axis: str, value: float, where: str) -> None:
+    if quantity == "binning" and not value:
+        return  # never set
     said.state(f"{quantity}_{axis}", bool(value) if quantity == "reverse" else value, where)
