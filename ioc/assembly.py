@@ -46,7 +46,7 @@ def assemble(
     on_slot
         Called when the model slot changes.
     on_end
-        Called with a scan's id when a frame says that it was the last.
+        Called with a scan's id when a frame's end attribute has ended it.
     pipelines, collectors
         Kinds of the frame source, without and with consumers.
     """
@@ -66,7 +66,8 @@ def assemble(
         local.on_patches = slot.canary.note
         # An end attribute ends an attribute's scan; PVs and pauses have ends of their own.
         ends = {} if scans.boundary == "attribute" else {"end_attribute": ""}
-        stream = Stream(local.submit_all, local.reject, settings.input.model_copy(update=ends), on_end)
+        local.on_end = on_end
+        stream = Stream(local.submit_all, local.reject, settings.input.model_copy(update=ends))
     positions.connect(pipeline)
     pipeline.dose_scale, pipeline.scan_dose.automatic = settings.dose_scale, settings.dose_mode == "Auto"
     shown = ShownCanvas(pipeline)

@@ -147,6 +147,7 @@ class Handlers:
         def reset() -> None:
             self._parts.pipeline.reset_counters()
             self._parts.positions.restart_counts()
+            self._parts.stream.restart_counts()
             self._parts.counter_offset = 0
 
         self._command("ResetCounters", value, reset)

@@ -78,6 +78,8 @@ STREAM: Groups = {
         Readback("AccountingError_RBV", "Frames by which the accounting is off", int,
                  lambda v: accounting_error(v.snapshot), kind="int64in", egu="frames",
                  fields={"HIGH": 1, "HSV": "MAJOR", "LOW": -1, "LSV": "MAJOR"}),
+        Readback("HeldImages_RBV", "Old images of the detector, not taken", int, lambda v: v.parts.stream.held_images,
+                 kind="int64in", egu="images", high=10**9),
     ),
     "images": (
         Readback("PhaseCounter_RBV", "Stitched phase images served", int, lambda v: v.parts.images.served & LARGEST,

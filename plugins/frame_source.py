@@ -22,8 +22,8 @@ class FrameSource(Protocol):
     dose_scale
         Factor by which the model is told that its counts were scaled, where it is not chosen for each scan.
     on_finished
-        Called once for each run that has ended, with its figures and its canvas (None where there is none); it must
-        not block.
+        Called for each run that has ended, with its figures and its canvas (None where there is none); again when
+        frames came after that. It must not block.
     """
 
     dose_scale: float

@@ -66,7 +66,10 @@ class Pipeline:
         self.on_patches: Callable[[ModelContract, Patches], None] = lambda *_: None
         """Called in the inference thread with every batch's contract and patches; must not keep them, nor take long."""
         self.on_finished: Callable[[RunFigures, RunCanvas | None], None] = log_finished
-        """Called once for each run that has ended, with its figures and its canvas; it must not block."""
+        """Called for each run that has ended, with its figures and its canvas; again when frames came after that. It
+        must not block."""
+        self.on_end: Callable[[str], None] = lambda _: None
+        """Called with a scan's id when a frame's end attribute has ended it, before a later frame is taken."""
         self._wake = threading.Condition(threading.Lock())
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._swaps = SwapQueue(self._notify)
@@ -115,18 +118,19 @@ class Pipeline:
 
     def submit_all(self, frames: Sequence[Frame]) -> None:
         """Take frames in this order, as `submit`; one call costs little more than for one frame."""
-        arrived = time.time()
-        with self._flowing():
-            now = time.monotonic()
-            for frame in frames:
-                frame.received = frame.received or arrived
-                self._flow.submit(frame, now)
-            self._figures.note_received(len(frames), now)
+        left, ended = iter(frames), True
+        while ended:
+            with self._flowing():
+                now = time.monotonic()
+                taken, scan, ended = self._flow.submit_up_to_end(left, time.time(), now)
+                self._figures.note_received(taken, now)
+            if ended:
+                self.on_end(scan)
 
     def reject(self, error: FrameError) -> None:
         """Count a frame that could not be read, under the error's cause."""
         with self._wake:
-            self._flow.reject(error.cause)
+            self._flow.reject(error.cause, error.raw_id)
             self._figures.note_received(1, time.monotonic())
             self._figures.message = str(error)
 
@@ -152,7 +156,7 @@ class Pipeline:
             Begin even where a scan of that name goes on: it was aborted and restarted.
         """
         with self._flowing():
-            self._flow.start_scan(scan, time.monotonic(), anew)
+            self._flow.start_scan(scan, time.monotonic(), anew, time.time())
             self._ends.name_canvas()
 
     def end_scan(self, scan: str) -> Future[int]:
@@ -167,7 +171,7 @@ class Pipeline:
             The number of patches on the canvas, when the scan's last frame is stitched or dropped.
         """
         with self._flowing():
-            self._flow.end_scan(scan, time.monotonic())
+            self._flow.end_scan(scan, time.monotonic(), time.time())
             return self._ends.wait_for(scan)
 
     def tick(self) -> str | None:

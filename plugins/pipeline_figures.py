@@ -62,6 +62,7 @@ class PipelineFigures:
             law_holds=flow.holds,
             missed=flow.missed,
             disordered=flow.disordered,
+            equal_times=flow.equal_times,
             waiting_position=flow.waiting_position,
             queue_used=flow.batcher.waiting,
             queue_size=settings.queue_size,

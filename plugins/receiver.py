@@ -12,6 +12,7 @@ from pydantic import Field
 from ptychostream.config import Settings
 from ptychostream.errors import FrameError
 from ptychostream.frames.frames import Frame
+from ptychostream.frames.held_image import HeldImages, Seen
 from ptychostream.frames.intake import Intake
 from ptychostream.pva.array_monitor import open_monitor
 from ptychostream.pva.channel_reader import ChannelReader
@@ -68,12 +69,15 @@ class Receiver:
         self._intake = intake
         self._sink = sink
         self._on_bad = on_bad
+        self._on_connect = on_connect
+        self.held: HeldImages[Frame] = HeldImages()
+        """Keeps back the image that the server held at the subscription."""
         self._reader = ChannelReader(
             settings.channel,
             UPDATE_FIELDS,
             settings.queue_size,
             self._take,
-            on_connect,
+            self._connected,
             name="receiver",
             rest_s=_REST_S,
             monitor=monitor,
@@ -83,6 +87,11 @@ class Receiver:
     @property
     def connected(self) -> bool:
         return self._reader.connected
+
+    @property
+    def refusal(self) -> str:
+        """Why the server has refused the subscription; empty where it has not."""
+        return self._reader.refusal
 
     def read_wanted(self) -> None:
         """From the next frames on, read the NTAttributes that the intake wants now."""
@@ -102,15 +111,24 @@ class Receiver:
         for update in updates:
             try:
                 raw = decode_taken(update, self._reader.attributes)
-                if raw is not None:
-                    frames.append(self._intake.frame(raw, now))
+                if raw is None:
+                    self.held.empty()
+                    continue
+                frame = self._intake.frame(raw, now)
+                frames += self.held.take(frame, Seen(frame.scan, frame.id, raw.time, frame.flag))
             except FrameError as error:
+                self.held.empty()
                 self._hand_on(frames)
                 frames = []
                 self._on_bad(error)
             except Exception:  # noqa: BLE001 - the thread's outermost: one update must not cost those beside it
                 _log.exception("an update of %s was lost", self._channel)
         self._hand_on(frames)
+
+    def _connected(self, connected: bool) -> None:
+        if connected:
+            self.held.subscribed()
+        self._on_connect(connected)
 
     def _hand_on(self, frames: list[Frame]) -> None:
         if frames:

@@ -23,8 +23,8 @@ class ScanEnds:
     flow, mosaic
         The frames and the canvases.
     on_finished
-        Called once for each run that has ended, with its figures and its canvas (None where there is none). Frames
-        that come later change neither.
+        Called for each run that has ended, with its figures and its canvas (None where there is none); again when
+        frames came after that.
     """
 
     def __init__(
@@ -81,7 +81,9 @@ class ScanEnds:
 
 
 def log_finished(figures: RunFigures, _canvas: RunCanvas | None = None) -> None:
-    """Log the figures of a run that has ended."""
+    """Log the figures of a run that has ended; at first only, because later frames may come one by one."""
+    if figures.told > 1:
+        return
     dropped = ", ".join(f"{count} {cause.value}" for cause, count in figures.dropped.items()) or "none"
     _log.info("scan %s (run %d) is over: %d frames, %d stitched, dropped: %s",
               figures.scan, figures.number, figures.received, figures.stitched, dropped)  # fmt: skip

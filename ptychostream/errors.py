@@ -117,11 +117,16 @@ class FrameError(PtychostreamError):
     ----------
     cause
         The drop counter that counts this frame.
+    raw_id
+        The frame's id as it was sent, if it could be read.
     """
 
-    def __init__(self, cause: DropCause, what: str, *, where: str = "", remedy: str = "") -> None:
+    def __init__(
+        self, cause: DropCause, what: str, *, where: str = "", remedy: str = "", raw_id: int | None = None
+    ) -> None:
         super().__init__(what, where=where, remedy=remedy)
         self.cause = cause
+        self.raw_id = raw_id
 
 
 class ReconstructionError(PtychostreamError):

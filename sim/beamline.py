@@ -36,6 +36,9 @@ MAX_SCAN_BYTES = 2 << 30
 
 MAX_POINTS = 100_000
 
+_STALE = 2
+"""So many first frames still carry the end of the scan before."""
+
 KINDS = tuple(SAMPLES)
 """Choices of the record `Sample`."""
 
@@ -67,6 +70,10 @@ class BeamlineSettings(Settings):
         See `ptychostream.sim.replay.replay.Replay`.
     positions
         Positions as "attributes" of the frames, as a separate "stream" (see `position_stream`), or "both".
+    adcore
+        Stream as areaDetector does: frame ids begin at 1 and go on from scan to scan, and `ScanComplete` is a level,
+        which the first frames of the next scan still carry. Else ids begin at 0 in every scan, and `ScanComplete` is 1
+        in the last frame alone.
     save
         Folder of the HDF5 files. None saves nothing.
     autostart
@@ -87,6 +94,7 @@ class BeamlineSettings(Settings):
     gate: Gate = Gate()
     positions: Literal["attributes", "stream", "both"] = "attributes"
     position_stream: PositionStreamSettings = PositionStreamSettings()
+    adcore: bool = True
     save: Path | None = None
     autostart: bool = False
     scans: int = Field(0, ge=0)
@@ -129,6 +137,7 @@ class Beamline:
         self._interrupt = threading.Event()  # ends the running scan
         self._stopped = False
         self._busy = False
+        self._complete = False  # the attribute ScanComplete is up
         self._first_number = next_scan_number(settings.save) if settings.save is not None else 1
         self._records: ScanRecords
         self._detector: Detector
@@ -140,7 +149,7 @@ class Beamline:
         complete = 0
         with (
             ScanRecords(settings.prefix, settings.image_channel, MAX_POINTS, settings.ca_port) as self._records,
-            Detector(settings.image_channel) as self._detector,
+            Detector(settings.image_channel, adcore=settings.adcore) as self._detector,
             ExitStack() as ended,
         ):
             if settings.positions != "attributes":
@@ -229,7 +238,9 @@ class Beamline:
         put("FramesSent_RBV", streamed.frames)
         put("Rate_RBV", streamed.rate_hz)
         put("State_RBV", State.SAVING)
-        path = self._save(scan, truth, times) if settings.save is not None and streamed.frames else None
+        path = (
+            self._save(scan, truth, times, streamed.first_id) if settings.save is not None and streamed.frames else None
+        )
         if path is not None:
             put("FullFileName_RBV", str(path))
         drain(self._interrupt)  # Busy becomes 0 when the clients have all frames
@@ -288,14 +299,16 @@ class Beamline:
             codec=self.settings.codec,
             unit_m=UNIT_M[self.settings.position_unit],
             with_positions=self.settings.positions != "stream",
+            stale=_STALE if self._complete else 0,
         )
         streamed = self._detector.stream(arrays, rate_hz, self._interrupt, sent)
+        self._complete = self.settings.adcore and streamed.frames == len(scan)
         if positions is not None:
             positions.end()
         self._on_step(streamed.frames, len(scan))
         return times[: streamed.frames], streamed
 
-    def _save(self, scan: Scan, truth: Reconstruction, times: NDArray[np.float64]) -> Path:
+    def _save(self, scan: Scan, truth: Reconstruction, times: NDArray[np.float64], first_id: int) -> Path:
         """Write the streamed frames like areaDetector's file plugin, and the truth beside it as a reconstruction."""
         assert self.settings.save is not None
         path = self.settings.save.resolve() / f"{scan.scan_id}.h5"
@@ -315,7 +328,7 @@ class Beamline:
         ) as writer:
             for index, time_s in enumerate(times):
                 x_m, y_m = scan.positions_m[index]
-                writer.append(scan.counts[index], index, float(time_s), float(x_m), float(y_m))
+                writer.append(scan.counts[index], first_id + index, float(time_s), float(x_m), float(y_m))
                 self._on_step(index + 1, len(times))
         write_reconstruction(path.with_name(f"{scan.scan_id}_truth.h5"), truth)
         return path

@@ -34,6 +34,14 @@ class CollectorStream:
         return self._collector.cluster.live > 0
 
     @property
+    def held_images(self) -> int:
+        """Images that the server held when the consumers subscribed, and that are of no scan that goes on."""
+        return self._collector.cluster.held_images
+
+    def restart_counts(self) -> None:
+        """Do nothing: the consumers count."""
+
+    @property
     def latest_frame(self) -> LatestFrame:
         """The latest frame of the consumer that reported last."""
         frame = self._collector.newest.frame if self._collector.newest else None

@@ -54,6 +54,8 @@ class ClusterFigures:
         Frames that two consumers' canvases hold.
     state_age_s
         Age of the oldest state of a live consumer: what it has had since would be lost with it.
+    held_images
+        Images that the detector's server held when the consumers subscribed.
     lines
         One line for each consumer.
     """
@@ -64,6 +66,7 @@ class ClusterFigures:
     lost: int = 0
     twice: int = 0
     state_age_s: float = 0.0
+    held_images: int = 0
     lines: tuple[str, ...] = ()
 
 
@@ -158,6 +161,7 @@ def describe_consumers(accounts: ConsumerAccounts, live: Sequence[Consumer], now
         lost=accounts.sums(now).lost - zero.sums.lost,
         twice=accounts.twice(),
         state_age_s=max(0.0, max(ages, default=0.0)),
+        held_images=sum(consumer.latest.held_images for consumer in live),
         lines=tuple(lines),
     )
 

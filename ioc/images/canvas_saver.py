@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ptychostream.errors import ConfigError, PtychostreamError, ScanFileError
 from ptychostream.scans.phase_file import save_phase_image
@@ -20,6 +22,9 @@ from ptychostream.plugins.scan_ends import log_finished
 from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
 
 log = logging.getLogger(__name__)
+
+_LONGEST = 5
+"""A scan whose late frames keep coming is saved after so many times the delay."""
 
 
 class SaveState(IntEnum):
@@ -33,11 +38,16 @@ class SaveState(IntEnum):
 
 @dataclass
 class _Job:
-    """A canvas to write, and who waits for it. It holds the canvas, whatever else is forgotten."""
+    """A canvas to write, and who waits for it. It holds the canvas, whatever else is forgotten.
+
+    It is written at `due`, which frames that come after the scan's end move, but not beyond `latest`, monotonic s.
+    """
 
     canvas: RunCanvas
     figures: RunFigures
     due: float
+    latest: float = math.inf
+    automatic: bool = False
     done: Future[Path] = field(default_factory=Future)
 
 
@@ -55,7 +65,7 @@ class CanvasSaver:
     automatic
         Save every scan when it ends.
     delay_s
-        How long after its end a scan is saved by itself: its last frames may come late.
+        How long after its end, or after its last late frame, a scan is saved by itself.
     queue
         Canvases that may wait, and as many whose saving failed.
     on_change
@@ -89,6 +99,7 @@ class CanvasSaver:
         self._wake = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._failed: deque[_Job] = deque()
+        self._in_file: WeakKeyDictionary[RunCanvas, int] = WeakKeyDictionary()  # patches in the last file
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="canvas saver", daemon=True)
 
@@ -109,12 +120,20 @@ class CanvasSaver:
             self._thread.join(timeout_s)
 
     def finished(self, figures: RunFigures, canvas: RunCanvas | None) -> None:
-        """A scan is over: save it, where that is asked for."""
+        """A scan is over, or frames came to it after that: save it, where that is asked for.
+
+        What is saved a second time, because frames came after the first, gets a file of its own.
+        """
         log_finished(figures)
         if not self.automatic or canvas is None or not canvas.patches:
             return
-        job = _Job(canvas, figures, time.monotonic() + self._delay_s)
+        now = time.monotonic()
+        job = _Job(canvas, figures, now + self._delay_s, now + _LONGEST * self._delay_s, automatic=True)
         with self._wake:
+            waiting = next((one for one in self._jobs if one.canvas is canvas), None)
+            if waiting is not None:
+                waiting.due = min(job.due, waiting.latest)
+                return
             if len(self._jobs) < self._capacity:
                 self._jobs.append(job)
                 self._wake.notify()
@@ -151,6 +170,9 @@ class CanvasSaver:
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
+            patches = job.canvas.patches
+            if job.automatic and self._in_file.get(job.canvas) == patches:
+                continue  # a file has them all
             try:
                 path = self._write(job)
             except Exception as error:
@@ -161,6 +183,8 @@ class CanvasSaver:
                 job.done.set_exception(error)
             else:
                 self.last_file, self.saved = str(path), self.saved + 1
+                if job.automatic:
+                    self._in_file[job.canvas] = patches
                 self._tell(SaveState.SAVED, f"scan {job.figures.scan}: {job.canvas.patches} frames in {path.name}")
                 job.done.set_result(path)
 

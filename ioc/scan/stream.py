@@ -1,4 +1,4 @@
-"""The subscription to the detector: its channel and attributes, and the end of a scan that a frame marks."""
+"""The subscription to the detector: its channel and attributes."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ class Stream:
     submit, reject
         Take the frames that have come, in order, and the error of each update that cannot be used.
     settings
-        Queue and scan attribute.
-    on_end
-        Called with the scan's id when a frame's end attribute says that its scan is over.
+        Queue and attributes.
     """
 
     def __init__(
@@ -45,16 +43,15 @@ class Stream:
         submit: Callable[[Sequence[Frame]], None],
         reject: Callable[[FrameError], None],
         settings: InputSettings,
-        on_end: Callable[[str], None],
     ) -> None:
         self._submit = submit
         self._reject = reject
         self._queue_size = settings.queue_size
         self._intake = Intake(settings.scan_attribute, settings.end_attribute)
-        self._on_end = on_end
         self._changing = threading.Lock()
         self._receiver: Receiver | None = None
         self._latest: Frame | None = None
+        self._held_before = 0  # of subscriptions that are over
         self.channel = ""
         self.attributes: tuple[str, ...] = ()
         self.enabled = False
@@ -63,6 +60,18 @@ class Stream:
     def connected(self) -> bool:
         receiver = self._receiver
         return receiver is not None and receiver.connected
+
+    @property
+    def held_images(self) -> int:
+        """Images that the server held at a subscription and that are of no scan that goes on."""
+        receiver = self._receiver
+        return self._held_before + (receiver.held.count if receiver is not None else 0)
+
+    def restart_counts(self) -> None:
+        """Count from zero."""
+        self._held_before = 0
+        if self._receiver is not None:
+            self._receiver.held.restart_count()
 
     @property
     def latest_frame(self) -> LatestFrame:
@@ -115,11 +124,9 @@ class Stream:
     def _stop(self) -> None:
         if self._receiver is not None:
             self._receiver.stop()
+            self._held_before += self._receiver.held.count
             self._receiver = None
 
     def _take(self, frames: Sequence[Frame]) -> None:
-        for part, ends in self._intake.until_ends(frames):
-            self._latest = part[-1]
-            self._submit(part)
-            if ends:
-                self._on_end(part[-1].scan)
+        self._latest = frames[-1]
+        self._submit(frames)

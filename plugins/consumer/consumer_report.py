@@ -102,6 +102,8 @@ class Report(Figures):
         The session's end of a scan that was carried out last: nothing of that scan waits any more.
     saw_end
         The scan of which this consumer had the last frame; empty once it has had a frame of a later run.
+    held_images
+        Images that the detector's server held at the subscription, and that are of no scan that goes on.
     model_failure
         Why the model that was ordered last does not run.
     engine, frame
@@ -120,6 +122,7 @@ class Report(Figures):
     recalls: int = 0
     drained: int = 0
     saw_end: str = ""
+    held_images: int = 0
     model_failure: str = ""
     engine: EngineReport = EngineReport()
     run: RunReport = RunReport()

@@ -15,6 +15,7 @@ from ptychostream.cluster.id_set import IdSet
 from ptychostream.cluster.orders import Orders
 from ptychostream.errors import DropCause, FrameError, PtychostreamError, StreamError
 from ptychostream.frames.frames import Frame
+from ptychostream.frames.held_image import HeldImages, Seen
 from ptychostream.frames.intake import Intake
 from ptychostream.plugins.consumer import consumer_model
 from ptychostream.plugins.consumer.consumer_pipeline import ConsumerPipeline
@@ -74,9 +75,12 @@ class Worker:
             int(settings.recall_mib * 2**20),
         )
         self.pipeline.dose_scale = settings.dose_scale
+        self._ended = ""  # the scan that the frame being taken has ended; of the receiving thread
+        self.pipeline.on_end = lambda scan: setattr(self, "_ended", scan)
         positions = settings.positions
         places = (positions.x_attribute, positions.y_attribute) if positions.source == "attributes" else ()
         self._intake = Intake(settings.input.scan_attribute, settings.input.end_attribute, places)
+        self._held: HeldImages[Frame] = HeldImages()
         self._taking = threading.Lock()  # guards the next two, so that every frame that was submitted is in its set
         self._ids: dict[int, IdSet] = {}  # by run
         self._latest: Frame | None = None
@@ -121,11 +125,18 @@ class Worker:
         try:
             raw = decode(update, self._intake.wanted)
         except FrameError as error:
+            self._held.empty()
             self._reject(error, update)
             return
         if raw is None:
+            self._held.empty()
             return
-        frame, orders = self._intake.frame(raw, time.time()), self._orders
+        frame = self._intake.frame(raw, time.time())
+        for one in self._held.take(frame, Seen(frame.scan, frame.id, raw.time, frame.flag)):
+            self._take(one)
+
+    def _take(self, frame: Frame) -> None:
+        orders = self._orders
         settled = orders is not None and bool(orders.settled) and frame.scan == orders.settled
         if orders is not None and settled and frame.time <= orders.settled_time:
             what = f"frame {frame.id} came again, after scan {frame.scan} was complete"
@@ -133,17 +144,15 @@ class Worker:
             return
         with self._taking:
             begins = frame.scan != self._latest.scan if self._latest else True
+            self._ended = ""
             self.pipeline.submit(frame)
             self._latest = frame
             if frame.run:
                 begins = begins or frame.run not in self._ids
                 self._ids.setdefault(frame.run, IdSet()).add(frame.id)
-        ends = self._intake.ends(frame.attributes)
-        if begins or ends:
+        if begins or self._ended:
             with self._lock:
-                self._saw_end = frame.scan if ends else ""
-            if ends:
-                self.pipeline.end_scan(frame.scan)
+                self._saw_end = self._ended
             self.ask_state()
 
     def ask_state(self) -> None:
@@ -315,6 +324,7 @@ class Worker:
                 recalls=orders.recalls if orders else 0,
                 drained=self._drained,
                 saw_end=self._saw_end,
+                held_images=self._held.count,
                 model_failure=self._model_failure,
                 engine=self._engine,
                 run=self._run_report(snapshot, number, with_canvas),

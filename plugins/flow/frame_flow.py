@@ -6,7 +6,8 @@ pending + Σ dropped, where pending is what the containers hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from ptychostream.errors import DropCause
@@ -40,7 +41,9 @@ class FrameFlow:
     position_wait_s
         Seconds that frames wait, after the end of their scan, for positions that are matched by time.
     late_taken
-        Number of frames taken for the canvas of a run after another run had begun.
+        Number of frames taken for the canvas of a run after its end.
+    equal_times
+        Number of frames with the time stamp of the frame before, although their ids differ.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class FrameFlow:
         self.decimator = Decimator(DecimationSettings())
         self.in_flight: list[PlacedFrame] = []
         self.runs = FlowRuns(scans.keep, scans.keep_bytes)
-        self.late_taken = 0
+        self.late_taken = self.equal_times = 0
         self._boundary = Boundary[FlowRun](scans.rules)
         self._join_size = join_size
         self._join = Join(positions, join_size)
@@ -101,40 +104,74 @@ class FrameFlow:
         """Frames that came after one with a higher number."""
         return self.runs.disordered - self._disordered_before
 
-    def submit(self, frame: Frame, now: float) -> None:
+    def submit(self, frame: Frame, now: float) -> bool:
         """Take a frame with the detector's raw id, which is unwrapped here.
 
-        It goes to the run that the boundary says it belongs to, or begins one. Frames of a run that another one has
-        followed are late: stitched to the canvas they belong to, or dropped.
+        It goes to the run that the boundary says it belongs to, or begins one. Frames of a run that is over are late:
+        stitched to the canvas they belong to, or dropped.
+
+        Returns
+        -------
+        bool
+            Whether the frame's end attribute has ended its run.
         """
         frame.entered = now
         self.ledger.received += 1
         run = None if self._closed else self._run_of(frame, now)
         if run is None:
             self.ledger.drop(DropCause.LATE)
-            return
+            return False
         run.ledger.received += 1
         frame.run, frame.scan = run.number, run.scan
         if not self._boundary.takes(run, self.runs, now):
+            run.ids.refuse(frame.id)
             self._drop(run, DropCause.LATE)
-            return
+            return False
         unwrapped = run.ids.accept(frame.id, frame.time)
         if unwrapped is None:
             self._drop(run, DropCause.DUPLICATE)
-            return
+            return False
         frame.id = unwrapped
-        run.note(frame.time, now)
-        self.late_taken += run is not self.runs.current
-        if run is self.runs.current and run.active:
+        ends = self._boundary.ends(run, frame.time, frame.flag)
+        equal = run.equal_times
+        run.note(frame.time, now, stamped=frame.time != frame.received)
+        self.equal_times += run.equal_times - equal
+        if run.active:
             self._take_in(self._join.add(frame), now)
         else:
+            self.late_taken += 1
             self._place_late(run, frame, now)
+        if ends:
+            self.end_scan(run.scan, now)
+        return ends
 
-    def reject(self, cause: DropCause) -> None:
-        """Count a frame that could not be read; it is counted for the running scan, if one runs."""
+    def submit_up_to_end(self, frames: Iterator[Frame], arrived: float, now: float) -> tuple[int, str, bool]:
+        """Take frames up to one whose end attribute ends its scan.
+
+        Returns
+        -------
+        taken, scan, ended
+            The number of frames that were taken, the scan of the last one, and whether it has ended.
+        """
+        taken, scan = 0, ""
+        for frame in frames:
+            frame.received = frame.received or arrived
+            taken += 1
+            if self.submit(frame, now):
+                return taken, frame.scan, True
+            scan = frame.scan
+        return taken, scan, False
+
+    def reject(self, cause: DropCause, raw_id: int | None = None) -> None:
+        """Count a frame that could not be read; it is counted for the running scan, if one runs.
+
+        `raw_id` is its id, if that could be read: a frame that came is not missed.
+        """
         self.ledger.received += 1
         if self.runs.current is not None and self.runs.current.active:
             self.runs.current.ledger.received += 1
+            if raw_id is not None:
+                self.runs.current.ids.refuse(raw_id)
             self._drop(self.runs.current, cause)
         else:
             self.ledger.drop(cause)
@@ -154,8 +191,8 @@ class FrameFlow:
             else:
                 self._take_in(self._join.add(frame), now)
 
-    def start_scan(self, scan: str, now: float, anew: bool = False) -> None:
-        """Begin a run of `scan`.
+    def start_scan(self, scan: str, now: float, anew: bool = False, at: float | None = None) -> None:
+        """Begin a run of `scan`, as the beamline says at `at`, s since the POSIX epoch.
 
         Nothing happens where one of that id goes on, unless it is to begin `anew`. A run that has no frame yet, or
         that frames began before the beamline said that a scan runs, takes the id instead.
@@ -164,17 +201,23 @@ class FrameFlow:
         unnamed = current is not None and current.active and (current.provisional or not current.ledger.received)
         self._boundary.told = True
         if current is not None and unnamed and anew:
+            if at is not None and not current.ledger.received:
+                current.told_from = at
             self._rename(current, scan, now)
         elif anew or scan != self.scan or not self.scan_active:
-            self._begin_run(scan, now)
+            self._told_end(at)
+            run = self._begin_run(scan, now)
+            run.told_from = -math.inf if at is None else at
 
-    def end_scan(self, scan: str, now: float) -> None:
-        """End the scan: frames that have a position leave at once.
+    def end_scan(self, scan: str, now: float, at: float | None = None) -> None:
+        """End the scan, as the beamline says at `at`, s since the POSIX epoch: frames that have a position leave at
+        once.
 
         Frames without a position are dropped, or wait `position_wait_s` where positions are matched by time.
         """
         self._boundary.told = True
         if scan == self.scan:
+            self._told_end(at)
             self._end_waiting(now)
             self.batcher.flush()
             self.runs.end(now)
@@ -206,6 +249,8 @@ class FrameFlow:
         if not self.in_flight:
             return
         run, self.in_flight = self.runs.get(self.in_flight[0].frame.run), []
+        if stitched:
+            self.runs.changed(run)
         self.ledger.stitched += stitched
         run.ledger.stitched += stitched
         for cause in dropped:
@@ -221,16 +266,23 @@ class FrameFlow:
         """Count from zero; what is under way counts as received. The runs' own accounting goes on."""
         self.ledger.restart(self.pending)
         self._missed_before, self._disordered_before = self.runs.missed, self.runs.disordered
-        self.late_taken = 0
+        self.late_taken = self.equal_times = 0
 
     def _run_of(self, frame: Frame, now: float) -> FlowRun | None:
-        chosen = self._boundary.choose(frame.scan, frame.time, self.runs, now)
+        if frame.received:
+            self._boundary.arrives(frame.time, frame.received)
+        chosen = self._boundary.choose(frame.scan, frame.time, self.runs, now, frame.flag)
         if isinstance(chosen, Begin):
             return self._begin_run(chosen.scan, now, self._boundary.waits_to_be_told, frame.time)
         if chosen is not None and chosen is self.runs.current and not chosen.active and self._boundary.reopens(chosen):
             self.runs.reopen()
             self._overdue.pop(chosen.number, None)
         return chosen
+
+    def _told_end(self, at: float | None) -> None:
+        """No frame that was taken after `at` belongs to the run that goes on, if one does."""
+        if at is not None and self.runs.current is not None and self.runs.current.active:
+            self.runs.current.told_until = at
 
     def _begin_run(self, scan: str, now: float, provisional: bool = False, time: float | None = None) -> FlowRun:
         if self.scan is not None:

@@ -15,6 +15,8 @@ class FlowRun(ScanRun):
     """One run of a scan, and the accounting of its frames."""
 
     ledger: Ledger = field(default_factory=Ledger)
+    told: int = 0
+    """How often `FlowRuns.take_ended` has given it."""
 
     @property
     def pending(self) -> int:
@@ -32,6 +34,9 @@ class FlowRun(ScanRun):
             pending=self.pending,
             dropped={cause: count for cause, count in self.ledger.dropped.items() if count},
             missed=self.ids.missed,
+            late=self.late,
+            equal_times=self.equal_times,
+            told=self.told,
             began=self.began,
             ended=self.ended,
             first_time=self.first_time,
@@ -81,6 +86,11 @@ class FlowRuns(ScanRuns[FlowRun]):
             self._ending.append(run)
         return ends
 
+    def changed(self, run: FlowRun) -> None:
+        """Frames were stitched to a run: `take_ended` gives it, perhaps again, if it is over."""
+        if not run.active and run not in self._ending:
+            self._ending.append(run)
+
     def reopen(self) -> None:
         """Let the current run go on after all; `take_ended` does not return it."""
         super().reopen()
@@ -124,9 +134,11 @@ class FlowRuns(ScanRuns[FlowRun]):
         return tuple(run.figures() for run in reversed(self.oldest_first))
 
     def take_ended(self) -> list[FlowRun]:
-        """Runs with frames that have ended, all of them through; each is given once."""
+        """Runs with frames that have ended, all of them through; again when later frames were stitched to them."""
         if not self._ending:
             return []
         through = [run for run in self._ending if run.pending == 0 and run.ledger.received]
         self._ending = [run for run in self._ending if run not in through]
+        for run in through:
+            run.told += 1
         return through

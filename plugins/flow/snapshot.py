@@ -58,6 +58,12 @@ class RunFigures:
         By cause; causes without a frame are left out.
     missed
         Gaps in its frame ids: frames that were lost before they came here.
+    late
+        Frames that came after its end.
+    equal_times
+        Frames with the time stamp of the frame before.
+    told
+        How often its end has been told, this time included: more than once if frames came after that.
     began, ended
         On the monotonic clock, s; `ended` is None while it goes on.
     first_time, last_time
@@ -76,6 +82,9 @@ class RunFigures:
     ended: float | None
     first_time: float | None
     last_time: float | None
+    late: int = 0
+    equal_times: int = 0
+    told: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,8 @@ class Figures:
         Frames since the start: the conservation law's terms; `law_holds` says whether they add up.
     disordered
         Frames that came out of order.
+    equal_times
+        Frames with the time stamp of the frame before, although their ids differ.
     waiting_position, queue_used, queue_size, in_flight
         Where the pending frames are, and how many may wait for the engine.
     received_hz, stitched_hz
@@ -160,6 +171,10 @@ class Figures:
         int,
         _Frames("DisorderedArrays_RBV", "Frames that came out of order", group="plugin", over_consumers=counted),
     ] = 0
+    equal_times: Annotated[int, Figure(
+        "EqualTimes_RBV", "Frames with the time of the frame before", group="accounting", egu="frames",
+        kind="int64in", low=0, high=10**9, over_consumers=counted, fields={"HIGH": 1, "HSV": "MINOR"},
+    )] = 0  # fmt: skip
     waiting_position: Annotated[int, Figure(
         "FramesWaiting_RBV", "Frames that wait for their position", group="positions", egu="frames", low=0,
         high=2**31 - 1, over_consumers=sum,

@@ -30,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dead", type=int, metavar="N", help="dead pixels")
     parser.add_argument("--hot", type=int, metavar="N", help="hot pixels")
     parser.add_argument("--seed", type=int, metavar="N", help="of the noise, position errors and bad pixels")
+    parser.add_argument(
+        "--no-adcore", dest="adcore", action="store_false", default=None,
+        help="frame ids from 0 in every scan, and ScanComplete in the last frame alone; not as areaDetector does",
+    )  # fmt: skip
     add_stream_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON; the rest goes to stderr")
 
@@ -46,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         "prefix": arguments.prefix,
         "channel": arguments.pv,
         "ca_port": arguments.ca_port,
+        "adcore": arguments.adcore,
         "save": arguments.save,
         "autostart": arguments.autostart,
         "scans": arguments.scans,

@@ -268,9 +268,12 @@ def _say(recorded: Recorded, say: Console) -> None:
         (counts.missed, "missed: lost before they came here"),
         (counts.unwritten, "not written"),
         (counts.without_position, "without a position"),
+        (counts.equal_times, "with the time stamp of the frame before"),
     ):
         if number:
             say.print(f"{number} frames {what}")
+    if counts.held:
+        say.print(f"{counts.held} images not recorded: the detector held them since before the recording")
 
 
 def _summary(channel: str, recorded: Recorded) -> dict[str, Any]:
@@ -284,6 +287,8 @@ def _summary(channel: str, recorded: Recorded) -> dict[str, Any]:
         "beyond": counts.beyond,
         "unwritten": counts.unwritten,
         "without_position": counts.without_position,
+        "held": counts.held,
+        "equal_times": counts.equal_times,
         "lost": counts.lost,
         "seconds": recorded.seconds,
         "files": [{**asdict(file), "path": str(file.path)} for file in recorded.files],

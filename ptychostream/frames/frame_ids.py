@@ -32,6 +32,8 @@ class FrameIds:
         Frames that were accepted below the highest id.
     resets
         How often the counter was reset.
+    first
+        The unwrapped id of the first accepted frame; 0 before any.
 
     Notes
     -----
@@ -53,7 +55,12 @@ class FrameIds:
     def __init__(self) -> None:
         self.disordered = 0
         self.resets = 0
+        self.first = 0
         self._accepted = 0
+        # Unwrapped ids of frames that came and could not be used: above the highest id, and below it.
+        self._unusable_ahead: set[int] = set()
+        self._unusable: dict[int, None] = {}
+        self._unusable_below = 0
         self._times: dict[int, float] = {}  # by unwrapped id
         self._high = -1
         self._latest = 0.0
@@ -67,8 +74,8 @@ class FrameIds:
 
     @property
     def missed(self) -> int:
-        """How many ids between the first and the highest one have no frame so far."""
-        return self._high + 1 - self._accepted - self._skipped
+        """How many ids between the first and the highest one belong to no frame that came so far."""
+        return self._high + 1 - self._accepted - self._skipped - self._unusable_below
 
     def accept(self, raw_id: int, time: float) -> int | None:
         """Returns the unwrapped id of a frame, or None if the frame is a duplicate.
@@ -96,6 +103,7 @@ class FrameIds:
         elif time >= self._latest and self._wrap(raw, time):
             unwrapped = self._base + raw
         if unwrapped > self._high:
+            self._unusable_ahead.discard(unwrapped)
             self._advance(unwrapped)
         else:
             known = self._times.get(unwrapped)
@@ -105,6 +113,9 @@ class FrameIds:
                 self._reset(time)
                 return self._begin(raw, time)
             self.disordered += 1
+            if unwrapped in self._unusable:
+                del self._unusable[unwrapped]
+                self._unusable_below -= 1
             if self._floor <= unwrapped < self._low:
                 self._skipped -= self._low - unwrapped
                 self._low = unwrapped
@@ -114,9 +125,31 @@ class FrameIds:
             self._latest = time
         return unwrapped
 
+    def refuse(self, raw_id: int) -> None:
+        """Note that a frame with this id came and cannot be used: the id is not missed.
+
+        Before the first accepted frame nothing is noted, because `missed` counts from that one.
+        """
+        unwrapped = self._base + (raw_id & _UNSIGNED)
+        known = unwrapped in self._times or unwrapped in self._unusable
+        if not self._accepted or known or not self._low <= unwrapped <= self._high + WINDOW:
+            return
+        if unwrapped > self._high:
+            self._unusable_ahead.add(unwrapped)
+        else:
+            self._note_unusable(unwrapped)
+
+    def _note_unusable(self, unwrapped: int) -> None:
+        self._unusable[unwrapped] = None
+        self._unusable_below += 1
+        if len(self._unusable) > WINDOW:
+            del self._unusable[next(iter(self._unusable))]
+
     def _begin(self, raw: int, time: float) -> int:
         """Take the first frame of a counter whose zero is the unwrapped id `_base`."""
         first = self._base + raw
+        if not self._accepted:
+            self.first = first
         self._skipped += first - self._high - 1
         self._low = first
         self._advance(first)
@@ -134,6 +167,10 @@ class FrameIds:
             for old in range(self._high - WINDOW + 1, oldest):
                 self._times.pop(old, None)
         self._high = high
+        if self._unusable_ahead:
+            for passed in [number for number in self._unusable_ahead if number < high]:
+                self._unusable_ahead.remove(passed)
+                self._note_unusable(passed)
 
     def _wrap(self, raw: int, time: float) -> bool:
         """Move the base if this fall of the id is a wrap. Returns whether it is."""
@@ -156,6 +193,7 @@ class FrameIds:
 
     def _reset(self, time: float) -> None:
         self.resets += 1
+        self._unusable_ahead.clear()
         self._base_before, self._low_before, self._since = self._base, self._low, time
         self._base = self._floor = self._high + 1
 

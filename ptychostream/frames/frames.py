@@ -37,6 +37,8 @@ class Frame:
         Frame number as it was sent.
     entered
         Time when the pipeline took the frame, monotonic clock, seconds. The pipeline sets it.
+    flag
+        Whether its end attribute is up; None if it has none.
     """
 
     scan: str
@@ -48,6 +50,7 @@ class Frame:
     run: int = 0
     entered: float = 0.0
     raw_id: int = 0
+    flag: bool | None = None
 
 
 @dataclass(slots=True)

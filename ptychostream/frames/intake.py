@@ -1,11 +1,11 @@
-"""What a frame's attributes say: which scan it belongs to, and whether it is the scan's last one.
+"""What a frame's attributes say: which scan it belongs to, and what its end attribute is.
 
 The one reading of a stream for the IOC, the consumers of a cluster and the recorder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -35,14 +35,14 @@ class Decoded(Protocol):
 
 
 class Intake:
-    """Names the scan of every frame and sees its end.
+    """Names the scan of every frame and reads its end attribute.
 
     Parameters
     ----------
     scan_attribute
         NTAttribute that names the scan; empty: the stream names none.
     end_attribute
-        NTAttribute of a scan's last frame, see `ptychostream.frames.idle.ends_scan`; empty: none is looked at.
+        NTAttribute that rises when a scan ends, see `ptychostream.frames.idle.ends_scan`; empty: none is looked at.
     further
         Further NTAttributes that frames are to carry, such as the positions'.
 
@@ -69,21 +69,12 @@ class Intake:
         named = attributes.get(self._scan_attribute)
         return self.unnamed if named is None else id_text(named)
 
-    def ends(self, attributes: Mapping[str, Scalar]) -> bool:
-        """Whether a frame with these attributes is the last one of its scan."""
-        return ends_scan(attributes.get(self._end_attribute))
+    def flag(self, attributes: Mapping[str, Scalar]) -> bool | None:
+        """Whether the end attribute is up in a frame with these attributes; None where the frame has none."""
+        value = attributes.get(self._end_attribute)
+        return None if value is None else ends_scan(value)
 
     def frame(self, raw: Decoded, now: float) -> Frame:
         """The frame of an update that came at `now`, s since the POSIX epoch, which is its time where it has none."""
-        scan, time = self.scan_of(raw.attributes), raw.time or now
-        return Frame(scan, raw.raw_id, time, raw.array, raw.attributes, now, raw_id=raw.raw_id)
-
-    def until_ends(self, frames: Sequence[Frame]) -> Iterator[tuple[Sequence[Frame], bool]]:
-        """The frames in their order, cut after each that is the last one of its scan; with each part, whether it is."""
-        begin = 0
-        for number, frame in enumerate(frames if self._end_attribute else (), start=1):
-            if self.ends(frame.attributes):
-                yield frames[begin:number], True
-                begin = number
-        if begin < len(frames):
-            yield frames[begin:], False
+        scan, flag, time = self.scan_of(raw.attributes), self.flag(raw.attributes), raw.time or now
+        return Frame(scan, raw.raw_id, time, raw.array, raw.attributes, now, raw_id=raw.raw_id, flag=flag)

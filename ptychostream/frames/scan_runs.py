@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from ptychostream.frames.frame_ids import FrameIds
 
@@ -35,6 +35,17 @@ class ScanRun:
         No frame that was acquired later belongs to it, s since the POSIX epoch; infinite while it goes on.
     arrived
         When its latest frame came, on the clock of `began`.
+    flag
+        Whether the end attribute of its latest frame is up; None before any frame.
+    marked
+        Whether its end attribute has ended it.
+    told_from, told_until
+        When the beamline said that it begins and ends, s since the POSIX epoch on this machine's clock; infinite where
+        nothing was said.
+    late
+        Frames that came after its end.
+    equal_times
+        Frames whose time is that of the frame before, although their ids differ.
     ids
         The ids of its frames.
     """
@@ -48,15 +59,26 @@ class ScanRun:
     last_time: float | None = None
     over_at: float = math.inf
     arrived: float = 0.0
+    flag: bool | None = None
+    marked: bool = False
+    told_from: float = -math.inf
+    told_until: float = math.inf
+    late: int = 0
+    equal_times: int = 0
     ids: FrameIds = field(default_factory=FrameIds)
+    _time_before: float | None = None
 
     @property
     def active(self) -> bool:
         return self.ended is None
 
-    def note(self, time: float, now: float) -> None:
-        """Count in a frame that was acquired at `time` and came at `now`."""
+    def note(self, time: float, now: float, *, stamped: bool = True) -> None:
+        """Count in a frame that was acquired at `time` and came at `now`; `stamped`: the time is its own."""
         self.arrived = now
+        self.late += not self.active
+        if stamped:
+            self.equal_times += time == self._time_before
+            self._time_before = time
         if self.first_time is None or self.last_time is None:
             self.first_time = self.last_time = time
         elif time > self.last_time:
@@ -69,6 +91,13 @@ class ScanRun:
         if self.first_time is None or self.last_time is None:
             return math.inf
         return max(self.first_time - time, time - self.last_time, 0.0)
+
+
+class Forgotten(NamedTuple):
+    """A run that is not kept any more: the latest time of its frames, and whether its end attribute ended it."""
+
+    time: float
+    marked: bool
 
 
 R = TypeVar("R", bound=ScanRun)
@@ -87,7 +116,7 @@ class ScanRuns(Generic[R]):
         self.current: R | None = None
         self._finished: dict[int, R] = {}  # oldest first
         self._begun = 0
-        self._forgotten: dict[str, float] = {}  # latest acquisition time by scan id, the oldest id first
+        self._forgotten: dict[str, Forgotten] = {}  # by scan id, the oldest id first
 
     @property
     def next_number(self) -> int:
@@ -114,8 +143,8 @@ class ScanRuns(Generic[R]):
         """The newest run of that scan id which is kept."""
         return next((run for run in reversed(self.oldest_first) if run.scan == scan), None)
 
-    def forgotten(self, scan: str) -> float | None:
-        """The latest acquisition time of a run of that scan id which is not kept any more; None: there was none."""
+    def forgotten(self, scan: str) -> Forgotten | None:
+        """The newest run of that scan id which is not kept any more; None: there was none."""
         return self._forgotten.get(scan)
 
     def add(self, run: R, now: float, time: float | None = None) -> None:
@@ -149,6 +178,6 @@ class ScanRuns(Generic[R]):
             del self._finished[run.number]
         if run.last_time is not None:
             self._forgotten.pop(run.scan, None)
-            self._forgotten[run.scan] = run.last_time
+            self._forgotten[run.scan] = Forgotten(run.last_time, run.marked)
             if len(self._forgotten) > _FORGOTTEN_NAMES:
                 del self._forgotten[next(iter(self._forgotten))]

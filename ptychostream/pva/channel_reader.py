@@ -58,6 +58,8 @@ class ChannelReader:
     ----------
     attributes
         Names of the NTAttributes to read, for a monitor that reads them itself.
+    refusal
+        Why the server has ended or refused the subscription; empty after an update.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class ChannelReader:
     ) -> None:
         self.connected = False
         self.attributes: tuple[str, ...] = ()
+        self.refusal = ""
         self._channel = channel
         self._take = take
         self._on_connect = on_connect
@@ -141,6 +144,7 @@ class ChannelReader:
                 data = []
                 self._connection_changed(False)
                 if update is not None:
+                    self.refusal = update
                     _log.warning("%s ended the subscription: %s", self._channel, update)
                     self._monitor.unsubscribe()
             self._hand_on(data)
@@ -148,6 +152,7 @@ class ChannelReader:
     def _hand_on(self, data: list[Any]) -> None:
         if not data:
             return
+        self.refusal = ""
         self._connection_changed(True)
         try:
             self._take(data)

@@ -176,7 +176,7 @@ def not_an_ntndarray(error: Exception) -> NoReturn:
 
 def _bad(cause: DropCause, what: str, raw_id: int) -> FrameError:
     remedy = "check the detector's data type, region and codec settings"
-    return FrameError(cause, what, where=f"frame {raw_id}", remedy=remedy)
+    return FrameError(cause, what, where=f"frame {raw_id}", remedy=remedy, raw_id=raw_id)
 
 
 def counts_of(raw_id: int, sizes: list[int], payload: Any, packed: Packed | None) -> NDArray[np.integer]:
@@ -199,7 +199,11 @@ def counts_of(raw_id: int, sizes: list[int], payload: Any, packed: Packed | None
         See `decode_value`.
     """
     sent, codec, shape, dtype = _as_sent(raw_id, sizes, payload, packed)
-    array = decompress(sent, codec, shape, dtype) if codec else sent.reshape(shape)
+    try:
+        array = decompress(sent, codec, shape, dtype) if codec else sent.reshape(shape)
+    except FrameError as error:
+        error.raw_id = raw_id
+        raise
     array.setflags(write=False)
     return array
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from p4p import Value
 
 from ptychostream.errors import FrameError, PtychostreamError, StreamError
+from ptychostream.frames.held_image import HeldImages, Seen
 from ptychostream.frames.intake import Intake
 from ptychostream.pva.channel_reader import ChannelReader, each
 from ptychostream.pva.frame_statements import region_said
@@ -125,6 +126,7 @@ class _Recording:
         further = (*settings.position_attributes, *settings.attributes)
         self._intake = Intake(settings.scan_attribute, settings.end_attribute, further)
         self._intake.unnamed = settings.scan_id
+        self._held: HeldImages[_Arrived] = HeldImages()
         self._codec: str = "" if settings.codec == "auto" else settings.codec
         self._arrivals: BoundedQueue[_Arrived | FrameError | None] = BoundedQueue(
             settings.queue_size, settings.queue_mb << 20
@@ -134,7 +136,7 @@ class _Recording:
             UPDATE_FIELDS,
             settings.queue_size,
             each(self._arrive),
-            lambda _: None,
+            self._connected,
             name="record",
             rest_s=_REST_S,
         )
@@ -178,6 +180,7 @@ class _Recording:
                     self._positions.stop()
             self._collect(wait=True)
         counts = self._sorter.counts
+        counts.held = self._held.count
         self._on_progress(counts, self._sorter.rows)
         return Recorded(counts, self._files, self._last_s - self._first_s, self._error)
 
@@ -189,13 +192,21 @@ class _Recording:
             frame = payload_of_value(update, self._intake.wanted)
             self._note_region(update, frame)
         except FrameError as error:
+            self._held.empty()
             self._arrivals.put(error)
             return
-        if frame is not None:
+        if frame is None:
+            self._held.empty()
+            return
+        scan, flag = self._intake.scan_of(frame.attributes), self._intake.flag(frame.attributes)
+        for one in self._held.take(_Arrived(scan, frame, "", now), Seen(scan, frame.raw_id, frame.time, flag)):
             # the first frame decides for all, so that the workers need not ask which file is open
-            self._codec = self._codec or file_codec(frame.codec)
-            scan = self._intake.scan_of(frame.attributes)
-            self._arrivals.put(_Arrived(scan, frame, self._codec, now), frame.payload.nbytes)
+            self._codec = self._codec or file_codec(one.frame.codec)
+            self._arrivals.put(one._replace(codec=self._codec), one.frame.payload.nbytes)
+
+    def _connected(self, connected: bool) -> None:
+        if connected:
+            self._held.subscribed()
 
     def _note_region(self, update: Value, frame: RawPayload | None) -> None:
         """Keep what the first frame of each scan says of its region, until the scan's file begins."""
@@ -234,8 +245,9 @@ class _Recording:
                 break
             if settings.timeout_s is not None and not self._first_s and now - began >= settings.timeout_s:
                 self._drain()
+                held = ", only the image that the server held before" if self._held.count else ""
                 raise StreamError(
-                    f"no frame within {settings.timeout_s:g} s",
+                    f"no frame within {settings.timeout_s:g} s{held}",
                     where=self._channel,
                     remedy="start the detector, or check its PVA plugin and EPICS_PVA_ADDR_LIST",
                 )

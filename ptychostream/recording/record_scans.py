@@ -48,8 +48,13 @@ class Counts:
         Good frames that could not be written.
     missed
         Gaps in the frame ids: lost before they came here.
+    held
+        Images that the detector's server held before the subscription, and that are of no scan that goes on; they are
+        not received.
     without_position
         Frames that were written without a position.
+    equal_times
+        Frames that were written with the time stamp of the frame before, although their ids differ.
     """
 
     received: int = 0
@@ -58,7 +63,9 @@ class Counts:
     beyond: int = 0
     unwritten: int = 0
     missed: int = 0
+    held: int = 0
     without_position: int = 0
+    equal_times: int = 0
 
     @property
     def lost(self) -> int:
@@ -99,6 +106,10 @@ class ScanRules:
     scans: int | None
 
 
+_LONGEST_S = 10.0
+"""How long after its end attribute a scan's file takes frames that keep coming with it."""
+
+
 @dataclass(eq=False, kw_only=True)
 class _RecordedRun(ScanRun):
     """A run that is being written to a file of its own."""
@@ -117,9 +128,9 @@ class _RecordedRun(ScanRun):
 class ScanSorter:
     """Takes frames in order of arrival and writes each run of a scan to a file of its own.
 
-    `ptychostream.frames.scan_boundary` assigns frames to runs, with repeated scans told by their times. A run ends with
-    the end attribute, or when the next begins; its file stays open for late frames for `linger_s`, and for late
-    positions for `position_wait_s`.
+    `ptychostream.frames.scan_boundary` assigns frames to runs, with repeated scans told by their times. A run ends when
+    its end attribute rises, or when the next begins; its file stays open until no late frame has come for `linger_s`,
+    and for late positions for `position_wait_s`.
 
     Parameters
     ----------
@@ -173,6 +184,8 @@ class ScanSorter:
     def refuse(self, error: FrameError) -> None:
         """Count an update that cannot be used."""
         self._drop(error.cause)
+        if error.raw_id is not None and self._runs.current is not None:
+            self._runs.current.ids.refuse(error.raw_id)
         if self.counts.dropped[error.cause] == 1:
             _log.warning("%s; more of the kind are counted", error)
 
@@ -183,8 +196,10 @@ class ScanSorter:
         if one is None:
             return
         if (frame.shape, frame.dtype, codec) != (one.recording.shape, one.recording.dtype, one.recording.codec):
+            one.ids.refuse(frame.raw_id)
             self._drop(DropCause.SHAPE if frame.shape != one.recording.shape else DropCause.TYPE)
             return
+        flag = self._rules.intake.flag(frame.attributes)
         frame_id = one.ids.accept(frame.raw_id, time_s)
         if frame_id is None:
             self._drop(DropCause.DUPLICATE)
@@ -193,9 +208,10 @@ class ScanSorter:
         place = self._place(one, row, one.frame(frame, frame_id, time_s, arrived))
         values = [_number(frame.attributes.get(name)) for name in self._rules.columns]
         one.new.append((RecordedFrame(chunk, frame_id, time_s, values), place))
-        one.note(time_s, now)
+        ends = self._boundary.ends(one, time_s, flag)
+        one.note(time_s, now, stamped=bool(frame.time))
         self._rows += 1
-        if one is self._runs.current and self._rules.intake.ends(frame.attributes):
+        if ends:
             self._runs.end(now)
 
     def flush(self) -> None:
@@ -211,7 +227,7 @@ class ScanSorter:
         for one in self._runs.oldest_first:
             if one.join is not None:
                 self._settle(one, one.join.poll().placed)
-            if one.ended is not None and now - one.ended >= self._wait(one):
+            if one.ended is not None and self._is_due(one, one.ended, now):
                 self._end(one)
             elif commit:
                 one.recording.commit()
@@ -241,18 +257,18 @@ class ScanSorter:
             files.append(recorded_file(one.recording, one.recording.partial, one.ids.missed, one.unplaced))
         return files
 
-    def _wait(self, one: _RecordedRun) -> float:
-        """For how long the file of a run that has ended stays open, s."""
-        marked = one.last_time is not None and one.over_at <= one.last_time
-        linger = self._rules.linger_s if one.ids.missed or not marked else 0.0
-        return max(linger, self._rules.position_wait_s if one.rows else 0.0)
+    def _is_due(self, one: _RecordedRun, ended: float, now: float) -> bool:
+        """Whether the file of a run that has ended is to be closed."""
+        quiet_s, linger_s = now - max(ended, one.arrived), self._rules.linger_s
+        late_end = quiet_s >= linger_s or now - ended >= max(linger_s, _LONGEST_S)
+        return late_end and (not one.rows or now - ended >= self._rules.position_wait_s)
 
     def _run_of(self, scan: str, time_s: float, frame: RawPayload, codec: str, now: float) -> _RecordedRun | None:
         """The run that a frame belongs to, perhaps begun by it; None where the frame is not to be written."""
         if self._rules.frames is not None and self._rows >= self._rules.frames:
             self.counts.beyond += 1
             return None
-        chosen = self._boundary.choose(scan, time_s, self._runs, now)
+        chosen = self._boundary.choose(scan, time_s, self._runs, now, self._rules.intake.flag(frame.attributes))
         if chosen is None:
             self._drop(DropCause.LATE)
             return None
@@ -325,6 +341,7 @@ class ScanSorter:
         self._closed += 1
         self.counts.missed += one.ids.missed
         self.counts.without_position += one.unplaced
+        self.counts.equal_times += one.equal_times
         self._runs.forget(one)
 
     def _drop(self, cause: DropCause) -> None:

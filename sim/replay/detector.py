@@ -40,11 +40,14 @@ class Streamed:
         Mean rate. 0 for fewer than two frames.
     slipped_s
         Total time that the schedule moved because this process was late.
+    first_id
+        Id of the first frame.
     """
 
     frames: int
     seconds: float
     slipped_s: float
+    first_id: int = 0
 
     @property
     def rate_hz(self) -> float:
@@ -52,7 +55,8 @@ class Streamed:
 
 
 class Detector:
-    """Serves one channel. It is empty until the first frame, like that of a detector.
+    """Serves one channel. It is empty until the first frame, and then holds its last frame for new subscribers, like
+    that of a detector.
 
     Parameters
     ----------
@@ -60,6 +64,8 @@ class Detector:
         Name of the channel.
     clock
         Clock for the time stamps, nanoseconds since the POSIX epoch.
+    adcore
+        Number the frames as areaDetector does: from 1, going on from stream to stream. Else each stream begins at 0.
 
     Raises
     ------
@@ -67,9 +73,11 @@ class Detector:
         The server cannot start.
     """
 
-    def __init__(self, channel: str, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, channel: str, clock: Callable[[], int] = time.time_ns, *, adcore: bool = False) -> None:
         self.channel = channel
         self._clock = clock
+        self._adcore = adcore
+        self._next_id = int(adcore)
         try:
             self._server = pva.PvaServer()
             self._server.addRecord(channel, pva.NtNdArray(), None)
@@ -85,7 +93,7 @@ class Detector:
         stop: threading.Event,
         on_sent: Callable[[int, float], None] | None = None,
     ) -> Streamed:
-        """Send `arrays` with ids from 0 and the time stamp of the moment of sending.
+        """Send `arrays` with their ids and the time stamp of the moment of sending.
 
         The schedule is absolute, so the delay of one frame does not delay the next ones. `arrays` may be endless and
         may yield the same objects again.
@@ -99,8 +107,9 @@ class Detector:
         stop
             Ends the stream early.
         on_sent
-            Called with (frame id, POSIX time) for each frame.
+            Called with (frame's number in this stream, from 0, POSIX time) for each frame.
         """
+        first_id = self._next_id if self._adcore else 0
         period, sent, slipped = 1 / rate_hz, 0, 0.0
         first = last = start = 0.0
         for nt in arrays:
@@ -116,7 +125,7 @@ class Detector:
             if stop.is_set():
                 break
             now_ns = self._clock()
-            _stamp(nt, sent, now_ns)
+            _stamp(nt, first_id + sent, now_ns)
             self._server.update(self.channel, nt)
             last = time.monotonic()
             if sent == 0:
@@ -124,7 +133,8 @@ class Detector:
             if on_sent is not None:
                 on_sent(sent, now_ns * 1e-9)
             sent += 1
-        return Streamed(sent, last - first, slipped)
+        self._next_id = first_id + sent
+        return Streamed(sent, last - first, slipped, first_id)
 
     def serve(self, channel: str, update: pva.PvObject) -> None:
         """Serve another channel besides that of the frames, or send an update on it."""
@@ -161,6 +171,7 @@ def scan_arrays(
     unit_m: float = 1.0,
     dtype: DTypeLike | None = None,
     with_positions: bool = True,
+    stale: int = 0,
 ) -> Iterator[pva.PvObject]:
     """The scan's frames as NTNDArrays. They are read from the file in blocks when they are needed.
 
@@ -180,6 +191,9 @@ def scan_arrays(
         Integer type of the sent counts. None: the scan's type.
     with_positions
         Whether frames have the position attributes.
+    stale
+        Number of first frames that still have the `ScanComplete` of the scan before, 1: areaDetector repeats an
+        attribute's last value, and learns of a new one some frames late.
 
     Raises
     ------
@@ -195,7 +209,8 @@ def scan_arrays(
         counts = scan.counts[first:last]
         for index in range(first, last):
             x, y = scan.positions_m[index] / unit_m
-            attributes: dict[str, Any] = {"ScanID": scan_id, "ScanComplete": int(index == len(scan) - 1)}
+            complete = index < stale or index == len(scan) - 1
+            attributes: dict[str, Any] = {"ScanID": scan_id, "ScanComplete": int(complete)}
             if with_positions:
                 attributes |= {"PositionX": float(x), "PositionY": float(y)}
             frame = convert(counts[index - first], np.dtype(dtype)) if dtype is not None else counts[index - first]

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 from numpy.typing import NDArray
 
-from ptychostream.frames.frames import Frame
 from ptychostream.frames.intake import Intake
 
 COUNTS = np.ones((2, 2), np.uint8)
@@ -41,17 +39,12 @@ def test_a_stream_without_names_and_ends() -> None:
     intake = Intake("")
     assert intake.wanted == frozenset()
     assert intake.scan_of({"": "x", "ScanID": "a"}) in ("", "x")
-    assert not intake.ends({"End": 1})
+    assert intake.flag({"End": 1}) is None
 
 
-@given(st.lists(st.sampled_from([0, 1, "true", "no", None])))
-def test_frames_are_cut_after_each_end_and_none_is_lost(marks: list[int | str | None]) -> None:
-    attributes = [{} if mark is None else {"End": mark} for mark in marks]
-    frames = [Frame("s", number, 1.0, COUNTS, found) for number, found in enumerate(attributes)]
-    parts = list(Intake("ScanID", "End").until_ends(frames))
-    assert [frame for part, _ in parts for frame in part] == frames
-    assert all(part for part, _ in parts)
-    for part, ends in parts:
-        assert [frame.attributes.get("End") in (1, "true") for frame in part] == [False] * (len(part) - 1) + [ends]
-    whole = list(Intake("ScanID").until_ends(frames))
-    assert whole == ([(frames, False)] if frames else [])
+@pytest.mark.parametrize(("value", "flag"), [(0, False), (1, True), ("true", True), ("no", False), (None, None)])
+def test_the_end_attribute_of_a_frame(value: int | str | None, flag: bool | None) -> None:
+    attributes = {} if value is None else {"End": value}
+    intake = Intake("ScanID", "End")
+    assert intake.flag(attributes) is flag
+    assert intake.frame(Raw(3, 1.0, COUNTS, attributes), 2.0).flag is flag

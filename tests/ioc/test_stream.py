@@ -1,4 +1,4 @@
-"""The stream hands frames on in order, and tells a scan's end between its last frame and the next."""
+"""The stream hands frames on in order."""
 
 from __future__ import annotations
 
@@ -30,33 +30,11 @@ class FakeReceiver:
     def stop(self) -> None: ...
 
 
-def frames(*ends: int, scan: str = "s") -> list[Frame]:
-    """One for each, its end attribute."""
-    return [Frame(scan, number, 1.0, COUNTS, {"ScanComplete": end}) for number, end in enumerate(ends)]
-
-
-@pytest.mark.parametrize(
-    ("ends", "said"),
-    [
-        ((0, 0, 0), [[0, 1, 2]]),
-        ((0, 1, 0, 0), [[0, 1], "end s", [2, 3]]),
-        ((0, 0, 1), [[0, 1, 2], "end s"]),
-        ((1, 1), [[0], "end s", [1], "end s"]),
-    ],
-)
-def test_the_end_is_told_after_the_scans_last_frame(
-    monkeypatch: pytest.MonkeyPatch, ends: tuple[int, ...], said: list[Any]
-) -> None:
+def test_frames_are_handed_on_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "Receiver", FakeReceiver)
-    heard: list[Any] = []
-    settings = InputSettings(end_attribute="ScanComplete")
-    stream = Stream(
-        lambda together: heard.append([frame.id for frame in together]),
-        lambda _: None,
-        settings,
-        lambda scan: heard.append(f"end {scan}"),
-    )
+    heard: list[list[int]] = []
+    stream = Stream(lambda together: heard.append([frame.id for frame in together]), lambda _: None, InputSettings())
     stream.subscribe("channel", enabled=True)
-    FakeReceiver.made.sink(frames(*ends))
-    assert heard == said
-    assert stream.latest_frame == LatestFrame(len(ends) - 1, (3, 5), "uint16")
+    FakeReceiver.made.sink([Frame("s", number, 1.0, COUNTS, raw_id=number) for number in range(3)])
+    assert heard == [[0, 1, 2]]
+    assert stream.latest_frame == LatestFrame(2, (3, 5), "uint16")

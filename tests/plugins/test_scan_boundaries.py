@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -123,29 +124,63 @@ def test_an_id_that_goes_backwards_begins_nothing(boundary: str) -> None:
 
 
 def test_the_edges_of_a_pv_are_the_bounds_whatever_the_frames_are_called() -> None:
+    def now(number: int, scan: str, ago_s: float = 0.0) -> Frame:
+        return make_frame(number, scan, time=time.time() - ago_s)
+
     with running(boundary="pv") as pipeline:
         pipeline.end_scan("")  # the first word is: idle
-        pipeline.submit(make_frame(0, "x"))
+        pipeline.submit(now(0, "x"))
         assert pipeline.snapshot().dropped[DropCause.LATE] == 1
         pipeline.start_scan("one", anew=True)
-        pipeline.submit(make_frame(1, "x"))
-        pipeline.submit(make_frame(2, "y"))
+        pipeline.submit(now(1, "x"))
+        pipeline.submit(now(2, "y"))
+        overtaken = now(3, "y", ago_s=0.02)
         pipeline.end_scan("one").result(10)
-        pipeline.submit(make_frame(3, "y"))  # the word of the end overtook it
+        pipeline.submit(overtaken)  # the word of the end came before it
+        pipeline.submit(now(4, "y"))  # the detector runs on, with no scan
         pipeline.start_scan("two", anew=True)
-        pipeline.submit(make_frame(4, "y"))
+        pipeline.submit(now(5, "y"))
         one, two = runs_of(pipeline)
         assert (one.scan, one.stitched, two.scan, two.stitched) == ("one", 3, "two", 1)
+        assert (one.late, one.missed, pipeline.snapshot().dropped[DropCause.LATE]) == (1, 0, 2)
         patch = pipeline.snapshot().patch
         assert patch is not None
         assert patch.scan == "two"
     with running(boundary="pv", late_s=0.0) as pipeline:
         pipeline.start_scan("one", anew=True)
-        pipeline.submit(make_frame(0, "x"))
+        pipeline.submit(now(0, "x"))
+        overtaken = now(1, "x", ago_s=0.02)
         pipeline.end_scan("one").result(10)
-        pipeline.submit(make_frame(1, "x"))  # the detector runs on, with no scan
+        pipeline.submit(overtaken)
         (one,) = runs_of(pipeline)
-        assert (one.received, pipeline.snapshot().dropped[DropCause.LATE]) == (1, 1)
+        assert (one.received, one.dropped) == (2, {DropCause.LATE: 1})
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 40.0, -1.5e9])
+def test_frames_of_a_pvs_scan_are_told_by_their_own_time_whatever_the_detectors_clock(ahead_s: float) -> None:
+    flow = make_flow(boundary="pv")
+    start = 1.7e9
+
+    def send(number: int, taken: float, delay: float = 0.01) -> None:
+        frame = make_frame(number, "x", time=start + taken + ahead_s)
+        frame.received = start + taken + delay
+        flow.submit(frame, taken + delay)
+
+    flow.start_scan("one", 0.0, anew=True, at=start)
+    for number in range(20):
+        send(number, 0.1 + 0.1 * number)
+    flow.end_scan("one", 2.02, at=start + 2.02)
+    send(20, 2.01, delay=0.5)  # taken before the end, came after it
+    for number in range(21, 41):
+        send(number, 0.1 + 0.1 * number)
+    flow.start_scan("two", 5.0, anew=True, at=start + 5.0)
+    send(41, 4.3, delay=1.0)  # taken between the scans
+    send(42, 5.1)
+    send(43, 1.95, delay=4.0)  # the first scan's, very late
+    one, two = reversed(flow.runs.figures())
+    assert (one.received, one.late, two.received) == (22, 2, 1)
+    assert flow.ledger.dropped[DropCause.LATE] == 21
+    assert flow.holds
 
 
 def test_frames_before_the_pv_has_spoken_are_the_scans_that_it_then_names() -> None:

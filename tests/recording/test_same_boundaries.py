@@ -8,12 +8,12 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_record import Sorted
 
 from ptychostream.frames.frames import Frame
-from ptychostream.frames.idle import ends_scan
 from ptychostream.frames.scan_boundary import BoundaryRules
 from ptychostream.plugins.flow.batcher import Batcher
 from ptychostream.plugins.flow.frame_flow import FrameFlow
@@ -41,13 +41,11 @@ def live(stream: list[Sent], repeats: bool = False) -> list[Run]:
     runs: dict[int, Run] = {}
     for now, sent in enumerate(stream):
         counts = np.ones((4, 4), np.uint16)
-        frame = Frame(sent.scan, sent.id, 1e9 + sent.id, counts, {"x": 0.0, "y": 0.0, "End": int(sent.end)})
+        frame = Frame(sent.scan, sent.id, 1e9 + sent.id, counts, {"x": 0.0, "y": 0.0}, flag=sent.end)
         before = sum(flow.ledger.dropped.values())
         flow.submit(frame, float(now))
         if sum(flow.ledger.dropped.values()) == before:
             runs.setdefault(frame.run, (frame.scan, []))[1].append(sent.id)
-        if ends_scan(frame.attributes["End"]):
-            flow.end_scan(frame.scan, float(now))
     return [runs[number] for number in sorted(runs)]
 
 
@@ -121,6 +119,37 @@ def test_any_stream_has_the_same_runs_under_the_same_rules(stream: list[Sent]) -
 
 
 def test_the_one_difference_is_a_scan_that_is_repeated() -> None:
-    stream = [Sent("a", 1), Sent("a", 2, end=True), Sent("a", 3), Sent("b", 4), Sent("a", 5)]
-    assert recorded(stream) == [("a", [1, 2]), ("a", [3]), ("b", [4]), ("a", [5])]
-    assert live(stream) == [("a", [1, 2, 3, 5]), ("b", [4])]
+    stream = [Sent("a", 1), Sent("a", 2), Sent("b", 4), Sent("a", 5)]
+    assert recorded(stream) == [("a", [1, 2]), ("b", [4]), ("a", [5])]
+    assert live(stream) == [("a", [1, 2, 5]), ("b", [4])]
+
+
+def levels(scan: str, first: int, flags: str) -> list[Sent]:
+    """Frames of a scan, with an end attribute of these digits."""
+    return [Sent(scan, first + number, flag == "1") for number, flag in enumerate(flags)]
+
+
+@pytest.mark.parametrize(
+    ("stream", "runs"),
+    [
+        # it stays up, and is cleared some frames into the next scan
+        (levels("a", 1, "0001") + levels("b", 5, "110001") + levels("c", 11, "1111"),
+         [("a", [1, 2, 3, 4]), ("b", [5, 6, 7, 8, 9, 10]), ("c", [11, 12, 13, 14])]),
+        # it rises some frames before the end, and stays up
+        (levels("a", 1, "000111") + levels("b", 7, "0"), [("a", [1, 2, 3, 4, 5, 6]), ("b", [7])]),
+        # the same name again: what comes with it up is of the scan that is over
+        (levels("a", 1, "0001") + levels("a", 5, "1001"), [("a", [1, 2, 3, 4, 5]), ("a", [6, 7, 8])]),
+        (levels("", 1, "001") + levels("", 4, "001"), [("", [1, 2, 3]), ("", [4, 5, 6])]),
+        # it is up in every frame of a scan, and in the only one of another
+        (levels("a", 1, "111") + levels("b", 4, "1") + levels("c", 5, "01"),
+         [("a", [1, 2, 3]), ("b", [4]), ("c", [5, 6])]),
+        # a frame of before the end comes after it
+        ([Sent("a", 1), Sent("a", 3, True), Sent("a", 2), Sent("a", 4, True)], [("a", [1, 3, 2, 4])]),
+        # a frame with the last scan's value comes late
+        ([Sent("a", 1, True), Sent("a", 3), Sent("a", 2, True), Sent("a", 4)], [("a", [1, 3, 2, 4])]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("repeats", [False, True])
+def test_an_end_attribute_is_a_level(stream: list[Sent], runs: list[Run], repeats: bool) -> None:
+    assert recorded(stream) == runs
+    assert live(stream, repeats=repeats) == runs
