@@ -140,7 +140,7 @@ class Handlers:
                 what = f"the text fills the record, which holds {setpoint.room} bytes, and may be cut"
                 raise ConfigError(what, where=where, remedy="give a shorter one, or set it in the configuration file")
             value = setpoint.value(raw)
-            if setpoint.type is Path and value is not None:
+            if setpoint.type is Path and value is not None and not self._is_models(key):
                 value = inside(str(value), self._roots, where, "access.roots")
             changed(self._parts.settings, {key: value}, where, remedy)
             apply(self._parts, key, value)
@@ -149,6 +149,10 @@ class Handlers:
         except Exception:
             self._restore(where, raw, setpoint.shown(setpoint.declared.value(self._parts.settings)))
             raise
+
+    def _is_models(self, key: str) -> bool:
+        """Whether the slot itself sees to it that the path lies in the folder of models."""
+        return key == "model.file" and self._parts.settings.model.directory is not None
 
     def enable_callbacks(self, value: int) -> None:
         self._parts.stream.subscribe(enabled=bool(value))
