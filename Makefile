@@ -86,7 +86,7 @@ soak: $(READY)
 
 # Coverage-guided fuzzing, each target for SECONDS; atheris (Apache 2.0) has wheels for Linux and CPython 3.11 and later.
 SECONDS ?= 600
-FUZZ ?= codec ntndarray join contract model_file scan_file scan_structure
+FUZZ ?= codec ntndarray join contract model_file scan_file scan_layouts scan_structure
 
 fuzz: $(READY)
 	$(BIN)/python -m pip install --quiet 'atheris>=3.0,<4'

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TARGETS = ("codec", "ntndarray", "join", "contract", "model_file", "scan_file", "scan_structure")
+TARGETS = ("codec", "ntndarray", "join", "contract", "model_file", "scan_file", "scan_layouts", "scan_structure")
 COMPILED = [
     "ptychostream.frames.bitshuffle",
     "ptychostream.model.preprocessing",

@@ -64,29 +64,33 @@ def _hdf5(path: Path, reader: Reader, layout: Any) -> None:
     with h5py.File(path, "w") as file:
         layout(file)
         for _ in range(1 + reader.byte() % 3):
-            name = reader.choice(PATHS)
-            kind = reader.byte()
-            if name in file:
-                del file[name]
-            if kind < 30:
-                continue
-            if kind < 50:
-                file.create_group(name)
-            elif kind < 60:
-                file[name] = h5py.SoftLink(reader.choice(PATHS))
-            elif kind < 70:
-                file[name] = h5py.ExternalLink("elsewhere.h5", "/data")
-            elif kind < 100:
-                file[name] = reader.choice(_TEXTS)
-            elif kind < 110:
-                file.create_dataset(name, dtype=reader.choice(_DTYPES), shape=None, data=h5py.Empty("f4"))
-            elif kind < 150:
-                shape = reader.choice(_HUGE)
-                file.create_dataset(name, shape, reader.choice(_DTYPES[:6]), chunks=(1,) * len(shape))
-            else:
-                file[name] = _array(reader)
-            if kind % 2 and isinstance(file.get(name), h5py.Dataset):
-                file[name].attrs["units"] = reader.choice((*_TEXTS, 3, np.arange(3.0)))
+            odd_part(file, reader.choice(PATHS), reader)
+
+
+def odd_part(file: h5py.File, name: str, reader: Reader) -> None:
+    """Remove the part `name`, or put something odd in its place."""
+    kind = reader.byte()
+    if name in file:
+        del file[name]
+    if kind < 30:
+        return
+    if kind < 50:
+        file.create_group(name)
+    elif kind < 60:
+        file[name] = h5py.SoftLink(reader.choice(PATHS))
+    elif kind < 70:
+        file[name] = h5py.ExternalLink("elsewhere.h5", "/data")
+    elif kind < 100:
+        file[name] = reader.choice(_TEXTS)
+    elif kind < 110:
+        file.create_dataset(name, dtype=reader.choice(_DTYPES), shape=None, data=h5py.Empty("f4"))
+    elif kind < 150:
+        shape = reader.choice(_HUGE)
+        file.create_dataset(name, shape, reader.choice(_DTYPES[:6]), chunks=(1,) * len(shape))
+    else:
+        file[name] = _array(reader)
+    if kind % 2 and isinstance(file.get(name), h5py.Dataset):
+        file[name].attrs["units"] = reader.choice((*_TEXTS, 3, np.arange(3.0)))
 
 
 def _npz(path: Path, reader: Reader) -> None:

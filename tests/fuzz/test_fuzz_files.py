@@ -13,14 +13,20 @@ import h5py
 import numpy as np
 import pytest
 from folders import FUZZ_FOUND as FOUND
-from fuzz import contract, model_file, scan_file, scan_structure
+from fuzz import contract, model_file, scan_file, scan_layouts, scan_structure
 from fuzz_inputs import damaged
 from hypothesis import given, settings
 
 from ptychostream.errors import ScanFileError
 from ptychostream.scans.scan_files import open_scan
 
-TARGETS = {"contract": contract, "model_file": model_file, "scan_file": scan_file, "scan_structure": scan_structure}
+TARGETS = {
+    "contract": contract,
+    "model_file": model_file,
+    "scan_file": scan_file,
+    "scan_layouts": scan_layouts,
+    "scan_structure": scan_structure,
+}
 
 
 @pytest.mark.parametrize("target", TARGETS)

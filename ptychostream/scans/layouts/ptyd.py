@@ -6,8 +6,6 @@ good if it is larger than 0. `meta/center` is where the beam is; it has to be th
 
 from __future__ import annotations
 
-from typing import Any
-
 import h5py
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +53,7 @@ def _chunks(file: h5py.File, where: str) -> list[h5py.Group]:
     for name in names:
         if target := broken(parent, name):
             raise missing_link(parent, name, target, where)
-        if not isinstance(parent[name].get("data"), h5py.Dataset):
+        if not isinstance(parent[name], h5py.Group) or not isinstance(parent[name].get("data"), h5py.Dataset):
             raise ScanFileError(f"/chunks/{name} has no data", where=where, remedy="prepare the data with ptypy again")
         found.append(parent[name])
     if not found:
@@ -98,19 +96,25 @@ def _check_centre(file: h5py.File, shape: tuple[int, ...], where: str) -> None:
 
 
 def _bad_pixels(file: h5py.File, chunks: list[h5py.Group], where: str) -> NDArray[np.bool_] | None:
-    weights: list[Any] = [chunk["weights"] for chunk in chunks if isinstance(chunk.get("weights"), h5py.Dataset)]
+    weights = [chunk["weights"] for chunk in chunks if isinstance(chunk.get("weights"), h5py.Dataset)]
     if not weights or not weights[0].size:
         common = file.get("info/weight2d")
         if not isinstance(common, h5py.Dataset) or common.ndim != 2:
             return None
         return ~(whole(common, where, "biuf") > 0)
-    first = ~(np.asarray(weights[0][0]) > 0)
-    for one in weights:
+    first: NDArray[np.bool_] | None = None
+    for chunk, one in zip(chunks, weights, strict=False):
+        checked_dataset(one, where)
+        if len(weights) != len(chunks) or one.shape != chunk["data"].shape or one.dtype.kind not in "biuf":
+            what = f"{one.name} has shape {one.shape}, the patterns beside it {chunk['data'].shape}"
+            raise ScanFileError(what, where=where, remedy="prepare the data with ptypy again")
         for index in range(len(one)):
-            if not np.array_equal(~(np.asarray(one[index]) > 0), first):
+            bad = ~(np.asarray(one[index]) > 0)
+            first = bad if first is None else first
+            if not np.array_equal(bad, first):
                 raise ScanFileError(
                     f"{one.name}: the mask of pattern {index} is another than the first one's",
                     where=where,
                     remedy="masks that differ from frame to frame cannot be read; store one mask",
                 )
-    return np.asarray(first, dtype=np.bool_)
+    return first

@@ -41,7 +41,9 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
         )
     source = checked_dataset(file[DATA[0]], where)
     said = Description(where)
-    positions = None if options.route is not None else _encoder(file, source.shape[0], said, where)
+    positions = (
+        None if options.route is not None else _encoder(file, source.shape[0] if source.ndim else 0, said, where)
+    )
     for quantity, name in (("distance", "zo"), ("wavelength", "wavelength")):
         state_number(said, quantity, file.get(name), "m", where=where)
     for axis in "xy":
