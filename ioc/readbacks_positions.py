@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+from ptychostream.errors import DropCause
 from ptychostream.ioc.scan.position_feed import PositionFeed
-from ptychostream.ioc.view import LARGEST, Groups, Readback
+from ptychostream.ioc.view import LARGEST, Groups, Readback, View
+from ptychostream.positions.indexed_positions import IndexedPositions
 from ptychostream.positions.position_stream import StreamPositions
 
 NOT_USED, DISCONNECTED, CONNECTED = range(3)
@@ -14,9 +17,24 @@ MANUAL, ESTIMATING, ESTIMATED = range(3)
 """States of ClockOffsetState_RBV."""
 
 
-def connection(feed: PositionFeed) -> int:
+def connection(feed: PositionFeed[Any]) -> int:
     """Whether the stream of positions is connected."""
     return NOT_USED if not feed.wanted else CONNECTED if feed.connected else DISCONNECTED
+
+
+def indexed(view: View) -> IndexedPositions:
+    """The positions by index: the PandABox's where it is the source, else the channel's."""
+    positions = view.parts.positions
+    return positions.panda.source if positions.name == "panda" else positions.by_index.source
+
+
+def covered(view: View) -> float:
+    """Frames of the latest scan with a position, of those that have one or never will, in percent. NaN before any."""
+    runs = view.snapshot.runs
+    settled = runs[0].received - view.snapshot.waiting_position if runs else 0
+    if settled <= 0:
+        return math.nan
+    return 100 * (settled - runs[0].dropped.get(DropCause.NO_POSITION, 0)) / settled
 
 
 def clock_state(samples: StreamPositions) -> int:
@@ -48,27 +66,28 @@ POSITIONS: Groups = {
                  lambda v: 1e3 * v.clock.uncertainty_s if v.clock else math.nan, egu="ms", high=1000,
                  fields={"MDEL": 0.01, "ADEL": 0.1}),
         Readback("PositionSamples_RBV", "Samples of the stream received", int,
-                 lambda v: v.samples.counts.received & LARGEST, egu="samples", high=LARGEST),
-        Readback("PositionSamplesHeld_RBV", "Samples that frames are placed between", int, lambda v: v.samples.held,
+                 lambda v: v.counts.received & LARGEST, egu="samples", high=LARGEST),
+        Readback("PositionSamplesHeld_RBV", "Samples that frames are placed between", int,
+                 lambda v: v.parts.positions.feed.source.held,
                  egu="samples", high=LARGEST),
         Readback("PositionSamplesTwice_RBV", "Samples that came again", int,
-                 lambda v: v.samples.counts.duplicate & LARGEST, egu="samples", high=LARGEST),
+                 lambda v: v.counts.duplicate & LARGEST, egu="samples", high=LARGEST),
         Readback("PositionSamplesConflict_RBV", "Samples of one time with another place", int,
-                 lambda v: v.samples.counts.conflicting & LARGEST, egu="samples", high=LARGEST,
+                 lambda v: v.counts.conflicting & LARGEST, egu="samples", high=LARGEST,
                  fields={"HIGH": 1, "HSV": "MAJOR"}),
         Readback("PositionSamplesLate_RBV", "Samples too late behind newer ones", int,
-                 lambda v: v.samples.counts.late & LARGEST, egu="samples", high=LARGEST,
+                 lambda v: v.counts.late & LARGEST, egu="samples", high=LARGEST,
                  fields={"HIGH": 1, "HSV": "MINOR"}),
         Readback("PositionSamplesBad_RBV", "Samples that are not finite", int,
-                 lambda v: v.samples.counts.bad & LARGEST, egu="samples", high=LARGEST,
+                 lambda v: v.counts.bad & LARGEST, egu="samples", high=LARGEST,
                  fields={"HIGH": 1, "HSV": "MINOR"}),
         Readback("PositionSamplesForgotten_RBV", "Oldest samples that gave way", int,
-                 lambda v: v.samples.counts.forgotten & LARGEST, egu="samples", high=LARGEST),
+                 lambda v: v.counts.forgotten & LARGEST, egu="samples", high=LARGEST),
         Readback("PositionUpdatesBad_RBV", "Updates of the stream without positions", int,
                  lambda v: v.parts.positions.feed.bad_updates, egu="updates", high=LARGEST,
                  fields={"HIGH": 1, "HSV": "MINOR"}),
         Readback("PositionRestarts_RBV", "Times that the stream's clock went back", int,
-                 lambda v: v.samples.counts.restarts, egu="restarts", high=LARGEST,
+                 lambda v: v.counts.restarts, egu="restarts", high=LARGEST,
                  fields={"HIGH": 1, "HSV": "MINOR"}),
         Readback("FramesSettling_RBV", "Frames left out at their scan's start", int,
                  lambda v: v.parts.positions.current.settling, egu="frames", high=LARGEST),
@@ -77,8 +96,22 @@ POSITIONS: Groups = {
         Readback("FramesOutside_RBV", "Frames left out: beyond the field", int,
                  lambda v: v.parts.positions.current.outside, egu="frames", high=LARGEST,
                  fields={"HIGH": 1, "HSV": "MINOR"}),
+        Readback("PositionArm_RBV", "Arms whose positions came by index", int,
+                 lambda v: indexed(v).series, egu="arms", high=LARGEST),
+        Readback("PositionNextIndex_RBV", "Index of the next sample of this arm", int,
+                 lambda v: indexed(v).next_index & LARGEST, egu="samples", high=LARGEST),
+        Readback("PandAMissed_RBV", "Rows sent before anyone listened", int,
+                 lambda v: v.parts.positions.panda.missed & LARGEST, egu="rows", high=LARGEST,
+                 fields={"HIGH": 1, "HSV": "MINOR"}),
+        Readback("PandAFaults_RBV", "Bad captures and lost connections", int,
+                 lambda v: v.parts.positions.panda.faults & LARGEST, egu="faults", high=LARGEST,
+                 fields={"HIGH": 1, "HSV": "MAJOR"}),
+        Readback("PandACapture_RBV", "The latest capture and its end", str,
+                 lambda v: v.parts.positions.panda.ended, length=128),
+        Readback("PositionCoverage_RBV", "Frames of the scan that have a position", float, covered, egu="%", prec=2,
+                 high=100, fields={"LOW": 99.99, "LSV": "MINOR", "MDEL": 0.01, "ADEL": 0.1}),
         Readback("PositionMessage_RBV", "Why frame or update gave no position", str,
-                 lambda v: v.parts.positions.current.message, length=256),
+                 lambda v: v.parts.positions.current.waits or v.parts.positions.current.message, length=256),
     ),
     "scan": (
         Readback("PositionsCount_RBV", "Positions known, both coordinates", int, lambda v: v.parts.positions.count,

@@ -20,7 +20,9 @@ from ptychostream.plugins.flow.figures import figures
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot
 from ptychostream.plugins.stage_times import Latencies
 from ptychostream.positions.clock_offset import OffsetEstimate
+from ptychostream.positions.index_series import IndexCounts
 from ptychostream.positions.position_stream import StreamPositions
+from ptychostream.positions.sample_history import SampleCounts
 from ptychostream.quality.consistency import Consistency
 from ptychostream.quality.quality import Quality
 
@@ -66,8 +68,14 @@ class View:
 
     @property
     def samples(self) -> StreamPositions:
-        """The stream of positions, whether or not it is the source."""
-        return self.parts.positions.feed.source
+        """The stream of positions by time, whether or not it is the source."""
+        return self.parts.positions.by_time.source
+
+    @property
+    def counts(self) -> SampleCounts | IndexCounts:
+        """Counts of samples of the stream in use."""
+        counts: SampleCounts | IndexCounts = self.parts.positions.feed.source.counts
+        return counts
 
     @cached_property
     def clock(self) -> OffsetEstimate | None:

@@ -9,9 +9,11 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ptychostream.config import Setting, Settings, check_place
 from ptychostream.model.model_file import MAX_BYTES
+from ptychostream.panda.settings import PandaSettings
 from ptychostream.plugins.engines.settings import EngineSettings
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.pipeline_settings import PipelineSettings
+from ptychostream.positions.indexed_positions import IndexPositionSettings
 from ptychostream.positions.position_gate import GateSettings
 from ptychostream.positions.position_stream import StreamPositionSettings
 from ptychostream.positions.positions import AxisConfig
@@ -55,12 +57,29 @@ class PositionStreamSettings(StreamPositionSettings):
     """Updates that may wait on the server's side."""
 
 
+class PositionIndexSettings(IndexPositionSettings):
+    """A PVA channel of positions by trigger or frame index, and how frames find theirs in it."""
+
+    pv: Annotated[str, Setting(
+        "PositionIndexPVName", "PVA channel of positions by index", group="positions", length=256,
+        flag="--position-index-pv", help="PVA channel of positions by index: (first index, x[], y[])",
+    )] = ""  # fmt: skip
+    """PVA channel that gives index, x and y."""
+    columns: tuple[str, str, str] = ("index", "x", "y")
+    """Names of its fields or table columns: the index of the first sample or of every one, x and y."""
+    names: tuple[str, str] = ("scan", "arm")
+    """Names of the fields that name the scan, as its frames do, and the arm, by anything that differs from arm to arm.
+    A channel need not have them."""
+    queue_size: int = Field(1000, ge=1)
+    """Updates that may wait on the server's side."""
+
+
 class PositionSettings(Settings):
     """Where positions come from."""
 
-    source: Annotated[Literal["attributes", "waveform", "route", "stream"], Setting(
+    source: Annotated[Literal["attributes", "waveform", "route", "stream", "index", "panda"], Setting(
         "PositionSource", "Where positions come from", group="scan", flag="--position-source",
-        states=("Attributes", "Waveform", "Route", "Stream"),
+        states=("Attributes", "Waveform", "Route", "Stream", "Index", "PandA"),
     )] = "attributes"  # fmt: skip
     x_attribute: Annotated[
         str, Setting("XAttribute", "NTNDArray attribute that holds x", group="scan", length=39, flag="--x-attribute")
@@ -83,6 +102,9 @@ class PositionSettings(Settings):
     axes: AxisConfig = AxisConfig()
     """Unit, swap and signs of what the beamline sends."""
     stream: PositionStreamSettings = PositionStreamSettings()
+    index: PositionIndexSettings = PositionIndexSettings()
+    """A channel of positions by index; what it says of frames and samples holds for the PandABox too."""
+    panda: PandaSettings = PandaSettings()
     gate: GateSettings = GateSettings()
     """Which frames are not stitched though their position is known."""
 
@@ -206,9 +228,6 @@ class AccessSettings(Settings):
     """Users that may write setpoints, load models and report as the agent."""
     agents: tuple[Annotated[str, Field(pattern=f"^{_USER}$")], ...] = ()
     """Users that may report as the agent and load models."""
-    roots: tuple[Path, ...] = ()
-    """Folders that records may name files and folders in. None given: the working directory, unless that is `/`, and
-    the folders of the files that this configuration names."""
 
     @model_validator(mode="after")
     def _one_way(self) -> AccessSettings:

@@ -1,19 +1,28 @@
-"""The stream of positions at the IOC: the subscription, and the samples that it brings to the pipeline."""
+"""Streams of positions at the IOC: the subscription, and the samples that it brings to the pipeline."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.errors import StreamError
-from ptychostream.ioc.config.settings import PositionStreamSettings
-from ptychostream.plugins.position_receiver import PositionReceiver, PositionReceiverSettings
+from ptychostream.errors import ConfigError, PtychostreamError, StreamError
+from ptychostream.ioc.config.settings import PositionIndexSettings, PositionStreamSettings
+from ptychostream.panda.messages import Begun, Ended, Rows
+from ptychostream.panda.settings import PandaSettings
+from ptychostream.plugins.position_receiver import (
+    IndexReceiver,
+    IndexReceiverSettings,
+    PositionReceiver,
+    PositionReceiverSettings,
+)
+from ptychostream.positions.indexed_positions import IndexedPositions
 from ptychostream.positions.position_stream import StreamPositions
 from ptychostream.positions.positions import AxisConfig, PositionSource
+from ptychostream.pva.indexed_update import IndexedUpdate
 
 
 class Placer(Protocol):
@@ -24,34 +33,53 @@ class Placer(Protocol):
     def update_positions(self, update: Callable[[], None]) -> None: ...
 
 
-class PositionFeed:
-    """Subscribes to the stream of positions while it is in use. Methods may be called from any thread.
+class Reader(Protocol):
+    """A subscription, such as a `PositionReceiver`."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+P = TypeVar("P", StreamPositions, IndexedPositions)
+
+
+class PositionFeed(Generic[P]):
+    """Subscribes to a stream of positions while it is in use. Methods may be called from any thread.
 
     Parameters
     ----------
-    settings
-        The initial settings; nothing is subscribed to before `subscribe`.
-    axes
-        Unit, swap and signs of the positions that are sent.
+    source
+        Takes the samples.
+    channel
+        What is subscribed to at first; nothing before `subscribe`.
     say
         Called with a message for every update that cannot be used.
+
+    Attributes
+    ----------
+    read
+        Makes the reader of a channel.
     """
 
-    def __init__(self, settings: PositionStreamSettings, axes: AxisConfig, say: Callable[[str], None]) -> None:
-        self.source = StreamPositions(settings, axes)
-        self.channel = settings.pv
+    def __init__(self, source: P, channel: str, say: Callable[[str], None]) -> None:
+        self.source: P = source
+        self.channel = channel
         self.wanted = False
         self.bad_updates = 0
+        self.read: Callable[[str], Reader]
         self._say = say
-        self._settings = settings
         self._changing = threading.Lock()
-        self._receiver: PositionReceiver | None = None
+        self._reader: Reader | None = None
         self._placer: Placer | None = None
 
     @property
     def connected(self) -> bool:
-        receiver = self._receiver
-        return receiver is not None and receiver.connected
+        reader = self._reader
+        return reader is not None and reader.connected
 
     def connect(self, placer: Placer) -> None:
         """From now on, add samples under the lock of `placer`, which then places the frames that wait for them."""
@@ -64,18 +92,12 @@ class PositionFeed:
             if now == (self.channel, self.wanted):
                 return
             self.channel, self.wanted = now
-            if self._receiver is not None:
-                self._receiver.stop()
-                self._receiver = None
+            if self._reader is not None:
+                self._reader.stop()
+                self._reader = None
             if self.wanted and self.channel:
-                settings = PositionReceiverSettings(
-                    channel=self.channel,
-                    columns=self._settings.columns,
-                    time_unit=self._settings.time_unit,
-                    queue_size=self._settings.queue_size,
-                )
-                self._receiver = PositionReceiver(settings, self._take, self._take_bad)
-                self._receiver.start()
+                self._reader = self.read(self.channel)
+                self._reader.start()
 
     def stop(self) -> None:
         """Unsubscribe; samples that have come are handed on first."""
@@ -93,10 +115,107 @@ class PositionFeed:
         self.change(self.source.restart_counts)
         self.bad_updates = 0
 
-    def _take(self, samples: NDArray[np.float64], arrived: float) -> None:
-        times, x, y = samples
-        self.change(lambda: self.source.update(times, x, y, arrived))
-
-    def _take_bad(self, error: StreamError) -> None:
+    def refuse(self, error: PtychostreamError) -> None:
+        """Count an update that cannot be used."""
         self.bad_updates += 1
+        self._say(str(error))
+
+
+def feed_by_time(
+    settings: PositionStreamSettings, axes: AxisConfig, say: Callable[[str], None]
+) -> PositionFeed[StreamPositions]:
+    """The feed of a channel of (time, x, y)."""
+    source = StreamPositions(settings, axes)
+    feed = PositionFeed(source, settings.pv, say)
+
+    def take(samples: NDArray[np.float64], arrived: float) -> None:
+        times, x, y = samples
+        feed.change(lambda: source.update(times, x, y, arrived))
+
+    def read(channel: str) -> PositionReceiver:
+        receiver = PositionReceiverSettings(
+            channel=channel, columns=settings.columns, time_unit=settings.time_unit, queue_size=settings.queue_size
+        )
+        return PositionReceiver(receiver, take, feed.refuse)
+
+    feed.read = read
+    return feed
+
+
+def feed_by_index(
+    settings: PositionIndexSettings, axes: AxisConfig, say: Callable[[str], None]
+) -> PositionFeed[IndexedPositions]:
+    """The feed of a channel of (first index, x[], y[])."""
+    source = IndexedPositions(settings, axes)
+    feed = PositionFeed(source, settings.pv, say)
+
+    def take(update: IndexedUpdate, arrived: float) -> None:
+        index, x, y, scan, arm = update
+        try:
+            feed.change(lambda: source.update(index, x, y, scan, arm, arrived))
+        except PtychostreamError as error:
+            feed.refuse(error)
+
+    def read(channel: str) -> IndexReceiver:
+        receiver = IndexReceiverSettings(
+            channel=channel, columns=settings.columns, names=settings.names, queue_size=settings.queue_size
+        )
+        return IndexReceiver(receiver, take, feed.refuse)
+
+    feed.read = read
+    return feed
+
+
+class PandaFeed(PositionFeed[IndexedPositions]):
+    """The feed of a PandABox: its captures are arms, and each row is a sample.
+
+    Attributes
+    ----------
+    missed
+        Rows of the latest capture that were sent before anyone listened.
+    faults
+        Captures that could not be used or did not end as they should, and connections that were lost.
+    ended
+        How the latest capture ended, or that it goes on.
+    """
+
+    def __init__(
+        self, settings: PandaSettings, index: PositionIndexSettings, axes: AxisConfig, say: Callable[[str], None]
+    ) -> None:
+        metres = axes.model_copy(update={"unit": "m"})  # the box says its units
+        super().__init__(IndexedPositions(index, metres), settings.host, say)
+        self.missed = self.faults = 0
+        self.ended = ""
+        self._settings = settings
+        self.read = self._read
+
+    def restart_counts(self) -> None:
+        """Count from zero."""
+        super().restart_counts()
+        self.faults = 0
+
+    def _read(self, host: str) -> Reader:
+        try:
+            from ptychostream.panda.reader import PandaReader
+        except ImportError as error:
+            raise ConfigError(
+                f"{error}", where="a PandABox as position source", remedy="pip install 'ptychostream[panda]'"
+            ) from error
+        return PandaReader(self._settings.model_copy(update={"host": host}), self._take, self._fault)
+
+    def _take(self, heard: Begun | Rows | Ended, arrived: float) -> None:
+        source = self.source
+        if isinstance(heard, Begun):
+            self.missed, self.ended = heard.missed, f"{heard.arm}: capturing"
+            self.change(lambda: source.begin(arm=heard.arm, never_before=heard.missed, arrival=arrived))
+        elif isinstance(heard, Rows):
+            self.change(lambda: source.update(heard.first, heard.x_m, heard.y_m, arm=heard.arm, arrival=arrived))
+        else:
+            self.ended = f"{heard.arm}: {heard.reason} after {heard.rows} rows"
+            self.change(source.end)
+            if heard.problem:
+                self._fault(StreamError(heard.problem, where="PandABox", remedy="later frames of it have no position"))
+
+    def _fault(self, error: PtychostreamError) -> None:
+        self.faults += 1
         self._say(str(error))

@@ -1,17 +1,18 @@
-"""The position source that operators choose: attributes, waveforms of a client, a route file, or a stream."""
+"""The position source that operators choose: attributes, waveforms of a client, a route file, or one of the streams."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.config import load_object
 from ptychostream.errors import ConfigError, PtychostreamError
-from ptychostream.ioc.scan.position_feed import Placer, PositionFeed
+from ptychostream.ioc.scan.position_feed import PandaFeed, Placer, PositionFeed, feed_by_index, feed_by_time
 from ptychostream.ioc.config.settings import PositionSettings
 from ptychostream.positions.position_gate import GatedPositions, GateSettings
 from ptychostream.positions.positions import AttributePositions, PositionSource, RoutePositions, WaveformPositions
@@ -46,7 +47,12 @@ class PositionSources:
         self._y = np.empty(0)
         self.written = 0
         """How often the waveforms were written."""
-        self.feed = PositionFeed(settings.stream, self._axes, self._say)
+        self.by_time = feed_by_time(settings.stream, self._axes, self._say)
+        self.by_index = feed_by_index(settings.index, self._axes, self._say)
+        self.panda = PandaFeed(settings.panda, settings.index, self._axes, self._say)
+        self._feeds: dict[str, PositionFeed[Any]] = {
+            "stream": self.by_time, "index": self.by_index, "panda": self.panda,
+        }  # fmt: skip
         source: PositionSource = self._waveform
         try:
             source = self._make()
@@ -68,20 +74,28 @@ class PositionSources:
     def connect(self, placer: Placer) -> None:
         """Give every later change to `placer`."""
         self._placer = placer
-        self.feed.connect(placer)
+        for feed in self._feeds.values():
+            feed.connect(placer)
+
+    @property
+    def feed(self) -> PositionFeed[Any]:
+        """The feed that positions come from; that of samples by time where they come from none."""
+        return self._feeds.get(self.name, self.by_time)
 
     def start(self) -> None:
         """Subscribe to the stream, if that is where positions come from."""
-        self.feed.subscribe(wanted=self.name == "stream")
+        for name, feed in self._feeds.items():
+            feed.subscribe(wanted=self.name == name)
 
     def stop(self) -> None:
         """Unsubscribe."""
-        self.feed.stop()
+        for feed in self._feeds.values():
+            feed.stop()
 
     def select(self, name: str) -> None:
         """Use the source `name`. Raises ScanFileError or ConfigError; the source then stays as it was."""
         self._change(name=name)
-        self.feed.subscribe(wanted=name == "stream")
+        self.start()
 
     def set_gate(self, **lengths: float) -> None:
         """Change some of `GateSettings`. Raises ValidationError when a value is out of range."""
@@ -90,11 +104,12 @@ class PositionSources:
 
     def set_stream(self, **values: float | str) -> None:
         """Change some of `StreamPositionSettings`; frames that are placed already stay where they are."""
-        self.feed.change(lambda: self.feed.source.configure(**values))
+        self.by_time.change(lambda: self.by_time.source.configure(**values))
 
     def restart_counts(self) -> None:
         """Count from zero."""
-        self.feed.restart_counts()
+        for feed in self._feeds.values():
+            feed.restart_counts()
         self.current.restart_counts()
 
     def set_attributes(self, x: str | None = None, y: str | None = None) -> None:
@@ -124,7 +139,7 @@ class PositionSources:
 
     def complete(self) -> None:
         """Note that no more positions will come. Raises GeometryError when x and y have different lengths."""
-        if self.name == "stream":
+        if self.name in self._feeds:
             self.feed.change(self.feed.source.complete)
             return
         with self._lock:
@@ -177,4 +192,7 @@ class PositionSources:
             if not self.route_file:
                 raise ConfigError("no route file named", where="RouteFile", remedy="write its path there first")
             return RoutePositions(Path(self.route_file), self._axes, self._first_id)
-        return self.feed.source if self.name == "stream" else self._waveform
+        if self.name in self._feeds:
+            streamed: PositionSource = self.feed.source
+            return streamed
+        return self._waveform

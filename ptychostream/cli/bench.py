@@ -1,4 +1,4 @@
-"""`ptychostream bench stream|record|inference|soak|reconstruction|warm-start|gpu|training`."""
+"""`ptychostream bench stream|positions|record|inference|soak|reconstruction|warm-start|gpu|training`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 BENCHMARKS = {
     "stream": "source → PVA → IOC → client, each a process of its own: what arrives, how late, at what cost",
+    "positions": "the join of frames with positions: time a frame, memory, what a PandABox's 100 kHz cost",
     "record": "source → PVA → scan file: what is written, at what cost",
     "inference": "every engine that is here, side by side",
     "soak": "the stream under random faults, with clients: nothing lost uncounted, memory flat, all recovered",

@@ -71,13 +71,16 @@ class Join:
         """Take a frame. Returns the frames that leave: the frame itself, or the one that makes room for it."""
         if frame.scan in self._ended:
             return Joined([], [(frame, DropCause.LATE)])
+        version = self.source.version
         try:
             place = self.source.lookup(frame)
         except NeverPlaced:
             return Joined([], [(frame, DropCause.NO_POSITION)])
+        # by this frame the source may know where frames are that came before
+        out = Joined() if self.source.version == version else self.poll()
         if place is not None:
-            return Joined([PlacedFrame(frame, *place)], [])
-        out = Joined()
+            out.placed.append(PlacedFrame(frame, *place))
+            return out
         if len(self._waiting) >= self.capacity:
             out.dropped.append((self._take_out(next(iter(self._waiting))), DropCause.NO_POSITION))
         self._waiting[self._arrivals] = frame

@@ -86,6 +86,12 @@ class GatedPositions:
         """See `PositionSource.outlasts_scan`."""
         return self.source.outlasts_scan
 
+    @property
+    def waits(self) -> str:
+        """Why frames wait that the source cannot bind to its samples; empty: they do not."""
+        waits: str = getattr(self.source, "waits", "")
+        return waits
+
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
         """See `PositionSource.lookup`."""
         try:

@@ -11,7 +11,13 @@ from p4p import Value
 
 from ptychostream.errors import StreamError
 
+_INITIAL = "record._options.atomic"
+"""A field of QSRV groups alone, set in the first update of a subscription."""
 _REMEDY = "send a table, three arrays, or [n, 3] rows of time, x, y; see the names of the columns"
+
+
+class PartialUpdateError(StreamError):
+    """An update that mixes columns of two moments."""
 
 
 def decode_positions(value: Value, columns: Sequence[str] = ("time", "x", "y")) -> NDArray[np.float64] | None:
@@ -29,10 +35,13 @@ def decode_positions(value: Value, columns: Sequence[str] = ("time", "x", "y")) 
     Returns
     -------
     [3, n] time, x, y as they were sent, or None
-        None for an update without samples, which a channel sends before the first one.
+        None for an update without samples, which a channel sends before the first one, and for what stood in a QSRV
+        group before: its columns may be of different moments.
 
     Raises
     ------
+    PartialUpdateError
+        The update sets some of the columns alone; the others still hold what was sent before.
     StreamError
         The update has another layout, or the columns have different lengths.
     """
@@ -44,7 +53,8 @@ def decode_positions(value: Value, columns: Sequence[str] = ("time", "x", "y")) 
         elif value.getID().startswith("epics:nt/NTScalarArray"):
             samples = _rows(inner, [3, len(inner) // 3]) if inner is not None else None
         else:
-            samples = _columns([_column(value, inner, name) for name in columns], columns)
+            read = [column_of(value, name, columns) for name in columns]
+            samples = _columns(read, columns) if is_whole(value, columns) else None
     except (ValueError, TypeError, OverflowError) as error:
         raise StreamError(f"not numbers: {error}", where="positions", remedy=_REMEDY) from error
     return samples if samples is not None and samples.shape[1] else None
@@ -63,7 +73,15 @@ def _rows(values: Any, sizes: list[int]) -> NDArray[np.float64] | None:
     return np.ascontiguousarray(flat.reshape(-1, 3).T)
 
 
-def _column(value: Value, inner: Any, name: str) -> Any:
+def column_of(value: Value, name: str, columns: Sequence[str]) -> Any:
+    """The field `name` at the top of an update or in its `value`, or that field's own `value`.
+
+    Raises
+    ------
+    StreamError
+        There is none. `columns` are the names that are looked for.
+    """
+    inner = value.get("value")
     for place in (inner, value):
         if isinstance(place, Value) and name in place:
             column = place[name]
@@ -74,8 +92,32 @@ def _column(value: Value, inner: Any, name: str) -> Any:
     raise StreamError(
         f"no column {name!r}",
         where="positions",
-        remedy=f"name the columns of time, x and y; there are {', '.join(known)}",
+        remedy=f"name the columns of {', '.join(columns)}; there are {', '.join(known)}",
     )
+
+
+def is_whole(value: Value, columns: Sequence[str]) -> bool:
+    """Whether the update sets all columns. False: none of them, or it is the first of a QSRV group.
+
+    Raises
+    ------
+    PartialUpdateError
+        It sets some of them. p4p shows the others as they were sent before.
+    """
+    changed = value.changedSet(expand=True)
+    if _INITIAL in changed:
+        return False
+    paths = {name: {name, f"value.{name}", f"{name}.value"} for name in columns}
+    new = [name for name in columns if paths[name] & changed]
+    if new and len(new) < len(columns):
+        old = [name for name in columns if name not in new]
+        raise PartialUpdateError(
+            f"an update with new {', '.join(new)} and old {', '.join(old)}",
+            where="positions",
+            remedy='give the record of the QSRV group that is written last +trigger:"*"; '
+            "another server must send all columns in every update",
+        )
+    return bool(new)
 
 
 def _columns(columns: list[Any], names: Sequence[str]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from p4p.server.thread import SharedPV
 
 from ptychostream.errors import StreamError
 from ptychostream.plugins.position_receiver import PositionReceiver, PositionReceiverSettings
+from ptychostream.pva.indexed_update import decode_indexed
 from ptychostream.pva.position_update import decode_positions
 
 CHANNEL = "panda:Positions"
@@ -227,3 +229,66 @@ def say(process: Process) -> None:
     assert process.popen.stdin is not None
     process.popen.stdin.write(b"\n")
     process.popen.stdin.flush()
+
+
+# ---------------------------------------------------------------- a real QSRV group
+
+GROUP = """
+record(waveform, "q:T") {field(FTVL, "DOUBLE") field(NELM, "10")
+    info(Q:group, {"panda:Positions": {"time": {+channel: "VAL"}}})}
+record(waveform, "q:X") {field(FTVL, "DOUBLE") field(NELM, "10")
+    info(Q:group, {"panda:Positions": {"x": {+channel: "VAL"}}})}
+record(waveform, "q:Y") {field(FTVL, "DOUBLE") field(NELM, "10")
+    info(Q:group, {"panda:Positions": {"y": {+channel: "VAL"%s}}})}
+"""
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("trigger", ["", ', +trigger: "*"'])
+def test_a_qsrv_group_is_whole_with_trigger_and_refused_without(env: EpicsEnv, trigger: str, tmp_path: Path) -> None:
+    """Without `+trigger` the first of three updates has the new times with the old x and y."""
+    database = tmp_path / "group.db"
+    database.write_text(GROUP % trigger, encoding="utf-8")
+    command = (sys.executable, "-m", "pvxslibs.ioc", "-d", str(database))
+    with receiving(env) as (receiver, heard), env.start(*command, env=env.server_env()) as ioc:
+        wait_until(lambda: receiver.connected, 30, lambda: "connected: " + ioc.output)
+        for number in range(1, 4):
+            for name in ("q:T", "q:X", "q:Y"):
+                env.pva.put(name, [10.0 * number, 10.0 * number + 1], timeout=10)
+        if trigger:
+            wait_until(lambda: len(heard.times) == 6, 20, lambda: f"{heard.times}, {heard.bad[:1]}")
+            assert not heard.bad
+            for block in heard.samples:
+                np.testing.assert_array_equal(block, np.stack([block[0]] * 3))
+        else:
+            wait_until(lambda: len(heard.bad) == 9, 20, lambda: f"{len(heard.bad)} bad")
+            assert not heard.samples
+            assert "new time and old x, y" in heard.bad[0]
+            assert '+trigger:"*"' in heard.bad[0]
+
+
+# ---------------------------------------------------------------- by index
+
+INDEXED = Type([("index", "l"), ("x", "ad"), ("y", "ad"), ("scan", "s")])
+
+
+def test_updates_by_index() -> None:
+    update = Value(INDEXED, {"index": 7, "x": X, "y": Y, "scan": "S1"})
+    index, x, y, scan, arm = decode_indexed(update)
+    assert (index, x.tolist(), y.tolist(), scan, arm) == (7, X.tolist(), Y.tolist(), "S1", "")
+    table = NTTable(columns=[("n", "l"), ("x", "d"), ("y", "d"), ("arm", "l")])
+    rows = [{"n": number, "x": 1.0, "y": 2.0, "arm": 4} for number in (5, 6)]
+    index, x, y, scan, arm = decode_indexed(table.wrap(rows), ("n", "x", "y"))
+    assert (index.tolist(), x.tolist(), scan, arm) == ([5, 6], [1.0, 1.0], "", "4")
+    rows[1]["arm"] = 5
+    with pytest.raises(StreamError, match="arm 4 and others in one update"):
+        decode_indexed(table.wrap(rows), ("n", "x", "y"))
+    assert decode_indexed(Value(INDEXED, {"index": 0, "x": [], "y": []})) is None
+    assert decode_indexed(Value(INDEXED)) is None
+    for wrong, why in (
+        (structure(first=[0], x=X, y=Y), r"no column 'index'.*there are first, x, y"),
+        (Value(INDEXED, {"index": 0, "x": X}), "new index, x and old y"),
+        (Value(INDEXED, {"index": 0, "x": X, "y": []}), "3 of x, 0 of y"),
+    ):
+        with pytest.raises(StreamError, match=why):
+            decode_indexed(wrong)

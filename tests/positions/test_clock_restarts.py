@@ -161,6 +161,21 @@ def test_a_clock_that_begins_anew_at_every_line(size: int, mode: str) -> None:
     assert lines == ({0} if mode == "Manual" else set(range(11)) if size <= 10 else set())
 
 
+@pytest.mark.parametrize("stale", [-1.520592637e10, 12.9, 4.889428296, 1e10])
+@pytest.mark.parametrize("size", [1, 10])
+def test_the_first_row_of_a_capture_may_be_of_an_earlier_one(stale: float, size: int) -> None:
+    """PandABlocks-FPGA#129 and #179: time and place of the first row are left over."""
+    source = stream("Manual")
+    for scan in (1, 2):
+        times = np.concatenate([[stale], TIMES[1:]])
+        x = np.concatenate([[1.0], x_of(scan, TIMES[1:])])
+        for part in blocks(len(times), size):
+            source.update(times[part], x[part], times[part] * 0)
+        for time in (0.5, 12.9, 19.9):
+            place = source.lookup(frame(int(100 * time), time, scan))
+            assert place == pytest.approx((float(x_of(scan, np.array(time))), 0.0), abs=1e-12)
+
+
 def test_two_places_of_one_time_are_no_place() -> None:
     source = stream("Manual", max_disorder_s=1.0)
     source.update([1.0, 1.01, 1.02], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0])

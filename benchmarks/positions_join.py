@@ -1,0 +1,119 @@
+"""Measure the join alone: `python -m ptychostream.benchmarks.positions_join SAMPLES FRAMES` prints a line of JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ptychostream.frames.frames import Frame
+from ptychostream.positions.indexed_positions import IndexedPositions, IndexPositionSettings
+from ptychostream.positions.join import Join
+from ptychostream.positions.position_stream import StreamPositions, StreamPositionSettings
+from ptychostream.positions.positions import AttributePositions, PositionSource
+
+BEGIN = 1.7e9
+PERIOD_S = 1e-5
+BLOCK = 1000
+NO_COUNTS = np.zeros((1, 1), np.uint16)
+
+
+def main(samples: int, frames: int) -> None:
+    """Measure each source."""
+    every = max(samples // (frames + 1), 1)
+
+    def made(number: int) -> Frame:
+        time_s = BEGIN + (number + 0.5) * every * PERIOD_S
+        return Frame("scan", number, time_s, NO_COUNTS, {"X": 1.0, "Y": 2.0}, time_s, 1)
+
+    def by_time() -> tuple[PositionSource, Callable[[int, int], None]]:
+        source = StreamPositions(StreamPositionSettings(capacity=max(samples, 2), tolerance_s=1.0))
+
+        def send(first: int, last: int) -> None:
+            at = np.arange(first, last)
+            times = BEGIN + at * PERIOD_S
+            source.update(times, at * 1e-9, at * 1e-9, times[-1])
+
+        return source, send
+
+    def by_index() -> tuple[PositionSource, Callable[[int, int], None]]:
+        source = IndexedPositions(
+            IndexPositionSettings(capacity=max(2 * samples, 2), samples_per_frame=every, first_frame_id=0)
+        )
+
+        def send(first: int, last: int) -> None:
+            at = np.arange(first, last)
+            source.update(first, at * 1e-9, at * 1e-9, arrival=BEGIN + last * PERIOD_S)
+
+        return source, send
+
+    report: dict[str, dict[str, float]] = {}
+    for name, make in (("stream", by_time), ("index", by_index)):
+        report[name] = {
+            "after": _after(*make(), [made(number) for number in range(frames)], samples),
+            "before": _before(*make(), [made(number) for number in range(frames)], samples, every),
+        }
+    given = [made(number) for number in range(frames)]
+    report["attributes"] = {"after": _timed(Join(AttributePositions("X", "Y"), frames), given) / frames * 1e6}
+    print(json.dumps({"samples": samples, "frames": frames, "join_us": report, "rss_mb": _memory(by_time, samples)}))
+
+
+def _fill(send: Callable[[int, int], None], first: int, last: int) -> None:
+    for begin in range(first, last, BLOCK):
+        send(begin, min(begin + BLOCK, last))
+
+
+def _timed(join: Join, frames: list[Frame]) -> float:
+    begin = time.perf_counter()
+    placed = sum(len(join.add(frame).placed) for frame in frames)
+    elapsed = time.perf_counter() - begin
+    assert placed == len(frames), f"{placed} of {len(frames)} frames placed"
+    return elapsed
+
+
+def _after(source: PositionSource, send: Callable[[int, int], None], frames: list[Frame], samples: int) -> float:
+    _fill(send, 0, samples)
+    return _timed(Join(source, len(frames)), frames) / len(frames) * 1e6
+
+
+def _before(
+    source: PositionSource, send: Callable[[int, int], None], frames: list[Frame], samples: int, every: int
+) -> float:
+    """The time in the join: the time of sending is left out."""
+    join, elapsed, placed, sent = Join(source, len(frames)), 0.0, 0, 0
+    step = max(BLOCK // every, 1)
+    for first in range(0, len(frames), step):
+        begin = time.perf_counter()
+        for frame in frames[first : first + step]:
+            placed += len(join.add(frame).placed)
+        elapsed += time.perf_counter() - begin
+        last = min((first + step + 1) * every, samples)
+        send(sent, last)
+        sent = last
+        begin = time.perf_counter()
+        placed += len(join.poll().placed)
+        elapsed += time.perf_counter() - begin
+    assert placed == len(frames), f"{placed} of {len(frames)} frames placed"
+    return elapsed / len(frames) * 1e6
+
+
+def _memory(make: Callable[[], tuple[PositionSource, Callable[[int, int], None]]], samples: int) -> list[float]:
+    before = _rss_mb()
+    _, send = make()
+    _fill(send, 0, samples)
+    once = _rss_mb()
+    _fill(send, samples, 4 * samples)
+    return [round(one, 1) for one in (before, once, _rss_mb())]
+
+
+def _rss_mb() -> float:
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

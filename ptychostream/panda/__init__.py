@@ -1,0 +1,1 @@
+"""A PandABox, read as a source of positions by trigger index."""

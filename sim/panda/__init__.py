@@ -1,0 +1,1 @@
+"""A simulated PandABox: the two ports that a real one serves."""
