@@ -13,7 +13,7 @@ from ptychostream.frames.measured_frames import BRIGHT_FACTOR, DARK_SHARE, ENOUG
 
 _RUNS_KEPT = 16
 _WINDOW = 256
-_AGAIN = 64
+_AGAIN = 512
 
 
 class MeasuredSettings(Settings):
@@ -48,7 +48,7 @@ class FrameScreen:
     """Gives the limits of a frame's counts for each run.
 
     The median is that of the last 256 frames that were not dark: a dark pause does not become the usual. It is
-    computed anew after 4, 8, 16, 32 and 64 frames, then after every 64.
+    computed anew after 4, 8, 16 … 512 frames, then after every 512.
 
     Parameters
     ----------

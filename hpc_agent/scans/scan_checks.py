@@ -168,7 +168,7 @@ def judge(statistics: FrameStatistics, settings: CheckSettings, where: str) -> N
     if statistics.dark > settings.dark_share * frames:
         raise CollectError(
             ScanFault.DARK,
-            f"{statistics.dark} of {statistics.frames} frames have no counts",
+            f"{statistics.dark} of {statistics.frames} frames have no counts, or hardly any",
             where=where,
             remedy="look at the shutter and the beam, and at the detector's threshold",
         )

@@ -130,8 +130,12 @@ def _say(console: Any, summary: dict[str, Any]) -> None:
         quality = summary["quality"]
         console.print(
             f"against the reference: r = {quality['pearson']:.3f}, SSIM = {quality['ssim']:.3f}, "
-            f"{quality['ssim_1px']:.3f} at one pixel's resolution"
+            f"{quality['ssim_1px']:.3f} at one pixel's resolution, over a range of {quality['range_rad']:.3g} rad"
         )
+        if quality["runaways"]:
+            console.print(f"{quality['runaways']} pixels of the reference ran away and are not compared")
+        if quality["at_limit"]:
+            console.print("the image is shifted beyond what is looked for: the figures are too low")
 
 
 def _draw(path: Path, image: PhaseImage, reference: PhaseImage | None) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from ptychostream.errors import ModelError
+from ptychostream.frames.measured_pixels import INVERTED, mask_fault
 from ptychostream.model.admitted import check_graph, check_sizes, tensors
 from ptychostream.model.contract import CONTRACT_KEY, GoldenPair, ModelContract
 from ptychostream.storage.atomic import write_bytes_atomic
@@ -294,6 +295,9 @@ def _check_contract(contract: ModelContract, where: str) -> None:
         if mask.ndim != 2 or not 0 < mask.size <= MAX_FRAME_PIXELS or mask.dtype.kind == "c":
             what = f"bad_pixels of {mask.shape} {mask.dtype} is not a mask of a raw frame"
             raise ModelError(what, where=where, remedy=remedy)
+        fault = mask_fault(mask.astype(np.bool_))
+        if fault:
+            raise ModelError(fault, where=f"{where}, bad_pixels", remedy=INVERTED)
     if contract.patch_weight is not None:
         weight = contract.patch_weight.unpack()
         good = weight.shape == contract.output_shape and weight.dtype.kind in "iuf" and np.isfinite(weight).all()

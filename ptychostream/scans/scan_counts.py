@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
 
+_HIGHEST = np.float32(2**32)
+"""uint32's maximum and the value below it, as they come out of a conversion to float32."""
+
 
 class LazyCounts:
     """[N, H, W] counts that are read from the file slice by slice.
 
     It has `shape`, `dtype`, `len`, `counts[i]`, `counts[i:j]`, `counts[index_array]` and `numpy.asarray(counts)` of an
-    array. Counts that are stored as floats are returned as uint32. Reading raises ScanFileError if the file is damaged
-    or a value is not a count.
+    array. Counts that are stored as floats are returned as uint32; values that are NaN, infinite, negative whole
+    numbers or at uint32's maximum are marks of bad pixels, and become that maximum. Reading raises ScanFileError if the
+    file is damaged or a value is not a count.
     """
 
     def __init__(self, source: Any, where: str, *, corner: bool = False) -> None:
@@ -34,6 +38,18 @@ class LazyCounts:
         first, rest = (key[0], key[1:]) if isinstance(key, tuple) else (key, ())
         frames = self._frames(first)
         return frames[rest] if frames.ndim == 2 or not rest else frames[(slice(None), *rest)]
+
+    def check_first(self) -> None:
+        """Read the first frame. Raises ScanFileError if a value is not a count, or if every value is a mark."""
+        if (self[0] == np.iinfo(np.uint32).max).all():
+            raise self._no_count("frame 0", np.asarray(self._source[0]).flat[0])
+
+    def _no_count(self, name: str, value: Any) -> ScanFileError:
+        return ScanFileError(
+            f"{name}: {value} is not a count",
+            where=self._where,
+            remedy="give raw integer counts, neither normalised nor background-subtracted",
+        )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
@@ -79,12 +95,10 @@ class LazyCounts:
 
     def _whole(self, frames: NDArray[np.floating], name: str) -> NDArray[np.uint32]:
         with np.errstate(invalid="ignore"):
-            whole = frames.astype(np.uint32)
-        if not np.array_equal(whole, frames):
-            value = frames[whole != frames].flat[0]
-            raise ScanFileError(
-                f"{name}: {value} is not a count",
-                where=self._where,
-                remedy="give raw integer counts, neither normalised nor background-subtracted",
-            )
+            marks = ~np.isfinite(frames) | ((frames < 0) & (frames == np.rint(frames))) | (frames == _HIGHEST)
+            whole = np.where(marks, 0, frames).astype(np.uint32)
+        whole[marks] = np.iinfo(np.uint32).max
+        wrong = ~marks & (whole != frames)
+        if wrong.any():
+            raise self._no_count(name, frames[wrong].flat[0])
         return whole

@@ -245,7 +245,7 @@ def _check_counts(source: Any, where: str, corner: bool) -> LazyCounts:
         source = VirtualFrames(source, where)
     counts = LazyCounts(source, where, corner=corner)
     if source.dtype.kind == "f":
-        counts[0]
+        counts.check_first()
     return counts
 
 

@@ -29,7 +29,7 @@ CHANNEL = "det:Pva1:Image"
 GAIN = 0.01
 UNKNOWN = {
     "Consistency_RBV", "RFactor_RBV",  # without a model that has a probe
-    "SSIM_RBV", "SSIM1px_RBV", "Pearson_RBV", "CanaryDifference_RBV",  # nothing was compared
+    "SSIM_RBV", "SSIM1px_RBV", "Pearson_RBV", "SSIMRange_RBV", "CanaryDifference_RBV",  # nothing was compared
     "ScanProgress_RBV",  # nobody said how many frames a scan has
     "ClockOffsetEstimate_RBV", "ClockOffsetError_RBV",  # no stream of positions
     "MeanCounts_RBV", "ExecutionTime_RBV",  # no frame has come, as for what follows
@@ -292,6 +292,29 @@ def test_bad_frames_are_counted_under_their_cause(rig: Rig) -> None:
     rig.put("ResetCounters", 1)
     assert rig.get("FramesReceived_RBV") == rig.get("DroppedShape_RBV") == 0
     assert rig.env.pvget(P + "DroppedShape_RBV").alarm.severity == 0
+
+
+def test_frames_that_are_no_measurement_are_not_stitched(rig: Rig) -> None:
+    dropped, stitched, received = (
+        rig.get(f"{name}_RBV") for name in ("DroppedNotMeasured", "FramesStitched", "FramesReceived")
+    )
+    rig.detector.send(scan="shutter", count=8, value=5)
+    rig.detector.send(scan="shutter", count=2, first=20, value=0)
+    rig.detector.send(scan="shutter", count=1, first=30, value=2500)
+    rig.detector.send(scan="shutter", count=1, first=40, value=65535)
+    rig.wait("FramesReceived_RBV", received + 12)
+    rig.put("EndScan", 1)
+    assert rig.get("DroppedNotMeasured_RBV") == dropped + 4
+    assert rig.get("FramesStitched_RBV") == stitched + 8
+    rig.law()
+    rig.put("Saturation", 7)  # in the middle of everything, over Channel Access
+    assert rig.get("Saturation_RBV") == 7
+    rig.scan("saturated", 5, value=7)
+    rig.scan("unsaturated", 5, value=6)
+    rig.put("Saturation", 0)
+    assert rig.get("DroppedNotMeasured_RBV") == dropped + 9
+    assert rig.get("FramesStitched_RBV") == stitched + 13
+    rig.law()
 
 
 def test_an_ioc_that_drops_every_frame_is_not_ready(rig: Rig) -> None:
