@@ -62,3 +62,8 @@ def slowest(values: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
 def largest(values: Iterable[float]) -> float:
     """The largest of the consumers' values that are known; NaN where none is."""
     return max((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+def most(values: Iterable[int]) -> int:
+    """The largest of the consumers' counts; 0 where there is none."""
+    return max(values, default=0)

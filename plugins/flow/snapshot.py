@@ -15,7 +15,7 @@ from ptychostream.errors import DropCause
 from ptychostream.frames.decimation import LARGEST_FACTOR
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.model.contract import ModelContract, Preprocessing
-from ptychostream.plugins.flow.figures import Figure, counted, largest, slowest
+from ptychostream.plugins.flow.figures import Figure, counted, largest, most, slowest
 
 _Frames = partial(Figure, egu="frames", kind="int64in", low=0, high=10**9)
 _Rate = partial(
@@ -207,15 +207,15 @@ class Figures:
     )] = 1.0  # fmt: skip
     bad_pixels: Annotated[int, Figure(
         "BadPixels_RBV", "Pixels that are no measurement", group="plugin", egu="pixels", low=0, high=10**9,
-        over_consumers=largest,
+        over_consumers=most,
     )] = 0  # fmt: skip
     mark_pixels: Annotated[int, Figure(
         "MarkPixels_RBV", "Of these, found by their constant value", group="plugin", egu="pixels", low=0, high=10**9,
-        over_consumers=largest,
+        over_consumers=most,
     )] = 0  # fmt: skip
     saturation_proposed: Annotated[int, Figure(
         "SaturationProposed_RBV", "Count that many pixels share; 0: none", group="plugin", egu="counts", low=0,
-        high=2**31 - 1, fields={"HIGH": 1, "HSV": "MINOR"}, over_consumers=largest,
+        high=2**31 - 1, fields={"HIGH": 1, "HSV": "MINOR"}, over_consumers=most,
     )] = 0  # fmt: skip
     message: Annotated[str, Figure()] = ""
 
