@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -41,13 +42,16 @@ from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.ioc.config.start import begin
 from ptychostream.model.model_push import read_key
 from ptychostream.plugins.diagnosis import READY, SUBSCRIPTION, Diagnoser, Diagnosis
+from ptychostream.processes.stopping import end_within
 from ptychostream.plugins.engines.plain import PLAIN
 from ptychostream.plugins.flow.snapshot import Snapshot
 from ptychostream.plugins.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
-_DRAIN_S = 10.0
+_DRAIN_S = 3.0
+_END_S = 4.5
+"""Seconds from the signal to the end, whatever waits."""
 
 
 def run(settings: IocSettings, given: Collection[str], kind: type[Ioc] | None = None) -> int:
@@ -69,9 +73,14 @@ def run(settings: IocSettings, given: Collection[str], kind: type[Ioc] | None = 
     """
     stopped = threading.Event()
 
+    ioc: Ioc | None = None
+
     def stop(number: int, _frame: FrameType | None) -> None:
-        log.info("%s: ending", signal.Signals(number).name)
+        if stopped.is_set():
+            os._exit(128 + number)  # asked a second time
+        log.info("%s: ending; a second signal ends at once", signal.Signals(number).name)
         stopped.set()
+        end_within(_END_S, lambda: ioc.unfinished() if ioc is not None else "it had not started")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -216,12 +225,19 @@ class Ioc:
             if part is not None:
                 part.stop()
         clean = self._parts.pipeline.stop(_DRAIN_S)
+        if not clean:
+            log.error("the engine did not return within %.0f s: %s", _DRAIN_S, self.unfinished())
         self._parts.saver.stop()
         self.update()
         self._parts.images.stop()
         if self._autosave is not None:
             self._autosave.stop()
         return clean
+
+    def unfinished(self) -> str:
+        """What an end by force leaves undone, in words."""
+        snapshot, saver = self._parts.pipeline.snapshot(), self._parts.saver
+        return f"{snapshot.pending} frames are not stitched, {saver.waiting} canvases are not saved"
 
     def beat(self) -> None:
         """Process HEARTBEAT, and what is linked to it, once a second. For the main loop alone.

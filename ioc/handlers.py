@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.ioc.images.shown_canvas import ShownCanvas
 from ptychostream.ioc.scan.stream import Stream
 from ptychostream.plugins.frame_source import FrameSource
+from ptychostream.storage.roots import folders_of, inside
 
 
 @dataclass
@@ -99,6 +101,15 @@ class Handlers:
         self._reset_command = reset_command
         self._changing = threading.Lock()
         self._setpoints = setpoints(type(parts.settings))
+        settings = parts.settings
+        named = (
+            settings.model.file,
+            settings.model.directory,
+            settings.positions.route_file,
+            settings.save.directory,
+            settings.ssim_reference,
+        )
+        self._roots = settings.access.roots or folders_of(named)
 
     def of(self, record: str, name: str) -> Callable[[Any], None]:
         """The handler `name` of a record.
@@ -129,6 +140,8 @@ class Handlers:
                 what = f"the text fills the record, which holds {setpoint.room} bytes, and may be cut"
                 raise ConfigError(what, where=where, remedy="give a shorter one, or set it in the configuration file")
             value = setpoint.value(raw)
+            if setpoint.type is Path and value is not None and not self._is_models(key):
+                value = inside(str(value), self._roots, where, "access.roots")
             changed(self._parts.settings, {key: value}, where, remedy)
             apply(self._parts, key, value)
             with self._changing:  # slow puts run beside others
@@ -136,6 +149,10 @@ class Handlers:
         except Exception:
             self._restore(where, raw, setpoint.shown(setpoint.declared.value(self._parts.settings)))
             raise
+
+    def _is_models(self, key: str) -> bool:
+        """Whether the slot itself sees to it that the path lies in the folder of models."""
+        return key == "model.file" and self._parts.settings.model.directory is not None
 
     def enable_callbacks(self, value: int) -> None:
         self._parts.stream.subscribe(enabled=bool(value))

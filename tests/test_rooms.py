@@ -22,7 +22,7 @@ LONGEST_MODULE = 400
 MOST_MODULES = 20
 ENTRY_POINTS = {"__main__.py", f"{PACKAGE}/__init__.py"}
 """What a process begins with, and the public names: they import from anywhere and nothing imports them."""
-RAW_USERS = {f"{PACKAGE}/rawpva", f"{PACKAGE}/recording", "sim/replay"}
+RAW_USERS = {f"{PACKAGE}/rawpva", f"{PACKAGE}/recording", f"{PACKAGE}/doctor", "sim/replay"}
 
 
 @dataclass(frozen=True)

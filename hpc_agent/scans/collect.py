@@ -21,6 +21,7 @@ from ptychostream.hpc_agent.scans.scan_checks import (
     FrameStatistics,
     ScanFault,
     blocks_of,
+    check_energy,
     check_length,
     check_name,
     fault_of,
@@ -128,6 +129,7 @@ def collect(
         check_name(_name_in(path), event.scan_id, where)
         with open_scan(path, options) as scan:
             check_length(len(scan), event.frames, where)
+            check_energy(scan.said, event.energy_ev, where)
             found = survey(scan)
             blocks = _told(blocks_of(scan.counts), on_frames)
             statistics = measure(blocks, settings.checks, found.bad_pixels, found.saturation, found.limits)

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from ptychostream.config import Settings
 from ptychostream.errors import (
+    ContradictionError,
     FewerPositionsError,
     FileBusyError,
     FileCutError,
@@ -20,11 +21,17 @@ from ptychostream.errors import (
     MorePositionsError,
     NoPositionsError,
     ScanFileError,
+    UnitError,
 )
 from ptychostream.frames.measured_frames import FrameLimits
 from ptychostream.frames.measured_pixels import highest_count, is_count
+from ptychostream.statements.description import Description
 
 _BLOCK_BYTES = 32 << 20
+
+
+ENERGY_TOLERANCE = 0.01
+"""Relative difference between the energy of a PV and that of a file which does not matter."""
 
 
 class ScanFault(Enum):
@@ -40,6 +47,7 @@ class ScanFault(Enum):
     FEWER_POSITIONS = "fewer positions than frames"
     DARK = "all-zero frames"
     SATURATED = "saturated frames"
+    CONTRADICTION = "contradiction"
     UNREADABLE = "unreadable"
 
 
@@ -58,6 +66,8 @@ _FAULTS: tuple[tuple[type[ScanFileError], ScanFault], ...] = (
     (NoPositionsError, ScanFault.NO_POSITIONS),
     (MorePositionsError, ScanFault.MORE_POSITIONS),
     (FewerPositionsError, ScanFault.FEWER_POSITIONS),
+    (ContradictionError, ScanFault.CONTRADICTION),
+    (UnitError, ScanFault.CONTRADICTION),
 )
 
 
@@ -190,6 +200,16 @@ def check_name(found: str, wanted: str, where: str) -> None:
             where=where,
             remedy="let the file-name PV be written before the scan-complete PV",
         )
+
+
+def check_energy(said: Description, energy_ev: float | None, where: str) -> None:
+    """Raise CollectError if the energy that a PV gave is not the one that the file states, within 1 %."""
+    from_pv = Description(where)
+    from_pv.state("energy", energy_ev, "the energy PV")
+    in_file = Description(where, [one for one in said if one.quantity == "energy" and one.origin == "stated"])
+    remedy = "check the unit of both; if the file is wrong, write its energy right or not at all"
+    for found in from_pv.against(in_file, ("energy",), tolerance=ENERGY_TOLERANCE, remedy=remedy):
+        raise CollectError(ScanFault.CONTRADICTION, str(found), where=where, remedy=found.remedy)
 
 
 def check_length(frames: int, wanted: int | None, where: str) -> None:

@@ -228,6 +228,9 @@ class AccessSettings(Settings):
     """Users that may write setpoints, load models and report as the agent."""
     agents: tuple[Annotated[str, Field(pattern=f"^{_USER}$")], ...] = ()
     """Users that may report as the agent and load models."""
+    roots: tuple[Path, ...] = ()
+    """Folders that records may name files and folders in. None given: the working directory, unless that is `/`, and
+    the folders of the files that this configuration names."""
 
     @model_validator(mode="after")
     def _one_way(self) -> AccessSettings:

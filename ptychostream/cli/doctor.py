@@ -1,4 +1,4 @@
-"""`ptychostream doctor`: what this machine has, and what is missing for which command."""
+"""`ptychostream doctor`: what this machine has, and whether all is well with what a configuration names."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ptychostream.cli import finite
+
+if TYPE_CHECKING:
+    from ptychostream.doctor.finding import Finding
 
 PACKAGES = {
     "pvapy": ("pvaccess", "cluster, beamline, replay, bench stream", "edge"),
@@ -24,6 +33,15 @@ PACKAGES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="look at the detector, positions, model, files of this IOC's TOML file",
+    )
+    parser.add_argument(
+        "--seconds", type=finite, default=3.0, metavar="S", help="watch the streams so long (default %(default)g)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -63,10 +81,47 @@ def _receiver() -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    found = examine()
+    """Status 1 if a check of a configuration fails."""
+    from ptychostream.doctor.finding import exit_code
+
+    found, checks = examine(), _checks(arguments.config, arguments.seconds)
     if arguments.json:
-        print(json.dumps(found, indent=2))
-        return 0
+        told = [{**asdict(one), "level": one.level.value} for one in checks]
+        print(json.dumps({**found, "checks": told}, indent=2))
+    elif arguments.config is not None:
+        _print_checks(checks)
+    else:
+        _print_machine(found)
+    return exit_code(checks)
+
+
+def _checks(config: Path | None, seconds: float) -> list[Finding]:
+    if config is None:
+        return []
+    from ptychostream.config import load_settings
+
+    logging.getLogger("ptychostream").setLevel(logging.ERROR)  # the findings say it
+    from ptychostream.doctor.examine import examine as look
+    from ptychostream.ioc.config.settings import IocSettings
+
+    return look(load_settings(IocSettings, config, {}), seconds)
+
+
+def _print_checks(checks: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console, styles = Console(highlight=False), {"OK": "green", "WARN": "yellow", "FAIL": "bold red"}
+    for one in checks:
+        line = Text(f"{one.level.value:<4} ", style=styles[one.level.value]).append(
+            f"{one.check}: {one.what}", "default"
+        )
+        console.print(line, soft_wrap=True)
+        if one.remedy:
+            console.print(f"     → {one.remedy}", soft_wrap=True, markup=False)
+
+
+def _print_machine(found: dict[str, object]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -89,4 +144,3 @@ def run(arguments: argparse.Namespace) -> int:
     environment: dict[str, str] = found["epics_environment"]  # type: ignore[assignment]
     for name, value in environment.items():
         console.print(f"{name}={value}")
-    return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,7 +210,9 @@ def write_model(path: str | Path, model: onnx.ModelProto, contract: ModelContrac
 def _read(path: Path, max_bytes: int) -> bytes:
     where = str(path)
     try:
-        size = path.stat().st_size
+        kind, size = path.stat().st_mode, path.stat().st_size
+        if not stat.S_ISREG(kind):  # opening a pipe can wait for ever
+            raise ModelError("not a file", where=where, remedy="give an ONNX file")
         if size > max_bytes:
             what = f"{size:,} bytes are more than the limit of {max_bytes:,}"
             raise ModelError(what, where=where, remedy="give a PtychoNN model, or raise the limit")

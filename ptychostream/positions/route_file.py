@@ -93,8 +93,8 @@ def _read_csv(path: Path, wanted: Mapping[str, str]) -> dict[str, NDArray[np.flo
             raise ScanFileError(f"{len(texts)} columns instead of {len(names)}", where=where, remedy=_REMEDY)
         try:
             values[row] = [float(texts[names.index(name)]) for name in kept]
-        except ValueError as error:
-            raise ScanFileError(str(error), where=where, remedy="write numbers only") from error
+        except ValueError:  # its text would quote the file, which a client of the IOC must not read
+            raise ScanFileError("a value that is no number", where=where, remedy="write numbers only") from None
     return {name: values[:, column].copy() for column, name in enumerate(kept)}
 
 

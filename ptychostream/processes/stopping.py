@@ -6,12 +6,18 @@ ignored. Here both signals are always handled.
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+log = logging.getLogger(__name__)
+
+_TELL_S = 0.5
 
 
 @contextmanager
@@ -47,6 +53,32 @@ def stop_on_signals(also: Callable[[], None] | None = None) -> Iterator[threadin
         for number in before:
             signal.signal(number, handle)
         yield stop
+
+
+def end_within(limit_s: float, unfinished: Callable[[], str]) -> None:
+    """End the process with status 1 if it has not ended by itself in time. The orderly end may wait for ever.
+
+    Parameters
+    ----------
+    limit_s
+        Seconds from now.
+    unfinished
+        What is left undone then, in words, for the log. It runs in a thread of its own.
+    """
+
+    def tell() -> None:
+        log.error("not ended within %.0f s, and ended by force: %s", limit_s, unfinished())
+        logging.shutdown()
+
+    def force() -> None:
+        telling = threading.Thread(target=tell, daemon=True)
+        telling.start()
+        telling.join(_TELL_S)  # what is asked may be what hangs
+        os._exit(1)
+
+    timer = threading.Timer(limit_s, force)
+    timer.daemon = True
+    timer.start()
 
 
 @contextmanager

@@ -161,7 +161,9 @@ class EpicsEnv:
         record, wanted = asked[wait]
         if prefix is None:
             prefix = arguments[arguments.index("--prefix") + 1]
-        process = self.start(sys.executable, "-m", "ptychostream", "ioc", *arguments, env=env or self.server_env())
+        # records may name files in the working directory: tests put theirs below the folder for temporary files
+        command = (sys.executable, "-m", "ptychostream", "ioc", *arguments)
+        process = self.start(*command, env=env or self.server_env(), cwd=tempfile.gettempdir())
 
         def up() -> bool:
             if process.popen.poll() is not None:

@@ -136,6 +136,26 @@ def test_a_site_s_file_goes_by_the_address_of_the_connection(tmp_path: Path) -> 
             assert ioc.stop() == 0, ioc.output
 
 
+def test_a_record_names_files_within_the_configured_folders_alone(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "route.csv").write_text("x,y\nhidden,2\n")
+    (tmp_path / "out.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "in" / "link.csv").symlink_to(tmp_path / "out.csv")
+    config = tmp_path / "ioc.toml"
+    config.write_text(f'prefix = "root:"\n[engine]\nname = "None"\n[access]\nroots = ["{tmp_path / "in"}"]\n')
+    with EpicsEnv() as env, env.start_ioc("--config", str(config), prefix="root:") as ioc:
+        for record in ("RouteFile", "SSIMReference", "ModelFile", "SaveDirectory"):
+            for path in (tmp_path / "out.csv", tmp_path / "in" / "link.csv", Path("/dev/zero")):
+                env.caput(f"root:{record}", list(str(path).encode() + b"\0"))
+                wait_until(lambda: "lies outside the folders" in env.caget("root:StatusMessage_RBV"), 15, "refused")
+                assert env.caget(f"root:{record}") == ""
+        env.caput("root:RouteFile", list(str(tmp_path / "in" / "route.csv").encode() + b"\0"))
+        env.caput("root:PositionSource", 2)
+        wait_until(lambda: "a value that is no number" in ioc.output, 15, lambda: ioc.output)
+        assert "hidden" not in ioc.output
+        assert ioc.stop() == 0, ioc.output
+
+
 def test_settings_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     for values, said in (
         ({"mode": "operators"}, "needs users"),

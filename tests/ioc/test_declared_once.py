@@ -79,7 +79,7 @@ def test_in_the_help_and_in_both_references() -> None:
     assert "| `SparkGain` | ao | Sparks in ten frames, over 10 |  | 0 … 100 | OPERATOR | yes |" in rows
     assert "| `Sparks_RBV` | longin | Sparks seen | sparks | 0 … 1000000 | READONLY |  |" in rows
     what = "A tenth of the sparks that are seen."
-    assert f"| `gain` | number, ≥ 0, ≤ 100 | `2` |  | `--spark-gain` | `SparkGain` | {what} |" in rows
+    assert f"| `gain` | {what} | number, ≥ 0, ≤ 100 | `2` |  | `--spark-gain` | `SparkGain` |" in rows
 
 
 def test_a_value_that_does_not_fit_is_named(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def refused(path: Path, *words: str, options: ScanOptions | None = None) -> Scan
 
 def put(name: str, value: Any, units: str | None = None) -> Change:
     def change(file: h5py.File) -> None:
-        if name in file:
+        if file.get(name, getlink=True) is not None:
             del file[name]
         file[name] = value
         if units is not None:
@@ -507,3 +507,34 @@ def test_statements_are_kept_by_a_file_of_our_own(nexus: Path, tmp_path: Path) -
     assert again.said.value("threshold") == 1
     assert "statements" not in again.metadata
     assert opened(tmp_path / "third.h5").detector_pixel_m == again.detector_pixel_m
+
+
+# Links that lead nowhere
+
+
+@pytest.mark.parametrize(
+    ("place", "options"),
+    [
+        (f"{BEAM}/incident_energy", ScanOptions(energy_ev=ENERGY_EV)),
+        (f"{DETECTOR}/distance", ScanOptions(distance_m=DISTANCE_M)),
+        (f"{DETECTOR}/y_pixel_size", ScanOptions(detector_pixel_m=PIXEL_M)),
+        (f"{DETECTOR}/pixel_mask", None),
+        (f"{ATTRIBUTES}/PositionX", None),
+        (f"{ATTRIBUTES}/NDArrayUniqueId", None),
+        ("entry/data/data", None),
+    ],
+)
+def test_a_link_to_a_file_that_is_away(nexus: Path, place: str, options: ScanOptions | None) -> None:
+    edit(nexus, put(place, h5py.ExternalLink("elsewhere.h5", "/value")))
+    if place == "entry/data/data":
+        edit(nexus, lambda file: file[DETECTOR].pop("data"))
+    refused(nexus, f"/{place} leads to the file elsewhere.h5, which is not there")
+    if options is not None:  # what is given in its place is not looked for
+        assert opened(nexus, options).energy_ev == ENERGY_EV
+    edit(nexus, put(place, h5py.SoftLink("/entry/nowhere")))
+    refused(nexus, f"/{place} leads to /entry/nowhere, which is not in the file")
+
+
+def test_a_mask_of_cxi_behind_a_broken_link(cxi: Path) -> None:
+    edit(cxi, put("entry_1/instrument_1/detector_1/mask", h5py.ExternalLink("mask.h5", "/mask")))
+    refused(cxi, "detector_1/mask leads to the file mask.h5")

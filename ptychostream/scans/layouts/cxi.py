@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ptychostream.scans.hdf5_statements import state_number
 from ptychostream.scans.layouts.cxi_positions import read_positions
+from ptychostream.scans.layouts.links import refuse_broken
 from ptychostream.scans.layouts.region import state_pixel, state_region
 from ptychostream.scans.scan_hdf5 import checked_dataset, group, number, text, whole
 from ptychostream.scans.scan_parts import ScanOptions, ScanParts
@@ -24,6 +25,9 @@ BAD_BITS = {
     0x200: "missing", 0x400: "noisy",
 }  # fmt: skip
 """Bits of a CXI mask that mark a defect. The others describe the pixel: 0x1000 that it has signal, for instance."""
+_ENERGIES = ("beam_1/incident_beam_energy", "beam_1/incident_energy", "beam_1/energy")
+_WAVELENGTHS = ("beam_1/incident_wavelength", "source_1/wavelength", "beam_1/wavelength")
+_SOURCE = "source_1/energy"
 _RING_EV = (1e8, 1e12)
 """Energies of the electrons in a storage ring or linac."""
 
@@ -40,6 +44,7 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     said = Description(where)
     detector = group(file, "entry_1/instrument_1/detector_1")
     positions = None if options.route is not None else read_positions(file, said, where)
+    refuse_broken(file, _paths(options), where)
     mask = detector.get("mask")
     _state_energy(said, file, where)
     state_number(said, "distance", detector.get("distance"), "m", where=where)
@@ -59,15 +64,26 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     )
 
 
+def _paths(options: ScanOptions) -> list[str]:
+    """The places that are read, but for those that an option replaces."""
+    names = ["mask", "is_fft_shifted"]
+    names += ["distance"] if options.distance_m is None else []
+    names += ["x_pixel_size", "y_pixel_size"] if options.detector_pixel_m is None else []
+    names += ["basis_vectors"] if options.route is None else []
+    paths = [f"entry_1/instrument_1/detector_1/{name}" for name in names]
+    energies = (*_ENERGIES, *_WAVELENGTHS, _SOURCE) if options.energy_ev is None else ()
+    return paths + [f"entry_1/instrument_1/{path}" for path in energies]
+
+
 def _state_energy(said: Description, file: h5py.File, where: str) -> None:
     """Add the energies. The energy of a storage ring is told apart by its size."""
     instrument = "entry_1/instrument_1"
-    for path in ("beam_1/incident_beam_energy", "beam_1/incident_energy", "beam_1/energy"):
+    for path in _ENERGIES:
         state_number(said, "energy", file.get(f"{instrument}/{path}"), "eV", where=where)
-    for path in ("beam_1/incident_wavelength", "source_1/wavelength", "beam_1/wavelength"):
+    for path in _WAVELENGTHS:
         state_number(said, "wavelength", file.get(f"{instrument}/{path}"), "m", where=where)
     source = Description(where)
-    state_number(source, "energy", file.get(f"{instrument}/source_1/energy"), "J", where=where)
+    state_number(source, "energy", file.get(f"{instrument}/{_SOURCE}"), "J", where=where)
     for statement in source:
         if not _RING_EV[0] <= float(statement.value) <= _RING_EV[1]:
             said.add(statement)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
 from ptychostream.scans.hdf5_statements import state_units
+from ptychostream.scans.layouts.links import refuse_broken
 from ptychostream.scans.scan_hdf5 import whole
 from ptychostream.statements.description import Description
 
@@ -47,6 +48,7 @@ def read_positions(file: h5py.File, said: Description, where: str) -> NDArray[np
                 moved[:, 2] = 0.0
             rows, along = -(moved @ basis[0]), -(moved @ basis[1])
             return np.stack([along, rows], axis=1)
+    refuse_broken(file, _PLACES, where)
     raise ScanFileError(
         f"CXI without positions: no [N, 2 or 3] array at /{', /'.join(_PLACES)}",
         where=where,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,18 @@ def missing_link(group: h5py.Group, name: str, target: str, where: str) -> ScanF
     return ScanFileError(
         f"{path} leads to {target}, which is not in the file", where=where, remedy="copy the file again"
     )
+
+
+def refuse_broken(file: h5py.File, paths: Iterable[str], where: str) -> None:
+    """Raise ScanFileError if a broken link lies on the way to one of `paths`. A path that is not there is none."""
+    for path in paths:
+        parent: Any = file
+        for name in filter(None, path.split("/")):
+            if not isinstance(parent, h5py.Group) or parent.get(name, getlink=True) is None:
+                break
+            if target := broken(parent, name):
+                raise missing_link(parent, name, target, where)
+            parent = parent.get(name)
 
 
 def broken_links(file: h5py.File) -> Iterator[tuple[h5py.Group, str, str]]:

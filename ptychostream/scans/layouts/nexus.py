@@ -13,6 +13,7 @@ from ptychostream.errors import NoPositionsError, ScanFileError
 from ptychostream.scans.hdf5_statements import state_number, state_units
 from ptychostream.scans.layouts.choosing import chosen_frames
 from ptychostream.scans.layouts.columns import named_columns
+from ptychostream.scans.layouts.links import refuse_broken
 from ptychostream.scans.layouts.raster import given_raster
 from ptychostream.scans.layouts.region import state_pixel, state_region
 from ptychostream.scans.layouts.times import EPICS_NANOSECONDS, EPICS_SECONDS, STAMP, frame_times
@@ -29,6 +30,8 @@ POSITIONS = "entry/positions"
 SCAN_ATTRIBUTE = "ScanID"
 _MAX_COLUMNS_BYTES = 4 * MAX_PART_BYTES
 _DETECTOR = "entry/instrument/detector"
+_ENERGIES = ("beam/incident_energy", "monochromator/energy")
+_WAVELENGTHS = ("beam/incident_wavelength", "monochromator/wavelength")
 _STAMPS = ("NDArrayUniqueId", STAMP, EPICS_SECONDS, EPICS_NANOSECONDS)
 _RADIATIONS = dict.fromkeys(("x-ray", "photon", "visible light", "ultraviolet"), "photon") | {"electron": "electron"}
 
@@ -42,6 +45,7 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     """Read the layout. The counts stay on disk. Raises ScanFileError."""
     path = next(path for path in DATA if isinstance(file.get(path), h5py.Dataset))
     source = checked_dataset(file[path], where)
+    refuse_broken(file, _paths(options), where)
     columns = _columns(file, source.shape[:-2], where)
     said = Description(where)
     positions = _positions(file, columns, said, options, where)
@@ -69,14 +73,28 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     )
 
 
+def _paths(options: ScanOptions) -> list[str]:
+    """The places that are read, but for those that an option replaces."""
+    paths = [f"{_DETECTOR}/pixel_mask", "entry/instrument/source/probe"]
+    if options.energy_ev is None:
+        paths += [f"entry/instrument/{path}" for path in (*_ENERGIES, *_WAVELENGTHS)]
+    if options.distance_m is None:
+        paths.append(f"{_DETECTOR}/distance")
+    if options.detector_pixel_m is None:
+        paths += [f"{_DETECTOR}/{axis}_pixel_size" for axis in "xy"]
+    columns = [*_STAMPS] if options.route is not None else [*_STAMPS, options.x_name, options.y_name]
+    paths += [f"{path}/{name}" for path in ATTRIBUTES for name in columns]
+    return paths if options.route is not None else [*paths, POSITIONS]
+
+
 def _state(
     said: Description, file: h5py.File, counts: h5py.Dataset, columns: dict[str, NDArray[Any]], where: str
 ) -> None:
     """Add what the file says of the beam, the detector and the scan's name."""
     instrument = "entry/instrument"
-    for path in ("beam/incident_energy", "monochromator/energy"):
+    for path in _ENERGIES:
         state_number(said, "energy", file.get(f"{instrument}/{path}"), "eV", where=where)
-    for path in ("beam/incident_wavelength", "monochromator/wavelength"):
+    for path in _WAVELENGTHS:
         state_number(said, "wavelength", file.get(f"{instrument}/{path}"), "angstrom", where=where)
     detector = group(file, _DETECTOR)
     state_number(said, "distance", detector.get("distance"), "m", where=where)

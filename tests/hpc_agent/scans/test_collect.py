@@ -28,6 +28,7 @@ from ptychostream.hpc_agent.scans.scan_checks import (
     measure,
 )
 from ptychostream.hpc_agent.scans.stream_recorder import StreamRecorderSettings, stream_recorder
+from ptychostream.scans.inspection import inspect_scan
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 
 TIMEOUT_S = 60.0
@@ -42,12 +43,25 @@ def fault(path: Path, settings: CollectSettings = QUICK, **event: Any) -> tuple[
 
 def test_a_whole_scan_is_collected(tmp_path: Path) -> None:
     path = a_file(tmp_path)
-    found = collect(ScanEvent("s1", str(path), energy_ev=9e3, frames=FRAMES), QUICK)
+    found = collect(ScanEvent("s1", str(path), energy_ev=1.005e4, frames=FRAMES), QUICK)
     assert (found.path, found.scan_id) == (path, "s1")
     assert found.statistics.frames == FRAMES
     assert found.statistics.mean_counts == pytest.approx(5 * SIZE * SIZE, rel=0.1)
     with open_scan(found.path, found.options) as scan:
-        assert scan.energy_ev == 9e3
+        assert scan.energy_ev == 1.005e4
+
+
+def test_what_contradicts_itself_is_never_learnt_from(tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    kind, text = fault(path, energy_ev=12_400.0)
+    assert kind is ScanFault.CONTRADICTION
+    assert "the energy PV says 12400 eV, but /entry/instrument/beam/incident_energy says 10000 eV" in text
+    with h5py.File(path, "r+") as file:
+        file["entry/instrument/detector/y_pixel_size"][()] *= 2
+    kind, text = fault(path)
+    assert kind is ScanFault.CONTRADICTION
+    assert "y_pixel_size" in text
+    assert not inspect_scan(path).sound
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

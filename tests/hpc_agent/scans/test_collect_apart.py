@@ -31,7 +31,7 @@ def test_what_is_collected_is_the_same(tmp_path: Path) -> None:
     settings = CollectSettings(
         quiet_s=0.1, scan=ScanOptions(axes=AxisConfig(sign_x=-1), distance_m=2.0), path_map={"/there": str(tmp_path)}
     )
-    event = ScanEvent("s1", f"/there/{a_file(tmp_path).name}", energy_ev=9e3, frames=FRAMES)
+    event = ScanEvent("s1", f"/there/{a_file(tmp_path).name}", energy_ev=1.005e4, frames=FRAMES)
     assert collect_apart(event, settings, threading.Event()) == collect(event, settings)
 
 

@@ -1,0 +1,1 @@
+"""What `ptychostream doctor` looks at: the stream, the positions, the model, the agent, the files, one module each."""
