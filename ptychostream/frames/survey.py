@@ -25,6 +25,7 @@ from ptychostream.statements.description import Description
 
 SAMPLE = 32
 """Frames that are looked at, spread evenly over the scan."""
+MASK_REMEDY = f"{INVERTED}; or give --mask-sense good"
 _SAMPLE_BYTES = 256 << 20
 
 
@@ -128,7 +129,7 @@ def survey(scan: Surveyed) -> Survey:
     mean = counts.mean(axis=0, dtype=np.float64)
     fault = mask_fault(mask, mean)
     if fault:
-        raise ScanFileError(fault, where=scan.scan_id, remedy=f"{INVERTED}; or give --mask-sense good")
+        raise ScanFileError(fault, where=scan.scan_id, remedy=MASK_REMEDY)
     bad = mask | marks.pixels
     proposed = proposed_saturation(frames, counted & ~mask)
     return Survey(
@@ -149,7 +150,7 @@ def sampled(scan: Surveyed) -> NDArray[np.intp]:
     """Indices of the frames that are looked at."""
     height, width = scan.counts.shape[1:]
     number = len(scan.counts)
-    most = max(8, min(SAMPLE, _SAMPLE_BYTES // (height * width * np.dtype(scan.counts.dtype).itemsize)))
+    most = max(4, min(SAMPLE, _SAMPLE_BYTES // (height * width * np.dtype(scan.counts.dtype).itemsize)))
     return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(np.intp))
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
+from ptychostream.frames.measured_pixels import mask_fault
+from ptychostream.frames.survey import MASK_REMEDY
 from ptychostream.imaging.geometry import object_pixel_m
 from ptychostream.positions.positions import AxisConfig
 from ptychostream.scans import scan_geometry, scan_positions
@@ -179,6 +181,8 @@ def build_scan(parts: ScanParts, options: ScanOptions, where: str, *, geometry: 
             raise _mismatch("the bad-pixel mask", bad_pixels.shape, counts.shape[1:], where)
         if said.value("mask_sense") == "good":
             bad_pixels = ~bad_pixels
+        if fault := mask_fault(bad_pixels):
+            raise ScanFileError(fault, where=where, remedy=MASK_REMEDY)
         if corner:
             bad_pixels = np.fft.fftshift(bad_pixels)
     probe = parts.probe

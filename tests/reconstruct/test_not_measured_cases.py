@@ -19,6 +19,7 @@ from ptychostream.quality.quality import compare
 from ptychostream.reconstruct.options import ReconstructOptions
 from ptychostream.reconstruct.patterns import BAD, Patterns
 from ptychostream.reconstruct.run import reconstruct
+from ptychostream.scans.inspection import inspect_scan
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 from ptychostream.scans.scan_writer import write_scan
@@ -121,7 +122,10 @@ def test_the_sense_of_a_mask_can_be_given(tmp_path: Path) -> None:
     """silx#3217, pyFAI#10: programs of one institute write masks of either sense."""
     path = tmp_path / "scan.h5"
     write_scan(path, replace(CLEAN, bad_pixels=GOOD))
-    with open_scan(path) as scan, pytest.raises(ScanFileError, match="--mask-sense good"):
-        survey(scan)
+    with pytest.raises(ScanFileError, match="--mask-sense good"), open_scan(path):
+        pass
+    seen = inspect_scan(path)
+    assert seen.error is not None
+    assert "of the pixels bad" in str(seen.error)
     with open_scan(path, ScanOptions(mask_sense="good")) as scan:
         np.testing.assert_array_equal(survey(scan).bad_pixels, ~GOOD)

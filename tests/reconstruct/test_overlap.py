@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from training_scans import small_scan
 
+from ptychostream.cli.main import main
 from ptychostream.reconstruct.overlap import in_words, overlap
 from ptychostream.reconstruct.soundness import SoundnessLimits, unsound
+from ptychostream.scans.reconstruction_file import read_reconstruction
 from ptychostream.scans.scan import Reconstruction
+from ptychostream.scans.scan_writer import write_scan
 
 _, TRUTH = small_scan()
 RADIUS, PIXEL_M = 10, 1e-8
@@ -58,3 +63,25 @@ def test_in_words() -> None:
     assert "smaller steps" in in_words(0.4)
     assert "near-field" not in in_words(0.4)
     assert "near-field" in in_words(0.05)
+
+
+def test_patches_that_do_not_touch_are_named_whatever_their_r_factor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As near-field data that are read as far-field data: the object pixel is far too small for the steps."""
+    scan, _ = small_scan()
+    few = replace(
+        scan,
+        counts=scan.counts[:12],
+        positions_m=30 * np.asarray(scan.positions_m[:12]),
+        frame_ids=np.arange(12),
+    )
+    write_scan(tmp_path / "scan.h5", few)
+    words = ["reconstruct", str(tmp_path / "scan.h5"), "-o", str(tmp_path / "r.h5"), "--iterations", "6"]
+    assert main([*words, "--engine", "epie"]) == 0
+    assert "near-field" in " ".join(capsys.readouterr().out.split())
+    assert main([*words, "--engine", "epie", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["overlap"] < 0.01
+    assert told["r_factor"] < 0.1  # it says nothing
+    assert "near-field" in unsound(read_reconstruction(tmp_path / "r.h5"), SoundnessLimits())

@@ -317,6 +317,8 @@ def test_the_commands_train_infer_and_inspect(tmp_path: Path, capsys: pytest.Cap
     assert main(["train", scan, "--reconstruction", reconstruction, "-o", model, *recipe, *held, "--json"]) == 0
     trained = json.loads(capsys.readouterr().out)
     assert trained["parameters"] == 733_921
+    assert (trained["frames_left_out"], trained["saturation"]) == (0, None)
+    assert trained["bad_pixels"] == small_scan()[0].bad_pixels.sum()
     assert trained["training_frames"] + trained["heldout_frames"] + trained["gap_frames"] == 80
     assert len(trained["held_out"]) == 1
     assert np.load(area).shape == small_scan()[1].object.shape
@@ -326,6 +328,9 @@ def test_the_commands_train_infer_and_inspect(tmp_path: Path, capsys: pytest.Cap
     assert main(["infer", scan, model, "-o", str(tmp_path / "out.h5"), *words]) == 0
     inferred = json.loads(capsys.readouterr().out)
     assert inferred["stitched"] == 80
+    assert (inferred["without_position"], inferred["frames_left_out"]) == (0, {})
+    assert inferred["pixels"]["bad_pixels"] == small_scan()[0].bad_pixels.sum()
+    assert inferred["quality"]["range_rad"] > 0
     assert inferred["model_sha256"] == trained["sha256"]
     image = read_phase_image(tmp_path / "out.h5")
     assert image.pixel_m == small_scan()[1].pixel_m
