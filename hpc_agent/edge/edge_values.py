@@ -1,4 +1,4 @@
-"""The agent's records by name, and how their values go over Channel Access. Pure."""
+"""The names of the agent's records, and the conversion of their values for Channel Access. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import caproto
 from caproto import ChannelType
 
 STATES = ("Offline", "Bootstrap", "Active", "Suspended", "Paused", "Fault")
-"""Of Agent:State, in order."""
+"""The states of Agent:State, in order."""
 POLICIES = ("automatic", "always", "never")
-"""Of Agent:Policy, in order, as `PolicySettings.training` has them."""
+"""The states of Agent:Policy, in order. They are the values of `PolicySettings.training`."""
 
 DOSE_AUTO = 1
-"""Of DoseMode_RBV."""
+"""The state Auto of DoseMode_RBV."""
 
 READ = (
     "Agent:Enable", "Agent:Policy", "Agent:Interval", "Agent:Tolerance", "Agent:Scans", "Agent:Lease_RBV",
@@ -25,7 +25,7 @@ WRITTEN = (
     "Agent:ValLoss", "Agent:CorpusFrames", "Agent:SSIM", "Agent:SSIMPrevious", "Agent:JudgedPreviousSHA",
     "Agent:JudgedSHA", "Agent:ReconstructDone", "Agent:RetrainDone",
 )  # fmt: skip
-"""In this order: JudgedSHA, which the edge acts on, after what it is about."""
+"""The records are written in this order. JudgedSHA, on which the edge acts, comes after the values it refers to."""
 
 _STRING_BYTES = 39
 _TEXT_BYTES = 1023
@@ -33,7 +33,7 @@ _LARGEST = 0x7FFFFFFF
 
 
 def encoded(name: str, value: Any, kind: ChannelType) -> Any:
-    """`value` as caproto writes it to a channel of that native type; texts that are too long are cut."""
+    """`value` for caproto to write to a channel of this native type. A text that is too long is cut."""
     if name == "Agent:State":
         return STATES.index(value)
     if kind is ChannelType.STRING:
@@ -46,13 +46,13 @@ def encoded(name: str, value: Any, kind: ChannelType) -> Any:
 
 
 def _cut(text: str, most: int) -> bytes:
-    """UTF-8, at most `most` bytes, cut at a character."""
+    """The text as UTF-8, of at most `most` bytes. A text that is cut ends in "..."."""
     data = text.encode(errors="replace")
     return data if len(data) <= most else data[: most - 3].decode(errors="ignore").encode() + b"..."
 
 
 def plain(response: Any) -> object:
-    """The value of a Channel Access response as a number or text; characters are a text, of arrays the first counts."""
+    """The value of a Channel Access response as a number or text. Characters become a text. Of an array: the first."""
     data = response.data
     if response.data_type is caproto.ChannelType.CHAR:
         return bytes(int(code) & 0xFF for code in data).split(b"\0")[0].decode(errors="replace")

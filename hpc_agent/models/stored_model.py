@@ -21,7 +21,7 @@ _ARRAYS: dict[str, Any] = {"golden": True, "patch_weight": True, "probe": True, 
 
 
 class Entry(BaseModel):
-    """What `model.json` holds."""
+    """The content of `model.json`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,12 +34,12 @@ class Entry(BaseModel):
     contract: ModelContract
 
     def to_json(self) -> str:
-        """Without the contract's arrays, which are in the ONNX file."""
+        """The entry as JSON. The contract's arrays are left out, because the ONNX file has them."""
         return self.model_dump_json(exclude={"contract": _ARRAYS}, exclude_none=True, indent=1)
 
 
 class RolledBack(BaseModel):
-    """What `rolled_back.json` holds: the edge went back from this model, when (by the agent's clock), and why."""
+    """The content of `rolled_back.json`: the edge rolled back from this model. `at` is by the agent's clock."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,21 +54,21 @@ class StoredModel:
     Attributes
     ----------
     sha256
-        Of its ONNX file.
+        sha256 of its ONNX file.
     path, checkpoint
-        The ONNX file, and the weights for a warm start; None: it came without.
+        The ONNX file, and the weights for a warm start. None: there are no weights.
     contract
-        That of the ONNX file, less its arrays.
+        The contract of the ONNX file without its arrays.
     metrics
-        What was measured when it was made, as it was given.
+        The figures that were measured when the model was made.
     parents
-        sha256 of the models that its training started from; they need not be here any more.
+        sha256 of the models that its training started from. They may have been removed.
     number, added
-        In order of arrival, whatever the clock did; and when, by the clock.
+        The number counts the models in order of arrival. The time is by the clock, which may have been set.
     pinned
-        Never collected.
+        Whether the model is never removed.
     rolled_back
-        The edge went back from it; None: it did not.
+        The rollback from this model. None: there was none.
     """
 
     sha256: str
@@ -84,12 +84,12 @@ class StoredModel:
 
     @property
     def size(self) -> int:
-        """Bytes on the disk."""
+        """Size on the disk, bytes."""
         return folder_size(self.path.parent)
 
     @property
     def shunned(self) -> bool:
-        """Nothing new is to start from it: the edge went back from it, and nobody has pinned it."""
+        """Whether no training may start from it: the edge rolled back from it, and it is not pinned."""
         return self.rolled_back is not None and not self.pinned
 
 
@@ -99,7 +99,7 @@ def read_stored(folder: Path) -> StoredModel:
     Raises
     ------
     ModelError
-        A file is missing or is not what was written.
+        A file is missing or was changed.
     """
     remedy = "remove that folder, or add the model again"
     try:
@@ -128,7 +128,7 @@ def read_stored(folder: Path) -> StoredModel:
 
 
 def read_mark(folder: Path) -> RolledBack | None:
-    """That of a model that the edge went back from. A mark that cannot be read is one all the same."""
+    """The mark of a rollback from this model, or None. A mark that cannot be read counts as a mark."""
     path = folder / MARK
     try:
         return RolledBack.model_validate_json(path.read_bytes())

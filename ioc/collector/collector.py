@@ -11,11 +11,12 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ptychostream.cluster.orders import Orders
 from ptychostream.errors import ConfigError
 from ptychostream.ioc.collector.collector_accounts import ConsumerAccounts, Consumer, Group
+from ptychostream.ioc.collector.collector_ends import ClusterEnds
 from ptychostream.ioc.collector.collector_links import Links
 from ptychostream.ioc.collector.collector_runs import ClusterRuns
 from ptychostream.ioc.collector.collector_sums import (
@@ -41,18 +42,7 @@ log = logging.getLogger(__name__)
 
 _TICK_S = 0.1
 _SEARCH_S = 2.0
-_END_S = 60.0
 _IN_FILE = "set it in the cluster's configuration, section consumer, and restart the consumers"
-
-
-@dataclass
-class _End:
-    """A caller waits for the end of a run of a scan."""
-
-    group: Group
-    number: int
-    deadline: float
-    done: Future[int]
 
 
 class Collector:
@@ -94,7 +84,6 @@ class Collector:
         """Chooses one dose scale per scan for all consumers, once it is `automatic`."""
         self.times = ConsumersTimes()
         """Latencies of the running scan's frames."""
-        self._cluster = settings
         self._settings = pipeline
         self._on_end = on_end
         self._on_change = on_change
@@ -103,8 +92,7 @@ class Collector:
         self._runs = ClusterRuns(scans, pipeline.max_canvas_pixels)
         self._accounts = ConsumerAccounts(settings.consumers, settings.dead_after_s)
         self._told = self._orders  # as they were last published
-        self._ends: list[_End] = []
-        self._announced: Group | None = None
+        self._ends = ClusterEnds(settings.settle_s)
         self._zero = Zero()
         self._cluster_figures = ClusterFigures(expected=len(settings.consumers))
         self._newest: Report | None = None
@@ -195,18 +183,15 @@ class Collector:
             The number of patches on the canvas, when no live consumer holds a frame of the scan any more, and either
             no frame id is missing or no frame has come for `settle_s`.
         """
-        done: Future[int] = Future()
-        done.set_running_or_notify_cancel()
         with self._lock:
             group = self._accounts.current
-            if group is None or group.scan != scan:
-                group = None
-            else:
+            if group is not None and group.scan == scan:
                 self._order(ended=scan, ends=self._orders.ends + 1)
-                self._ends.append(_End(group, self._orders.ends, time.monotonic() + _END_S, done))
+                done = self._ends.wait(group, self._orders.ends)
                 group.ended = True
-        if group is None:
-            done.set_result(0)
+            else:
+                done = Future()
+                done.set_result(0)
         self._on_change()
         return done
 
@@ -296,8 +281,11 @@ class Collector:
             self._runs.merge(group, live, self.dose_scale)
         with self._lock:
             self._runs.update(groups, self._accounts, live, now)
-            announced = self._announce(live)
-            through = self._through(live, now)
+            announced = self._ends.announce(self._accounts, live)
+            through = []
+            for end in self._ends.reached(self._accounts, live, self._orders.session, now):
+                self._settle(end.group, live, now)
+                through.append((end.done, end.group.patches))
             snapshot = self._sum_up(live, now)
             self.times.stitched = snapshot.latency_ms
             self._choose_dose(live, snapshot.mean_counts)
@@ -351,45 +339,6 @@ class Collector:
         if run.ledger.stitched and self.scan_dose.wants(run.number):
             self.scan_dose.note(run.number, [mean_counts])
         self.dose_scale = self.scan_dose.scale(run.number, engine.mean_counts or None, self.dose_scale)
-
-    def _announce(self, live: list[Consumer]) -> str | None:
-        """The current scan's id, once, when a consumer has had its last frame."""
-        group = self._accounts.current
-        if group is None or group is self._announced or group.ended:
-            return None
-        for consumer in live:
-            report = consumer.latest
-            if report.saw_end == group.scan and (consumer.instance, report.run.number) in group.shares:
-                self._announced = group
-                return group.scan
-        return None
-
-    def _through(self, live: list[Consumer], now: float) -> list[tuple[Future[int], int]]:
-        """Futures of the ends that are reached: every live consumer has finished the scan and reported its canvas."""
-        reached: list[tuple[Future[int], int]] = []
-        for end in list(self._ends):
-            group = end.group
-            out = all(
-                consumer.state is not None
-                and consumer.state.session == self._orders.session
-                and consumer.state.drained >= end.number
-                for consumer in live
-            )
-            quiet = now - group.changed > self._cluster.settle_s
-            if (out and (quiet or self._complete(group))) or now > end.deadline or group is not self._accounts.current:
-                if not out and now > end.deadline:
-                    log.warning("scan %s: a consumer did not report its end within %.0f s", group.scan, _END_S)
-                self._ends.remove(end)
-                self._settle(group, live, now)
-                reached.append((end.done, group.patches))
-        return reached
-
-    def _complete(self, group: Group) -> bool:
-        """Whether no frame id up to the highest is missing."""
-        group.settled = True  # ids up to the highest, not to where the slowest consumer is
-        complete = self._accounts.missed_of(group, time.monotonic()) == 0
-        group.settled = False
-        return complete
 
     def _settle(self, group: Group, live: list[Consumer], now: float) -> None:
         if group.settled or group is not self._accounts.current:

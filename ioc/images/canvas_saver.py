@@ -1,4 +1,4 @@
-"""Finished canvases to files: on a thread of its own, so that no frame waits for a disk."""
+"""Writes finished canvases to files in a separate thread, so that no frame waits for the disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
 log = logging.getLogger(__name__)
 
 _LONGEST = 5
-"""A scan whose late frames keep coming is saved after so many times the delay."""
+"""If late frames keep coming, a scan is saved after this many times the delay."""
 
 
 class SaveState(IntEnum):
@@ -38,9 +38,9 @@ class SaveState(IntEnum):
 
 @dataclass
 class _Job:
-    """A canvas to write, and who waits for it. It holds the canvas, whatever else is forgotten.
+    """A canvas to write, and a future for the caller. It keeps the canvas in memory.
 
-    It is written at `due`, which frames that come after the scan's end move, but not beyond `latest`, monotonic s.
+    It is written at `due`. Frames after the end of the scan move `due`, but not beyond `latest`. Monotonic seconds.
     """
 
     canvas: RunCanvas
@@ -52,24 +52,24 @@ class _Job:
 
 
 class CanvasSaver:
-    """Saves canvases, in order. Methods may be called from any thread.
+    """Saves canvases in order. Any thread may call its methods.
 
     Parameters
     ----------
     figures_of
-        The accounting of a run by its number; None where it is not kept any more.
+        Gives the accounting of a run by its number. None: it is not kept any more.
     describe
-        The provenance of a canvas.
+        Gives the provenance of a canvas.
     directory
         Folder of the files.
     automatic
         Save every scan when it ends.
     delay_s
-        How long after its end, or after its last late frame, a scan is saved by itself.
+        A scan is saved automatically this long after its end, or after its last late frame.
     queue
-        Canvases that may wait, and as many whose saving failed.
+        The largest number of waiting canvases, and also of those that could not be saved.
     on_change
-        Called when there is something to show.
+        Called after every change of the state.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class CanvasSaver:
         self.last_file = ""
         self.saved = 0
         self.lost = 0
-        """Canvases that were to be saved and never were."""
+        """Number of canvases that could not be saved and are gone."""
         self._figures_of = figures_of
         self._describe = describe
         self._delay_s = delay_s
@@ -105,14 +105,14 @@ class CanvasSaver:
 
     @property
     def waiting(self) -> int:
-        """Canvases that wait to be saved, or to be saved again."""
+        """Number of canvases that wait to be saved, or to be saved again."""
         return len(self._jobs) + len(self._failed)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self, timeout_s: float = 30.0) -> None:
-        """Save what waits, at once, and end the thread."""
+        """Save the waiting canvases now, and end the thread."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -120,9 +120,9 @@ class CanvasSaver:
             self._thread.join(timeout_s)
 
     def finished(self, figures: RunFigures, canvas: RunCanvas | None) -> None:
-        """A scan is over, or frames came to it after that: save it, where that is asked for.
+        """Save a scan that is over, or that got late frames, if scans are saved automatically.
 
-        What is saved a second time, because frames came after the first, gets a file of its own.
+        A scan that is saved again because of late frames gets another file.
         """
         log_finished(figures)
         if not self.automatic or canvas is None or not canvas.patches:
@@ -142,14 +142,14 @@ class CanvasSaver:
         self._tell(SaveState.FAILED, f"scan {figures.scan} was not saved: {self._capacity} canvases wait already")
 
     def save(self, canvas: RunCanvas | None) -> None:
-        """Save a canvas now, and those again that could not be saved; returns when that is done.
+        """Save a canvas now, and try those again that could not be saved. Returns when this is done.
 
         Raises
         ------
         ConfigError
             There is nothing to save.
         ScanFileError
-            One could not be written; it is tried again next time.
+            A canvas could not be written. The next call tries it again.
         """
         with self._wake:
             jobs, self._failed = list(self._failed), deque()
@@ -172,7 +172,7 @@ class CanvasSaver:
         while (job := self._next()) is not None:
             patches = job.canvas.patches
             if job.automatic and self._in_file.get(job.canvas) == patches:
-                continue  # a file has them all
+                continue  # its last file has all patches
             try:
                 path = self._write(job)
             except Exception as error:
@@ -189,7 +189,7 @@ class CanvasSaver:
                 job.done.set_result(path)
 
     def _next(self) -> _Job | None:
-        """The next job, when it is due; None to end."""
+        """Wait until a job is due. None: the thread must end."""
         with self._wake:
             while not (self._jobs and (self._stopping or self._jobs[0].due <= time.monotonic())):
                 if self._stopping:
@@ -206,7 +206,7 @@ class CanvasSaver:
         return save_phase_image(self.directory, stitched.scan, stitched.image, self._describe(stitched, figures))
 
     def _keep(self, job: _Job) -> None:
-        """Keep what could not be saved for the next try; of too many the oldest goes."""
+        """Keep a job that failed for the next try. If there are too many, the oldest is dropped."""
         with self._wake:
             self._failed.append(job)
             if len(self._failed) > self._capacity:

@@ -1,4 +1,4 @@
-"""The stitched phase against a reconstruction, on demand and when a scan ends."""
+"""Compares the stitched phase with a reconstruction, on demand and at the end of a scan."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison and the scan it is about."""
+    """A comparison, and the scan that was compared."""
 
     quality: Quality
     scan: str
 
 
 class Comparison:
-    """Compares the canvas with the reconstruction file named last.
+    """Compares the canvas with the reconstruction file that was named last.
 
     Parameters
     ----------
     stitched
-        Gives the canvas.
+        Gives the canvas as an image.
     """
 
     def __init__(self, stitched: Callable[[], Stitched | None], reference: str = "", tolerance: float = 0.5) -> None:
@@ -46,16 +46,16 @@ class Comparison:
         self.latest: Compared | None = None
 
     def run(self, stitched: Stitched | None = None) -> Compared:
-        """Compare now: the canvas given, or the live one.
+        """Compare the given canvas, or the live one, now.
 
         Raises
         ------
         ConfigError
             No reference is named.
         ScanFileError
-            It cannot be read.
+            The reference cannot be read.
         GeometryError
-            There is nothing on the canvas, or it does not overlap the reference.
+            The canvas is empty, or does not overlap the reference.
         """
         # Imported here: scikit-image and scipy would cost the IOC a second of its start.
         from ptychostream.quality.quality import compare

@@ -1,4 +1,4 @@
-"""The consistency of the latest patch, at the pace that leaves the processor to the stream."""
+"""The consistency of the latest patch, computed rarely enough to leave the processor to the stream."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ptychostream.plugins.flow.snapshot import LatestPatch
 log = logging.getLogger(__name__)
 
 _SHARE = 0.02
-"""Of one core that this may take at most."""
+"""The largest part of one core that this takes."""
 
 
 class ConsistencyWatch:
-    """Judges the latest patch whenever it is asked to, but no more often than its share of a core allows.
+    """Computes the consistency of the latest patch, at most as often as its share of a core allows.
 
     Parameters
     ----------
     clock
-        Seconds, monotonic.
+        Gives monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.latest: Consistency = UNKNOWN
-        """Of the latest patch; NaN where its model has no probe, or there is no patch."""
+        """Consistency of the latest patch. NaN if its model has no probe, or there is no patch."""
         self._clock = clock
         self._seen: LatestPatch | None = None
         self._contract: ModelContract | None = None
@@ -36,7 +36,7 @@ class ConsistencyWatch:
         self._not_before = float("-inf")
 
     def look(self, patch: LatestPatch | None) -> None:
-        """Bring `latest` up to date, for one thread at a time."""
+        """Update `latest`. Only one thread at a time may call it."""
         began = self._clock()
         if patch is self._seen or (patch is not None and began < self._not_before):
             return

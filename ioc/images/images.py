@@ -37,7 +37,7 @@ Scalar = float | int | str
 
 
 class ImageSource(Protocol):
-    """What images are made from, a `Pipeline` for example."""
+    """The source of the images, such as a `Pipeline`."""
 
     def snapshot(self) -> Snapshot: ...
 
@@ -45,7 +45,7 @@ class ImageSource(Protocol):
 
 
 def displayed(phase: NDArray[np.float32], weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-    """Phase as it is served, and the value of its pixels without a measurement.
+    """The phase that is served, and the value of its pixels without a measurement.
 
     Parameters
     ----------
@@ -107,13 +107,13 @@ class ImageServer:
     prefix
         Of the channel names.
     source
-        Where the images come from.
+        The source of the images.
     sha_of
-        sha256 of a model by its contract's name.
+        Gives the sha256 of a model by its contract's name.
     rate_hz
-        Images a second at most.
+        The largest number of images per second.
     times
-        Told of every image that is published.
+        Records every image that is published.
     first_shape
         [H, W] of the images that are served until the first frame is stitched: zeros, with uniqueId 0. A reader
         thus always gets an image; a gateway cannot pass one on whose union has no field selected.
@@ -127,7 +127,7 @@ class ImageServer:
     last_s
         Seconds that the last one took; NaN before any.
     failure
-        Why the last one was not served; "" if it was.
+        Why the last image was not served. "": it was.
     size
         [H, W] of the canvas that was served last.
     """
@@ -186,7 +186,7 @@ class ImageServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, serve what is newest, and close the channels."""
+        """End the thread, serve the newest images, and close the channels."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -195,7 +195,7 @@ class ImageServer:
             self._server.stop()
 
     def serve(self, again: bool = False) -> None:
-        """Serve what has changed since the last call, or everything with `again`."""
+        """Serve the images that have changed since the last call. With `again`, serve all."""
         with self._serving:
             if again:
                 self._shown = None

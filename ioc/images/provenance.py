@@ -1,4 +1,4 @@
-"""What a saved canvas says about where it comes from: a pure function, plain values by name."""
+"""The provenance of a saved canvas, as plain values by name. Pure."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def provenance(
     now: float,
     monotonic: float,
 ) -> dict[str, Any]:
-    """Everything that is known about a canvas; times are ISO 8601, UTC.
+    """The provenance of a canvas. Times are ISO 8601 in UTC.
 
     Parameters
     ----------
     stitched, figures
         The canvas, and the accounting of its run's frames.
     positions
-        Where positions came from.
+        The source of the positions.
     boundary
-        What told its scan from the next.
+        The settings that separate one scan from the next.
     sha_of
-        sha256 of a model by its contract's name.
+        Gives the sha256 of a model by its contract's name.
     now, monotonic
-        Both clocks at one moment: the run's beginning and end are told by the second.
+        The times of both clocks at one moment. The beginning and end of the run are times of the monotonic clock.
     """
 
     def when(on_monotonic: float | None) -> str:
@@ -72,7 +72,7 @@ def provenance(
 
 
 def _model(maker: Maker, sha_of: Callable[[str], str]) -> dict[str, Any]:
-    """The contract is whole but for its arrays, which the model file has."""
+    """A model. The arrays of its contract are left out, because the model file has them."""
     arrays: dict[str, Any] = {"golden": True, "patch_weight": True, "probe": True, "preprocessing": {"bad_pixels"}}
     return {
         "name": maker.contract.name,

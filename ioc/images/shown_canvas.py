@@ -1,4 +1,4 @@
-"""Which scan the images show: the live one, or one of those that are finished and kept."""
+"""Chooses the scan that the images show: the live one, or a finished one that is kept."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot, Stitched
 
 
 class ShownCanvas:
-    """The images' source: the pipeline, seen through the choice of a scan.
+    """The source of the images: the pipeline with the chosen scan.
 
     Parameters
     ----------
     pipeline
-        Where the canvases are.
+        Holds the canvases.
     """
 
     def __init__(self, pipeline: FrameSource) -> None:
         self.wish = 0
-        """0 the live canvas, n the n-th last finished scan; live as long as there is none such."""
+        """0: the live canvas. n: the n-th last finished scan, or the live canvas if there is none."""
         self._pipeline = pipeline
 
     def chosen(self, snapshot: Snapshot) -> RunFigures | None:
-        """The finished run that is shown; None: the live one."""
+        """The finished run that is shown. None: the live one."""
         finished = [run for run in snapshot.runs[1:] if run.stitched]
         return finished[self.wish - 1] if 0 < self.wish <= len(finished) else None
 
     def snapshot(self) -> Snapshot:
-        """The pipeline's figures, with the shown scan's in the place of the live one's."""
+        """The pipeline's figures, with those of the shown scan instead of the live scan."""
         snapshot = self._pipeline.snapshot()
         run = self.chosen(snapshot)
         return snapshot if run is None else replace(snapshot, scan=run.scan, scan_stitched=run.stitched)

@@ -1,7 +1,8 @@
-"""The canary: a new model is tried on patterns that have just come, and compared with what the live one made of them.
+"""The canary: a new model is run on recent patterns, and its phases are compared with those of the live model.
 
-The live model's patches are kept as they were stitched, so that only the new model is run, aside, before it takes
-over. A phase is known up to a constant: one constant over all patches is taken out of the difference.
+The patches of the live model are kept as they were stitched, so that only the new model has to run. It runs before it
+replaces the live one. A phase is known up to a constant, so one constant for all patches is subtracted from the
+difference.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _EVERY_S = 0.05
 
 @dataclass(frozen=True)
 class Sample:
-    """A pattern and what a model made of it: counts [H, W], phase [h, w] rad, and the dose scale it was given with."""
+    """A pattern and a model's result for it: counts [H, W], phase [h, w] in rad, and the dose scale that was used."""
 
     contract: ModelContract
     counts: NDArray[np.float32]
@@ -38,7 +39,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Difference:
-    """A new model against the live one; `rms` in rad is NaN and `frames` 0 where they could not be compared."""
+    """Difference of a new model from the live one. `rms` in rad is NaN and `frames` is 0 if they were not compared."""
 
     rms: float = math.nan
     frames: int = 0
@@ -46,23 +47,23 @@ class Difference:
 
 
 class Canary:
-    """Keeps recent patterns, and compares. The inference thread notes, the thread that builds an engine compares.
+    """Keeps recent patterns and compares models. The inference thread calls `note`, the building thread `try_out`.
 
     Parameters
     ----------
     limit
-        Rms difference in rad beyond which a new model is refused; 0: none is.
+        A new model with a larger rms difference, in rad, is refused. 0: no limit.
     automatic_dose
-        Whether each model gets the dose scale for its own training.
+        Tells whether the dose scale of each model follows from its training.
     frames
-        Patterns that are kept at most; large ones are fewer, for their memory.
+        The largest number of kept patterns. It is smaller for large patterns, to limit memory.
     clock
         Monotonic seconds.
 
     Attributes
     ----------
     latest
-        Of the model that was compared last.
+        The difference of the model that was compared last.
     """
 
     def __init__(
@@ -79,11 +80,13 @@ class Canary:
         self._clock = clock
         self._lock = threading.Lock()
         self._samples: deque[Sample] = deque()
-        self._tried: list[Sample] = []  # by the one tried last: to compare with where another follows before a pattern
+        self._tried: list[
+            Sample
+        ] = []  # of the model that was tried last, for a comparison before the next pattern arrives
         self._next_s = -math.inf
 
     def note(self, contract: ModelContract, patches: Patches) -> None:
-        """A batch of the live model; its first pattern is kept, some twenty times a second."""
+        """Take a batch of the live model. Its first pattern is kept, at most twenty times a second."""
         now = self._clock()
         if now < self._next_s or not len(patches.counts):
             return
@@ -96,27 +99,27 @@ class Canary:
                 self._samples.popleft()
 
     def samples(self, contract: ModelContract) -> list[Sample]:
-        """What is kept of the model of this contract, oldest first."""
+        """The kept samples of the model with this contract, the oldest first."""
         with self._lock:
             found = [sample for sample in (*self._tried, *self._samples) if sample.contract is contract]
         return found[-self._frames :]
 
     def try_out(self, engine: Engine, new: ModelContract, live: ModelContract | None, strict: bool) -> None:
-        """Run a new engine on what is kept, and compare.
+        """Run a new engine on the kept patterns and compare.
 
         Parameters
         ----------
         engine
-            Of the new model, not yet in use.
+            The engine of the new model. It is not in use yet.
         new, live
-            Contracts; None: nothing is live.
+            The contracts of both models. None: no model is live.
         strict
-            Whether the limit counts; a model that ran before, or an operator's other engine, is compared alone.
+            Whether the limit applies. It does not for a model that ran before, or for an engine that an operator chose.
 
         Raises
         ------
         ModelError
-            The new model gives phases that are not finite, or differs from the live one by more than the limit.
+            The new model gives phases that are not finite, or its difference exceeds the limit.
         """
         self.latest = Difference()
         if live is None or not comparable(new, live):
@@ -152,7 +155,7 @@ class Canary:
 
 
 def comparable(new: ModelContract, live: ModelContract) -> bool:
-    """Whether one pattern means the same to both, and their patches cover the same pixels."""
+    """Whether both models read a pattern in the same way, and their patches have the same pixels."""
     same = ("preprocessing", "input_shape", "output_shape")
     pixels = math.isclose(new.object_pixel_m, live.object_pixel_m, rel_tol=1e-6)
     return pixels and all(getattr(new, name) == getattr(live, name) for name in same)
@@ -161,7 +164,7 @@ def comparable(new: ModelContract, live: ModelContract) -> bool:
 def rms_difference(
     new: NDArray[np.float32], live: NDArray[np.float32], weight: NDArray[np.float32] | None = None
 ) -> float:
-    """Rms of new - live, [n, h, w] rad, weighted by [h, w], after the constant that phases are free in."""
+    """Rms of new - live, [n, h, w] in rad, weighted by [h, w], without the constant up to which a phase is known."""
     difference = new.astype(np.float64) - live
     weights = np.broadcast_to(1.0 if weight is None else weight.astype(np.float64), difference.shape)
     mean = np.average(difference, weights=weights)
@@ -169,12 +172,12 @@ def rms_difference(
 
 
 def _dose_factor(new: ModelContract, live: ModelContract) -> float:
-    """By how much the new model's dose scale is larger."""
+    """The ratio of the new model's dose scale to the live model's."""
     return new.mean_counts / live.mean_counts if new.mean_counts and live.mean_counts else 1.0
 
 
 def _run(engine: Engine, samples: Sequence[Sample], factor: float) -> NDArray[np.float32]:
-    """Phases [n, h, w], in calls of one dose scale each."""
+    """Phases [n, h, w]. Each call of the engine has one dose scale."""
     phases = []
     start = 0
     while start < len(samples):

@@ -1,5 +1,4 @@
-"""Back to the previous model: by itself, when the agent has judged both on a scan and the live one is worse, and by
-an operator."""
+"""The rollback to the previous model: by command, or automatic if the agent has judged that the live one is worse."""
 
 from __future__ import annotations
 
@@ -15,12 +14,12 @@ from ptychostream.model.rollback_text import BY_OPERATOR, went_back
 log = logging.getLogger(__name__)
 
 NEVER = 2.0
-"""A tolerance that no two SSIMs can differ by."""
+"""With this tolerance there is no automatic rollback: two SSIMs never differ by more."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the agent found on one scan: the SSIM of the live and of the previous model, each with its sha256."""
+    """The agent's result for one scan: the SSIM of the live and of the previous model, and the sha256 of each."""
 
     live_sha: str
     previous_sha: str
@@ -30,26 +29,26 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether to go back, and why or why not, for people."""
+    """Whether to roll back, and the reason as a text."""
 
     go_back: bool
     reason: str
 
 
 def decide(judged: Judgement, live_sha: str, previous_sha: str, tolerance: float, left_sha: str) -> Verdict:
-    """Whether the live model is to give way to the previous one.
+    """Decide whether the previous model replaces the live one.
 
     Parameters
     ----------
     judged
-        By the agent.
+        The agent's result.
     live_sha, previous_sha
-        What runs, and what ran before, now; "" for none.
+        The models that run now and ran before. "": none.
     tolerance
-        How far the live model's SSIM may be below the previous one's.
+        The live model's SSIM may be lower than the previous model's by this much.
     left_sha
-        The model that was gone back from last, "" for none: it does not come back by itself, or two models that are
-        good on different scans would take turns for ever.
+        The model that the last rollback replaced, "" for none. It does not return automatically. Otherwise two models
+        that are good on different scans would replace each other for ever.
     """
     if not judged.live_sha or judged.live_sha != live_sha:
         return Verdict(False, f"model {_short(judged.live_sha)} was judged, {_short(live_sha)} is live by now")
@@ -68,7 +67,7 @@ def decide(judged: Judgement, live_sha: str, previous_sha: str, tolerance: float
 
 
 class Slot(Protocol):
-    """As much of the model slot as a rollback needs."""
+    """The part of the model slot that a rollback needs."""
 
     @property
     def live(self) -> Any: ...
@@ -80,16 +79,16 @@ class Slot(Protocol):
 
 
 class Rollback:
-    """Carries out the decision, and remembers it until another model comes or an operator has seen it. Any thread.
+    """Carries out the decision, and shows it until another model is live or an operator acknowledges it. Any thread.
 
     Attributes
     ----------
     tolerance
         See `decide`.
     alarm
-        A model was gone back from by itself, and nobody has done anything about it yet.
+        There was an automatic rollback, and no other model and no acknowledgement since.
     message
-        Both models and their SSIMs, or why nothing was done; after an operator's rollback both models.
+        Both models and their SSIMs, or why there was no rollback; after an operator's rollback both models.
     """
 
     def __init__(self, slot: Slot, tolerance: float) -> None:
@@ -103,12 +102,12 @@ class Rollback:
         self._back_on = ""
 
     def judged(self, judgement: Judgement) -> None:
-        """The agent has judged; go back if that is to be.
+        """Take a result of the agent, and roll back if it says so.
 
         Raises
         ------
         ModelError, EngineError
-            The previous model cannot be brought back; the live one runs on.
+            The previous model cannot be loaded. The live model continues.
         """
         with self._judging:
             live, previous = self._shas()
@@ -128,12 +127,12 @@ class Rollback:
             log.warning("%s", self.message)
 
     def by_operator(self) -> None:
-        """Go back because an operator wants it; what he leaves does not come back by itself.
+        """Roll back for an operator. The model that is replaced does not return automatically.
 
         Raises
         ------
         ModelError, EngineError
-            There is no previous model, it cannot be brought back, or another one has become live.
+            There is no previous model, it cannot be loaded, or another model is live now.
         """
         with self._judging:
             live, previous = self._shas()
@@ -146,13 +145,13 @@ class Rollback:
             log.info("%s", self.message)
 
     def follow(self) -> None:
-        """Another model than the one that was gone back to is live: the alarm is over."""
+        """End the alarm if another model is live than the one that the rollback loaded."""
         with self._lock:
             if self.alarm and self._shas()[0] != self._back_on:
                 self.alarm = False
 
     def acknowledge(self) -> None:
-        """An operator has seen it."""
+        """End the alarm: an operator has seen it."""
         with self._lock:
             self.alarm = False
 

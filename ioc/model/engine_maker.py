@@ -1,4 +1,4 @@
-"""From an engine's record name to an engine, and the compiled kernels loaded before the first frame needs them."""
+"""Builds the engine that a wish names."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ptychostream.plugins.engines.plain import PLAIN, PlainEngine
 
 @contextmanager
 def own_symbols_first() -> Iterator[None]:
-    """Libraries that are loaded in the block use their own symbols before those that others made global.
+    """Libraries that are loaded in the block use their own symbols before global symbols.
 
-    QSRV has to be global, and with it its instances of C++ templates, built for another C++ ABI: OpenVINO, whose
-    regular expressions met them, aborted when it read a cached engine.
+    QSRV must be loaded globally, and its instances of C++ templates, which are built for another C++ ABI, become global
+    with it. OpenVINO used these instances for its regular expressions and aborted when it read a cached engine.
     """
     before = sys.getdlopenflags()
     sys.setdlopenflags(before | getattr(os, "RTLD_DEEPBIND", 0))
@@ -37,7 +37,7 @@ class EngineMaker:
     Parameters
     ----------
     cache_dir
-        Where built engines are kept.
+        Folder of the built engines.
     threads
         Processor cores of a CPU engine; None: all.
     automatic

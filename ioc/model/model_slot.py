@@ -1,7 +1,7 @@
-"""The model slot: staged, checked, built aside, swapped between two batches, kept for rollback.
+"""The model slot: it reads and checks a model, builds its engine, and swaps it in between two batches.
 
-Whatever fails leaves the running model untouched and says why. Engines are rebuilt from the model's bytes, so
-that a file that changes or vanishes later does not matter; the engines' own caches make that quick.
+If a step fails, the running model continues, and a message says why. An engine is built again from the model's bytes in
+memory, so that a later change of the file has no effect; the engines' caches make this fast.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class SlotState(IntEnum):
-    """States of the record ModelState_RBV. FAILED: the last try failed, what ran before runs on."""
+    """States of the record ModelState_RBV. FAILED: the last change failed, and the model before it continues."""
 
     NO_MODEL = 0
     STAGING = 1
@@ -40,23 +40,23 @@ class SlotState(IntEnum):
 
 @dataclass(frozen=True)
 class EngineWish:
-    """Which engine is wanted."""
+    """The engine that is wanted."""
 
     name: str = "Auto"
     precision: str = "auto"
     batch: int = 8
     backlog_batches: int = 1
-    """Batches that one call takes where so many frames wait."""
+    """Number of batches in one call, if so many frames wait."""
 
     @property
     def at_once(self) -> int:
-        """Most frames in a call."""
+        """The largest number of frames in a call."""
         return frames_at_once(self.batch, self.backlog_batches)
 
 
 @dataclass(frozen=True)
 class Live:
-    """What runs: the model (None: engine None without one), the engine that runs it, and since when."""
+    """The model that runs (None: engine None without a model), its engine, and the time of its start."""
 
     model: ModelFile | None
     contract: ModelContract
@@ -77,7 +77,7 @@ class Live:
 
 
 class CreateEngine(Protocol):
-    """Builds the engine that is wished for."""
+    """Builds the engine of a wish."""
 
     def __call__(self, wish: EngineWish, model: ModelFile | None, contract: ModelContract) -> Engine: ...
 
@@ -85,28 +85,28 @@ class CreateEngine(Protocol):
 EngineFactory = Callable[[], Engine]
 
 Swap = Callable[[EngineFactory, ModelContract], "Future[str]"]
-"""(factory, contract) → done when the engine has taken over; `Pipeline.swap_engine` is one."""
+"""(factory, contract) → a future that is done when the new engine is in use, such as `Pipeline.swap_engine`."""
 
 
 class ModelSlot:
-    """Holds what runs and what ran before. Methods may be called from any thread; one change happens at a time.
+    """Holds the model that runs and the one before it. Any thread may call its methods; changes wait for each other.
 
     Parameters
     ----------
     create
-        Builds an engine.
+        Builds an engine for a wish.
     swap
-        Hands its factory to the pipeline.
+        Gives the factory of an engine to the pipeline.
     plain_contract
-        For engine None without a model.
+        The contract of engine None without a model.
     directory
-        Folder that every model must lie in, with its links followed; None: anywhere.
+        The folder that every model must be in, after links are resolved. None: no restriction.
     max_bytes
-        Larger files are refused.
+        A larger file is refused.
     on_change
         Called after every change of `state`, `message` or `live`.
     canary
-        Tries a new model on recent patterns before it takes over.
+        Tries a new model on recent patterns before the swap.
     """
 
     def __init__(
@@ -137,19 +137,19 @@ class ModelSlot:
         self._sha_by_name: dict[str, str] = {}
 
     def load(self, path: str | Path, data: bytes | None = None, sha256: str = "") -> None:
-        """Check a model file, build an engine for it, and swap that in.
+        """Check a model file, build an engine for it, and swap the engine in.
 
         Parameters
         ----------
         path
             The file.
         data, sha256
-            The file's bytes and their sha256, where the caller has them already: the file is not read then.
+            The file's bytes and their sha256, if the caller has them. The file is not read then.
 
         Raises
         ------
         ModelError, EngineError
-            Why not; what ran before runs on.
+            The model is refused, or the engine cannot be built. The model before it continues.
         """
         with self._changing:
             before = self.live
@@ -167,17 +167,17 @@ class ModelSlot:
                 self._on_change()
 
     def rollback(self, only_from: str | None = None) -> None:
-        """Go back to the model that ran before this one; a second rollback returns.
+        """Load the model that ran before this one. A second rollback reverses the first.
 
         Parameters
         ----------
         only_from
-            sha256 that must be live still; None: whichever is.
+            The sha256 that must still be live. None: any model.
 
         Raises
         ------
         ModelError, EngineError
-            There is none, or it cannot be built any more, or another one is live.
+            There is no previous model, it cannot be built, or another model is live.
         """
         with self._changing:
             if only_from is not None and (self.live is None or self.live.sha256 != only_from):
@@ -191,12 +191,12 @@ class ModelSlot:
             self._on_change()
 
     def use_engine(self, name: str | None = None, precision: str | None = None, batch: int | None = None) -> None:
-        """Change what is given of the wish, and rebuild; without a model it holds for the next one.
+        """Change the given parts of the wish, and build the engine again. Without a model the wish is for the next one.
 
         Raises
         ------
         EngineError, ModelError
-            It cannot be built; wish and engine stay as they were.
+            The engine cannot be built. Wish and engine stay as they were.
         """
         given = {"name": name, "precision": precision, "batch": batch}
         with self._changing:
@@ -216,11 +216,11 @@ class ModelSlot:
             self._install(None, replace(self.wish, name="None"))
 
     def sha_of(self, name: str) -> str:
-        """sha256 of the model last swapped in under contract name `name`."""
+        """sha256 of the last model with the contract name `name`."""
         return self._sha_by_name.get(name, "")
 
     def _leave_plain(self, wish: EngineWish) -> None:
-        """A real engine was asked for before there is a model: engine None, if it runs, runs on till then."""
+        """Keep the wish for another engine until there is a model. Engine None continues if it runs."""
         self.wish = wish
         self._tell(SlotState.NO_MODEL, f"engine {wish.name} starts when a model is loaded")
 
@@ -235,7 +235,7 @@ class ModelSlot:
         return staged
 
     def _install(self, model: ModelFile | None, wish: EngineWish, strict: bool = False) -> None:
-        """Build aside and swap; sets `live` and `wish` once it runs. `strict`: the canary's limit counts."""
+        """Build the engine and swap it in, then set `live` and `wish`. `strict`: the canary's limit applies."""
         contract = model.contract if model is not None else self._plain_contract
         built: list[Engine] = []
 
@@ -283,7 +283,7 @@ class ModelSlot:
 
 
 class _Reported:
-    """Turns what goes wrong inside into the slot's state and message, and lets it rise as one of our errors."""
+    """Shows an error of its block as the slot's state and message, and raises it as a PtychostreamError."""
 
     def __init__(self, slot: ModelSlot, doing: str) -> None:
         self._slot = slot

@@ -1,4 +1,4 @@
-"""Configuration of the inference engine, of whatever process runs one."""
+"""Configuration of the inference engine, for every process that runs one."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class EngineSettings(Settings):
         "Engine", "Inference engine wanted", group="model", access="MODEL", slow=True, flag="--engine",
         readback_about="Inference engine wanted, as accepted",
     )] = "Auto"  # fmt: skip
-    """Auto: the fastest one that works here. None: frames are shown as they are, without a network."""
+    """Auto: the fastest engine that works here. None: frames are shown unchanged, without a network."""
     precision: Annotated[Literal["auto", "float32", "tf32", "bfloat16", "float16", "int8"], Setting(
         "Precision", "Arithmetic of the engine wanted", group="model", access="MODEL", slow=True, flag="--precision",
         readback_about="Arithmetic wanted, as accepted",
     )] = "auto"  # fmt: skip
-    """auto: the fastest that the model's golden pair allows on this device."""
+    """auto: the fastest precision with which the model's golden pair passes on this device."""
     cache_dir: Annotated[Path | None, Setting(flag="--engine-cache", help="folder that keeps built engines")] = None
-    """Where built engines are kept; the user's cache folder by default."""
+    """Folder of the built engines. The default is the user's cache folder."""
     threads: Annotated[
         Annotated[int, Field(ge=1)] | None, Setting(flag="--threads", help="processor cores of a CPU engine")
     ] = None
-    """Processor cores that a CPU engine may use."""
+    """Number of processor cores that a CPU engine may use. The default is all."""
     frame_shape: Annotated[
         tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]],
         Setting(flag="--frame-shape", help="HxW of a frame, for engine None without a model"),
@@ -37,9 +37,9 @@ class EngineSettings(Settings):
     pixel_m: Annotated[
         float, Setting(flag="--pixel-size", help="canvas pixel in metres, for engine None without a model")
     ] = Field(10e-9, gt=0)
-    """Canvas pixel for engine None without a model, metres."""
+    """Pixel of the canvas for engine None without a model. Metres."""
     own: Annotated[str, AfterValidator(check_place)] = ""
-    """An engine of one's own, as "module:Class". With it, Auto means this engine."""
+    """A user's own engine, as "module:Class". With it, Auto means this engine."""
 
     @property
     def automatic(self) -> str:

@@ -56,7 +56,7 @@ def check_heaps(path: Path) -> None:
     waiting, seen = [path], {path.absolute()}
     while waiting:
         current = waiting.pop()
-        for name in sorted(_Look(current).linked):
+        for name in sorted(_HeapReader(current).linked):
             other = (current.parent / name).absolute()
             if other not in seen and len(seen) < _MAX_FILES and other.is_file():
                 seen.add(other)
@@ -114,14 +114,14 @@ class _WatchedFile(io.FileIO):
                 raise OSError(f"the file ends at byte {at + got}")
             got += count
         if view[: len(_SIGNATURE)] == _SIGNATURE and at not in self._sound:
-            fault = self._look(at)
+            fault = self._check(at)
             if fault:
                 self.fault = f"its global heap at byte {at} is damaged: {fault}"
                 raise OSError(self.fault)
             self._sound.add(at)
         return got
 
-    def _look(self, at: int) -> str:
+    def _check(self, at: int) -> str:
         head = os.pread(self.fileno(), _HEAD.size + self.length_bytes, at)
         size, left = int.from_bytes(head[_HEAD.size :], "little"), os.fstat(self.fileno()).st_size - at
         if not _MIN_BYTES <= size <= min(left, MAX_PART_BYTES):
@@ -129,7 +129,7 @@ class _WatchedFile(io.FileIO):
         return heap_fault(os.pread(self.fileno(), size, at), self.length_bytes)
 
 
-class _Look:
+class _HeapReader:
     """Reads everything in one file that can be in a heap.
 
     Attributes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from ptychostream.ioc.collector.collector_sums import Zero, add_up
 from ptychostream.plugins.consumer.consumer_encoding import structure
 from ptychostream.plugins.consumer.consumer_report import EngineReport, Report, RunReport
 from ptychostream.plugins.consumer.consumer_settings import consumer_settings
+from ptychostream.plugins.flow.figures import figures, largest
 from ptychostream.processes.restarter import back_off_s
 
 ids = st.sets(st.integers(-500, 500), max_size=60)
@@ -433,3 +435,13 @@ def test_the_command_checks_its_file_and_prints_what_it_would_start(tmp_path: Pa
 
 def test_every_cause_travels_in_a_report() -> None:
     assert list(structure()["dropped"]) == [cause.value for cause in DropCause]
+
+
+def test_without_a_consumer_counts_are_zero_and_what_is_measured_is_unknown() -> None:
+    added = add_up(accounts(1, 2), [], 0.0, Zero(), "")
+    for name, (of, figure) in figures(Report).items():
+        if figure.over_consumers is not None and of is int:
+            assert isinstance(added[name], int), name
+    unknown = (added["execution_ms"], added["mean_counts"], *added["latency_ms"])
+    assert all(map(math.isnan, unknown))
+    assert largest([math.nan, 3.0, math.nan]) == 3.0

@@ -6,6 +6,7 @@ One set of processes suffers them all, one after the other: each must be over wh
 from __future__ import annotations
 
 import random
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -155,8 +156,12 @@ def test_time_stamps_of_the_detector_stepped(stage: Stage) -> None:
 
 
 def test_engine_that_raises_once_costs_one_call(stage: Stage) -> None:
-    """Where frames wait, several batches of eight go to the engine in one call."""
+    """The one call that the log tells of, and no other. Where frames wait, several batches of eight go in one call."""
+    log = stage.ioc.log_path
+    before = log.stat().st_size
     done = suffer(stage, fault("engine raises once"))
+    (in_the_call,) = re.findall(r"batch of (\d+) frames failed", log.read_bytes()[before:].decode(errors="replace"))
+    assert done.dropped["Engine"] == int(in_the_call)
     assert 1 <= done.dropped["Engine"] <= frames_at_once(8, PipelineSettings().backlog_batches)
     assert done.stitched + done.dropped["Engine"] == done.sent
 
