@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ptychostream.errors import DivergedError, ScanFileError
+from ptychostream.frames.survey import survey
 from ptychostream.hpc_agent.reconstruct import ReconstructOptions, reconstruct
 from ptychostream.hpc_agent.running.runner_process import Progress
 from ptychostream.hpc_agent.steps.step_parts import opened, read_options, silent
 from ptychostream.imaging.geometry import object_pixel_m
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.quality.figures import reconstruction_figure, save_figure
+from ptychostream.quality.mask_figure import mask_figure
 from ptychostream.reconstruct.grid import ObjectGrid
 from ptychostream.reconstruct.soundness import SoundnessLimits, unsound
 from ptychostream.reconstruct.start import object_from_phase
@@ -75,6 +77,8 @@ def reconstruct_step(
 ) -> dict[str, Any]:
     """Reconstruct a scan into `folder`: reconstruction.h5 and reconstruction.png.
 
+    mask.png is written where pixels are no measurement though the file does not name them.
+
     A reconstruction of the same file with the same options that exists already is returned. If the reconstruction
     diverges from a given start, it is tried again from the default start. If that diverges too, it is written to
     diverged.h5, for people only.
@@ -108,6 +112,8 @@ def reconstruct_step(
         began = time.perf_counter()
         with opened(scan, scan_options) as file:
             made, reason = _attempt(file, chosen, _start(file, initial or {}), progress, key)
+            if made is not None:
+                _show_mask(file, made, Path(folder) / "mask.png")
         if made is None:
             return {**dict.fromkeys(_RESULT), "warm_start": [], "diverged": True, "reason": reason}
         made.provenance.update(step=asked, seconds=time.perf_counter() - began)
@@ -125,6 +131,14 @@ def reconstruct_step(
         "diverged": bool(reason),
         "reason": reason,
     }
+
+
+def _show_mask(scan: Scan, made: Reconstruction, path: Path) -> None:
+    """Draw the pixels that were left out, or might have to be, where the file does not name them itself."""
+    pixels = made.provenance.get("pixels", {})
+    path.unlink(missing_ok=True)
+    if pixels.get("mark_pixels") or pixels.get("saturation_proposed"):
+        save_figure(mask_figure(survey(scan), scan.scan_id), path, dpi=100)
 
 
 def _attempt(

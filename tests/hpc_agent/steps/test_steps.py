@@ -118,6 +118,20 @@ def test_a_start_that_leads_astray_is_given_up(work: Path) -> None:
     assert reconstructed(work, options=strict)["diverged"]
 
 
+def test_pixels_that_the_file_does_not_name_are_drawn(work: Path) -> None:
+    picture = Path(folder(work)) / "mask.png"
+    reconstructed(work)
+    assert not picture.exists()
+    scan = small_scan()[0]
+    counts = scan.counts.copy()
+    counts[:, 4, 4:6] = 50_000
+    path = of(work)["scan"]
+    write_scan(path, replace(scan, counts=counts))
+    reconstructed(work)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert read_reconstruction(Path(folder(work)) / "reconstruction.h5").provenance["pixels"]["mark_pixels"] == 2
+
+
 def test_options_that_are_wrong_are_named(work: Path) -> None:
     with pytest.raises(ConfigError, match=r"options of the step reconstruct: limits\.rise = 0"):
         reconstructed(work, options={"limits": {"rise": 0}})
