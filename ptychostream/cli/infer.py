@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scan", type=Path, help="scan file: NeXus (NDFileHDF5), CXI or npz")
+    parser.add_argument("scan", type=Path, help="scan file: NeXus (NDFileHDF5), CXI, DECTRIS, npz and others")
     parser.add_argument("model", type=Path, help="model file (ONNX)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="stitched phase (HDF5)")
     parser.add_argument("--engine", default="Auto", metavar="NAME", help="inference engine (default %(default)s)")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scan", type=Path, help="scan file: NeXus (NDFileHDF5), CXI or npz")
+    parser.add_argument("scan", type=Path, help="scan file: NeXus (NDFileHDF5), CXI, DECTRIS, npz and others")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the reconstruction (HDF5)")
     parser.add_argument("--initial", type=Path, metavar="FILE", help="reconstruction of this scan to start from")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw object, probe and errors")

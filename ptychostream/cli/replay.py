@@ -27,7 +27,9 @@ Stream = Callable[[threading.Event, Serving, Pass, Sent], "list[tuple[str, Strea
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "scan", type=Path, help="scan file: NeXus (NDFileHDF5), CXI or npz; with --raw: recorded updates"
+        "scan",
+        type=Path,
+        help="scan file: NeXus (NDFileHDF5), CXI, DECTRIS, npz and others; with --raw: recorded updates",
     )
     parser.add_argument(
         "--pv", help="PVA channel to serve (default bl:Pva1:Image; with --raw: the recorded one's name)"

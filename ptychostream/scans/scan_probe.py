@@ -1,17 +1,19 @@
 """Open a scan file in a child process first: a damaged file that crashes libhdf5 then ends only the child.
 
-`python -m ptychostream.scans.scan_probe FILE` opens and reads the file like the readers do. Its exit status tells
-whether that succeeded.
+`python -m ptychostream.scans.scan_probe FILE [OPTIONS]` opens and reads the file like the readers do. OPTIONS are those
+of `ScanOptions` that say which parts are read, as JSON. The exit status tells whether that succeeded.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from ptychostream.errors import ScanFileError
 from ptychostream.positions.positions import AxisConfig
@@ -23,6 +25,10 @@ DEADLINE_S = 120.0
 _MODULE = "ptychostream.scans.scan_probe"
 _ANY = ScanOptions(axes=AxisConfig(unit="m"), energy_ev=1e4, distance_m=1.0, detector_pixel_m=1e-4, binning=1)
 """Values in place of all that a file may contradict itself in, so that its frames are read here whatever it says."""
+_FREE = ScanOptions(axes=AxisConfig(unit="m"), energy_ev=1e4, binning=1)
+"""For a file that gives the pixel of the object, which the values above contradict."""
+_WHICH = ("data", "x_name", "y_name", "pick", "scan_shape", "scan_step_m", "scan_rotation_deg", "transpose", "swmr")
+"""The options that say which parts are read."""
 
 
 @contextmanager
@@ -42,14 +48,15 @@ def open_probed(
     KeyboardInterrupt
         The child was interrupted.
     """
-    probe(path, deadline_s)
+    probe(path, deadline_s, options)
     with open_scan(path, options, geometry=geometry) as scan:
         yield scan
 
 
-def probe(path: str | os.PathLike[str], deadline_s: float = DEADLINE_S) -> None:
+def probe(path: str | os.PathLike[str], deadline_s: float = DEADLINE_S, options: ScanOptions | None = None) -> None:
     """Open `path` and read some frames in a child process. Raises ScanFileError if the child crashes or hangs."""
-    command = child_command(_MODULE, [os.fspath(path)])  # in the same session, so that Ctrl-C ends it too
+    which = json.dumps({name: getattr(options or _ANY, name) for name in _WHICH})
+    command = child_command(_MODULE, [os.fspath(path), which])  # in the same session, so that Ctrl-C ends it too
     try:
         ended = subprocess.run(command, capture_output=True, timeout=deadline_s, check=False, stdin=subprocess.DEVNULL)
         if ended.returncode == -signal.SIGINT:  # the file is not the cause
@@ -62,12 +69,14 @@ def probe(path: str | os.PathLike[str], deadline_s: float = DEADLINE_S) -> None:
         raise ScanFileError(what, where=os.fspath(path), remedy=remedy)
 
 
-def main(path: str) -> None:
+def main(path: str, which: str = "{}") -> None:
     """Read the parts of the file, and its first, middle and last frames. The errors of the readers are ignored here."""
-    with suppress(ScanFileError), open_scan(path, _ANY, geometry=False) as scan:
-        for index in (0, len(scan) // 2, -1):
-            scan.counts[index]
+    for options in (_ANY, _FREE):
+        with suppress(ScanFileError), open_scan(path, replace(options, **json.loads(which)), geometry=False) as scan:
+            for index in (0, len(scan) // 2, -1):
+                scan.counts[index]
+            return
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 from file_commands import COMMANDS, run_command
+from layout_samples import patterns, write
 from scan_samples import FRAMES, a_file, crashing, end_of_opening
 
 from ptychostream.errors import FileMissingError, ScanFileError
+from ptychostream.scans import scan_probe
+from ptychostream.scans.scan_counts import LazyCounts
 from ptychostream.scans.scan_files import ScanOptions
 from ptychostream.scans.scan_probe import open_probed, probe
 
@@ -27,6 +31,21 @@ def test_what_the_readers_say_is_said(tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("no scan")
     with pytest.raises(ScanFileError, match="neither HDF5 nor npz"), open_probed(tmp_path / "text.h5"):
         pass
+
+
+def test_the_child_reads_the_parts_that_are_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its frames come from the array that is named, whatever the file says of the geometry."""
+    path = write(
+        tmp_path / "a.h5", first=patterns(), second=patterns()[:, :4], PositionX=range(12), PositionY=range(12)
+    )
+    asked: list[list[str]] = []
+    monkeypatch.setattr(scan_probe, "child_command", lambda _module, words: asked.append(words) or ["true"])
+    probe(path, options=ScanOptions(data="second", pick=((0, 1),)))
+    assert asked[0][0] == str(path)
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(LazyCounts, "__getitem__", lambda self, key: seen.append((*self.shape, key)))
+    scan_probe.main(str(path), json.dumps({"data": "second", "x_name": "PositionX"}))
+    assert seen == [(12, 4, 8, 0), (12, 4, 8, 6), (12, 4, 8, -1)]
 
 
 def test_a_file_that_never_comes_back(tmp_path: Path) -> None:
