@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,10 +49,10 @@ def test_every_key_of_a_configuration_file_is_described(file: config_pages.File)
 def test_types_limits_units_and_texts_of_settings_are_told() -> None:
     file = next(file for file in config_pages.FILES if file.page == "ioc")
     page = config_pages.page(file)
-    assert "| `queue_size` | integer, ≥ 1 | `2000` |" in page
-    assert '| `late` | `"stitch"` or `"drop"` | `"stitch"` |' in page
-    assert "| `timeout_s` | number, ≥ 2 | `10` | s | " in page
-    assert "| `directory` | path | none |" in page
+    assert re.search(r"\| `queue_size` \| [^|]+ \| integer, ≥ 1 \| `2000` \|", page)
+    assert re.search(r'\| `late` \| [^|]+ \| `"stitch"` or `"drop"` \| `"stitch"` \|', page)
+    assert re.search(r"\| `timeout_s` \| [^|]+ \| number, ≥ 2 \| `10` \| s \|", page)
+    assert re.search(r"\| `directory` \| [^|]+ \| path \| none \|", page)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -233,9 +233,9 @@ def test_steps_on_the_agents_machine_stand_back() -> None:
         ('[parsl]\nprovider = "slurm"\nwalltime = "1h"', r"parsl.walltime = '1h': .*HH:MM:SS"),
         ('[parsl]\nprovider = "slurm"\nexecutor = "threads"', r"executor threads cannot reach slurm"),
         ('[parsl]\nprovider = "slurm"\nnodes = 2', r"nodes = 2 with launcher simple: give srun"),
-        ('[parsl]\nprovider = "lsf"', r"parsl.provider = 'lsf': .*'local', 'slurm' or 'pbspro'"),
+        ('[parsl]\nprovider = "lsf"', r"parsl.provider = 'lsf' must be one of 'local', 'slurm' or 'pbspro'"),
         ('[parsl]\nprovider = "slurm"\ngpu = 4', r"unknown key 'parsl.gpu'"),
-        ("threads = 0", r"threads = 0: .*greater than or equal to 1"),
+        ("threads = 0", r"threads = 0 must be at least 1"),
     ],
 )
 def test_what_is_wrong_is_named(toml: str, message: str, tmp_path: Path) -> None:
