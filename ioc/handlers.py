@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class Parts:
         The settings in force.
     collector
         The frame source of a cluster; None without one.
+    typed
+        Paths as they were put, by record: a client that sets one and waits for its readback gets it back as it was.
     counter_offset
         What the array counter was set to, less the frames received then.
     """
@@ -63,6 +65,7 @@ class Parts:
     rollback: Rollback
     collector: Collector | None = None
     counter_offset: int = 0
+    typed: dict[str, str] = field(default_factory=dict)
 
 
 class Handlers:
@@ -146,6 +149,8 @@ class Handlers:
             apply(self._parts, key, value)
             with self._changing:  # slow puts run beside others
                 self._parts.settings = changed(self._parts.settings, {key: value}, where, remedy)
+                if setpoint.type is Path:
+                    self._parts.typed[where] = str(raw).strip()
         except Exception:
             self._restore(where, raw, setpoint.shown(setpoint.declared.value(self._parts.settings)))
             raise

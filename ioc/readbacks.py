@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
-from ptychostream.ioc.config.setpoints import setpoints
+from ptychostream.ioc.config.setpoints import Setpoint, setpoints
+from ptychostream.ioc.handlers import Parts
 from ptychostream.ioc.readbacks_cluster import CLUSTER
 from ptychostream.ioc.readbacks_model import MODEL
 from ptychostream.ioc.readbacks_positions import POSITIONS
@@ -25,6 +27,12 @@ def values(view: View, shown: Iterable[Readback]) -> dict[str, Value]:
     settings = view.parts.settings
     known = (one for one in setpoints(type(settings)).values() if one.setting.readback)
     return {
-        **{f"{one.record}_RBV": one.shown(one.declared.value(settings)) for one in known},
+        **{f"{one.record}_RBV": _shown(one, view.parts) for one in known},
         **{one.record: one.value(view) for one in shown},
     }
+
+
+def _shown(one: Setpoint, parts: Parts) -> Value:
+    """The setting in force. A path is shown as it was put, so that "/data/" is not another text than "/data"."""
+    value, typed = one.declared.value(parts.settings), parts.typed.get(one.record, "")
+    return typed if typed and Path(typed) == value else one.shown(value)

@@ -114,6 +114,13 @@ def test_a_text_that_may_have_been_cut_is_refused(env: EpicsEnv, saved: Path, na
     assert "may be cut" in message(env)
 
 
+def test_a_path_is_read_back_as_it_was_put(env: EpicsEnv, saved: Path) -> None:
+    """With or without a slash at its end: a client waits for the text that it has put."""
+    for text in (f"{saved.parent}/", str(saved.parent), f"{saved.parent}/./"):
+        env.caput(f"{P}SaveDirectory", list(text.encode() + b"\0"))
+        assert env.caget(f"{P}SaveDirectory_RBV") == env.caget(f"{P}SaveDirectory") == text
+
+
 def test_a_string_that_may_have_been_cut_is_refused(env: EpicsEnv, saved: Path) -> None:
     assert saved.exists()
     env.pva.put(f"{P}XAttribute", "A" * 50, request="record[block=true]", timeout=10)
