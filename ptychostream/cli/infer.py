@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.plugins.engines import create_engine
     from ptychostream.quality.contract_check import contradictions
     from ptychostream.quality.offline_inference import Unmeasured, stitch_scan
+    from ptychostream.scans.inspection import taken
     from ptychostream.scans.phase_file import write_phase_image
     from ptychostream.scans.reconstruction_file import read_reconstruction
     from ptychostream.scans.scan_probe import open_probed
@@ -94,6 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         "model_sha256": model.sha256,
         "dose_scale": arguments.dose_scale,
         "quality": _compare(image, reference),
+        "rules": taken(scan),
     }
     write_phase_image(arguments.output, image, summary)
     if arguments.figure:
@@ -122,6 +124,8 @@ def _say(console: Any, summary: dict[str, Any]) -> None:
         f"{summary['stitched']} of {summary['frames']} frames stitched in {summary['seconds']:.1f} s "
         f"by {summary['engine']} ({summary['precision']}) → {summary['output']}"
     )
+    for text in (text for text in summary["rules"] if "position" in text):
+        console.print(text, markup=False)
     if summary["without_position"]:
         console.print(f"{summary['without_position']} frames have no position and were left out")
     for line in in_words(summary["pixels"], summary["frames_left_out"]):

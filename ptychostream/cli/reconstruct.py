@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.frames.survey import in_words
     from ptychostream.hpc_agent.reconstruct import ReconstructOptions
     from ptychostream.reconstruct import overlap
+    from ptychostream.scans.inspection import taken
     from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
     from ptychostream.scans.scan_probe import open_probed
     from ptychostream.storage.atomic import check_can_be_written
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         from ptychostream.quality.figures import reconstruction_figure, save_figure
 
         save_figure(reconstruction_figure(reconstruction), arguments.figure)
-    summary = _summary(reconstruction, arguments.output, complete)
+    summary = _summary(reconstruction, arguments.output, complete) | {"rules": taken(scan)}
     if arguments.json:
         print(json.dumps(summary, indent=2))
     else:
@@ -84,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         for line in (*in_words(summary["pixels"], frames), overlap.in_words(summary["overlap"])):
             if line:
                 console.print(line)
+        for text in (text for text in summary["rules"] if "position" in text):
+            console.print(text, markup=False)
     return 0 if complete else 130
 
 

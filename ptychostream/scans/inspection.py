@@ -126,6 +126,17 @@ def inspect_scan(path: str | os.PathLike[str], options: ScanOptions | None = Non
         return Inspection(where, said, found, None if error.what in refused_for else error, None)
 
 
+def taken(scan: Scan) -> list[str]:
+    """By which rule the positions were read, and what was assumed, for the summary of a command."""
+    rules = [f"positions: {one}" for one in scan.said.about("position_sense")]
+    assumed = {
+        f"assumed: {QUANTITIES[one.quantity].text} {one.value} {QUANTITIES[one.quantity].unit} ({one.where})"
+        for one in scan.said
+        if one.origin == "assumed"
+    }
+    return rules + sorted(assumed)
+
+
 def _figures(scan: Scan) -> ScanFigures:
     frames, height, width = scan.counts.shape
     extent = np.ptp(scan.positions_m, axis=0)

@@ -15,6 +15,7 @@ import pytest
 
 from ptychostream.errors import FileMissingError, ScanFileError
 from ptychostream.positions.positions import AxisConfig
+from ptychostream.scans.inspection import taken
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 from ptychostream.scans.scan_writer import write_scan
@@ -538,3 +539,12 @@ def test_a_link_to_a_file_that_is_away(nexus: Path, place: str, options: ScanOpt
 def test_a_mask_of_cxi_behind_a_broken_link(cxi: Path) -> None:
     edit(cxi, put("entry_1/instrument_1/detector_1/mask", h5py.ExternalLink("mask.h5", "/mask")))
     refused(cxi, "detector_1/mask leads to the file mask.h5")
+
+
+def test_a_summary_says_which_rule_was_taken(nexus: Path, cxi: Path) -> None:
+    rules = taken(opened(cxi))
+    assert (
+        "positions: /entry_1/sample_1/geometry_1/translation says a translation, which in CXI is the sample's" in rules
+    )
+    assert any(rule.startswith("assumed: metres in a unit of the x positions 1.0 m (CXI") for rule in rules)
+    assert not any("position" in rule for rule in taken(opened(nexus)))
