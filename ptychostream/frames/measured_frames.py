@@ -57,11 +57,15 @@ class FrameLimits(NamedTuple):
         inside: NDArray[np.bool_] = (totals > 0) & (totals >= self.low) & (totals <= self.high)
         return inside
 
+    def _usual(self) -> str:
+        if math.isfinite(self.median):
+            return f"the usual are {self.median:.3g}, the least {self.low:.3g}"
+        return f"the least are {self.low:.3g} by the dose that the model was trained at"
+
     def describe(self, total: float) -> str:
         """Why a frame with this sum is no measurement, in words."""
-        usual = f", usual are {self.median:.3g}" if math.isfinite(self.median) else ""
         kind = self.fault(total)
-        what = "no counts" if not total > 0 else f"{total:.3g} counts{usual}"
+        what = "no counts" if not total > 0 else f"{total:.3g} counts, {self._usual()}"
         return f"a frame is {kind.value if kind else 'good'}: {what}"
 
 

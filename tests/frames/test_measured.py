@@ -188,6 +188,7 @@ def test_dark_and_bright_frames() -> None:
         assert fault.value in limits.describe(total)
         assert not limits.measured(np.array([total]))[0]
     assert "no counts" in limits.describe(0.0)
+    assert "60 counts, the usual are 2e+04" in limits.describe(60.0)
     assert limits.fault(float("nan")) is FrameFault.DARK
 
 
@@ -221,6 +222,7 @@ def test_few_frames_are_judged_by_the_dose_that_is_known() -> None:
     assert frame_limits([5.0, 1e4]).measured(np.array([5.0, 1e4])).all()
     limits = frame_limits([5.0, 1e4], expected=1e4)
     assert limits.measured(np.array([5.0, 100.0, 1e4])).tolist() == [False, True, True]
+    assert "5 counts, the least are 10 by the dose that the model was trained at" in limits.describe(5.0)
     shutter_late = np.r_[np.full(40, 8.0), np.full(10, 1e4)]
     assert frame_limits(shutter_late, expected=1e4).measured(shutter_late).sum() == 10
 
