@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 _DRAIN_S = 3.0
 _END_S = 4.5
 """Seconds from the signal to the end, whatever waits."""
+_REFUSAL_S = 60.0
+"""A refused put is shown for so long."""
 
 
 def run(settings: IocSettings, given: Collection[str], kind: type[Ioc] | None = None) -> int:
@@ -116,6 +118,7 @@ class Ioc:
         self._settings = settings
         self._updating = threading.Lock()
         self._refusal = ""
+        self._refused_s = 0.0
         self._consistency = ConsistencyWatch()
         self._next_beat_s = 0.0
         self._diagnoser = Diagnoser()
@@ -259,6 +262,7 @@ class Ioc:
             return
         parts = self._parts
         self._scans.tick()
+        parts.stream.look()
         with self._updating:  # a value taken earlier must not be written later
             snapshot = parts.pipeline.snapshot()
             self._agent.look()
@@ -299,7 +303,7 @@ class Ioc:
 
     def _status(self, snapshot: Snapshot, found: Diagnosis) -> str:
         parts = self._parts
-        if self._refusal:
+        if self._refusal and time.monotonic() - self._refused_s < _REFUSAL_S:
             return self._refusal
         if parts.slot.live is None:
             building = parts.slot.state in (SlotState.STAGING, SlotState.CHECKING, SlotState.BUILDING)
@@ -310,6 +314,7 @@ class Ioc:
 
     def _put_done(self, failure: Exception | None) -> None:
         self._refusal = f"refused: {failure}" if failure is not None else ""
+        self._refused_s = time.monotonic()
         self.update()
 
     def _show_gpu(self, health: gpu.GpuHealth) -> None:

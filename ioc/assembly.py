@@ -24,7 +24,7 @@ from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.ioc.images.shown_canvas import ShownCanvas
 from ptychostream.ioc.scan.stream import Stream
 from ptychostream.plugins.engines.cache import default_cache
-from ptychostream.plugins.engines.plain import plain_contract
+from ptychostream.plugins.engines.plain import is_plain, plain_contract
 from ptychostream.plugins.frame_source import FrameSource
 from ptychostream.plugins.pipeline import Pipeline
 from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
@@ -67,7 +67,8 @@ def assemble(
         # An end attribute ends an attribute's scan; PVs and pauses have ends of their own.
         ends = {} if scans.boundary == "attribute" else {"end_attribute": ""}
         local.on_end = on_end
-        stream = Stream(local.submit_all, local.reject, settings.input.model_copy(update=ends))
+        stream = own = Stream(local.submit_all, local.reject, settings.input.model_copy(update=ends))
+        local.on_contract = lambda contract: own.expect(None if is_plain(contract) else contract)
     positions.connect(pipeline)
     pipeline.dose_scale, pipeline.scan_dose.automatic = settings.dose_scale, settings.dose_mode == "Auto"
     shown = ShownCanvas(pipeline)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from ptychostream import __version__
 from ptychostream.errors import DropCause
 from ptychostream.ioc.view import LARGEST, Groups, Readback
@@ -19,6 +21,8 @@ DROPPED = {
     DropCause.NO_MODEL: "no model was live",
     DropCause.ENGINE: "the engine failed",
     DropCause.DECIMATED: "left out on purpose",
+    DropCause.CONTRADICTION: "says what the model denies",
+    DropCause.UNSELECTED: "another threshold or kind",
     DropCause.NOT_MEASURED: "dark, or no pattern",
 }
 """Why frames are dropped, in words."""
@@ -42,6 +46,10 @@ def accounting_error(snapshot: Snapshot) -> int:
 def queue_use(snapshot: Snapshot) -> float:
     """Percent of the queue in use; 100 for a second after it was full."""
     return 100.0 if snapshot.queue_full else 100.0 * snapshot.queue_used / snapshot.queue_size
+
+
+def _since(told: str, since: float) -> str:
+    return datetime.fromtimestamp(since).isoformat(" ", "milliseconds") if told else ""
 
 
 def _dropped(cause: DropCause, why: str) -> Readback:
@@ -78,6 +86,13 @@ STREAM: Groups = {
         Readback("AccountingError_RBV", "Frames by which the accounting is off", int,
                  lambda v: accounting_error(v.snapshot), kind="int64in", egu="frames",
                  fields={"HIGH": 1, "HSV": "MAJOR", "LOW": -1, "LSV": "MAJOR"}),
+        Readback("Contradicts_RBV", "Frames contradict the model", bool,
+                 lambda v: bool(v.parts.stream.contradiction[0]), states=("No", "Contradiction"),
+                 fields={"OSV": "MAJOR"}),
+        Readback("Contradiction_RBV", "What the frames say against the model", str,
+                 lambda v: v.parts.stream.contradiction[0], length=1024),
+        Readback("ContradictionTime_RBV", "Since when frames contradict", str,
+                 lambda v: _since(*v.parts.stream.contradiction), length=39),
         Readback("HeldImages_RBV", "Old images of the detector, not taken", int, lambda v: v.parts.stream.held_images,
                  kind="int64in", egu="images", high=10**9),
     ),

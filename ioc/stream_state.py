@@ -26,4 +26,6 @@ def stream_state(parts: Parts, snapshot: Snapshot) -> StreamState:
         positions=parts.positions.failure or f"the {parts.positions.name} source",
         message=snapshot.message,
         images=parts.images.failure,
+        contradiction=parts.stream.contradiction[0],
+        refusal=parts.stream.refusal,
     )

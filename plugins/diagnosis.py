@@ -39,6 +39,8 @@ class Where(Enum):
     ENGINE_FAILS = "engine failure"
     ENGINE_BUSY = "engine"
     NOT_MEASURED = "measurement"
+    CONTRADICTION = "contradiction"
+    UNSELECTED = "selection"
     IMAGES = "images"
 
 
@@ -60,6 +62,8 @@ _STAGE_OF = {
     DropCause.ENGINE: Where.ENGINE_FAILS,
     DropCause.DECIMATED: Where.DECIMATED,
     DropCause.NOT_MEASURED: Where.NOT_MEASURED,
+    DropCause.CONTRADICTION: Where.CONTRADICTION,
+    DropCause.UNSELECTED: Where.UNSELECTED,
 }
 
 
@@ -85,6 +89,10 @@ class StreamState:
         The last thing that went wrong in the pipeline.
     images
         Why images are not served; empty where they are.
+    contradiction
+        What the frames say that the model denies; empty where nothing does.
+    refusal
+        Why the server refuses the subscription; empty where it does not.
     """
 
     time: float
@@ -101,6 +109,8 @@ class StreamState:
     positions: str = ""
     message: str = ""
     images: str = ""
+    contradiction: str = ""
+    refusal: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,6 +160,9 @@ def _subscription(now: StreamState) -> Diagnosis | None:
         return Diagnosis(Where.DISABLED, "", "not subscribed: EnableCallbacks is Disable")
     if not now.channel:
         return Diagnosis(Where.NO_CHANNEL, "", "no detector: InputPVAName is empty")
+    if not now.connected and now.refusal:
+        text = f"{now.channel} is no NTNDArray: {now.refusal} (name the channel of a detector's PVA plugin)"
+        return Diagnosis(Where.NO_CHANNEL, now.channel, text)
     if not now.connected:
         return Diagnosis(Where.DISCONNECTED, now.channel, f"waiting for {now.channel}")
     return None
@@ -196,6 +209,10 @@ def _dropping(cause: DropCause, now: StreamState) -> str:
         return f"frames are dropped{why or ': the engine fails'}"
     if stage is Where.NOT_MEASURED:
         return f"frames are no measurement{why}"
+    if stage is Where.CONTRADICTION:
+        return f"frames are dropped: {now.contradiction or 'they contradict the model'}"
+    if stage is Where.UNSELECTED:
+        return "every frame is of another kind than select_value says"
     if stage is Where.DECIMATED:
         return "every pattern is left out by the decimation: the positions do not move"
     return f"the queue is full and the engine takes nothing: its batch has been in work for {now.busy_s:.1f} s"

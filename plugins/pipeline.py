@@ -70,6 +70,8 @@ class Pipeline:
         must not block."""
         self.on_end: Callable[[str], None] = lambda _: None
         """Called with a scan's id when a frame's end attribute has ended it, before a later frame is taken."""
+        self.on_contract: Callable[[ModelContract], None] = lambda _: None
+        """Called in the inference thread with the contract of an engine that takes over."""
         self._wake = threading.Condition(threading.Lock())
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._swaps = SwapQueue(self._notify)
@@ -390,6 +392,7 @@ class Pipeline:
             self._apply_settings()
             self._figures.canvases = self._mosaic.figures()
             self._figures.message = message
+        self.on_contract(inference.contract)
         if old is not None:
             close_engine(old.engine)
         swap.done.set_result(inference.engine.name)

@@ -10,6 +10,7 @@ from ptychostream.plugins.mosaic import CanvasFigures
 from ptychostream.plugins.pipeline_settings import PipelineSettings
 
 _FULL_SHOWS_S = 1.0
+_TROUBLE_S = 5.0
 
 
 class PipelineFigures:
@@ -20,16 +21,25 @@ class PipelineFigures:
     canvases
         As of the last batch, so that a snapshot shows the ledger and the canvas in step.
     message
-        The last thing that went wrong.
+        The last thing that went wrong; forgotten when frames have been stitched for 5 s after it.
     """
 
     def __init__(self) -> None:
         self.canvases = CanvasFigures()
-        self.message = ""
+        self._message = ""
+        self._well_since: float | None = None  # when the first batch after the message was stitched
         self._received_rate, self._stitched_rate = RateMeter(), RateMeter()
         self._execution_s = float("nan")
         self._batches = 0
         self._mean_counts = float("nan")
+
+    @property
+    def message(self) -> str:
+        return self._message
+
+    @message.setter
+    def message(self, text: str) -> None:
+        self._message, self._well_since = text, None
 
     def note_received(self, frames: int, now: float) -> None:
         """Count frames that came, good or bad; `now` in monotonic seconds, as below."""
@@ -38,6 +48,10 @@ class PipelineFigures:
     def note_batch(self, stitched: int, mean_counts: float, execution_s: float, now: float) -> None:
         """Count a batch that has been through the engine, or has failed there."""
         self._stitched_rate.note(stitched, now)
+        if self._message and stitched:
+            self._well_since = now if self._well_since is None else self._well_since
+            if now - self._well_since > _TROUBLE_S:
+                self.message = ""
         self._batches += 1
         self._mean_counts, self._execution_s = mean_counts, execution_s
 

@@ -108,6 +108,8 @@ class DropCause(Enum):
     ENGINE = "Engine"
     DECIMATED = "Decimated"
     NOT_MEASURED = "NotMeasured"
+    CONTRADICTION = "Contradiction"
+    UNSELECTED = "Unselected"
 
 
 class FrameError(PtychostreamError):

@@ -38,6 +38,19 @@ class CollectorStream:
         """Images that the server held when the consumers subscribed, and that are of no scan that goes on."""
         return self._collector.cluster.held_images
 
+    @property
+    def contradiction(self) -> tuple[str, float]:
+        """What the frames of a consumer say that its model denies, and since when, s since the POSIX epoch."""
+        return self._collector.cluster.contradiction
+
+    @property
+    def refusal(self) -> str:
+        """Empty: the consumers are subscribed."""
+        return ""
+
+    def look(self) -> None:
+        """Do nothing: there is no energy PV here."""
+
     def restart_counts(self) -> None:
         """Do nothing: the consumers count."""
 

@@ -56,6 +56,8 @@ class ClusterFigures:
         Age of the oldest state of a live consumer: what it has had since would be lost with it.
     held_images
         Images that the detector's server held when the consumers subscribed.
+    contradiction
+        What the frames of a consumer say that its model denies, and since when, s since the POSIX epoch.
     lines
         One line for each consumer.
     """
@@ -67,6 +69,7 @@ class ClusterFigures:
     twice: int = 0
     state_age_s: float = 0.0
     held_images: int = 0
+    contradiction: tuple[str, float] = ("", 0.0)
     lines: tuple[str, ...] = ()
 
 
@@ -162,6 +165,7 @@ def describe_consumers(accounts: ConsumerAccounts, live: Sequence[Consumer], now
         twice=accounts.twice(),
         state_age_s=max(0.0, max(ages, default=0.0)),
         held_images=sum(consumer.latest.held_images for consumer in live),
+        contradiction=_contradiction(live),
         lines=tuple(lines),
     )
 
@@ -179,6 +183,12 @@ def _message(accounts: ConsumerAccounts, live: Sequence[Consumer], refused: str)
         return f"consumers run {', '.join(sorted(engines))}: the canvas depends on who had which frame"
     said = next((consumer for consumer in live if consumer.latest.message), None)
     return f"consumer {said.number}: {said.latest.message}" if said is not None else ""
+
+
+def _contradiction(live: Sequence[Consumer]) -> tuple[str, float]:
+    reports = [consumer.latest for consumer in live if consumer.latest.contradiction]
+    first = min(reports, key=lambda report: report.contradicts_since, default=None)
+    return (first.contradiction, first.contradicts_since) if first is not None else ("", 0.0)
 
 
 def merge_canvases(states: Sequence[CanvasState], max_pixels: int) -> tuple[Canvas, str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ptychostream.config import Setting, Settings, check_place
+from ptychostream.frames.frame_settings import FrameSettings
 from ptychostream.model.model_file import MAX_BYTES
 from ptychostream.panda.settings import PandaSettings
 from ptychostream.plugins.engines.settings import EngineSettings
@@ -21,7 +22,7 @@ from ptychostream.positions.positions import AxisConfig
 _USER = r"[A-Za-z0-9_.\-]+"
 
 
-class InputSettings(Settings):
+class InputSettings(FrameSettings):
     """The detector's stream."""
 
     pv: Annotated[str, Setting(
@@ -38,7 +39,11 @@ class InputSettings(Settings):
     end_attribute: Annotated[
         str, Setting(flag="--end-attribute", help="NTNDArray attribute, not 0 in a scan's last frame")
     ] = "ScanComplete"
-    """NTNDArray attribute that is not 0 in the last frame of a scan; empty: do not look."""
+    """NTNDArray attribute that rises when a scan ends; empty: do not look."""
+    energy_pv: Annotated[str, Setting(flag="--energy-pv", help="PV that gives the energy")] = ""
+    """PV that gives the energy, compared with that of the model; empty: none."""
+    energy_provider: Literal["ca", "pva"] = "ca"
+    """Protocol of `energy_pv`."""
 
 
 class PositionStreamSettings(StreamPositionSettings):

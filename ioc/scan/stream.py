@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from ptychostream.errors import FrameError
 from ptychostream.frames.frames import Frame
-from ptychostream.frames.intake import Intake
+from ptychostream.frames.stream_watch import expected_of
 from ptychostream.ioc.config.settings import InputSettings
+from ptychostream.ioc.scan.energy_watch import EnergyWatch
+from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 from ptychostream.frames.scan_boundary import is_time_name, time_name
 
@@ -47,7 +49,13 @@ class Stream:
         self._submit = submit
         self._reject = reject
         self._queue_size = settings.queue_size
-        self._intake = Intake(settings.scan_attribute, settings.end_attribute)
+        self._intake = settings.intake(settings.scan_attribute, settings.end_attribute)
+        self.watch = self._intake.watch
+        """What the frames say of themselves, compared with what the model expects."""
+        self._given = settings.region.model_dump()
+        self._energy: EnergyWatch | None = None
+        if settings.energy_pv:
+            self._energy = EnergyWatch(settings.energy_pv, settings.energy_provider, settings.energy_unit, self.watch)
         self._changing = threading.Lock()
         self._receiver: Receiver | None = None
         self._latest: Frame | None = None
@@ -60,6 +68,20 @@ class Stream:
     def connected(self) -> bool:
         receiver = self._receiver
         return receiver is not None and receiver.connected
+
+    @property
+    def contradiction(self) -> tuple[str, float]:
+        """What contradicts, empty where nothing does, and since when, s since the POSIX epoch."""
+        return self.watch.told, self.watch.since
+
+    @property
+    def refusal(self) -> str:
+        """Why the server has refused the subscription; empty where it has not."""
+        return self._receiver.refusal if self._receiver is not None else ""
+
+    def expect(self, contract: ModelContract | None) -> None:
+        """Compare the frames with the contract of the model that runs; None: with nothing."""
+        self.watch.expect(None if contract is None else expected_of(contract.said(), self._given))
 
     @property
     def held_images(self) -> int:
@@ -99,16 +121,26 @@ class Stream:
             if subscription == (self.channel, self.enabled):
                 return
             self.channel, self.enabled = subscription
+            self.watch.source = self.channel
             self._stop()
             if self.enabled and self.channel:
                 self._start()
 
+    def look(self) -> None:
+        """Take what the energy PV says. Called now and then."""
+        if self._energy is not None:
+            self._energy.look()
+
     def stop(self) -> None:
         """Unsubscribe; frames that have come are handed on first."""
         self.subscribe(enabled=False)
+        if self._energy is not None:
+            self._energy.stop()
+            self._energy = None
 
     def begin_scan(self) -> str:
         """Begin a scan for the frames that name none; return its id."""
+        self.watch.begin()
         self._intake.unnamed = time_name(time.time())
         return self._intake.unnamed
 

@@ -104,6 +104,8 @@ class Report(Figures):
         The scan of which this consumer had the last frame; empty once it has had a frame of a later run.
     held_images
         Images that the detector's server held at the subscription, and that are of no scan that goes on.
+    contradiction, contradicts_since
+        What the frames say that the model denies, empty where nothing does, and since when, s since the POSIX epoch.
     model_failure
         Why the model that was ordered last does not run.
     engine, frame
@@ -123,6 +125,8 @@ class Report(Figures):
     drained: int = 0
     saw_end: str = ""
     held_images: int = 0
+    contradiction: str = ""
+    contradicts_since: float = 0.0
     model_failure: str = ""
     engine: EngineReport = EngineReport()
     run: RunReport = RunReport()

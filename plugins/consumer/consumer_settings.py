@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from ptychostream.cluster.settings import dotted
 from ptychostream.config import Settings, check_place, load_object, load_settings
 from ptychostream.errors import ConfigError
+from ptychostream.frames.frame_settings import FrameSettings
 from ptychostream.plugins.engines.settings import EngineSettings
 from ptychostream.plugins.pipeline import PipelineSettings
 from ptychostream.positions.positions import AttributePositions, AxisConfig, PositionSource, RoutePositions
@@ -24,7 +25,7 @@ OF_PVAPY = frozenset(
 """Keys that pvapy-hpc-consumer adds to the processor's arguments."""
 
 
-class ConsumerInput(Settings):
+class ConsumerInput(FrameSettings):
     """NTAttributes of the frames."""
 
     scan_attribute: str = "ScanID"

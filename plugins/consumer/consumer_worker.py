@@ -16,7 +16,8 @@ from ptychostream.cluster.orders import Orders
 from ptychostream.errors import DropCause, FrameError, PtychostreamError, StreamError
 from ptychostream.frames.frames import Frame
 from ptychostream.frames.held_image import HeldImages, Seen
-from ptychostream.frames.intake import Intake
+from ptychostream.frames.stream_watch import expected_of
+from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.consumer import consumer_model
 from ptychostream.plugins.consumer.consumer_pipeline import ConsumerPipeline
 from ptychostream.plugins.consumer.consumer_report import (
@@ -30,7 +31,7 @@ from ptychostream.plugins.consumer.consumer_report import (
 )
 from ptychostream.plugins.consumer.consumer_settings import ConsumerSettings
 from ptychostream.plugins.consumer.pvapy_reading import decode
-from ptychostream.plugins.engines.plain import PLAIN
+from ptychostream.plugins.engines.plain import PLAIN, is_plain
 from ptychostream.plugins.flow.figures import figures
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot
@@ -79,7 +80,9 @@ class Worker:
         self.pipeline.on_end = lambda scan: setattr(self, "_ended", scan)
         positions = settings.positions
         places = (positions.x_attribute, positions.y_attribute) if positions.source == "attributes" else ()
-        self._intake = Intake(settings.input.scan_attribute, settings.input.end_attribute, places)
+        given = settings.input
+        self._intake = given.intake(given.scan_attribute, given.end_attribute, places)
+        self.pipeline.on_contract = self._expect
         self._held: HeldImages[Frame] = HeldImages()
         self._taking = threading.Lock()  # guards the next two, so that every frame that was submitted is in its set
         self._ids: dict[int, IdSet] = {}  # by run
@@ -154,6 +157,11 @@ class Worker:
             with self._lock:
                 self._saw_end = self._ended
             self.ask_state()
+
+    def _expect(self, contract: ModelContract) -> None:
+        """Compare the frames with the contract of the model that runs; engine None expects nothing."""
+        given = self._settings.input.region.model_dump()
+        self._intake.watch.expect(None if is_plain(contract) else expected_of(contract.said(), given))
 
     def ask_state(self) -> None:
         """Report the whole state now."""
@@ -325,6 +333,8 @@ class Worker:
                 drained=self._drained,
                 saw_end=self._saw_end,
                 held_images=self._held.count,
+                contradiction=self._intake.watch.told,
+                contradicts_since=self._intake.watch.since,
                 model_failure=self._model_failure,
                 engine=self._engine,
                 run=self._run_report(snapshot, number, with_canvas),

@@ -8,6 +8,7 @@ from collections.abc import Collection
 import numpy as np
 import pvaccess as pva
 
+from ptychostream.frames.stream_watch import region_of
 from ptychostream.pva.reading import Packed, RawArray, Scalar, counts_of, not_an_ntndarray, posix_time
 
 
@@ -35,7 +36,8 @@ def decode(pv_object: pva.PvObject, attributes: Collection[str] = ()) -> RawArra
         time = _posix_of(pv_object, "dataTimeStamp")
         if not time and pv_object.hasField("timeStamp"):  # optional in an NTNDArray
             time = _posix_of(pv_object, "timeStamp")
-        return RawArray(raw_id, time, array, _attributes(pv_object, attributes) if attributes else {})
+        found = _attributes(pv_object, attributes) if attributes else {}
+        return RawArray(raw_id, time, array, found, region_of(dimensions))
     except (pva.PvaException, LookupError, TypeError, ValueError) as error:
         not_an_ntndarray(error)
 

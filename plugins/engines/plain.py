@@ -10,6 +10,7 @@ from ptychostream.plugins.engines.null import NullEngine
 
 PLAIN = "None"
 """The engine's name in records and configuration."""
+_NETWORK = "none"
 _HIGHEST_RAD = np.float32(31.0)
 
 
@@ -22,9 +23,14 @@ class PlainEngine(NullEngine):
         return np.minimum(passed, _HIGHEST_RAD, out=passed)
 
 
+def is_plain(contract: ModelContract) -> bool:
+    """Whether it is the contract of engine None, which expects nothing of the frames."""
+    return contract.network == _NETWORK
+
+
 def plain_contract(shape: tuple[int, int], pixel_m: float) -> ModelContract:
     """The contract of engine None without a model: unchanged frames on a canvas with pixels of `pixel_m`."""
     return ModelContract(
-        name="none", network="none", input_shape=shape, output_shape=shape, object_pixel_m=pixel_m,
+        name="none", network=_NETWORK, input_shape=shape, output_shape=shape, object_pixel_m=pixel_m,
         preprocessing=Preprocessing(saturated_is_bad=False),
     )  # fmt: skip

@@ -134,9 +134,11 @@ class FrameFlow:
         frame.id = unwrapped
         ends = self._boundary.ends(run, frame.time, frame.flag)
         equal = run.equal_times
-        run.note(frame.time, now, stamped=frame.time != frame.received)
+        run.note(frame.time, now, stamped=frame.fault is None and frame.time != frame.received)
         self.equal_times += run.equal_times - equal
-        if run.active:
+        if frame.fault is not None:
+            self._drop(run, frame.fault)
+        elif run.active:
             self._take_in(self._join.add(frame), now)
         else:
             self.late_taken += 1

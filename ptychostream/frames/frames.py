@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.errors import DropCause
+
 
 @dataclass(slots=True)
 class Frame:
@@ -39,6 +41,8 @@ class Frame:
         Time when the pipeline took the frame, monotonic clock, seconds. The pipeline sets it.
     flag
         Whether its end attribute is up; None if it has none.
+    fault
+        Why it must not be stitched, although it could be read; None: nothing is wrong with it.
     """
 
     scan: str
@@ -51,6 +55,7 @@ class Frame:
     entered: float = 0.0
     raw_id: int = 0
     flag: bool | None = None
+    fault: DropCause | None = None
 
 
 @dataclass(slots=True)

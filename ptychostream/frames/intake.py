@@ -11,9 +11,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.errors import DropCause
 from ptychostream.frames.frames import Frame
 from ptychostream.frames.idle import ends_scan
 from ptychostream.frames.scan_id import id_text
+from ptychostream.frames.stream_watch import Region, Said, StreamWatch
 
 Scalar = float | int | str
 
@@ -31,6 +33,9 @@ class Decoded(Protocol):
     def array(self) -> NDArray[np.integer]: ...
 
     @property
+    def region(self) -> Region: ...
+
+    @property
     def attributes(self) -> Mapping[str, Scalar]: ...
 
 
@@ -45,6 +50,13 @@ class Intake:
         NTAttribute that rises when a scan ends, see `ptychostream.frames.idle.ends_scan`; empty: none is looked at.
     further
         Further NTAttributes that frames are to carry, such as the positions'.
+    select
+        NTAttribute and its value in the frames that are wanted, such as those of one threshold of several; the others
+        are dropped as `UNSELECTED`. An empty name: all.
+    energy
+        NTAttribute that gives the energy, and its value of 1 in eV. An empty name: none does.
+    watch
+        Compares what the frames say of themselves with what is expected.
 
     Attributes
     ----------
@@ -54,15 +66,28 @@ class Intake:
         The NTAttributes that are to be read.
     """
 
-    def __init__(self, scan_attribute: str, end_attribute: str = "", further: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        scan_attribute: str,
+        end_attribute: str = "",
+        further: Iterable[str] = (),
+        *,
+        select: tuple[str, str] = ("", ""),
+        energy: tuple[str, float] = ("", 1.0),
+        watch: StreamWatch | None = None,
+    ) -> None:
         self.unnamed = ""
         self._scan_attribute = scan_attribute
         self._end_attribute = end_attribute
+        self._select, self._selected = select[0], select[1].strip()
+        self._energy, self._energy_ev = energy
+        self.watch = watch or StreamWatch()
         self.want(further)
 
     def want(self, further: Iterable[str]) -> None:
         """Change the further NTAttributes."""
-        self.wanted = frozenset({self._scan_attribute, self._end_attribute, *further} - {""})
+        own = {self._scan_attribute, self._end_attribute, self._select, self._energy}
+        self.wanted = frozenset({*own, *further} - {""})
 
     def scan_of(self, attributes: Mapping[str, Scalar]) -> str:
         """The scan id of a frame with these attributes."""
@@ -77,4 +102,18 @@ class Intake:
     def frame(self, raw: Decoded, now: float) -> Frame:
         """The frame of an update that came at `now`, s since the POSIX epoch, which is its time where it has none."""
         scan, flag, time = self.scan_of(raw.attributes), self.flag(raw.attributes), raw.time or now
-        return Frame(scan, raw.raw_id, time, raw.array, raw.attributes, now, raw_id=raw.raw_id, flag=flag)
+        fault = self._fault(raw, scan, time, now)
+        return Frame(scan, raw.raw_id, time, raw.array, raw.attributes, now, raw_id=raw.raw_id, flag=flag, fault=fault)
+
+    def selects(self, attributes: Mapping[str, Scalar]) -> bool:
+        """Whether a frame with these attributes is of the wanted kind."""
+        return not self._select or id_text(attributes.get(self._select)) == self._selected
+
+    def _fault(self, raw: Decoded, scan: str, time: float, now: float) -> DropCause | None:
+        if not self.selects(raw.attributes):
+            return DropCause.UNSELECTED
+        energy: float | None = None
+        if self._energy:
+            value = raw.attributes.get(self._energy)
+            energy = value * self._energy_ev if isinstance(value, int | float) and value > 0 else None
+        return self.watch.look(Said(raw.region, raw.array.shape, raw.array.dtype, energy), scan, time, now)

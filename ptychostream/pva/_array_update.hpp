@@ -172,6 +172,9 @@ struct Update {
     double time = 0;
     Array array;
     int64_t rows = 0, columns = 0, sent = 0, size = 0;
+    int32_t offset[2] = {0, 0}, binning[2] = {1, 1};  // x, y
+    bool reverse[2] = {false, false};
+    bool plain = true;  // the region is the whole sensor's, as far as is known
     std::string codec;
     std::vector<std::pair<size_t, Value>> attributes;  // index in the names wanted
 };
@@ -198,7 +201,13 @@ bool get_shape(const Value& value, Update& out) {
     for (size_t i = 0; i < sizes.size(); i++) {
         int32_t size = 0;
         if (!sizes[i] || !get(sizes[i], "size", TypeCode::Int32, size) || size < 1 || (i > 1 && size > 1)) return false;
-        if (i < 2) (i ? out.rows : out.columns) = size;
+        if (i < 2) {
+            (i ? out.rows : out.columns) = size;
+            get(sizes[i], "offset", TypeCode::Int32, out.offset[i]);
+            if (!get(sizes[i], "binning", TypeCode::Int32, out.binning[i])) out.binning[i] = 0;
+            get(sizes[i], "reverse", TypeCode::Bool, out.reverse[i]);
+            out.plain = out.plain && !out.offset[i] && out.binning[i] == 1 && !out.reverse[i];
+        }
     }
     return sizes.size() >= 2;
 }
@@ -259,13 +268,25 @@ PyObject* as_tuple(const Update& update, PyObject* wanted) {
         } else {
             PyErr_Clear();  // a text in another encoding
         }
+    PyObject* region = nullptr;
+    if (!update.plain)
+        region = Py_BuildValue("(iiiiOO)", update.offset[0], update.offset[1], update.binning[0], update.binning[1],
+                               update.reverse[0] ? Py_True : Py_False, update.reverse[1] ? Py_True : Py_False);
     const int kind = int(update.array.original_type()) - int(ArrayType::Int8) + 1;  // pvData's ScalarType
-    if (update.codec.empty())
-        return Py_BuildValue("(idNiLLN)", update.id, update.time, payload(update.array), kind,
-                             (long long)update.rows, (long long)update.columns, attributes);
-    return Py_BuildValue("(idNiLLN(NiLL))", update.id, update.time, payload(update.array), kind,
-                         (long long)update.rows, (long long)update.columns, attributes, text(update.codec),
-                         update.code, (long long)update.sent, (long long)update.size);
+    const auto rows = (long long)update.rows, columns = (long long)update.columns;
+    if (update.codec.empty()) {
+        if (region)
+            return Py_BuildValue("(idNiLLNON)", update.id, update.time, payload(update.array), kind, rows, columns,
+                                 attributes, Py_None, region);
+        return Py_BuildValue("(idNiLLN)", update.id, update.time, payload(update.array), kind, rows, columns, attributes);
+    }
+    PyObject* packed = Py_BuildValue("(NiLL)", text(update.codec), update.code, (long long)update.sent,
+                                     (long long)update.size);
+    if (region)
+        return Py_BuildValue("(idNiLLNNN)", update.id, update.time, payload(update.array), kind, rows, columns,
+                             attributes, packed, region);
+    return Py_BuildValue("(idNiLLNN)", update.id, update.time, payload(update.array), kind, rows, columns, attributes,
+                         packed);
 }
 
 }  // namespace

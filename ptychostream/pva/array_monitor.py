@@ -16,8 +16,10 @@ ArrayMonitor: Callable[[str, str], Monitor] | None
 
 An update is a tuple (raw id, POSIX time in seconds, payload, pvData's ScalarType of the payload, rows, columns,
 attributes by name). For a compressed array it has another member: the first four members of
-`ptychostream.pva.reading.Packed`. The payload has the buffer protocol and owns its memory. An update with another
-layout is a dictionary with the keys that `ptychostream.pva.reading.decode_value` reads.
+`ptychostream.pva.reading.Packed`. For a frame of a region that is not the whole, unbinned and unreversed sensor it has
+two more: those of `Packed` or None, and the region, see `ptychostream.frames.stream_watch`. The payload has the buffer
+protocol and owns its memory. An update with another layout is a dictionary with the keys that
+`ptychostream.pva.reading.decode_value` reads.
 """
 
 try:

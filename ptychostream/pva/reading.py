@@ -16,6 +16,7 @@ from p4p import Value
 
 from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.codecs import decompress
+from ptychostream.frames.stream_watch import PLAIN, UNSAID, Region, region_of
 
 UPDATE_FIELDS = (
     "field(uniqueId,value,dimension,codec,timeStamp,dataTimeStamp,attribute,compressedSize,uncompressedSize)"
@@ -36,12 +37,16 @@ _ND_DATA_TYPES: dict[int, np.dtype[Any]] = dict(
 
 
 class RawArray(NamedTuple):
-    """A decoded NTNDArray. `array` has the counts [H, W], read-only. `time` is in seconds since the POSIX epoch."""
+    """A decoded NTNDArray. `array` has the counts [H, W], read-only. `time` is in seconds since the POSIX epoch.
+
+    `region` is what its dimensions say of the sensor, see `ptychostream.frames.stream_watch`.
+    """
 
     raw_id: int
     time: float
     array: NDArray[np.integer]
     attributes: Mapping[str, Scalar]
+    region: Region = UNSAID
 
 
 class RawPayload(NamedTuple):
@@ -64,6 +69,7 @@ class RawPayload(NamedTuple):
     shape: tuple[int, int]
     dtype: np.dtype[Any]
     attributes: Mapping[str, Scalar]
+    region: Region = UNSAID
 
 
 class Packed(NamedTuple):
@@ -114,11 +120,13 @@ def decode_taken(update: tuple[Any, ...] | Mapping[str, Any], attributes: Collec
     """Like `decode_value`, for an update of a monitor from `ptychostream.pva.array_monitor`."""
     if not isinstance(update, tuple):
         return decode_value(update, attributes)
-    raw_id, time, payload, kind, rows, columns, found, *packed = update
-    if not packed:
-        return RawArray(raw_id, time, np.ndarray((rows, columns), SCALAR_TYPES[kind], payload), found)
+    raw_id, time, payload, kind, rows, columns, found, *further = update
+    region = further[1] if len(further) > 1 else PLAIN
+    if not further or further[0] is None:
+        return RawArray(raw_id, time, np.ndarray((rows, columns), SCALAR_TYPES[kind], payload), found, region)
     values = np.frombuffer(payload, SCALAR_TYPES[kind])
-    return RawArray(raw_id, time, counts_of(raw_id, [columns, rows], values, Packed(*packed[0])), found)
+    array = counts_of(raw_id, [columns, rows], values, Packed(*further[0]))
+    return RawArray(raw_id, time, array, found, region)
 
 
 def payload_of_value(value: Value, attributes: Collection[str] = ()) -> RawPayload | None:
@@ -126,16 +134,16 @@ def payload_of_value(value: Value, attributes: Collection[str] = ()) -> RawPaylo
     update = _read_value(value, attributes, _as_sent)
     if update is None:
         return None
-    raw_id, time, sent, found = update
-    return RawPayload(raw_id, time, *sent, found)
+    raw_id, time, sent, found, region = update
+    return RawPayload(raw_id, time, *sent, found, region)
 
 
 def _read_value(
     value: Value | Mapping[str, Any],
     attributes: Collection[str],
     make: Callable[[int, list[int], Any, Packed | None], T],
-) -> tuple[int, float, T, dict[str, Scalar]] | None:
-    """Id, time, the result of `make` for the payload, and attributes."""
+) -> tuple[int, float, T, dict[str, Scalar], Region] | None:
+    """Id, time, the result of `make` for the payload, attributes, and region."""
     # value["a.b"] takes a third of the time of value.a.b.
     try:
         raw_id = value["uniqueId"]
@@ -163,7 +171,7 @@ def _read_value(
                         found[name] = held
             except UnicodeDecodeError:
                 continue  # a text in another encoding cannot be used
-        return raw_id, time, made, found
+        return raw_id, time, made, found, region_of(dimensions)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         not_an_ntndarray(error)
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ptychostream.errors import DropCause
 from ptychostream.frames.intake import Intake
+from ptychostream.frames.stream_watch import PLAIN, Region
 
 COUNTS = np.ones((2, 2), np.uint8)
 
@@ -18,6 +20,7 @@ class Raw(NamedTuple):
     time: float
     array: NDArray[np.integer]
     attributes: dict[str, float | int | str]
+    region: Region = PLAIN
 
 
 def test_a_frame_is_named_by_its_attribute_or_by_what_was_told() -> None:
@@ -48,3 +51,11 @@ def test_the_end_attribute_of_a_frame(value: int | str | None, flag: bool | None
     intake = Intake("ScanID", "End")
     assert intake.flag(attributes) is flag
     assert intake.frame(Raw(3, 1.0, COUNTS, attributes), 2.0).flag is flag
+
+
+@pytest.mark.parametrize(("value", "fault"), [(1, None), (1.0, None), ("1", None), (0, DropCause.UNSELECTED)])
+def test_frames_of_another_threshold_are_not_wanted(value: float | str, fault: DropCause | None) -> None:
+    intake = Intake("ScanID", select=("Threshold", "1"))
+    assert "Threshold" in intake.wanted
+    assert intake.frame(Raw(3, 1.0, COUNTS, {"Threshold": value}), 2.0).fault is fault
+    assert intake.frame(Raw(3, 1.0, COUNTS, {}), 2.0).fault is DropCause.UNSELECTED

@@ -60,7 +60,14 @@ def receive(channel: str, names: list[str], heard: Heard) -> Receiver:
 
     monitor = P4pMonitor if sys.argv[1] == "p4p" else ArrayMonitor
     assert monitor is not None
-    receiver = Receiver(settings, intake, take, lambda error: heard.append(refused(error)), monitor=monitor)
+    receiver = Receiver(
+        settings,
+        intake,
+        take,
+        lambda error: heard.append(refused(error)),
+        lambda _: receiver.held.empty(),  # a recording of one update is a frame here, and no image of the past
+        monitor,
+    )
     receiver.start()
     return receiver
 

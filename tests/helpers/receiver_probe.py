@@ -18,8 +18,10 @@ from ptychostream.frames.intake import Intake
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 from ptychostream.pva.array_monitor import ArrayMonitor
 from ptychostream.pva.monitors import P4pMonitor
+from ptychostream.statements.quantities import REGION
 
 _speaking = threading.Lock()
+_intakes: list[Intake] = []
 
 
 def say(**words: object) -> None:
@@ -43,6 +45,7 @@ def frame(frame: Frame) -> None:
         dtype=str(frame.counts.dtype),
         sum=int(frame.counts.astype(np.int64).sum()),
         attributes=dict(frame.attributes),
+        region=[_intakes[0].watch.description.value(name) for name in REGION],
     )
 
 
@@ -54,6 +57,7 @@ def main() -> None:
     told = json.loads(sys.argv[1])
     settings = ReceiverSettings(channel=told["channel"])
     intake = Intake(told.get("scan_attribute", "ScanID"), further=told.get("attributes", ()))
+    _intakes.append(intake)
     monitor = P4pMonitor if sys.argv[2] == "p4p" else ArrayMonitor
     assert monitor is not None
     receiver = Receiver(

@@ -30,7 +30,11 @@ for line in sys.stdin:
     first, last, codec, dtype, attributes = json.loads(line)
     for number in range(first, last):
         counts = np.full((32, 48), number % 100, dtype)
-        server.update("t:Image", build(counts, number, 1.7e9 + number, attributes, codec))
+        image = build(counts, number, 1.7e9 + number, attributes, codec)
+        if "binned" in attributes:
+            x = {"size": 48, "offset": 5, "fullSize": 101, "binning": 2, "reverse": True}
+            image["dimension"] = [x, {"size": 32, "offset": 6, "fullSize": 134, "binning": 4, "reverse": False}]
+        server.update("t:Image", image)
     print("sent", flush=True)
 """
 
@@ -217,6 +221,18 @@ def test_a_detector_that_comes_late_vanishes_and_returns(bench: Bench) -> None:
         detector.kill()
         assert receiver.until(connected(False)) == [{"event": "connected", "value": False}]
     assert receiver.end() == 0
+
+
+def test_what_the_dimensions_say_of_the_region(bench: Bench) -> None:
+    detector, receiver = bench.detector(), bench.receiver()
+    receiver.until(connected(True))
+    send(detector, 0, 1)
+    send(detector, 1, 2, binned=1)
+    send(detector, 2, 3, "lz4", binned=1)
+    events = receiver.until(frame_of(2))
+    said = [6, 5, 4, 2, False, True]  # offset, binning, reverse, y first
+    assert events[-1]["sum"] == 2 * 32 * 48
+    assert events[-1]["region"] == said
 
 
 ABRUPT = """

@@ -1,0 +1,55 @@
+"""Settings: which frames of a stream are wanted, and what they must say of themselves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ptychostream.config import Setting, Settings
+from ptychostream.frames.intake import Intake
+
+UNIT_EV: dict[Literal["eV", "keV"], float] = {"eV": 1.0, "keV": 1e3}
+"""Value of each unit of energy."""
+
+
+class RegionSettings(Settings):
+    """The region of the sensor that frames must be of; what is not given is the model's."""
+
+    offset_x: int | None = Field(None, ge=0)
+    """First column on the sensor, unbinned."""
+    offset_y: int | None = Field(None, ge=0)
+    """First row on the sensor, unbinned."""
+    binning_x: int | None = Field(None, ge=1)
+    """Sensor columns in a column of the frame."""
+    binning_y: int | None = Field(None, ge=1)
+    """Sensor rows in a row of the frame."""
+    reverse_x: bool | None = None
+    """Whether the columns are reversed."""
+    reverse_y: bool | None = None
+    """Whether the rows are reversed."""
+
+
+class FrameSettings(Settings):
+    """Which frames are wanted, and what they must say."""
+
+    select_attribute: Annotated[
+        str, Setting(flag="--select-attribute", help="NTNDArray attribute that tells the frames that are wanted")
+    ] = ""
+    """NTNDArray attribute that tells frames of several kinds apart, such as a detector's thresholds; empty: none."""
+    select_value: Annotated[str, Setting(flag="--select-value", help="its value in the frames that are wanted")] = ""
+    """Its value in the frames that are wanted; the others are dropped as `Unselected`."""
+    energy_attribute: Annotated[
+        str, Setting(flag="--energy-attribute", help="NTNDArray attribute that gives the energy")
+    ] = ""
+    """NTNDArray attribute that gives the energy, compared with that of the model; empty: none."""
+    energy_unit: Annotated[Literal["eV", "keV"], Setting(flag="--energy-unit", help="unit of that energy")] = "eV"
+    """Unit of the attribute and of the PV."""
+    region: RegionSettings = RegionSettings()
+    """What frames must say of the region of the sensor, where the model's contract does not say it, or not right."""
+
+    def intake(self, scan_attribute: str, end_attribute: str, further: tuple[str, ...] = ()) -> Intake:
+        """The reading of a stream by these settings."""
+        select = (self.select_attribute, self.select_value)
+        energy = (self.energy_attribute, UNIT_EV[self.energy_unit])
+        return Intake(scan_attribute, end_attribute, further, select=select, energy=energy)

@@ -1,0 +1,115 @@
+"""What frames say of themselves, beside what the model expects: any one statement that differs is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ptychostream.errors import DropCause
+from ptychostream.frames.stream_watch import PLAIN, UNSAID, Region, Said, StreamWatch, expected_of, region_of
+from ptychostream.model.contract import ModelContract
+
+TYPE = np.dtype(np.uint16)
+
+
+def said(region: Region = PLAIN, energy: float | None = None) -> Said:
+    return Said(region, (64, 64), TYPE, energy)
+
+
+def contract(**values: Any) -> ModelContract:
+    return ModelContract(name="m", input_shape=(64, 64), output_shape=(64, 64), object_pixel_m=1e-8, **values)
+
+
+def watch(given: dict[str, Any] | None = None, **values: Any) -> StreamWatch:
+    made = StreamWatch("det:Image")
+    made.expect(expected_of(contract(**values).said(), given or {}))
+    return made
+
+
+REGION = {"offset_x": 10, "offset_y": 20, "binning_x": 2, "binning_y": 2, "reverse_x": True, "reverse_y": False}
+ITS = (10, 20, 2, 2, True, False)
+
+
+@pytest.mark.parametrize(
+    ("values", "region", "words"),
+    [
+        ({}, PLAIN, ()),
+        ({}, UNSAID, ()),
+        ({}, (7, 9, 1, 1, False, False), ()),  # nobody said where the model's region lies
+        ({}, (0, 0, 2, 2, False, False), ("dimension[0].binning says 2", "model m")),
+        ({}, (0, 0, 1, 1, False, True), ("dimension[1].reverse says True",)),
+        ({"region": REGION}, ITS, ()),
+        (
+            {"region": REGION},
+            (16, 20, 2, 2, True, False),
+            ("dimension[0].offset says 16 px", "region.offset_x says 10"),
+        ),
+        ({"region": REGION}, (10, 21, 2, 2, True, False), ("dimension[1].offset", "region.offset_y")),
+        ({"region": REGION}, (10, 20, 1, 2, True, False), ("dimension[0].binning says 1", "region.binning_x says 2")),
+        ({"region": REGION}, (10, 20, 2, 4, True, False), ("dimension[1].binning",)),
+        ({"region": REGION}, (10, 20, 2, 2, False, False), ("dimension[0].reverse says False",)),
+        ({"region": REGION}, (10, 20, 2, 2, True, True), ("dimension[1].reverse says True",)),
+        ({"region": REGION}, UNSAID, ()),
+    ],
+)
+def test_each_statement_of_the_region(values: dict[str, Any], region: Region, words: tuple[str, ...]) -> None:
+    made = watch(**values)
+    for number in range(2):
+        fault = made.look(said(region), "s", 100.0 + number, 200.0 + number)
+        assert fault is (DropCause.CONTRADICTION if words else None)
+    assert bool(made.told) == bool(words)
+    for word in words:
+        assert word in made.told
+    assert made.since == (200.0 if words else 0.0)
+    assert made.look(said(ITS if values else PLAIN), "t", 103.0, 203.0) is None
+    assert made.told == ""
+
+
+def test_what_the_user_gives_takes_the_place_of_the_contracts() -> None:
+    made = watch({"binning_x": 4, "binning_y": 4}, region=REGION)
+    assert made.look(said(ITS), "s", 1.0, 1.0) is DropCause.CONTRADICTION
+    assert "input.region.binning_x says 4" in made.told
+    assert made.look(said((10, 20, 4, 4, True, False)), "t", 1.0, 1.0) is None
+
+
+def test_a_region_that_changes_within_a_scan_is_refused_and_one_of_another_scan_is_not() -> None:
+    made = watch()
+    moved: Region = (6, 0, 1, 1, False, False)
+    assert made.look(said(), "s", 1.0, 1.0) is None
+    assert made.look(said(moved), "s", 1.1, 1.1) is DropCause.CONTRADICTION
+    assert "dimension[0].offset says 6 px, but dimension[0].offset says 0 px" in made.told
+    assert made.look(said(), "s", 1.2, 1.2) is None
+    assert made.look(said(moved), "t", 1.3, 1.3) is None
+    assert made.look(said(), "t", 30.0, 30.0) is None, "after a pause"
+    assert made.look(said(moved), "t", 30.1, 30.1) is DropCause.CONTRADICTION
+    made.begin()
+    assert made.look(said(moved), "t", 30.2, 30.2) is None, "a scan begins"
+
+
+@pytest.mark.parametrize(("energy", "refused"), [(12_400.0, True), (10_050.0, False), (10.0, True), (None, False)])
+def test_the_energy_of_an_attribute_and_of_a_pv(energy: float | None, refused: bool) -> None:
+    fault = DropCause.CONTRADICTION if refused else None
+    made = watch(energy_ev=1e4)
+    assert made.look(said(energy=energy), "s", 1.0, 1.0) is fault
+    made = watch(energy_ev=1e4)
+    assert made.look(said(), "s", 1.0, 1.0) is None
+    made.measure("energy", energy, "bl:Energy")
+    assert made.look(said(), "s", 1.1, 1.1) is fault
+    assert ("bl:Energy says" in made.told) is refused
+    made.measure("energy", None, "bl:Energy")
+    assert made.look(said(), "s", 1.2, 1.2) is None, "it does not answer any more"
+
+
+def test_no_model_expects_nothing() -> None:
+    made = StreamWatch("det:Image")
+    assert made.look(said((0, 0, 2, 2, True, True)), "s", 1.0, 1.0) is None
+    assert made.description.value("binning_x") == 2
+
+
+def test_dimensions_of_other_emitters_say_nothing() -> None:
+    full = [{"offset": 3, "binning": 2, "reverse": True}, {"offset": 4, "binning": 1, "reverse": False}]
+    assert region_of(full) == (3, 4, 2, 1, True, False)
+    assert region_of([{"size": 3}, {"size": 4}]) == UNSAID
+    assert region_of([]) == UNSAID
