@@ -26,6 +26,8 @@ from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
 REQUIRED = ("counts", "positions_m")
 _OPTIONAL = ("bad_pixels", "probe", "frame_ids", "times")
 _DTYPES = {"bad_pixels": np.bool_, "probe": np.complex64, "frame_ids": np.int64, "times": np.float64}
+_KINDS = {"bad_pixels": "biuf", "probe": "iufc", "frame_ids": "iuf", "times": "iuf"}
+"""The kinds of numpy types that each key may have."""
 _QUANTITIES = {
     "energy_ev": ("energy",),
     "distance_m": ("distance",),
@@ -75,8 +77,16 @@ def _parts(counts: NDArray[Any], values: dict[str, NDArray[Any]], where: str) ->
         said.state(key, str(values.pop(key, "")) or None, key)
     for axis in "xy":
         said.state(f"position_unit_{axis}", 1.0, "positions_m")
-    arrays: dict[str, Any] = {key: values.pop(key).astype(_DTYPES[key]) for key in _OPTIONAL if key in values}
+    arrays: dict[str, Any] = {key: _array(values.pop(key), key, where) for key in _OPTIONAL if key in values}
     return ScanParts(counts, values.pop("positions_m", None), said, metadata=dict(values), **arrays)
+
+
+def _array(value: NDArray[Any], key: str, where: str) -> NDArray[Any]:
+    """An array in the type of its key. Raises ScanFileError where numpy would drop a part of it."""
+    if value.dtype.kind not in _KINDS[key]:
+        remedy = "save plain numbers there, complex ones for the probe alone"
+        raise ScanFileError(f"{key} is of type {value.dtype}", where=where, remedy=remedy)
+    return value.astype(_DTYPES[key])
 
 
 def _number(value: NDArray[Any], key: str, where: str) -> float:
