@@ -68,9 +68,9 @@ def _fill(send: Callable[[int, int], None], first: int, last: int) -> None:
 
 
 def _timed(join: Join, frames: list[Frame]) -> float:
-    begin = time.perf_counter()
+    begin = time.process_time()
     placed = sum(len(join.add(frame).placed) for frame in frames)
-    elapsed = time.perf_counter() - begin
+    elapsed = time.process_time() - begin
     assert placed == len(frames), f"{placed} of {len(frames)} frames placed"
     return elapsed
 
@@ -87,16 +87,16 @@ def _before(
     join, elapsed, placed, sent = Join(source, len(frames)), 0.0, 0, 0
     step = max(BLOCK // every, 1)
     for first in range(0, len(frames), step):
-        begin = time.perf_counter()
+        begin = time.process_time()
         for frame in frames[first : first + step]:
             placed += len(join.add(frame).placed)
-        elapsed += time.perf_counter() - begin
+        elapsed += time.process_time() - begin
         last = min((first + step + 1) * every, samples)
         send(sent, last)
         sent = last
-        begin = time.perf_counter()
+        begin = time.process_time()
         placed += len(join.poll().placed)
-        elapsed += time.perf_counter() - begin
+        elapsed += time.process_time() - begin
     assert placed == len(frames), f"{placed} of {len(frames)} frames placed"
     return elapsed / len(frames) * 1e6
 

@@ -26,7 +26,8 @@ from ptychostream.sim.diffraction import Simulation, simulate_scan
 from ptychostream.sim.replay.connections import drain
 from ptychostream.sim.replay.detector import Detector, Streamed, scan_arrays
 from ptychostream.sim.replay.gate import Gate
-from ptychostream.sim.replay.position_stream import PositionStream, PositionStreamSettings, serve_positions
+from ptychostream.sim.replay.index_stream import PositionSender
+from ptychostream.sim.replay.position_stream import PositionStreamSettings, serve_positions
 from ptychostream.sim.replay.replay import check_codec
 from ptychostream.sim.samples import SAMPLES, check_sample
 from ptychostream.sim.scan_records import ScanRecords
@@ -69,7 +70,8 @@ class BeamlineSettings(Settings):
     rate_hz, codec, position_unit, gate
         See `ptychostream.sim.replay.replay.Replay`.
     positions
-        Positions as "attributes" of the frames, as a separate "stream" (see `position_stream`), or "both".
+        Positions as "attributes" of the frames, as a separate "stream" by time (see `position_stream`), or "both"; by
+        "index" on a channel; or from a simulated PandABox ("panda").
     adcore
         Stream as areaDetector does: frame ids begin at 1 and go on from scan to scan, and `ScanComplete` is a level,
         which the first frames of the next scan still carry. Else ids begin at 0 in every scan, and `ScanComplete` is 1
@@ -92,7 +94,7 @@ class BeamlineSettings(Settings):
     codec: str = ""
     position_unit: Literal["m", "mm", "um", "nm"] = "m"
     gate: Gate = Gate()
-    positions: Literal["attributes", "stream", "both"] = "attributes"
+    positions: Literal["attributes", "stream", "both", "index", "panda"] = "attributes"
     position_stream: PositionStreamSettings = PositionStreamSettings()
     adcore: bool = True
     save: Path | None = None
@@ -141,7 +143,7 @@ class Beamline:
         self._first_number = next_scan_number(settings.save) if settings.save is not None else 1
         self._records: ScanRecords
         self._detector: Detector
-        self._position_stream: PositionStream | None = None
+        self._position_stream: PositionSender | None = None
 
     def run(self, on_serving: Callable[[str], None] | None = None) -> int:
         """Serve until `stop` is called or all scans are taken. Returns the number of complete scans."""
@@ -152,10 +154,14 @@ class Beamline:
             Detector(settings.image_channel, adcore=settings.adcore) as self._detector,
             ExitStack() as ended,
         ):
-            if settings.positions != "attributes":
-                self._position_stream = serve_positions(
-                    self._detector, settings.position_channel, settings.position_stream, settings.position_unit
-                )
+            self._position_stream = serve_positions(
+                self._detector,
+                settings.positions,
+                settings.position_channel,
+                settings.position_stream,
+                settings.position_unit,
+            )
+            if self._position_stream is not None:
                 ended.callback(self._position_stream.stop)
             self._put_setpoints()
             self._records.watch({"Start": self._start, "Abort": self._interrupt.set})
@@ -298,7 +304,7 @@ class Beamline:
             scan_id=scan.scan_id,
             codec=self.settings.codec,
             unit_m=UNIT_M[self.settings.position_unit],
-            with_positions=self.settings.positions != "stream",
+            with_positions=self.settings.positions in ("attributes", "both"),
             stale=_STALE if self._complete else 0,
         )
         streamed = self._detector.stream(arrays, rate_hz, self._interrupt, sent)

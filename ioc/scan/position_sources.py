@@ -94,8 +94,14 @@ class PositionSources:
 
     def select(self, name: str) -> None:
         """Use the source `name`. Raises ScanFileError or ConfigError; the source then stays as it was."""
+        before = self.name
         self._change(name=name)
-        self.start()
+        try:
+            self.start()
+        except ConfigError:  # what the source needs is not installed
+            self._change(name=before)
+            self.start()
+            raise
 
     def set_gate(self, **lengths: float) -> None:
         """Change some of `GateSettings`. Raises ValidationError when a value is out of range."""

@@ -56,7 +56,9 @@ def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the attributes PositionX and PositionY (default m)",
     )
     parser.add_argument(
-        "--positions", choices=("attributes", "stream", "both"), help="how positions are sent (default attributes)"
+        "--positions",
+        choices=("attributes", "stream", "both", "index", "panda"),
+        help="how positions are sent (default attributes); panda: by a simulated PandABox",
     )
     stream = parser.add_argument_group("stream of positions")
     stream.add_argument("--position-pv", metavar="PV", help="its PVA channel (default as the frames', Positions)")
@@ -68,6 +70,9 @@ def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
     stream.add_argument("--position-jitter", type=finite, metavar="S", help="further delay, up to this")
     stream.add_argument("--position-dropout", type=finite, metavar="PART", help="part of the blocks never sent")
     stream.add_argument("--position-twice", type=finite, metavar="PART", help="part of the blocks sent twice")
+    stream.add_argument(
+        "--panda-ports", type=int, nargs=2, metavar="PORT", help="of a simulated PandABox (default 8888 8889)"
+    )
     parser.add_argument(
         "--wait-for-client", action="store_true", default=None, help="send nothing before a client has subscribed"
     )
@@ -91,6 +96,7 @@ def stream_values(arguments: argparse.Namespace) -> dict[str, object]:
         "position_stream.jitter_s": arguments.position_jitter,
         "position_stream.dropout": arguments.position_dropout,
         "position_stream.twice": arguments.position_twice,
+        "position_stream.panda_ports": arguments.panda_ports,
         "gate.wait_for": arguments.wait_for,
         "gate.wait_for_client": arguments.wait_for_client,
         "gate.timeout_s": arguments.wait_timeout,

@@ -42,18 +42,23 @@ class LeastDelay:
     def clear(self) -> None:
         self._buckets.clear()
         self._notes = 0
+        self._begin = self._end = 0.0  # of the newest bucket
+        self._least = 0.0  # in it
         self.latest = 0.0
         """Time of arrival of the last noted message."""
 
     def note(self, arrival: float, stamp: float) -> None:
         """Note a message's time of arrival and its time stamp, both in seconds, each by its own clock."""
-        number, difference = int(arrival // _BUCKET_S), arrival - stamp
+        difference = arrival - stamp
         self._notes += 1
         self.latest = arrival
-        if self._buckets and self._buckets[-1][0] == number:
-            if difference < self._buckets[-1][1]:
-                self._buckets[-1] = (number, difference)
+        if self._begin <= arrival < self._end:  # most messages end here: it runs for every frame
+            if difference < self._least:
+                self._least = difference
+                self._buckets[-1] = (self._buckets[-1][0], difference)
             return
+        number = int(arrival // _BUCKET_S)
+        self._begin, self._end, self._least = number * _BUCKET_S, (number + 1) * _BUCKET_S, difference
         self._buckets.append((number, difference))
         while self._buckets[0][0] <= number - _BUCKETS:
             self._buckets.popleft()

@@ -55,6 +55,7 @@ class Join:
         self._unknown: list[tuple[float, int]] = []
         self._asked: list[int] = []  # arrivals of frames below known_below whose lookup gave no position
         self._seen_version = source.version
+        self._known_version, self._known_below = -1, 0.0  # known_below as it was for that version
         self._of_run: Counter[int] = Counter()  # number of waiting frames by run
         self._ended: OrderedDict[str, None] = OrderedDict()
 
@@ -86,7 +87,10 @@ class Join:
         self._waiting[self._arrivals] = frame
         self._of_run[frame.run] += 1
         key = self.source.key(frame)
-        if key < self.source.known_below:
+        if self._known_version != version:
+            # What else the lookups of a version change only lowers it: a frame is then asked for once too often.
+            self._known_version, self._known_below = version, self.source.known_below
+        if key < self._known_below:
             self._asked.append(self._arrivals)
         else:
             heapq.heappush(self._unknown, (key, self._arrivals))

@@ -233,10 +233,13 @@ class StreamPositions:
             self._clocks.forget_frames()
         if frame.received and frame_pass == self._frame_pass:
             self._clocks.note_frame(frame.received, frame.time)
-        key = self.key(frame)
-        if not math.isfinite(key):
+        settings = self.settings
+        key = frame.time + settings.frame_time_offset_s
+        if key - key != 0.0:  # not finite
             raise NeverPlaced(f"frame {frame.id} has time {frame.time}")
-        return self._by_estimate(frame, key, frame_pass) if self._auto else self._by_given(frame, key, frame_pass)
+        if settings.clock_offset_mode == "Auto":
+            return self._by_estimate(frame, key, frame_pass)
+        return self._by_given(frame, key, frame_pass)
 
     def _by_given(self, frame: Frame, key: float, frame_pass: int) -> tuple[float, float] | None:
         """Mode Manual."""
@@ -315,7 +318,7 @@ class StreamPositions:
             return None
         # `item` gives Python floats: this runs for every frame, and numpy's scalars take three times as long.
         times, x, y = source.times, source.x, source.y
-        before = after = int(times.searchsorted(time))
+        before = after = source.find(time)
         part = 0.0
         if times.item(after) != time:
             if after == 0:

@@ -39,13 +39,39 @@ class SourcePass:
         Whether older samples have been removed.
     """
 
+    __slots__ = (
+        "_at", "_history", "_step", "cut", "estimates", "least_delay_s", "live", "newest", "number", "oldest", "times",
+        "x", "y",
+    )  # fmt: skip
+
     def __init__(self, number: int, history: SampleHistory) -> None:
         self.number = number
         self.live = True
         self.least_delay_s = math.inf
         self.estimates: dict[int, OffsetEstimate] = {}
         self._history = history
+        self._at = self._step = 0  # where the latest time was found, and how far from the one before
         self.refresh()
+
+    def find(self, time: float) -> int:
+        """The first sample that is not before `time`, which lies within the pass.
+
+        Frames come in steps: the next one is looked for where the last step leads, which is a third of the time that a
+        search through a million samples takes.
+        """
+        times = self.times
+        guess = self._at + self._step
+        if 0 < guess < len(times):
+            if times.item(guess) < time:
+                guess += 1
+            elif times.item(guess - 1) >= time:
+                guess -= 1
+            if 0 < guess < len(times) and times.item(guess - 1) < time <= times.item(guess):
+                self._step, self._at = guess - self._at, guess
+                return guess
+        found = int(times.searchsorted(time))
+        self._step, self._at = found - self._at, found
+        return found
 
     def refresh(self) -> None:
         """The history has changed."""
@@ -86,7 +112,9 @@ class SourceClock:
 
     def get(self, number: int) -> SourcePass | None:
         """The pass of that number; None if it is forgotten."""
-        return next((one for one in self if one.number == number), None)
+        if number == self.live.number:
+            return self.live
+        return next((one for one in self._closed if one.number == number), None)
 
     def add(self, block: Doubles) -> None:
         """Take a [3, n] block of samples."""

@@ -20,6 +20,7 @@ from pydantic import Field
 from ptychostream.config import Settings
 from ptychostream.positions.positions import UNIT_M
 from ptychostream.sim.replay.detector import Detector
+from ptychostream.sim.replay.index_stream import IndexStream, PandaStream, PositionSender, index_update
 from ptychostream.sim.replay.ntndarray import build
 
 _REST_S = 0.1
@@ -51,6 +52,8 @@ class PositionStreamSettings(Settings):
         Fraction of the blocks that is never sent, 0 to 1.
     twice
         Fraction of the blocks that is sent twice, 0 to 1.
+    panda_ports
+        Control port and data port of a simulated PandABox.
     seed
         Seed of the jitter, and of the lost and repeated blocks.
     """
@@ -64,6 +67,7 @@ class PositionStreamSettings(Settings):
     jitter_s: float = Field(0.0, ge=0)
     dropout: float = Field(0.0, ge=0, le=1)
     twice: float = Field(0.0, ge=0, le=1)
+    panda_ports: tuple[int, int] = (8888, 8889)
     seed: int = 1
 
 
@@ -180,8 +184,23 @@ class PositionStream:
             self._blocks.task_done()
 
 
-def serve_positions(detector: Detector, channel: str, settings: PositionStreamSettings, unit: str) -> PositionStream:
-    """Serve a position channel on the detector's server."""
+def serve_positions(
+    detector: Detector, kind: str, channel: str, settings: PositionStreamSettings, unit: str
+) -> PositionSender | None:
+    """Serve positions beside the frames: on a channel of the detector's server, or as a PandABox.
+
+    Parameters
+    ----------
+    kind
+        "stream" or "both": by time; "index": by index; "panda": a PandABox; "attributes": not at all.
+    """
+    if kind == "attributes":
+        return None
+    if kind == "panda":
+        return PandaStream(*settings.panda_ports)
+    if kind == "index":
+        detector.serve(channel, index_update(0, (), ()))
+        return IndexStream(settings.bulk, UNIT_M[unit], lambda update: detector.serve(channel, update))
     detector.serve(channel, position_update(settings.layout, (), (), ()))
     return PositionStream(settings, UNIT_M[unit], lambda update: detector.serve(channel, update))
 

@@ -21,7 +21,8 @@ from ptychostream.scans.scan_probe import open_probed
 from ptychostream.sim.replay.connections import drain
 from ptychostream.sim.replay.detector import Detector, Streamed, scan_arrays
 from ptychostream.sim.replay.gate import Gate
-from ptychostream.sim.replay.position_stream import PositionStream, PositionStreamSettings, serve_positions
+from ptychostream.sim.replay.index_stream import PositionSender
+from ptychostream.sim.replay.position_stream import PositionStreamSettings, serve_positions
 
 
 class Replay(Settings):
@@ -44,7 +45,8 @@ class Replay(Settings):
     position_unit
         Unit of the attributes PositionX and PositionY.
     positions
-        Positions as "attributes" of the frames, as a separate "stream" (see `position_stream`), or "both".
+        Positions as "attributes" of the frames, as a separate "stream" by time (see `position_stream`), or "both"; by
+        "index" on a channel; or from a simulated PandABox ("panda").
     gate
         Conditions for the first frame.
     """
@@ -56,7 +58,7 @@ class Replay(Settings):
     scan_id: str = ""
     dtype: Literal["", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"] = ""
     position_unit: Literal["m", "mm", "um", "nm"] = "m"
-    positions: Literal["attributes", "stream", "both"] = "attributes"
+    positions: Literal["attributes", "stream", "both", "index", "panda"] = "attributes"
     position_stream: PositionStreamSettings = PositionStreamSettings()
     gate: Gate = Gate()
 
@@ -105,11 +107,10 @@ def replay(
     ):
         height, width = scan.counts.shape[1:]
         dtype = np.dtype(settings.dtype or scan.counts.dtype)
-        positions: PositionStream | None = None
-        if settings.positions != "attributes":
-            positions = serve_positions(
-                detector, settings.position_channel, settings.position_stream, settings.position_unit
-            )
+        positions = serve_positions(
+            detector, settings.positions, settings.position_channel, settings.position_stream, settings.position_unit
+        )
+        if positions is not None:
             ended.callback(positions.stop)
         if on_serving is not None:
             on_serving(
@@ -128,7 +129,7 @@ def replay(
                 codec=settings.codec,
                 unit_m=UNIT_M[settings.position_unit],
                 dtype=dtype,
-                with_positions=settings.positions != "stream",
+                with_positions=settings.positions in ("attributes", "both"),
             )
             if positions is not None:
                 positions.begin(scan.positions_m)
@@ -143,7 +144,7 @@ def replay(
 
 
 def _tell(
-    positions: PositionStream | None, on_sent: Callable[[int, float], None] | None
+    positions: PositionSender | None, on_sent: Callable[[int, float], None] | None
 ) -> Callable[[int, float], None] | None:
     """A callback for sent frames that also informs the stream of positions."""
     if positions is None:

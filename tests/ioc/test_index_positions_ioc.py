@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,35 @@ def test_a_panda_is_read_directly(tmp_path: Path) -> None:
             rig.wait("PandAFaults_RBV", 2)
             assert ioc.stop() == 0, ioc.output
             assert "Traceback" not in ioc.output
+
+
+@pytest.mark.parametrize("kind", ["index", "panda"])
+def test_the_simulated_beamline_sends_what_the_ioc_reads(kind: str, tmp_path: Path) -> None:
+    """Two scans: every frame of both has its place."""
+    if kind == "panda":
+        pytest.importorskip("pandablocks", reason="the extra `panda` is not installed")
+    with EpicsEnv() as env:
+        control, data = free_port(), free_port()
+        ports = env.server_env()
+        words = ("--prefix", P, "--input-pv", "bl:Pva1:Image", "--engine", "None", "--frame-shape", "64x64")
+        words += ("--pixel-size", "20e-9", "--position-source", kind, "--position-unit", "um")
+        words += ("--position-index-pv", "bl:Pva1:Positions", "--panda-host", "127.0.0.1")
+        config = tmp_path / "ioc.toml"
+        config.write_text(f"[positions.panda]\ncontrol_port = {control}\ndata_port = {data}\n", encoding="utf-8")
+        words += ("--config", str(config))
+        beamline = (sys.executable, "-m", "ptychostream", "beamline", "--ca-port", ports["EPICS_CAS_SERVER_PORT"])
+        beamline += ("--positions", kind, "--position-unit", "um", "--scan", "raster", "--frames", "60", "--rate", "60")
+        beamline += ("--panda-ports", str(control), str(data), "--scans", "2", "--position-bulk", "7")
+        with env.start_ioc(*words) as ioc, env.start(*beamline, env=ports) as source:
+            wait_for(env, P + "PositionConnected_RBV", 2, timeout=40)
+            wait_for(env, P + "Ready_RBV", 1, timeout=40)
+            for scan in (1, 2):
+                env.caput("bl:Start", 1, wait=False)
+                wait_for(env, P + "FramesStitched_RBV", 60 * scan, timeout=60)
+                if scan == 1:
+                    wait_for(env, "bl:Busy_RBV", 0, timeout=30)
+            assert source.wait(60) == 0, source.output
+            assert env.caget(P + "DroppedNoPosition_RBV") == 0
+            assert env.caget(P + "PositionRestarts_RBV") == 1
+            assert env.caget(P + "PositionCoverage_RBV") == 100.0
+            assert ioc.stop() == 0, ioc.output
