@@ -14,6 +14,7 @@ from ptychostream.doctor.frames import check_frames
 from ptychostream.doctor.model import check_engine, check_model
 from ptychostream.doctor.positions import check_positions, watch_positions
 from ptychostream.doctor.records import check_records, read_records
+from ptychostream.doctor.region import check_region, read_region
 from ptychostream.doctor.scan_marks import check_marks
 from ptychostream.doctor.scan_pv import asked, check_scan_pvs
 from ptychostream.doctor.servers import check_servers, find_servers, searched
@@ -39,6 +40,7 @@ def _findings(settings: IocSettings, seconds: float) -> Iterator[Finding]:
     with ThreadPoolExecutor() as pool:
         servers = pool.submit(find_servers, channel, os.environ, _SEARCH_S) if channel else None
         watched = pool.submit(watch, channel, sorted(wanted - {""}), seconds) if channel else None
+        region = pool.submit(read_region, channel, _ANSWER_S) if channel else None
         samples = pool.submit(watch_positions, positions, seconds) if by_stream else None
         pvs = pool.submit(read_pvs, asked(settings.scan), time.monotonic() + _ANSWER_S)
         records = pool.submit(read_records, settings.prefix, _ANSWER_S)
@@ -47,6 +49,7 @@ def _findings(settings: IocSettings, seconds: float) -> Iterator[Finding]:
     yield check_servers("input.pv", channel, found, seen.connected, searched(os.environ))
     if seen.connected:
         yield from check_frames(seen, contract)
+        yield from check_region(region.result() if region else None, contract)
         clock = check_clock(seen)
         if clock is not None:
             yield clock

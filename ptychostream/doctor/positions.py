@@ -41,6 +41,9 @@ def check_positions(settings: PositionSettings, seen: SeenStream, samples: SeenP
         yield from _route(settings, seen)
     elif settings.source == "stream":
         yield _stream(settings, samples)
+    elif settings.source != "waveform":  # that one's records are looked at
+        what = f"the source {settings.own or settings.source} is not looked at here"
+        yield warn(_CHECK, what, "look at PositionMessage_RBV and PositionsCount_RBV of the IOC while a scan runs")
 
 
 def _attributes(frames: Sequence[SeenFrame], settings: PositionSettings) -> Finding:

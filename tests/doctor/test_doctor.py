@@ -23,6 +23,7 @@ from ptychostream.doctor.frames import check_frames
 from ptychostream.doctor.model import check_engine, check_model
 from ptychostream.doctor.positions import SeenPositions, check_positions
 from ptychostream.doctor.records import check_records
+from ptychostream.doctor.region import check_region
 from ptychostream.doctor.scan_marks import check_marks
 from ptychostream.doctor.scan_pv import check_scan_pvs
 from ptychostream.doctor.servers import check_servers
@@ -31,6 +32,8 @@ from ptychostream.errors import DropCause, FrameError
 from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.ioc.records.autosave import format_values
 from ptychostream.plugins.engines.base import EngineStatus
+from ptychostream.pva.frame_statements import region_said
+from ptychostream.statements.description import Description
 
 NOW = 1.79e9
 SETTINGS = IocSettings.model_validate({"input": {"pv": "det:Image"}})
@@ -206,6 +209,27 @@ def test_a_stream_of_positions_is_looked_at() -> None:
         (found,) = check_positions(source, healthy(), samples)
         assert what in found.what
         assert (found.level is Level.OK) == (what.startswith("20"))
+
+
+def test_a_region_that_is_not_the_models_is_named() -> None:
+    contract = CONTRACT.model_copy(update={"region": {"offset_x": 8, "binning_x": 1, "reverse_x": False}})
+
+    def said(**x: Any) -> Description:
+        return region_said({"dimension": [{"offset": 8, "binning": 1, "reverse": False, **x}] * 2}, "det:Image")
+
+    (same,) = check_region(said(), contract)
+    assert same.level is Level.OK
+    for change, name in (({"offset": 14}, "offset"), ({"binning": 2}, "binning"), ({"reverse": True}, "reverse")):
+        (found,) = check_region(said(**change), contract)
+        assert (found.check, found.level) == ("region", Level.FAIL)
+        assert name in found.what and "model tiny" in found.what and found.remedy
+    assert list(check_region(said(), CONTRACT)) == list(check_region(None, contract)) == []
+
+
+def test_a_source_of_positions_that_is_not_looked_at_is_said() -> None:
+    own = SETTINGS.positions.model_copy(update={"own": "package:Class"})
+    (found,) = check_positions(own, healthy(), None)
+    assert (found.level, found.what) == (Level.WARN, "the source package:Class is not looked at here")
 
 
 def test_scan_pvs_that_do_not_answer_are_named() -> None:
