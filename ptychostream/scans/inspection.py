@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,7 @@ def inspect_scan(path: str | os.PathLike[str], options: ScanOptions | None = Non
         with open_parts(path, options) as parts:
             said = parts.said
             scan = build_scan(parts, options, where)
+            scan.scan_id = scan.scan_id or Path(path).stem
             return Inspection(where, said, [], None, _figures(scan), scan)
     except ScanFileError as error:
         found = scan_geometry.contradictions(said)
