@@ -101,9 +101,9 @@ class PositionSettings(Settings):
     points: int = Field(100_000, ge=1)
     """Length of the waveforms PositionsX and PositionsY."""
     first_id: Annotated[
-        int, Setting(flag="--first-id", help="frame id of the first position of a waveform or route")
-    ] = 0
-    """Frame id that the first position of a waveform or route belongs to."""
+        int | None, Setting(flag="--first-id", help="frame id of the first position of a waveform or route")
+    ] = None
+    """Frame id that the first position of a waveform or route belongs to; none: that of the scan's first frame."""
     axes: AxisConfig = AxisConfig()
     """Unit, swap and signs of what the beamline sends."""
     stream: PositionStreamSettings = PositionStreamSettings()

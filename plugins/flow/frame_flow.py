@@ -131,7 +131,7 @@ class FrameFlow:
         if unwrapped is None:
             self._drop(run, DropCause.DUPLICATE)
             return False
-        frame.id = unwrapped
+        frame.id, frame.first = unwrapped, run.ids.first
         ends = self._boundary.ends(run, frame.time, frame.flag)
         equal = run.equal_times
         run.note(frame.time, now, stamped=frame.fault is None and frame.time != frame.received)

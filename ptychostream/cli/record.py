@@ -73,7 +73,9 @@ def _add_positions(group: Any) -> None:
     group.add_argument(
         "--tolerance", type=finite, metavar="S", help="largest gap between samples around a frame (default 0.02)"
     )
-    group.add_argument("--first-id", type=int, default=0, metavar="ID", help="frame id of the first position")
+    group.add_argument(
+        "--first-id", type=int, metavar="ID", help="frame id of the first position (default: that of the first frame)"
+    )
     group.add_argument("--position-unit", choices=("m", "mm", "um", "nm"), default="m", help="(default %(default)s)")
     group.add_argument("--swap-xy", action="store_true", help="the stream's x is the canvas's y")
     group.add_argument("--flip-x", action="store_true", help="reverse the x axis (after the swap)")

@@ -80,7 +80,9 @@ def _route(settings: PositionSettings, seen: SeenStream) -> Iterator[Finding]:
     except PtychostreamError as error:
         yield fail(_CHECK, str(error.what), error.remedy or "write the route anew")
         return
-    ids = np.arange(settings.first_id, settings.first_id + len(route.x)) if route.ids is None else route.ids
+    lowest = min((frame.raw_id for frame in seen.live), default=0)
+    first = lowest if settings.first_id is None else settings.first_id
+    ids = np.arange(first, first + len(route.x)) if route.ids is None else route.ids
     outside = [frame.raw_id for frame in seen.live if frame.raw_id not in set(ids.tolist())]
     if outside:
         what = f"frame {outside[0]} is not in {settings.route_file}, which covers ids {ids.min()} to {ids.max()}"

@@ -41,6 +41,8 @@ class Frame:
         Time when the pipeline took the frame, monotonic clock, seconds. The pipeline sets it.
     flag
         Whether its end attribute is up; None if it has none.
+    first
+        Id of its run's first frame, unwrapped. The pipeline sets it.
     fault
         Why it must not be stitched, although it could be read; None: nothing is wrong with it.
     """
@@ -56,6 +58,7 @@ class Frame:
     raw_id: int = 0
     flag: bool | None = None
     fault: DropCause | None = None
+    first: int = 0
 
 
 @dataclass(slots=True)

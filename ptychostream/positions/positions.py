@@ -146,7 +146,7 @@ class WaveformPositions(_ById):
     axes
         Unit, swap and signs.
     first_id
-        Id of the frame that belongs to element 0.
+        Id of the frame that belongs to element 0. None: the first frame of its scan.
 
     Notes
     -----
@@ -157,7 +157,7 @@ class WaveformPositions(_ById):
 
     outlasts_scan = False
 
-    def __init__(self, axes: AxisConfig | None = None, first_id: int = 0) -> None:
+    def __init__(self, axes: AxisConfig | None = None, first_id: int | None = 0) -> None:
         self.axes = axes or AxisConfig()
         self.first_id = first_id
         self.version = 0
@@ -196,17 +196,24 @@ class WaveformPositions(_ById):
         filled = np.flatnonzero(np.isfinite(now.x) & np.isfinite(now.y))
         # In this order: a thread that reads the new version finds the new arrays.
         self._now = now
-        self.known_below: float = EVERY_ID if complete else self.first_id + (int(filled[-1]) + 1 if len(filled) else 0)
+        self.known_below: float = (
+            EVERY_ID if complete else (self.first_id or 0) + (int(filled[-1]) + 1 if len(filled) else 0)
+        )
         self.version += 1
+
+    def key(self, frame: Frame) -> float:
+        """See `PositionSource.key`."""
+        return frame.id - frame.first if self.first_id is None else frame.id
 
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
         """See `PositionSource.lookup`."""
         now = self._now
         if now.scan is not None and frame.scan != now.scan:
             return None
-        index = frame.id - self.first_id
+        first = frame.first if self.first_id is None else self.first_id
+        index = frame.id - first
         if index < 0:
-            raise NeverPlaced(f"frame {frame.id} comes before frame {self.first_id}, the first one with a position")
+            raise NeverPlaced(f"frame {frame.id} comes before frame {first}, the first one with a position")
         if index >= len(now.x):
             if now.complete:
                 raise NeverPlaced(f"frame {frame.id} is beyond the {len(now.x)} positions of the scan")
@@ -229,7 +236,7 @@ class RoutePositions(_ById):
     axes
         Unit, swap and signs of the file's positions.
     first_id
-        Id of the frame that belongs to the first row, if the file gives no ids.
+        Id of the frame that belongs to the first row, if the file gives no ids. None: the first frame of its scan.
 
     Raises
     ------
@@ -240,16 +247,18 @@ class RoutePositions(_ById):
     version = 0
     known_below = EVERY_ID
 
-    def __init__(self, path: Path | str, axes: AxisConfig | None = None, first_id: int = 0) -> None:
+    def __init__(self, path: Path | str, axes: AxisConfig | None = None, first_id: int | None = 0) -> None:
         route = read_route(Path(path))
         self.axes = axes or AxisConfig()
-        ids = range(first_id, first_id + len(route.x)) if route.ids is None else route.ids.tolist()
+        self._by_row = route.ids is None and first_id is None
+        first = first_id or 0
+        ids = range(first, first + len(route.x)) if route.ids is None else route.ids.tolist()
         x, y = self.axes.apply(route.x, route.y)
         self._places = dict(zip(ids, zip(x.tolist(), y.tolist(), strict=True), strict=True))
 
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
         """See `PositionSource.lookup`. A frame that is not in the route, or not with numbers, raises NeverPlaced."""
-        place = self._places.get(frame.id)
+        place = self._places.get(frame.id - frame.first if self._by_row else frame.id)
         if place is None:
             raise NeverPlaced(f"frame {frame.id} is not in the route of {len(self._places)} positions")
         if not (math.isfinite(place[0]) and math.isfinite(place[1])):

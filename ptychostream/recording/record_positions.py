@@ -37,7 +37,7 @@ class WaveformMonitor:
         The positions, for `ptychostream.positions.join.Join`.
     """
 
-    def __init__(self, x_pv: str, y_pv: str, axes: AxisConfig | None = None, first_id: int = 0) -> None:
+    def __init__(self, x_pv: str, y_pv: str, axes: AxisConfig | None = None, first_id: int | None = 0) -> None:
         self.source = WaveformPositions(axes, first_id)
         self._lock = threading.Lock()
         self._arrays: list[NDArray[np.float64] | None] = [None, None]

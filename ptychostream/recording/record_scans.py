@@ -122,7 +122,9 @@ class _RecordedRun(ScanRun):
 
     def frame(self, payload: RawPayload, frame_id: int, time_s: float, arrived: float) -> Frame:
         """What the join needs of a frame: all but its counts."""
-        return Frame(self.scan, frame_id, time_s, _NO_COUNTS, payload.attributes, arrived, self.number)
+        return Frame(
+            self.scan, frame_id, time_s, _NO_COUNTS, payload.attributes, arrived, self.number, first=self.ids.first
+        )
 
 
 class ScanSorter:
