@@ -191,8 +191,9 @@ class StreamPositions:
         newest = self._clock.history.newest
         if arrival and newest > before:  # an older sample says nothing about the delay
             self._clocks.note_positions(arrival, newest)
-            live = self._clock.live
-            live.least_delay_s = min(live.least_delay_s, arrival - newest)
+            live, delay_s = self._clock.live, arrival - newest
+            if delay_s >= 0:  # samples of the future were known beforehand: their arrival says nothing
+                live.least_delay_s = min(live.least_delay_s, delay_s)
 
     def complete(self) -> None:
         """Until the next `update` no more samples will come: frames that no two samples enclose are never placed."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from epics_env import EpicsEnv, Process, wait_until
+from epics_env import IOC_FOLDER, EpicsEnv, Process, wait_until
 from folders import HELPERS
 from numpy.typing import NDArray
 
@@ -94,7 +94,7 @@ phase_rate_hz = 10
     def start(self, *run: str) -> Process:
         """One more `ptychostream cluster` with the same file."""
         command = (sys.executable, "-m", "ptychostream", "cluster", str(self.toml), *run)
-        return self.env.start(*command, env=self.environment)
+        return self.env.start(*command, env=self.environment, cwd=IOC_FOLDER)
 
     def get(self, name: str) -> Any:
         """A record, or None while the collector does not answer."""

@@ -92,6 +92,10 @@ class Process:
         self.log.unlink(missing_ok=True)
 
 
+IOC_FOLDER = tempfile.gettempdir()
+"""Working directory of an IOC: its records may name files there, and the tests' files are below it."""
+
+
 class EpicsEnv:
     """Ports on loopback, and the environment that points servers and clients at them.
 
@@ -161,9 +165,8 @@ class EpicsEnv:
         record, wanted = asked[wait]
         if prefix is None:
             prefix = arguments[arguments.index("--prefix") + 1]
-        # records may name files in the working directory: tests put theirs below the folder for temporary files
         command = (sys.executable, "-m", "ptychostream", "ioc", *arguments)
-        process = self.start(*command, env=env or self.server_env(), cwd=tempfile.gettempdir())
+        process = self.start(*command, env=env or self.server_env(), cwd=IOC_FOLDER)
 
         def up() -> bool:
             if process.popen.poll() is not None:

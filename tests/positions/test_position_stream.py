@@ -321,3 +321,11 @@ def test_places_outside_the_field_are_refused_and_counted() -> None:
             with pytest.raises(NeverPlaced, match="outside the field"):
                 gate.lookup(frame(0.0, X=x, Y=y))
     assert (gate.outside, gate.settling) == (2, 0)
+
+
+def test_samples_that_are_known_beforehand_place_frames_of_any_time_in_them() -> None:
+    source = stream(tolerance_s=1.0)
+    send(source, *((float(t), t * 1e-6, -t * 1e-6) for t in range(120)), arrival=START + 5)
+    for number, time in enumerate((0.5, 5.5, 60.25, 118.5)):
+        taken = frame(time, number, received=START + time + 0.01)
+        assert source.lookup(taken) == pytest.approx((time * 1e-6, -time * 1e-6))
