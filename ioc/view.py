@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
+from ptychostream.positions.sample_counts import SampleCounts
 from ptychostream.config import Shown
 from ptychostream.ioc.collector.collector import Collector
 from ptychostream.ioc.collector.collector_slot import ClusterLive
@@ -20,9 +21,7 @@ from ptychostream.plugins.flow.figures import figures
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot
 from ptychostream.plugins.stage_times import Latencies
 from ptychostream.positions.clock_offset import OffsetEstimate
-from ptychostream.positions.index_series import IndexCounts
 from ptychostream.positions.position_stream import StreamPositions
-from ptychostream.positions.sample_history import SampleCounts
 from ptychostream.quality.consistency import Consistency
 from ptychostream.quality.quality import Quality
 
@@ -72,9 +71,9 @@ class View:
         return self.parts.positions.by_time.source
 
     @property
-    def counts(self) -> SampleCounts | IndexCounts:
+    def counts(self) -> SampleCounts:
         """Counts of samples of the stream in use."""
-        counts: SampleCounts | IndexCounts = self.parts.positions.feed.source.counts
+        counts: SampleCounts = self.parts.positions.feed.source.counts
         return counts
 
     @cached_property

@@ -8,7 +8,6 @@ changes; but a sample that comes again with another place voids it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ptychostream.errors import GeometryError
 from ptychostream.positions.positions import NeverPlaced
+from ptychostream.positions.sample_counts import SampleCounts
 
 Doubles = NDArray[np.float64]
 Combine = Literal["mean", "middle"]
@@ -24,37 +24,6 @@ _EMPTY, _KNOWN, _BAD, _VOID = range(4)
 _WHY = {_BAD: "its position is not a number", _VOID: "two different positions were sent for its index"}
 _WHERE = "positions by index"
 LARGEST_INDEX = 2**52
-
-
-@dataclass
-class IndexCounts:
-    """Counts of samples: received = held + forgotten + duplicate + conflicting + late.
-
-    Attributes
-    ----------
-    received
-        All samples.
-    duplicate
-        A sample of that index and place was there already.
-    conflicting
-        A sample of that index was there already, with another place: neither is used.
-    late
-        Samples whose index was forgotten before they came.
-    bad
-        Samples that are not finite; they are held.
-    forgotten
-        The oldest samples, removed to make room.
-    restarts
-        How often the index began anew.
-    """
-
-    received: int = 0
-    duplicate: int = 0
-    conflicting: int = 0
-    late: int = 0
-    bad: int = 0
-    forgotten: int = 0
-    restarts: int = 0
 
 
 class IndexSeries:
@@ -83,7 +52,7 @@ class IndexSeries:
     """
 
     def __init__(
-        self, counts: IndexCounts, per_frame: int, combine: Combine, capacity: int, never_before: int = 0
+        self, counts: SampleCounts, per_frame: int, combine: Combine, capacity: int, never_before: int = 0
     ) -> None:
         self._counts = counts
         self._most_frames = max(capacity // per_frame, 1)

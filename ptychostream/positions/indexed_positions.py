@@ -21,8 +21,9 @@ from pydantic import Field
 from ptychostream.config import Setting, Settings
 from ptychostream.errors import GeometryError
 from ptychostream.frames.frames import Frame
-from ptychostream.positions.index_series import IndexCounts, IndexSeries, sample_runs
+from ptychostream.positions.index_series import IndexSeries, sample_runs
 from ptychostream.positions.positions import AxisConfig, NeverPlaced
+from ptychostream.positions.sample_counts import SampleCounts
 
 _RUNS = 64
 _SERIES = 4096
@@ -111,7 +112,7 @@ class IndexedPositions:
         self.settings = settings or IndexPositionSettings()
         self.axes = axes or AxisConfig()
         self.version = 0
-        self.counts = IndexCounts()
+        self.counts = SampleCounts()
         self._now = now
         self._series: list[_Series] = []  # oldest first
         self._begun = 0
@@ -212,7 +213,7 @@ class IndexedPositions:
 
     def restart_counts(self) -> None:
         """Set the counts to zero."""
-        zero = IndexCounts()
+        zero = SampleCounts()
         for name, value in vars(zero).items():
             setattr(self.counts, name, value)
 

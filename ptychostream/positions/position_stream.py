@@ -31,7 +31,8 @@ from ptychostream.frames.frames import Frame
 from ptychostream.positions.clock_offset import ClockOffset, OffsetEstimate
 from ptychostream.positions.frame_clock import FrameClock
 from ptychostream.positions.positions import AxisConfig, NeverPlaced
-from ptychostream.positions.sample_history import SampleCounts, sample_block
+from ptychostream.positions.sample_counts import SampleCounts
+from ptychostream.positions.sample_history import sample_block
 from ptychostream.positions.source_clock import SourceClock, SourcePass
 
 _RUNS = 256

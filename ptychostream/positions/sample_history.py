@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ptychostream.errors import GeometryError
+from ptychostream.positions.sample_counts import SampleCounts
 
 _RESTART_S = 1.0
 """The clock began anew if samples lie behind the watermark for this time, and none lies before it."""
@@ -30,37 +30,6 @@ _ODD = 3
 """Fewer samples than this that go back and are no duplicates show nothing: they are stragglers, or wrong."""
 
 Doubles = NDArray[np.float64]
-
-
-@dataclass
-class SampleCounts:
-    """Counts of samples: received = held + forgotten + duplicate + conflicting + late + bad + those of passes before.
-
-    Attributes
-    ----------
-    received
-        All samples.
-    duplicate
-        A sample of that time and place was there already.
-    conflicting
-        A sample of that time was there already, with another place: one of the two is wrong.
-    late
-        The sample came at or behind the watermark.
-    bad
-        Time or position is not finite.
-    forgotten
-        The oldest samples, removed to make room.
-    restarts
-        How often the history began anew because the source's clock went back.
-    """
-
-    received: int = 0
-    duplicate: int = 0
-    conflicting: int = 0
-    late: int = 0
-    bad: int = 0
-    forgotten: int = 0
-    restarts: int = 0
 
 
 class _Behind:
