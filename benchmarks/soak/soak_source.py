@@ -78,7 +78,7 @@ def main(source: SoakSource) -> None:
     counts = patterns((source.side, source.side), "uint16", DISTINCT_FRAMES)
     counts[:, 0, 0] = 0
     marked = counts.copy()
-    marked[:, 0, 0] = MARK_COUNTS
+    marked[:, 0, 0] = MARK_COUNTS + np.arange(len(marked))  # a value that never changes would be that of a bad pixel
     positions_m = trajectory("spiral", POINTS, STEP_M).positions_m
     with Detector(source.channel, lambda: time.time_ns() + book.clock_ns) as detector, stop_on_signals() as stop:
         print(json.dumps({"ready": time.time()}), flush=True)

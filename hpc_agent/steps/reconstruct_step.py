@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -112,8 +113,7 @@ def reconstruct_step(
         began = time.perf_counter()
         with opened(scan, scan_options) as file:
             made, reason = _attempt(file, chosen, _start(file, initial or {}), progress, key)
-            if made is not None:
-                _show_mask(file, made, Path(folder) / "mask.png")
+            mask = _shown_mask(file, made) if made is not None else None
         if made is None:
             return {**dict.fromkeys(_RESULT), "warm_start": [], "diverged": True, "reason": reason}
         made.provenance.update(step=asked, seconds=time.perf_counter() - began)
@@ -121,6 +121,10 @@ def reconstruct_step(
         if target.with_suffix(".png").exists():
             target.with_suffix(".png").unlink()  # of the one before
         write_reconstruction(target, made)
+        mask_picture = target.with_name("mask.png")
+        mask_picture.unlink(missing_ok=True)  # of the one before
+        if mask is not None:
+            save_figure(mask, mask_picture, dpi=100)
     picture = target.with_suffix(".png")
     if not picture.exists():
         save_figure(reconstruction_figure(made), picture, dpi=100)
@@ -133,12 +137,12 @@ def reconstruct_step(
     }
 
 
-def _show_mask(scan: Scan, made: Reconstruction, path: Path) -> None:
-    """Draw the pixels that were left out, or might have to be, where the file does not name them itself."""
+def _shown_mask(scan: Scan, made: Reconstruction) -> Figure | None:
+    """The pixels that were left out, or might have to be, where the file does not name them itself."""
     pixels = made.provenance.get("pixels", {})
-    path.unlink(missing_ok=True)
     if pixels.get("mark_pixels") or pixels.get("saturation_proposed"):
-        save_figure(mask_figure(survey(scan), scan.scan_id), path, dpi=100)
+        return mask_figure(survey(scan), scan.scan_id)
+    return None
 
 
 def _attempt(

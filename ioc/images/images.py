@@ -122,6 +122,8 @@ class ImageServer:
 
     Attributes
     ----------
+    port
+        TCP port that the images are served at; 0 before they are.
     served
         How many images of the canvas were served; the uniqueId of the last one.
     last_s
@@ -142,7 +144,8 @@ class ImageServer:
         first_shape: tuple[int, int] = (1, 1),
         port: int = 0,
     ) -> None:
-        self._port = port
+        self._wanted_port = port
+        self.port = 0
         self._channels = {name: SharedPV() for name in _UNITS}
         self._first_shape = first_shape
         self._prefix = prefix
@@ -167,11 +170,6 @@ class ImageServer:
         """Whether images are served."""
         return self._thread.is_alive()
 
-    @property
-    def port(self) -> int:
-        """The TCP port that the images are served at; 0 before they are."""
-        return port_of(self._server) if self._server is not None else 0
-
     def start(self, *others: StaticProvider) -> None:
         """Open the channels, and serve them and those of other providers."""
         first = np.zeros(self._first_shape, np.float32)
@@ -182,7 +180,8 @@ class ImageServer:
         for name, channel in self._channels.items():
             channel.open(_image(name, first, 0, time.time(), patch if name == PATCH else canvas))
             provider.add(f"{self._prefix}{name}", channel)
-        self._server = serve([provider, *others], self._port)
+        self._server = serve([provider, *others], self._wanted_port)
+        self.port = port_of(self._server)
         self._thread.start()
 
     def stop(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from epics_env import EpicsEnv, wait_until
 from folders import ROOT
+from numpy.typing import NDArray
 
 EXAMPLES = ROOT / "examples"
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
@@ -38,12 +39,19 @@ def test_every_frame_of_the_example_detector_has_its_place(env: EpicsEnv) -> Non
     assert env.caget(f"{P}Accounting_RBV") == 0
 
 
-def test_the_p4p_client_reads_and_saves_the_phase(env: EpicsEnv, tmp_path: Path) -> None:
-    saved = tmp_path / "phase.npy"
+def read_phase(env: EpicsEnv, saved: Path) -> NDArray[np.float32]:
+    """The phase that the example client has saved."""
     with env.start(sys.executable, str(EXAMPLES / "read_phase_p4p.py"), P, str(saved)) as client:
         assert client.wait(120) == 0, client.output
         assert "pixels" in client.output and "SSIM: no reconstruction" in client.output
-    phase = np.load(saved)
+    phase: NDArray[np.float32] = np.load(saved)
+    return phase
+
+
+def test_the_p4p_client_reads_and_saves_the_phase(env: EpicsEnv, tmp_path: Path) -> None:
+    phase = read_phase(env, tmp_path / "phase.npy")
+    if phase.shape[0] == 64:  # a scan had just begun, and its second row had not come
+        phase = read_phase(env, tmp_path / "phase.npy")
     assert phase.ndim == 2 and phase.shape[1] > phase.shape[0] > 64
     assert phase.max() > 5
 

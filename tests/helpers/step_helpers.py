@@ -77,7 +77,7 @@ def _trained() -> tuple[bytes, bytes]:
     from ptychostream.hpc_agent.training.training import TrainingOptions
 
     with TemporaryDirectory() as where:
-        options = TrainingOptions(epochs=6, batch=8, learning_rate=2e-3, schedule="onecycle", simulated=2)
+        options = TrainingOptions(epochs=20, batch=8, learning_rate=2e-3, schedule="onecycle", simulated=2)
         made = train_model([Source(*small_scan())], Path(where, "m.onnx"), options)
         return made.path.read_bytes(), made.checkpoint.read_bytes()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from epics_env import EpicsEnv, wait_until
-from ioc_helpers import record_list, run_python
+from ioc_helpers import record_list, run_python, wait_for
 
 from ptychostream.errors import ConfigError
 from ptychostream.ioc.config.settings import AccessSettings
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.server
 WRITABLE = {"OPERATOR", "MODEL", "AGENT", "PROGRESS"}
 VALUES = {"VAL", "VAL$"}
 
-# Prints which of the fields (JSON on the command line: a list of PVs) this client may write over Channel Access.
+# Prints which of the fields (a JSON file with a list of PVs) this client may write over Channel Access.
 CHANNEL_ACCESS = """
-import json
+import json, pathlib, sys
 import aioca
-names = json.loads(sys.stdin.read())
+names = json.loads(pathlib.Path(sys.argv[1]).read_text())
 async def main():
     found = await aioca.cainfo(names, timeout=120, throw=False)
     print(json.dumps([name for name, info in zip(names, found) if not info.ok or info.write]))
@@ -62,9 +62,8 @@ def test_no_field_but_the_value_can_be_written(mode: str, tmp_path: Path) -> Non
     config.write_text(f'prefix = "all:"\n[engine]\nname = "None"\n[access]\nmode = "{mode}"\n{users}\n')
     with EpicsEnv() as env, env.start_ioc("--config", str(config), prefix="all:") as ioc:
         names = fields_of(env, "all:")
-        script = CHANNEL_ACCESS.replace("sys.stdin.read()", f"open({str(tmp_path / 'names')!r}).read()")
         (tmp_path / "names").write_text(json.dumps(names))
-        may = json.loads(run_python(env, script, timeout=240))
+        may = json.loads(run_python(env, CHANNEL_ACCESS, str(tmp_path / "names"), timeout=240))
         assert {name.rpartition(".")[2] for name in may} <= VALUES, may
         assert len(may) > 60, "the values themselves can be written"
         others = [name for name in names if name.rpartition(".")[2] not in VALUES]
@@ -80,7 +79,7 @@ def lines(ioc: Any, text: str) -> list[str]:
     return [line for line in ioc.output.splitlines() if text in line]
 
 
-def test_the_put_log_says_what_was_there_and_who_wrote(tmp_path: Path) -> None:
+def test_the_put_log_says_what_was_there_and_who_wrote() -> None:
     with EpicsEnv() as env, env.start_ioc("--prefix", "log:", "--engine", "None") as ioc:
         env.caput("log:BatchSize", 4)
         env.caput("log:DropPolicy", 1)
@@ -105,12 +104,28 @@ def test_the_put_log_says_what_was_there_and_who_wrote(tmp_path: Path) -> None:
         assert ioc.stop() == 0, ioc.output
 
 
-def test_a_locked_ioc_takes_no_put_and_a_group_without_users_is_empty(tmp_path: Path) -> None:
+def test_a_locked_ioc_takes_no_put() -> None:
     with EpicsEnv() as env, env.start_ioc("--prefix", "shut:", "--engine", "None", "--access", "locked") as ioc:
         for record, value in (("BatchSize", 4), ("Agent:Heartbeat", 1), ("Agent:Epoch", 1), ("Engine", 1)):
             with pytest.raises(PermissionError):
                 env.caput(f"shut:{record}", value)
         assert env.caget("shut:Access_RBV") == 2
+        assert ioc.stop() == 0, ioc.output
+
+
+@pytest.mark.parametrize(
+    ("group", "may", "may_not"), [("operators", "BatchSize", None), ("agents", "Agent:Heartbeat", "BatchSize")]
+)
+def test_a_group_that_is_left_out_is_empty(group: str, may: str, may_not: str | None, tmp_path: Path) -> None:
+    config = tmp_path / "ioc.toml"
+    user = getpass.getuser()
+    config.write_text(f'prefix = "part:"\n[engine]\nname = "None"\n[access]\n{group} = ["{user}"]\n')
+    with EpicsEnv() as env, env.start_ioc("--config", str(config), prefix="part:") as ioc:
+        env.caput(f"part:{may}", 4)
+        if may_not is not None:
+            with pytest.raises(PermissionError):
+                env.caput(f"part:{may_not}", 4)
+        assert env.caget("part:Access_RBV") == 1
         assert ioc.stop() == 0, ioc.output
 
 
@@ -127,7 +142,7 @@ def test_a_site_s_file_goes_by_the_address_of_the_connection(tmp_path: Path) -> 
         with env.start_ioc("--prefix", "host:", "--engine", "None", "--access-file", str(site)) as ioc:
             env.caput("host:BatchSize", 4)
             env.pva.put("host:BatchSize", 5, timeout=15)
-            assert env.caget("host:BatchSize_RBV") == 5
+            wait_for(env, "host:BatchSize_RBV", 5)  # a put without block does not wait for its handler
             assert ioc.stop() == 0, ioc.output
         site.write_text(site.read_text().replace("127.0.0.1", "192.0.2.1"))
         with env.start_ioc("--prefix", "far:", "--engine", "None", "--access-file", str(site)) as ioc:

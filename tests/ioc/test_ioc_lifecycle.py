@@ -40,6 +40,7 @@ def refused(environment: dict[str, str], *arguments: str) -> str:
 def test_setpoints_and_model_survive_a_kill_and_a_second_ioc_is_refused(env: EpicsEnv, tmp_path: Path) -> None:
     save = tmp_path / "setpoints.sav"
     model = tmp_path / "a model with spaces.onnx"
+    reference = str(tmp_path.resolve() / "a reference, with spaces.h5")
     write_tiny(model, name="kept")
     same = ("--prefix", "keep:", "--autosave", str(save), "--engine-cache", str(tmp_path / "cache"))
     with env.start_ioc(*same, "--engine", "auto", "--model", str(model), "--dose-scale", "2") as ioc:
@@ -48,7 +49,7 @@ def test_setpoints_and_model_survive_a_kill_and_a_second_ioc_is_refused(env: Epi
         env.caput("keep:XAttribute", "Sample X")
         env.caput("keep:SSIMTolerance", 0.25)
         env.caput("keep:Agent:Interval", 120.0)
-        env.caput("keep:SSIMReference", list(b"/data/a reference, with spaces.h5\0"))
+        env.caput("keep:SSIMReference", list(reference.encode() + b"\0"))
         wait_until(lambda: save.exists() and "a reference, with spaces" in save.read_text(), 10, "setpoints on disk")
         engine = env.caget("keep:EngineName_RBV")
         ioc.stop(signal.SIGKILL)
@@ -58,7 +59,7 @@ def test_setpoints_and_model_survive_a_kill_and_a_second_ioc_is_refused(env: Epi
     with env.start_ioc(*same, "--dose-scale", "3", env=environment) as ioc:  # the command line wins over what was kept
         expected = {
             "MaxLatency": 12.345678901234567, "PhaseRate": 7.5, "XAttribute": "Sample X", "SSIMTolerance": 0.25,
-            "SSIMReference": "/data/a reference, with spaces.h5", "DoseScale": 3.0,
+            "SSIMReference": reference, "DoseScale": 3.0,
         }  # fmt: skip
         for name, value in expected.items():
             assert env.caget(f"keep:{name}") == value
