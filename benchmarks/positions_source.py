@@ -21,8 +21,7 @@ def main(sample_hz: float) -> None:
     """Serve until the standard input ends."""
     with SimulatedPanda() as box:
         for name in ("INENC1.VAL", "INENC2.VAL"):
-            box.put(f"{name}.CAPTURE", "Value")
-            box.put(f"{name}.UNITS", "um")
+            box.capture(name, "um")
         print(json.dumps([box.control_port, box.data_port]), flush=True)
         for line in sys.stdin:
             box.arm()

@@ -64,40 +64,39 @@ class LivePreprocessor:
                 remedy="set the detector's region to what the model was trained on",
             )
 
-    def look(self, run: int, frames: Sequence[NDArray[np.integer[Any]]]) -> bool:
-        """Look for marks in the first frames of a run; True where that has changed the preprocessing."""
+    def look(self, run: int, frames: Sequence[NDArray[np.integer[Any]]]) -> None:
+        """Look for marks in the first frames of a run."""
         if run != self._run:
             self._run, self._constants = run, Constants()
         seen = self._constants.frames
         if seen >= _LOOK_AT[-1]:
-            return False
+            return
         stack = np.stack(frames)
         self._constants.add(stack)
         if not any(seen < at <= self._constants.frames for at in _LOOK_AT):
-            return False
-        return self._find(stack)
+            return
+        self._find(stack)
 
     def apply_all(self, frames: Sequence[NDArray[np.integer[Any]]], out: NDArray[np.float32]) -> NDArray[np.float64]:
         """See `Preprocessor.apply_all`."""
         return self._preprocessor.apply_all(frames, out)
 
-    def _find(self, frames: NDArray[np.integer[Any]]) -> bool:
+    def _find(self, frames: NDArray[np.integer[Any]]) -> None:
         highest = highest_good(self._given, self._dtype)
         known = self._given.bad_pixels
         bad = None if known is None else known.unpack().astype(np.bool_)
         found = self._constants.marks(highest, bad)
         if found is None or mask_fault(found.pixels):
-            return False
+            return
         good = is_count(frames, highest) & ~found.pixels
-        proposed = proposed_saturation(frames, good if bad is None or bad.shape != self._shape else good & ~bad) or 0
+        proposed = proposed_saturation(frames, good if bad is None else good & ~bad) or 0
         spec = refined(self._given, found.pixels)
         if spec == self.spec and proposed == self.proposed:
-            return False
+            return
         self.proposed = proposed
         if spec != self.spec:
             self.spec, self.marks = spec, found.number
             self._preprocessor = self._make()
-        return True
 
     def _make(self) -> Preprocessor:
         self.bad_pixels = bad_pixels(self.spec)

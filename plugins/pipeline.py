@@ -302,7 +302,6 @@ class Pipeline:
         batcher.drop_oldest = settings.when_full == "drop_oldest"
         self._flow.decimator.settings = settings.decimation
         self._flow.position_wait_s = settings.position_wait_s
-        self._screen.settings = settings.measured
         most = self._inference.engine.batch if self._inference else settings.batch
         batcher.batch = min(settings.batch, most)
         batcher.at_once = min(frames_at_once(batcher.batch, settings.backlog_batches), most)
@@ -341,7 +340,8 @@ class Pipeline:
             else:
                 trained = self._inference.contract.mean_counts
                 choose = partial(self.scan_dose.choose, run, trained, self.dose_scale)
-                self._inference.saturation = self._settings.measured.saturation
+                measured = self._settings.measured
+                self._screen.settings, self._inference.saturation = measured, measured.saturation
                 patches = self._inference.run(batch, choose, partial(self._limits, run, trained))
                 mean_counts = patches.mean_counts
                 if patches.placed:

@@ -15,6 +15,8 @@ from ctypes import c_short, c_uint8, c_void_p, cast, create_string_buffer
 from epicscorelibs.ioc import dbCore
 from softioc.imports import db_get_field
 
+from ptychostream.ioc.records.templates import STATES
+
 log = logging.getLogger(__name__)
 
 LONGEST_TEXT = 200
@@ -23,11 +25,7 @@ _MOST_NUMBERS = 8
 _DBR_STRING, _DBR_CHAR = 0, 1  # dbFldTypes.h: what the database gives
 _STRING, _CHAR, _ENUM = 0, 4, 3  # db_access.h: what a client sends
 _NUMBERS = {1: c_short, 2: c_float, 3: c_short, 4: c_uint8, 5: c_int, 6: c_double}
-_STATES = (
-    ("ZNAM", "ONAM"),
-    ("ZRST", "ONST", "TWST", "THST", "FRST", "FVST", "SXST", "SVST", "EIST", "NIST", "TEST", "ELST", "TVST", "TTST",
-     "FTST", "FFST"),
-)  # fmt: skip
+_STATES = (("ZNAM", "ONAM"), tuple(f"{state}ST" for state in STATES))
 
 
 class _Message(Structure):

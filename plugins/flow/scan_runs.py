@@ -35,7 +35,6 @@ class FlowRun(ScanRun):
             dropped={cause: count for cause, count in self.ledger.dropped.items() if count},
             missed=self.ids.missed,
             late=self.late,
-            equal_times=self.equal_times,
             told=self.told,
             began=self.began,
             ended=self.ended,

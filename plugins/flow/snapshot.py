@@ -60,8 +60,6 @@ class RunFigures:
         Gaps in its frame ids: frames that were lost before they came here.
     late
         Frames that came after its end.
-    equal_times
-        Frames with the time stamp of the frame before.
     told
         How often its end has been told, this time included: more than once if frames came after that.
     began, ended
@@ -83,7 +81,6 @@ class RunFigures:
     first_time: float | None
     last_time: float | None
     late: int = 0
-    equal_times: int = 0
     told: int = 0
 
 

@@ -84,14 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Status 1 if a check of a configuration fails."""
     from ptychostream.doctor.finding import exit_code
 
-    found, checks = examine(), _checks(arguments.config, arguments.seconds)
+    checks = _checks(arguments.config, arguments.seconds)
     if arguments.json:
         told = [{**asdict(one), "level": one.level.value} for one in checks]
-        print(json.dumps({**found, "checks": told}, indent=2))
+        print(json.dumps({**examine(), "checks": told}, indent=2))
     elif arguments.config is not None:
         _print_checks(checks)
     else:
-        _print_machine(found)
+        _print_machine(examine())
     return exit_code(checks)
 
 

@@ -28,13 +28,14 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ptychostream.cli.scan_arguments import scan_options
-    from ptychostream.model.model_file import load_model
-    from ptychostream.quality.contract_check import with_contract
     from ptychostream.scans.inspection import inspect_scan
 
     options = scan_options(arguments)
     found = inspect_scan(arguments.scan, options)
     if arguments.model:
+        from ptychostream.model.model_file import load_model
+        from ptychostream.quality.contract_check import with_contract
+
         found = with_contract(found, load_model(arguments.model).contract, str(arguments.model))
     if arguments.json:
         print(json.dumps(found.as_json(), indent=2))

@@ -83,7 +83,8 @@ def _route(settings: PositionSettings, seen: SeenStream) -> Iterator[Finding]:
     lowest = min((frame.raw_id for frame in seen.live), default=0)
     first = lowest if settings.first_id is None else settings.first_id
     ids = np.arange(first, first + len(route.x)) if route.ids is None else route.ids
-    outside = [frame.raw_id for frame in seen.live if frame.raw_id not in set(ids.tolist())]
+    known = set(ids.tolist())
+    outside = [frame.raw_id for frame in seen.live if frame.raw_id not in known]
     if outside:
         what = f"frame {outside[0]} is not in {settings.route_file}, which covers ids {ids.min()} to {ids.max()}"
         remedy = "set positions.first_id to the id of the scan's first frame, or give the route ids"

@@ -55,11 +55,11 @@ class Intake:
         are dropped as `UNSELECTED`. An empty name: all.
     energy
         NTAttribute that gives the energy, and its value of 1 in eV. An empty name: none does.
-    watch
-        Compares what the frames say of themselves with what is expected.
 
     Attributes
     ----------
+    watch
+        Compares what the frames say of themselves with what is expected.
     unnamed
         Scan id of the frames that name none.
     wanted
@@ -74,14 +74,13 @@ class Intake:
         *,
         select: tuple[str, str] = ("", ""),
         energy: tuple[str, float] = ("", 1.0),
-        watch: StreamWatch | None = None,
     ) -> None:
         self.unnamed = ""
         self._scan_attribute = scan_attribute
         self._end_attribute = end_attribute
         self._select, self._selected = select[0], select[1].strip()
         self._energy, self._energy_ev = energy
-        self.watch = watch or StreamWatch()
+        self.watch = StreamWatch()
         self.want(further)
 
     def want(self, further: Iterable[str]) -> None:

@@ -34,11 +34,6 @@ class FrameClock:
     def __init__(self) -> None:
         self._passes: list[_Pass] = []  # oldest first
 
-    @property
-    def newest(self) -> int:
-        """Number of the newest pass; 0 before any frame."""
-        return self._passes[-1].number if self._passes else 0
-
     def pass_of(self, frame: Frame) -> int:
         """Number of the frame's pass, counted from 0."""
         key, time = (frame.run, frame.id), frame.time

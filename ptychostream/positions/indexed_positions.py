@@ -115,6 +115,7 @@ class IndexedPositions:
         self.counts = SampleCounts()
         self._now = now
         self._series: list[_Series] = []  # oldest first
+        self._held = 0  # samples of all series
         self._begun = 0
         self._runs: OrderedDict[int, _Run] = OrderedDict()
         self._newest_run = -1
@@ -126,7 +127,7 @@ class IndexedPositions:
     @property
     def held(self) -> int:
         """The number of samples in memory."""
-        return sum(one.samples.held for one in self._series)
+        return self._held
 
     @property
     def series(self) -> int:
@@ -340,7 +341,9 @@ class IndexedPositions:
             self.begin(scan, arm, arrival=arrival)
             newest = self._series[-1]
         self.counts.received += len(x)
+        before = newest.samples.held
         newest.samples.add(first, x, y)
+        self._held += newest.samples.held - before
         newest.last_first = first
         newest.latest = max(newest.latest, arrival)
 
@@ -355,4 +358,6 @@ class IndexedPositions:
     def _bound_memory(self) -> None:
         """Forget the oldest series beyond the capacity; the newest limits itself."""
         while len(self._series) > 1 and (len(self._series) > _SERIES or self.held > self.settings.capacity):
-            self._series.pop(0).samples.clear()
+            gone = self._series.pop(0).samples
+            self._held -= gone.held
+            gone.clear()

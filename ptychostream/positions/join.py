@@ -105,7 +105,8 @@ class Join:
             return out
         self._seen_version = self.source.version
         candidates, self._asked = self._asked, []
-        while self._unknown and self._unknown[0][0] < self.source.known_below:
+        known_below = self.source.known_below
+        while self._unknown and self._unknown[0][0] < known_below:
             candidates.append(heapq.heappop(self._unknown)[1])
         for arrival in sorted(candidates):
             frame = self._waiting.get(arrival)

@@ -121,11 +121,6 @@ class StreamPositions:
         return self._clock.held
 
     @property
-    def newest(self) -> float:
-        """Time of the newest sample by its own clock. Minus infinity without samples."""
-        return self._clock.history.newest
-
-    @property
     def offset_s(self) -> float | None:
         """The clock offset of the latest scan, seconds. None in mode Auto while it is not known yet."""
         if not self._auto:

@@ -190,7 +190,9 @@ class _Recording:
         now = time.time()
         try:
             frame = payload_of_value(update, self._intake.wanted)
-            self._note_region(update, frame)
+            scan = "" if frame is None else self._intake.scan_of(frame.attributes)
+            if frame is not None:
+                self._note_region(update, scan)
         except FrameError as error:
             self._held.empty()
             self._arrivals.put(error)
@@ -198,7 +200,7 @@ class _Recording:
         if frame is None:
             self._held.empty()
             return
-        scan, flag = self._intake.scan_of(frame.attributes), self._intake.flag(frame.attributes)
+        flag = self._intake.flag(frame.attributes)
         for one in self._held.take(_Arrived(scan, frame, "", now), Seen(scan, frame.raw_id, frame.time, flag)):
             # the first frame decides for all, so that the workers need not ask which file is open
             self._codec = self._codec or file_codec(one.frame.codec)
@@ -208,10 +210,9 @@ class _Recording:
         if connected:
             self._held.subscribed()
 
-    def _note_region(self, update: Value, frame: RawPayload | None) -> None:
+    def _note_region(self, update: Value, scan: str) -> None:
         """Keep what the first frame of each scan says of its region, until the scan's file begins."""
-        scan = None if frame is None else self._intake.scan_of(frame.attributes)
-        if scan is not None and scan != self._region_of:
+        if scan != self._region_of:
             self._region_of = scan
             self._said[scan] = region_said(update, self._channel)
             if len(self._said) > _MOST_REGIONS:  # of scans that never got a file

@@ -8,13 +8,12 @@ from scipy import constants
 
 from ptychostream.errors import ContradictionError, GeometryError, ScanFileError
 from ptychostream.imaging.geometry import wavelength_m
-from ptychostream.statements.description import Contradiction, Description, Statement
+from ptychostream.statements.description import CORRECT, Contradiction, Description, Statement
 from ptychostream.statements.quantities import QUANTITIES
 
 RADIATIONS = ("photon", "electron")
 MOST_PIXELS = 1e9
 """The largest object that is believed, in pixels."""
-_CORRECT = "correct the wrong one, or give the right value by the command's option"
 _SOME_PIXEL_M = 1e-4
 _FLAGS = {"energy_ev": "--energy-ev", "distance_m": "--distance-m", "detector_pixel_m": "--detector-pixel-m"}
 
@@ -211,4 +210,4 @@ def _unequal(
 ) -> Contradiction | None:
     if abs(a - b) <= QUANTITIES[tolerance_of].tolerance * max(a, b):
         return None
-    return Contradiction(quantity, (first, second), _CORRECT)
+    return Contradiction(quantity, (first, second), CORRECT)

@@ -176,13 +176,14 @@ def _within(statements: list[Statement]) -> Iterator[Contradiction]:
     first = statements[0]
     for statement in statements:
         if not _plausible(statement):
-            yield Contradiction(statement.quantity, (statement,), _CORRECT)
+            yield Contradiction(statement.quantity, (statement,), CORRECT)
     for statement in statements[1:]:
         if not _same(first.quantity, first.value, statement.value):
-            yield Contradiction(first.quantity, (first, statement), _CORRECT)
+            yield Contradiction(first.quantity, (first, statement), CORRECT)
 
 
-_CORRECT = "correct the wrong one, or give the right value by the command's option"
+CORRECT = "correct the wrong one, or give the right value by the command's option"
+"""The remedy for statements of one source."""
 
 
 def _plausible(statement: Statement) -> bool:

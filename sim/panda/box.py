@@ -71,6 +71,11 @@ class SimulatedPanda:
         with self._lock:
             self.fields.put(path, value)
 
+    def capture(self, field: str, unit: str) -> None:
+        """Let captures hold the value of a field, such as `INENC1.VAL`, in this unit."""
+        self.put(f"{field}.CAPTURE", "Value")
+        self.put(f"{field}.UNITS", unit)
+
     def arm(self) -> None:
         """Begin a capture. Raises Refused."""
         with self._lock:
@@ -80,11 +85,6 @@ class SimulatedPanda:
         """End the capture, as the fall of PCAP.ENABLE would, or for another reason."""
         with self._lock:
             self._end(reason)
-
-    @property
-    def armed(self) -> bool:
-        """Whether a capture goes on."""
-        return self._capture is not None
 
     def rows(self, columns: Mapping[str, NDArray[np.float64]]) -> None:
         """Capture rows: scaled values by field, such as `INENC1.VAL`. Nothing happens while no capture goes on."""

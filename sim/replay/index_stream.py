@@ -82,8 +82,7 @@ class PandaStream:
     def __init__(self, control_port: int, data_port: int) -> None:
         self.box = SimulatedPanda(control_port, data_port)
         for field in _FIELDS:
-            self.box.put(f"{field}.CAPTURE", "Value")
-            self.box.put(f"{field}.UNITS", "um")
+            self.box.capture(field, "um")
         self.box.__enter__()
         self._positions = np.empty((0, 2))
 

@@ -12,7 +12,6 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_small_measurement() -> None:
-    pytest.importorskip("pandablocks", reason="the extra `panda` is not installed")
     words = [sys.executable, "-m", "ptychostream", "bench", "positions", "--json", "--samples", "20000"]
     words += ["--frames", "500", "--seconds", "1", "--turns", "1", "--fps", "200", "--sample-rate", "2000"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=200)

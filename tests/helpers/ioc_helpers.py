@@ -12,11 +12,11 @@ from folders import HELPERS
 
 
 class Detector:
-    """`scripted_detector.py` as a child process."""
+    """`scripted_detector.py`, or another script of the same protocol, as a child process."""
 
-    def __init__(self, env: EpicsEnv, channel: str) -> None:
+    def __init__(self, env: EpicsEnv, channel: str, script: str = "scripted_detector.py") -> None:
         self._popen = subprocess.Popen(
-            [sys.executable, str(HELPERS / "scripted_detector.py"), channel],
+            [sys.executable, str(HELPERS / script), channel],
             env=env.server_env(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

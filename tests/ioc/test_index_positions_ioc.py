@@ -102,7 +102,6 @@ def test_each_scan_takes_its_own_arm(rig: Rig) -> None:
 
 def test_a_panda_is_read_directly(tmp_path: Path) -> None:
     """Two samples a frame, an arm for each scan; then the box is gone, and comes back."""
-    pytest.importorskip("pandablocks", reason="the extra `panda` is not installed")
     with EpicsEnv() as env, Detector(env, IMAGES) as detector, SimulatedPanda() as box:
         config = tmp_path / "ioc.toml"
         config.write_text(
@@ -119,8 +118,7 @@ def test_a_panda_is_read_directly(tmp_path: Path) -> None:
             encoding="utf-8",
         )
         for name in ("INENC1.VAL", "INENC2.VAL"):
-            box.put(f"{name}.CAPTURE", "Value")
-            box.put(f"{name}.UNITS", "um")
+            box.capture(name, "um")
         with env.start_ioc("--config", str(config), *WORDS, prefix=P, wait="ready") as ioc:
             rig = Rig(env, detector, SharedPV())
             wait_for(env, P + "PositionConnected_RBV", 2, timeout=30)
@@ -152,8 +150,6 @@ def test_a_panda_is_read_directly(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["index", "panda"])
 def test_the_simulated_beamline_sends_what_the_ioc_reads(kind: str, tmp_path: Path) -> None:
     """Two scans: every frame of both has its place."""
-    if kind == "panda":
-        pytest.importorskip("pandablocks", reason="the extra `panda` is not installed")
     with EpicsEnv() as env:
         control, data = free_port(), free_port()
         ports = env.server_env()

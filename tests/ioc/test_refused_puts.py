@@ -11,6 +11,8 @@ import pytest
 from epics_env import EpicsEnv, wait_until
 from ioc_helpers import record_list, wait_for
 
+pytestmark = pytest.mark.server
+
 P = "refuse:"
 PLAIN = ("--prefix", P, "--engine", "None", "--frame-shape", "16x16")
 RECORDS = {record["name"].removeprefix("P:"): record for group in record_list().values() for record in group}

@@ -11,9 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("pandablocks", reason="the extra `panda` is not installed")
-
 from epics_env import wait_until
 
 from ptychostream.panda import reader
@@ -53,8 +50,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 def box() -> Iterator[SimulatedPanda]:
     with SimulatedPanda() as box:
         for number, unit in ((1, "mm"), (2, "um")):
-            box.put(f"INENC{number}.VAL.CAPTURE", "Value")
-            box.put(f"INENC{number}.VAL.UNITS", unit)
+            box.capture(f"INENC{number}.VAL", unit)
         yield box
 
 

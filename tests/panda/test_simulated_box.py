@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("pandablocks", reason="the extra `panda` is not installed")
-
 from pandablocks.asyncio import AsyncioClient
 from pandablocks.commands import (
     Arm,

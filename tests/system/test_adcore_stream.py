@@ -6,13 +6,11 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from epics_env import EpicsEnv, Process, wait_until
-from folders import HELPERS
-from ioc_helpers import wait_for
+from epics_env import EpicsEnv, wait_until
+from ioc_helpers import Detector, wait_for
 
 from ptychostream.scans.phase_file import read_provenance
 from ptychostream.scans.scan_files import open_scan
@@ -24,22 +22,6 @@ CHANNEL = f"{P}Pva1:Image"
 TIMEOUT_S = 60.0
 
 
-class AdcoreDetector:
-    """`adcore_detector.py` as a child process."""
-
-    def __init__(self, process: Process) -> None:
-        self._process, self._orders = process, 0
-        wait_until(lambda: "serving" in process.output, TIMEOUT_S, lambda: process.output)
-
-    def send(self, scan: str, count: int, **order: Any) -> None:
-        """Send frames; returns when all are out."""
-        assert self._process.popen.stdin is not None
-        self._process.popen.stdin.write((json.dumps({"scan": scan, "count": count, **order}) + "\n").encode())
-        self._process.popen.stdin.flush()
-        self._orders += 1
-        wait_until(lambda: self._process.output.count("sent") >= self._orders, TIMEOUT_S, lambda: self._process.output)
-
-
 @pytest.fixture
 def env() -> Iterator[EpicsEnv]:
     with EpicsEnv() as made:
@@ -47,15 +29,13 @@ def env() -> Iterator[EpicsEnv]:
 
 
 @pytest.fixture
-def detector(env: EpicsEnv) -> Iterator[AdcoreDetector]:
-    with env.start(sys.executable, str(HELPERS / "adcore_detector.py"), CHANNEL, env=env.server_env()) as process:
-        yield AdcoreDetector(process)
+def detector(env: EpicsEnv) -> Iterator[Detector]:
+    with Detector(env, CHANNEL, "adcore_detector.py") as made:
+        yield made
 
 
-def test_the_ioc_takes_no_held_image_and_ends_each_scan_once(
-    env: EpicsEnv, detector: AdcoreDetector, tmp_path: Path
-) -> None:
-    detector.send("before", 30)
+def test_the_ioc_takes_no_held_image_and_ends_each_scan_once(env: EpicsEnv, detector: Detector, tmp_path: Path) -> None:
+    detector.send(scan="before", count=30)
     folder = tmp_path / "saved"
     config = tmp_path / "ioc.toml"
     config.write_text(
@@ -67,13 +47,13 @@ def test_the_ioc_takes_no_held_image_and_ends_each_scan_once(
         wait_for(env, f"{P}HeldImages_RBV", 1)
         assert env.caget(f"{P}FramesReceived_RBV") == 0
         assert env.caget(f"{P}ScanActive_RBV") == 0
-        detector.send("one", 120, stale=3)
+        detector.send(scan="one", count=120, stale=3)
         wait_for(env, f"{P}FramesStitched_RBV", 120)
         wait_for(env, f"{P}CanvasesSaved_RBV", 1)
-        detector.send("two", 80, stale=80)  # nobody cleared the level: it is up in every frame
-        detector.send("three", 60)
+        detector.send(scan="two", count=80, stale=80)  # nobody cleared the level: it is up in every frame
+        detector.send(scan="three", count=60)
         wait_for(env, f"{P}FramesStitched_RBV", 260)
-        detector.send("three", 50)  # the same id again
+        detector.send(scan="three", count=50)  # the same id again
         wait_for(env, f"{P}FramesStitched_RBV", 310)
         wait_for(env, f"{P}CanvasesSaved_RBV", 4)
         assert env.caget(f"{P}Accounting_RBV") == env.caget(f"{P}FramesMissed_RBV") == 0
@@ -87,13 +67,13 @@ def test_the_ioc_takes_no_held_image_and_ends_each_scan_once(
 
 @pytest.mark.parametrize("words", [("--scans", "1"), ("--frames", "40")])
 def test_a_recording_begins_with_the_scan_and_not_with_the_held_image(
-    env: EpicsEnv, detector: AdcoreDetector, tmp_path: Path, words: tuple[str, ...]
+    env: EpicsEnv, detector: Detector, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    detector.send("before", 30)
+    detector.send(scan="before", count=30)
     command = (sys.executable, "-m", "ptychostream", "record", CHANNEL, str(tmp_path / "a.h5"), "--json", *words)
     with env.start(*command) as recorder:
         wait_until(lambda: f"{CHANNEL} connected" in recorder.output, TIMEOUT_S, lambda: recorder.output)
-        detector.send("scan", 40, stale=2, rate=200)
+        detector.send(scan="scan", count=40, stale=2, rate=200)
         assert recorder.wait(TIMEOUT_S) == 0, recorder.output
         told = json.loads([line for line in recorder.output.splitlines() if line.startswith("{")][-1])
     assert (told["received"], told["written"], told["held"], told["lost"]) == (40, 40, 1, 0)
@@ -103,16 +83,14 @@ def test_a_recording_begins_with_the_scan_and_not_with_the_held_image(
         assert scan.scan_id == "scan"
 
 
-def test_scans_whose_end_attribute_stays_up_have_a_file_each(
-    env: EpicsEnv, detector: AdcoreDetector, tmp_path: Path
-) -> None:
+def test_scans_whose_end_attribute_stays_up_have_a_file_each(env: EpicsEnv, detector: Detector, tmp_path: Path) -> None:
     command = (sys.executable, "-m", "ptychostream", "record", CHANNEL, str(tmp_path / "{scan}.h5"), "--scans", "3")
     with env.start(*command) as recorder:
         wait_until(lambda: f"{CHANNEL} connected" in recorder.output, TIMEOUT_S, lambda: recorder.output)
-        detector.send("a", 50)
-        detector.send("b", 60, stale=15)
-        detector.send("c", 70, stale=70)
-        detector.send("d", 5)
+        detector.send(scan="a", count=50)
+        detector.send(scan="b", count=60, stale=15)
+        detector.send(scan="c", count=70, stale=70)
+        detector.send(scan="d", count=5)
         assert recorder.wait(TIMEOUT_S) == 0, recorder.output
     found = {}
     for path in sorted(tmp_path.iterdir()):
