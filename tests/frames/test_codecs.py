@@ -141,7 +141,7 @@ def test_an_error_of_blosc_names_the_compressor(name: str) -> None:
 
 
 def test_snappy_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    array = np.sort(pattern("uint16"), axis=None)  # it shrinks: a chunk that does not is stored without the filter
+    array = np.sort(pattern("uint16"))  # it shrinks: a chunk that does not is stored without the filter
     chunk = hdf5_chunk(array, hdf5plugin.Blosc(cname="snappy"))
     monkeypatch.setattr(blosc_frame, "_library_with_snappy", lambda: None)
     assert "compressor snappy is in none of the libraries" in str(refused(chunk, "blosc"))
