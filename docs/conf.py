@@ -8,6 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
+import pvaccess  # noqa: F401 - before every other EPICS library: else the process dies at its exit
+
 from ptychostream import __version__
 
 project = "ptychostream"
