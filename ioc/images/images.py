@@ -24,6 +24,7 @@ from p4p.server.raw import SharedPV
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.plugins.flow.snapshot import LatestPatch, Snapshot, Stitched
 from ptychostream.plugins.stage_times import StageTimes
+from ptychostream.pva.channel_list import IMAGES, list_channel
 from ptychostream.pva.ntndarray import build
 from ptychostream.pva.server import port_of, serve
 
@@ -180,6 +181,7 @@ class ImageServer:
         for name, channel in self._channels.items():
             channel.open(_image(name, first, 0, time.time(), patch if name == PATCH else canvas))
             provider.add(f"{self._prefix}{name}", channel)
+        provider.add(f"{self._prefix}{IMAGES}", list_channel(self._channels))
         self._server = serve([provider, *others], self._wanted_port)
         self.port = port_of(self._server)
         self._thread.start()

@@ -45,6 +45,8 @@ second:
 | `Weight` | what was added at each pixel of the `Phase` with the same uniqueId; 0 where nothing was measured |
 | `Patch` | the latest patch that the network gave, rad |
 
+`Images` is a list of their names, an array of strings: a client finds an image there that it does not know.
+
 `Model:Load` is a remote procedure call that takes a model; [Pushing a model](../model-push.md) describes it.
 
 Their attributes: `ScanID`, `ModelVersion`, `ModelSHA`, `DoseScale`, `LastFrameId`; `Phase` and `Weight` also

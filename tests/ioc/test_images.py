@@ -77,6 +77,13 @@ def pixels(value: Any) -> NDArray[np.float32]:
     return np.asarray(value.value).reshape(rows, columns)
 
 
+def test_the_images_are_listed(stand: Stand) -> None:
+    names = list(stand.get("Images").value)
+    assert names == list(IMAGES)
+    for name in names:
+        assert stand.get(name).getID() == "epics:nt/NTNDArray:1.0"
+
+
 def attributes(value: Any) -> dict[str, Any]:
     return {attribute.name: attribute.value for attribute in value.attribute}
 
