@@ -30,6 +30,7 @@ def raise_it(name: str) -> None:
     raise make(getattr(errors, name))
 
 
+@pytest.mark.slow
 def test_every_error_that_a_child_process_raises_keeps_all_it_says() -> None:
     assert {FrameError, errors.FileCutError, errors.AgentError} <= set(KINDS)
     with multiprocessing.get_context("spawn").Pool(1) as pool:

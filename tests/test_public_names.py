@@ -28,6 +28,7 @@ def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
         exec("from ptychostream import nothing")
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_nothing_and_the_library_neither_epics_nor_torch() -> None:
     code = (
         "import __future__, sys; before = set(sys.modules); import ptychostream; new = set(sys.modules) - before\n"

@@ -99,6 +99,7 @@ def test_whatever_does_not_hold_is_a_violation(
     assert violations[0].startswith(said)
 
 
+@pytest.mark.slow
 def test_a_soak_that_held_has_none_and_its_report_is_written(tmp_path: Path) -> None:
     calm = [Round("", 0.0, ended_s=9.0, sent=900, received=900, stitched=900)]
     calm += [
@@ -285,6 +286,7 @@ def clock(tmp_path: Path) -> SteppedClock:
     return SteppedClock(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset_s", [-7200.25, 0.0, 7200.75])
 def test_stepped_clock_is_what_a_process_reads(clock: SteppedClock, offset_s: float) -> None:
     clock.offset_s = offset_s

@@ -81,6 +81,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "answers"), [(200, True), (403, False), (404, False)])
 def test_an_index_answers_with_its_page_of_torch(setup: Any, status: int, answers: bool) -> None:
     gate = threading.Event()

@@ -86,6 +86,7 @@ def test_ctrl_c_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         probe(tmp_path / "scan.h5")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_child_that_opens_the_file(tmp_path: Path) -> None:
     """… nor where the command is."""
     os.mkfifo(tmp_path / "scan.h5")  # nobody writes to it: opening it never returns

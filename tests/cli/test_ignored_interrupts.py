@@ -18,6 +18,8 @@ from ptychostream.processes.stopping import interrupt_on_signals, stop_on_signal
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_writer import write_scan
 
+pytestmark = pytest.mark.server
+
 COMMANDS = {
     "agent": ["agent", "--config", "agent.toml"],
     "beamline": ["beamline", "--prefix", "s:", "--frames", "50"],

@@ -59,6 +59,7 @@ def test_options_count_as_given(scan_file: Path, capsys: pytest.CaptureFixture[s
     assert energies == {"stated": 9_100.0, "given": 8_800.0}
 
 
+@pytest.mark.slow
 def test_every_contradiction_is_told_with_both_statements(scan_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with h5py.File(scan_file, "r+") as file:
         file["entry/instrument/monochromator/energy"] = 9.9
@@ -85,6 +86,7 @@ def test_a_file_that_cannot_be_used_for_another_reason(scan_file: Path, capsys: 
     assert "there is no such file" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sound_file_is_shown_as_a_table(scan_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(scan_file)]) == 0
     shown = capsys.readouterr().out
@@ -92,6 +94,7 @@ def test_a_sound_file_is_shown_as_a_table(scan_file: Path, capsys: pytest.Captur
         assert text in shown
 
 
+@pytest.mark.slow
 def test_a_virtual_data_set_of_a_thousand_files_without_a_count_read(tmp_path: Path) -> None:
     """100 GB by its shapes; the sources are empty files, so a count that was read would be an error."""
     files, each, size = 1000, 50, 1024

@@ -56,11 +56,13 @@ def test_an_id_set_is_a_set(numbers: set[int], bound: int) -> None:
     assert bound not in made
 
 
+@pytest.mark.slow
 @given(ids, ids)
 def test_what_two_id_sets_have_in_common(some: set[int], others: set[int]) -> None:
     assert id_set(some).common(id_set(others)) == sorted(some & others)
 
 
+@pytest.mark.slow
 @given(st.lists(ids, max_size=5))
 def test_a_union_holds_every_id_once_and_counts_those_that_came_again(sets: list[set[int]]) -> None:
     whole, twice = union(id_set(numbers) for numbers in sets)
@@ -279,6 +281,7 @@ def test_scans_are_forgotten_but_not_what_was_missed_in_them() -> None:
     assert made.missed(KEPT_GROUPS + 3.0) == KEPT_GROUPS + 3
 
 
+@pytest.mark.slow
 @given(st.permutations(range(6)), st.integers(0, 5))
 def test_the_order_of_the_reports_does_not_matter(order: list[int], dead: int) -> None:
     reports = [report(consumer, [consumer, consumer + 6], stitched=1) for consumer in range(6)]

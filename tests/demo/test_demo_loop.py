@@ -154,6 +154,7 @@ def test_a_model_that_the_edge_went_back_to_is_no_push(tmp_path: Path) -> None:
     assert "back" in {text.get_text() for axes in loop_figure(record).axes for text in axes.texts}
 
 
+@pytest.mark.slow
 def test_figure_and_report_show_it(tmp_path: Path) -> None:
     agent_at_work(tmp_path / "journal.sqlite")
     record = record_of(read_journal(tmp_path / "journal.sqlite"))

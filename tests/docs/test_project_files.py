@@ -17,6 +17,7 @@ import whitespace
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "examples/README.md"]
 
 
+@pytest.mark.slow
 def test_the_issue_form_asks_for_the_doctor_as_json_which_the_command_prints() -> None:
     form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/fault.yml").read_text(encoding="utf-8"))
     asked = {part["id"]: part for part in form["body"]}

@@ -22,6 +22,7 @@ import record_pages
 from ptychostream.cli.main import COMMANDS
 
 
+@pytest.mark.slow
 def test_every_record_is_in_the_reference() -> None:
     command = [sys.executable, "-m", "ptychostream.ioc.records.record_table", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
@@ -33,6 +34,7 @@ def test_every_record_is_in_the_reference() -> None:
             assert f"| `{record['name'].removeprefix('P:')}` | {record['type']}" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", config_pages.FILES, ids=lambda file: file.page)
 def test_every_key_of_a_configuration_file_is_described(file: config_pages.File) -> None:
     page = config_pages.page(file)
@@ -68,6 +70,7 @@ def test_every_subcommand_and_option_of_a_command_is_in_the_reference(command: s
     assert "%(" not in page
 
 
+@pytest.mark.slow
 def test_every_module_of_the_rooms_is_in_the_reference() -> None:
     texts = api_pages.pages()
     names = api_pages.modules()
@@ -80,6 +83,7 @@ def test_the_picture_of_the_architecture_is_the_one_that_its_script_draws() -> N
     assert architecture_picture.TARGET.read_text(encoding="utf-8") == architecture_picture.draw()
 
 
+@pytest.mark.slow
 def test_pages_that_are_no_longer_made_go_away(tmp_path: Path) -> None:
     import reference_pages
 

@@ -34,6 +34,7 @@ def shuffled_runs(draw: st.DrawFn) -> tuple[int, int, list[int]]:
     return bits, first, [first + place for place in order]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(shuffled_runs())
 def test_a_shuffled_run_without_gaps_is_taken_whole(run: tuple[int, int, list[int]]) -> None:
@@ -48,6 +49,7 @@ def test_a_shuffled_run_without_gaps_is_taken_whole(run: tuple[int, int, list[in
     assert ids.disordered == sum(number < high for number, high in zip(numbers, highest, strict=True))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(shuffled_runs(), st.data())
 def test_gaps_are_counted_and_duplicates_are_not_taken_twice(
@@ -147,6 +149,7 @@ def test_what_is_older_than_the_window_counts_as_a_reset() -> None:
     assert ids.resets == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(
@@ -165,6 +168,7 @@ def test_whatever_comes_ids_never_repeat_and_missed_is_a_count(frames: list[tupl
     assert ids.disordered <= len(seen)
 
 
+@pytest.mark.slow
 def test_memory_is_bounded() -> None:
     ids = FrameIds()
     for n in range(3 * WINDOW):

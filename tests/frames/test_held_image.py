@@ -63,6 +63,7 @@ def test_after_a_disconnection() -> None:
     assert gate.count == 0
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from(["", "a"]), st.integers(0, 5), st.sampled_from([0.0, 1.0, 50.0])), max_size=12)
 )

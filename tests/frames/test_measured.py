@@ -58,6 +58,7 @@ def test_negative_values_are_no_counts() -> None:
     assert is_count(np.array([-2, -1, 0, 5], "int32"), 4).tolist() == [False, False, True, False]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     value=st.one_of(

@@ -18,6 +18,7 @@ from ptychostream.frames.codecs import CODECS, MAX_FRAME_BYTES, compress, decomp
 TARGETS = {"codec": codec, "ntndarray": ntndarray}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_damaged_input_is_an_array_or_a_counted_cause(target: str) -> None:
     check: Callable[[bytes], None] = TARGETS[target].check

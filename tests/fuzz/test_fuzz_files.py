@@ -29,6 +29,7 @@ TARGETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_damaged_files_are_refused_with_a_remedy_or_can_be_used(target: str) -> None:
     check: Callable[[bytes], None] = TARGETS[target].check
@@ -41,6 +42,7 @@ def test_damaged_files_are_refused_with_a_remedy_or_can_be_used(target: str) -> 
     run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["contract", "model_file", "scan_file"])
 def test_every_seed_is_sound(target: str) -> None:
     _check_all(TARGETS[target], [*TARGETS[target].seeds()])
@@ -75,6 +77,7 @@ def refused_without_memory(path: Path, match: str) -> None:
     assert peak < 8 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place",
     [
@@ -122,6 +125,7 @@ def test_an_npz_that_announces_huge_arrays_is_refused(tmp_path: Path, member: st
     refused_without_memory(path, "says|another way")
 
 
+@pytest.mark.slow
 def test_an_npz_that_unpacks_to_a_thousand_times_its_size_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "scan.npz"
     np.savez_compressed(path, positions_m=np.zeros((3, 2)), counts=np.ones((3, 4, 4), np.uint16), energy_ev=1.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import pytest
 from fuzz import join
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from ptychostream.frames.frame_ids import WINDOW, FrameIds
 
 
+@pytest.mark.slow
 @given(st.one_of(st.binary(max_size=300), st.sampled_from(list(join.seeds()))))
 @settings(max_examples=400, deadline=None)
 def test_any_story_keeps_the_law(data: bytes) -> None:

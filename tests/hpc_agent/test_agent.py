@@ -248,6 +248,7 @@ def test_a_scan_told_twice_is_worked_on_once(world: World, start: Start) -> None
     assert world.calls.count(("reconstruct", "1")) == world.calls.count(("train", "1")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["reconstruct", "label", "train"])
 def test_what_was_done_is_not_done_again_after_a_restart(world: World, start: Start, step: str) -> None:
     world.holds[step] = threading.Event()
@@ -356,6 +357,7 @@ def test_a_model_that_the_store_has_not_is_replaced(world: World, start: Start) 
     assert world.pushes == ["model1", "model2"]
 
 
+@pytest.mark.slow
 def test_an_edge_without_a_model_is_bootstrapped_again(world: World, start: Start) -> None:
     agent = start()
     agent.scan("1")
@@ -368,6 +370,7 @@ def test_an_edge_without_a_model_is_bootstrapped_again(world: World, start: Star
     agent.until(lambda: agent.journal.policy().mode is Mode.BOOTSTRAP)
 
 
+@pytest.mark.slow
 def test_the_operator_pauses_and_commands(world: World, start: Start) -> None:
     world.switches_now = Switches(enabled=False, policy=world.switches_now.policy)
     agent = start()

@@ -73,6 +73,7 @@ def patch_sets(draw: st.DrawFn) -> tuple[NDArray[np.float32], NDArray[np.float64
     return patches, xy, weight
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(patch_sets(), st.data())
 def test_any_order_any_batches_and_any_split_give_the_same_canvas(

@@ -51,6 +51,7 @@ def test_it_goes_back_in_one_case_alone(live: str, previous: str) -> None:
     assert went_back == (8 if (live, previous) == (A, B) else 0)
 
 
+@pytest.mark.slow
 @given(st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 2))
 def test_a_better_live_model_stays(ssim: float, previous: float, tolerance: float) -> None:
     verdict = decide(Judgement(A, B, max(ssim, previous), min(ssim, previous)), A, B, tolerance, "")
@@ -274,6 +275,7 @@ def test_each_model_gets_the_dose_of_its_own_training_where_that_is_automatic() 
         assert canary.latest.rms == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_memory_is_bounded_in_frames_and_bytes() -> None:
     canary, live = made(), tiny_contract(name="live")
     filled(canary, live, 0.01, count=100)

@@ -12,6 +12,8 @@ from epics_env import EpicsEnv, Process, wait_until
 from folders import HELPERS
 from ioc_helpers import wait_for
 
+pytestmark = pytest.mark.server
+
 PROGRAM = (sys.executable, str(HELPERS / "declared_here.py"))
 PLAIN = ("--engine", "None", "--frame-shape", "16x16")
 

@@ -115,6 +115,7 @@ def gateway(stand: Stand, tmp_path: Path) -> Iterator[Context]:
         assert process.popen.poll() is None, process.output
 
 
+@pytest.mark.slow
 def test_a_gateway_passes_images_on_before_the_first_frame(stand: Stand, gateway: Context) -> None:
     assert stand.server.served == 0
     for name in IMAGES:

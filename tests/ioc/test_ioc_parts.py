@@ -31,6 +31,7 @@ texts = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_
 values = st.one_of(st.integers(-(2**31), 2**31), st.floats(allow_nan=False, allow_infinity=False), texts)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.from_regex(r"[A-Za-z0-9:_]{1,30}", fullmatch=True), values, max_size=20))
 def test_autosaved_values_come_back(saved: dict[str, float | int | str]) -> None:
     back = parse_values(format_values(saved), "file")

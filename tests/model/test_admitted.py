@@ -121,6 +121,7 @@ def test_a_long_name_in_a_message_is_cut_and_escaped() -> None:
     assert "\x1b" not in str(refused.value) and len(str(refused.value)) < 400
 
 
+@pytest.mark.slow
 def test_a_golden_pair_of_too_many_frames_is_refused(tmp_path: Path) -> None:
     frames = MAX_GOLDEN_PIXELS // 256 + 1
     counts = PackedArray.pack(np.zeros((frames, 16, 16), np.uint8))

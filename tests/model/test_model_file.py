@@ -265,6 +265,7 @@ def test_an_even_older_or_newer_contract_is_refused(tmp_path: Path) -> None:
         load_model(save(tmp_path / "m.onnx", proto))
 
 
+@pytest.mark.slow
 def test_the_golden_pair_holds_for_the_model_and_not_for_another(tmp_path: Path) -> None:
     proto = make_proto()
     model = make_model(tmp_path, proto)

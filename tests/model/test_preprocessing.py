@@ -72,6 +72,7 @@ def cases(draw: st.DrawFn) -> tuple[NDArray[np.integer], Preprocessing]:
     return counts, spec
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(cases())
 def test_agrees_with_numpy_for_every_option(case: tuple[NDArray[np.integer], Preprocessing]) -> None:

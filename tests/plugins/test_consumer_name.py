@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_pvapy_makes_the_processor_from_its_class_path() -> None:
     code = (
         "import sys, ptychostream.plugins.consumer.consumer_wire\n"

@@ -98,6 +98,7 @@ looks = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(looks, looks, st.floats(0, 9))
 def test_any_two_looks_give_a_diagnosis(before: StreamState, now: StreamState, quiet_s: float) -> None:
     found = diagnose(before, now, quiet_s)

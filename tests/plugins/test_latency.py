@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ptychostream.plugins.latency import LatencyHistograms, RateMeter
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(2e-5, 500), min_size=1, max_size=200))
 def test_percentiles_are_those_of_the_values_within_a_bin(seconds: list[float]) -> None:
     histograms = LatencyHistograms(3)

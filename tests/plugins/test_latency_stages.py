@@ -87,6 +87,7 @@ def test_all_clocks_wrong_leaves_the_stages_within_the_process() -> None:
     assert latencies.stages_ms[Stage.QUEUE][0] == pytest.approx(100, rel=BIN)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from(["note", "serve", "fail"]), st.integers(1, 600)), max_size=20))
 def test_every_stitched_frame_is_served_once_with_the_next_image_that_comes_out(steps: list[tuple[str, int]]) -> None:
     times = StageTimes()
@@ -107,6 +108,7 @@ def test_every_stitched_frame_is_served_once_with_the_next_image_that_comes_out(
         assert counted == served
 
 
+@pytest.mark.slow
 def test_what_no_image_shows_does_not_pile_up() -> None:
     times = StageTimes()
     for _ in range(1300):

@@ -578,6 +578,7 @@ flow_steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(flow_steps, st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.booleans())
 def test_the_law_holds_after_every_step(
     steps: list[tuple[str, Any, Any]], batch: int, queue: int, join: int, drop_oldest: bool
@@ -626,6 +627,7 @@ def test_the_law_holds_after_every_step(
     assert flow.waiting_position == 0
 
 
+@pytest.mark.slow
 def test_a_snapshot_is_of_one_moment_while_frames_stream() -> None:
     """Ledger, runs, canvas and latencies agree in each snapshot, wherever between two batches it falls."""
     stop = threading.Event()
@@ -680,6 +682,7 @@ def test_asking_for_a_snapshot_twice_changes_nothing(monkeypatch: pytest.MonkeyP
         monkeypatch.undo()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(

@@ -95,7 +95,7 @@ class FramesOfManyScans(RuleBasedStateMachine):
         assert self.flow.holds
 
 
-TestFramesOfManyScans = FramesOfManyScans.TestCase
+TestFramesOfManyScans = pytest.mark.slow(FramesOfManyScans.TestCase)
 TestFramesOfManyScans.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 

@@ -48,6 +48,7 @@ def canvas_of(made: RecallingMosaic, run: int = 1) -> Canvas:
     return canvas.canvas
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), unique_by=lambda pair: pair[0], min_size=1), st.data())
 def test_a_canvas_is_as_if_what_was_taken_back_had_never_been(
     frames: list[tuple[int, bool]], data: st.DataObject

@@ -48,6 +48,7 @@ def two_scans(draw: st.DrawFn) -> tuple[list[tuple[str, int]], int, int]:
     return [("a", 0), *rest], first, second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["attribute", "gap"])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(two_scans())
@@ -335,6 +336,7 @@ LATE_AND_TOLD = [
 """A late frame under way to the oldest of too many finished runs."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["attribute", "pv", "gap"])
 @settings(max_examples=60, deadline=None)
 @example(SAME_NAME, 1, "stitch", False, True)

@@ -71,6 +71,7 @@ def test_no_file_is_ever_replaced_whoever_writes_at_once(tmp_path: Path) -> None
     assert len(list(tmp_path.iterdir())) == 6
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more_leaves_nothing_behind(tmp_path: Path) -> None:
     code = (
         "import resource, sys, numpy as np\n"

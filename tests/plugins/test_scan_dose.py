@@ -29,6 +29,7 @@ def automatic(**options: Any) -> ScanDose:
     return dose
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(sums, min_size=1, max_size=7), min_size=1, max_size=9), sums)
 def test_a_scan_has_one_scale_once_its_first_frames_are_known(batches: list[list[float]], trained: float) -> None:
     dose = automatic(frames=8, limits=(1e-300, 1e300))

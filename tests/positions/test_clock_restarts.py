@@ -53,6 +53,7 @@ def blocks(count: int, size: int) -> Iterator[slice]:
         yield slice(first, first + size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7, 20, 333, 2000])
 @pytest.mark.parametrize("known_arrivals", [True, False])
 @pytest.mark.parametrize("first", ["frames", "positions", "both"])
@@ -132,6 +133,7 @@ def test_auto_an_offset_for_every_arm(detector: str) -> None:
         assert x == pytest.approx(x_of(run, np.array(0.05 + RATE * number)), abs=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 5, 10, 20, 101])
 @pytest.mark.parametrize("mode", ["Auto", "Manual"])
 def test_a_clock_that_begins_anew_at_every_line(size: int, mode: str) -> None:
@@ -161,6 +163,7 @@ def test_a_clock_that_begins_anew_at_every_line(size: int, mode: str) -> None:
     assert lines == ({0} if mode == "Manual" else set(range(11)) if size <= 10 else set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stale", [-1.520592637e10, 12.9, 4.889428296, 1e10])
 @pytest.mark.parametrize("size", [1, 10])
 def test_the_first_row_of_a_capture_may_be_of_an_earlier_one(stale: float, size: int) -> None:
@@ -205,6 +208,7 @@ def test_passes_are_bounded() -> None:
     assert source.lookup(frame(0, 1.0, 1)) == (40.0, 1.0)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(3, 12), min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_the_pass_of_a_frame_does_not_depend_on_the_order_within_it(sizes: list[int], random: object) -> None:

@@ -47,6 +47,7 @@ class Taken:
 # ---------------------------------------------------------------- properties
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.integers(1, 30), min_size=1, max_size=4),
@@ -90,6 +91,7 @@ def test_any_split_of_the_updates_and_any_order_of_the_frames(
             assert taken.at[scan, number] == pytest.approx((x[number], y[number]), abs=1e-15)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.integers(20, 60), st.integers(-40, 2**31), st.integers(0, 15), st.randoms(use_true_random=False))
 def test_the_scans_first_frame_is_found_among_frames_that_overtake(
@@ -263,6 +265,7 @@ def test_a_late_start_is_placed_by_index() -> None:
 # ---------------------------------------------------------------- bounds
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_over_one_long_series_and_over_many_short_ones() -> None:
     by_index = source(capacity=1000)
     for first in range(0, 10_000, 7):

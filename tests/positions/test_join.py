@@ -187,10 +187,11 @@ class EveryFrameLeavesOnce(RuleBasedStateMachine):
         assert self.join.waiting <= self.capacity
 
 
-TestEveryFrameLeavesOnce = EveryFrameLeavesOnce.TestCase
+TestEveryFrameLeavesOnce = pytest.mark.slow(EveryFrameLeavesOnce.TestCase)
 TestEveryFrameLeavesOnce.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 25), st.data())
 def test_any_interleaving_gives_the_same_canvas(count: int, data: st.DataObject) -> None:

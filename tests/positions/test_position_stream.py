@@ -51,6 +51,7 @@ def expected(samples: np.ndarray, time: float) -> tuple[float, float] | None:
 # ---------------------------------------------------------------- the set decides, not the order
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.integers(2, 40), st.integers(1, 25), st.sampled_from([0.0, 0.003, 0.05]), st.integers(0, 99999), st.data())
 def test_any_order_bulk_or_doubling_gives_the_same_places(

@@ -15,6 +15,8 @@ from ptychostream.processes import restarter as restarter_module
 from ptychostream.processes.program import Program, stop
 from ptychostream.processes.restarter import Restarter, stop_all
 
+pytestmark = pytest.mark.server
+
 SCRIPT = """
 import json, os, signal, subprocess, sys, time
 from pathlib import Path

@@ -23,6 +23,7 @@ monitor.close()
 """
 
 
+@pytest.mark.slow
 def test_without_the_compiled_module_images_come_through_p4p() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["p4p", "P4pMonitor"], done.stderr

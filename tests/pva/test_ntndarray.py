@@ -37,6 +37,7 @@ def dimensions(*sizes: int) -> list[pva.PvDimension]:
     return [pva.PvDimension(size, 0, size, 1, False) for size in sizes]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", [codec for codec in CODECS if codec not in LOSSY])
 @given(array=st.sampled_from(INTEGERS).flatmap(lambda dtype: hnp.arrays(dtype, (5, 9))), number=st.integers(0, 1 << 33))
 def test_every_type_and_codec_comes_back(codec: str, array: NDArray[Any], number: int) -> None:

@@ -65,6 +65,7 @@ def figures(found: list[Consistency]) -> NDArray[np.float64]:
     return np.array([one.figure for one in found])
 
 
+@pytest.mark.slow
 def test_the_figure_tells_the_true_phase_from_an_empty_patch_and_from_another_places() -> None:
     _, _, labels = simulated()
     model = ForwardModel(contract())
@@ -193,6 +194,7 @@ def test_a_contract_of_version_1_is_read(tmp_path: Path) -> None:
     assert (read.version, read.probe) == (1, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "probe",
     [

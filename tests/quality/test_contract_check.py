@@ -80,6 +80,7 @@ def test_the_region_of_the_sensor() -> None:
     assert ModelContract.from_json(contract(region=region).to_json()).region == region
 
 
+@pytest.mark.slow
 def test_infer_and_inspect_refuse_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The tiny model's object pixel is 10 nm."""
     write_scan(tmp_path / "scan.h5", SCAN)

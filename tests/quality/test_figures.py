@@ -76,6 +76,7 @@ def test_comparison_keeps_the_directions_and_outlines_the_area() -> None:
         np.testing.assert_allclose(high, np.array(expected) * 1e6, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_comparison_shows_both_aligned_and_says_how_alike(tmp_path: Path) -> None:
     rows, columns = np.indices((90, 110))
     image = make(texture() + 1.7 + 0.01 * rows - 0.02 * columns)
@@ -129,6 +130,7 @@ def test_limits_are_never_empty() -> None:
     assert 0 <= low < high < 1.1
 
 
+@pytest.mark.slow
 def test_reconstruction_figure(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     coverage = np.ones((90, 110), np.float32)
@@ -160,6 +162,7 @@ class Epoch:
     learning_rate: float
 
 
+@pytest.mark.slow
 def test_training_figure_marks_the_best_epoch(tmp_path: Path) -> None:
     history = [Epoch(n, 1 / n, 0.1 + (n - 4) ** 2 / 50, 1e-3) for n in range(1, 8)]
     figure = training_figure(history)

@@ -55,6 +55,7 @@ def test_identical_images_are_alike() -> None:
     assert quality.covered == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moved", [(1.0, -2.0), (0.37, 0.81), (-1.6, 3.3), (-2.5, -2.5)])
 def test_a_shift_is_found_and_does_not_count(moved: tuple[float, float]) -> None:
     quality = compare(picture(moved_px=moved), picture())
@@ -63,6 +64,7 @@ def test_a_shift_is_found_and_does_not_count(moved: tuple[float, float]) -> None
     assert quality.pearson > 0.999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moved", [MAX_SHIFT_PX + 0.6, 1.7 * MAX_SHIFT_PX, -2.6 * MAX_SHIFT_PX])
 def test_a_shift_beyond_the_limit_counts_and_is_said(moved: float) -> None:
     quality = compare(picture(moved_px=(0.0, moved)), picture())
@@ -70,6 +72,7 @@ def test_a_shift_beyond_the_limit_counts_and_is_said(moved: float) -> None:
     assert quality.at_limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moved", [0.0, 3.4, 3.9])
 def test_a_shift_within_the_limit_is_not_said(moved: float) -> None:
     quality = compare(picture(moved_px=(-moved, moved)), picture())
@@ -81,6 +84,7 @@ def test_an_image_of_something_else_is_not_called_shifted() -> None:
     assert not compare(picture(seed=2), picture()).at_limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [2.5, -3.0, 3.1])
 @pytest.mark.parametrize("pixels", [1, 2, 4])
 def test_runaway_pixels_of_the_reference_change_nothing(value: float, pixels: int) -> None:
@@ -152,6 +156,7 @@ def test_noise_lowers_it_and_less_at_one_pixels_resolution() -> None:
     assert max(map(abs, strong.shift_px)) < 0.2
 
 
+@pytest.mark.slow
 def test_another_sample_and_the_twin_are_far_below() -> None:
     assert compare(picture(seed=2), picture()).ssim < 0.5
     twin = with_phase(picture(), -picture().phase)

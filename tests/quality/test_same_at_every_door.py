@@ -133,6 +133,7 @@ def spoiled(draw: st.DrawFn) -> tuple[Scan, NDArray[np.float32]]:
     return replace(SCAN, counts=counts, said=said), clean[kept]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(case=spoiled())
 @pytest.mark.parametrize("door", sorted(DOORS))

@@ -87,6 +87,7 @@ typed = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(typed)
 def test_every_type_and_value_is_kept_to_the_byte(of: tuple[Field, Any]) -> None:
     field, value = of
@@ -139,6 +140,7 @@ def test_types_that_would_grow_without_bound_are_refused() -> None:
         read_field(Reader(b"\x3b\xfe\xff\xff\xff\x7f"), {})
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=60), st.binary(max_size=60))
 @settings(max_examples=300)
 def test_bytes_that_mean_nothing_are_an_error_and_no_more(described: bytes, value: bytes) -> None:

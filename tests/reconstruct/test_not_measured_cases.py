@@ -86,6 +86,7 @@ CASES: dict[str, tuple[Callable[[], Scan], int, int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_the_object_is_found_and_what_was_left_out_is_said(case: str) -> None:
     make, pixels, frames = CASES[case]
@@ -97,6 +98,7 @@ def test_the_object_is_found_and_what_was_left_out_is_said(case: str) -> None:
     assert len(made.positions_m) == len(scan) - frames
 
 
+@pytest.mark.slow
 def test_a_detector_of_fewer_bits_than_its_type(tmp_path: Path) -> None:
     """jwst#5394, legacypipe#627: pixels pegged below the type's maximum, and nobody names the level."""
     level = int(np.quantile(counts_as("int64")[:, GOOD], 0.97))

@@ -65,6 +65,7 @@ def test_in_words() -> None:
     assert "near-field" in in_words(0.05)
 
 
+@pytest.mark.slow
 def test_patches_that_do_not_touch_are_named_whatever_their_r_factor(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,6 +104,7 @@ def test_the_compiled_fft_is_the_fft_and_its_inverse_undoes_it(size: int) -> Non
 # what it must find
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "start"), [("epie", True), ("epie", False), ("torch", True)])
 def test_finds_the_object_from_the_patterns(engine: str, start: bool) -> None:
     """Also with no first probe at all: the defocus is searched for."""
@@ -116,6 +117,7 @@ def test_finds_the_object_from_the_patterns(engine: str, start: bool) -> None:
     assert result.engine.startswith(engine)
 
 
+@pytest.mark.slow
 def test_a_batch_of_all_positions_converges_too() -> None:
     result = reconstruct(SCAN, options(engine="torch", device="cpu", batch=len(SCAN), object_step=1, iterations=30))
     assert likeness(result) > 0.9
@@ -131,6 +133,7 @@ def test_patch_pixels_lie_where_the_positions_say() -> None:
     assert likeness(replace(result, object=np.roll(result.object, 3, axis=0))) < 0.8
 
 
+@pytest.mark.slow
 def test_engines_agree() -> None:
     """One position at a time they are the same algorithm; in batches they end at the same error."""
     epie, single, batched = (
@@ -141,6 +144,7 @@ def test_engines_agree() -> None:
     np.testing.assert_allclose(batched[-1], epie[-1], rtol=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["epie", "torch"])
 def test_the_same_seed_gives_the_same_bits_and_another_another_order(engine: str) -> None:
     first, again, other = (
@@ -151,6 +155,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_another_order(engine: str
     assert first.object.tobytes() != other.object.tobytes()
 
 
+@pytest.mark.slow
 def test_more_modes_explain_a_partly_coherent_beam() -> None:
     scan, truth, _ = make_scan(modes=3, dose=1e9)  # hardly any photon noise
     one, three = (
@@ -164,6 +169,7 @@ def test_more_modes_explain_a_partly_coherent_beam() -> None:
     assert likeness(three, truth) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["epie", "torch"])
 def test_bad_pixels_do_no_harm_when_they_are_known(engine: str) -> None:
     dead = np.random.default_rng(4).random((SIZE, SIZE)) < 0.02

@@ -89,6 +89,7 @@ def test_the_canvas_lies_where_it_was_stitched() -> None:
         np.testing.assert_allclose(flattened(start, drawn), flattened(np.exp(1j * expected), drawn), atol=0.02)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(offset=st.floats(-3.1, 3.1), down=st.floats(-0.3, 0.3), right=st.floats(-0.3, 0.3), scale=st.floats(1e-3, 1e3))
 def test_constant_and_linear_phase_make_no_difference(offset: float, down: float, right: float, scale: float) -> None:
@@ -188,6 +189,7 @@ def test_sparse_frames_may_have_a_large_r_factor() -> None:
     assert "photon noise" in unsound(replace(made(), errors=errors), LIMITS)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(rate=st.floats(0.02, 500))
 def test_the_noise_is_that_of_poisson_counts(rate: float) -> None:
@@ -284,6 +286,7 @@ def work_of(folder: Path, runner: _Runner, journal: Journal, edge: StillEdge, **
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clock_jump_s", [0.0, 1e6])
 def test_the_agent_waits_for_the_canvas_of_a_scan_that_has_just_completed(tmp_path: Path, clock_jump_s: float) -> None:
     """Of an edge that has a model and saves; and it stops when it is asked to, though the wait has hardly begun."""

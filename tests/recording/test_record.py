@@ -34,6 +34,8 @@ from ptychostream.scans.file_names import FileNames
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 from ptychostream.scans.scan_recording import ScanRecording, recover
 
+pytestmark = pytest.mark.server
+
 CHANNEL = "t:Image"
 TIMEOUT_S = 60.0
 GEOMETRY = ScanOptions(energy_ev=1e4, distance_m=1e-2, detector_pixel_m=1e-4)

@@ -18,6 +18,7 @@ from ptychostream.recording.record_queue import BoundedQueue
 TIMEOUT_S = 30.0
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(0, 50), max_size=40),
     st.integers(1, 5),
@@ -48,6 +49,7 @@ def test_all_comes_out_in_order_and_no_more_is_held_than_allowed(
     assert queue.take(batch, batch_bytes) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("most", "most_bytes"), [(3, 1000), (1000, 30)])
 def test_who_fills_it_waits(most: int, most_bytes: int) -> None:
     queue: BoundedQueue[int] = BoundedQueue(most, most_bytes)
@@ -71,6 +73,7 @@ def test_who_fills_it_waits(most: int, most_bytes: int) -> None:
     assert queue.take(5, 1000) == [4]
 
 
+@pytest.mark.slow
 def test_a_benchmark_that_would_fill_the_disk_does_not_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,6 +104,7 @@ def repeated_streams(draw: st.DrawFn) -> list[Sent]:
     return [Sent(draw(st.sampled_from(["a", "b", ""])), number, draw(st.booleans())) for number in ids]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(streams())
 @example([Sent("a", 1), Sent("a", 3, end=True), Sent("b", 4), Sent("a", 2), Sent("b", 5)])
@@ -112,6 +113,7 @@ def test_a_stream_without_repeated_names_has_the_same_runs_live_and_recorded(str
     assert live(stream) == recorded(stream)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(repeated_streams())
 def test_any_stream_has_the_same_runs_under_the_same_rules(stream: list[Sent]) -> None:

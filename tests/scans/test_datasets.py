@@ -66,6 +66,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 # The real scan
 
 
+@pytest.mark.slow
 def test_the_real_scan_is_what_was_published() -> None:
     path = datasets.fetch("26id-247", progress=False)
     with open_scan(path) as scan:
@@ -96,6 +97,7 @@ def test_the_real_scan_is_what_was_published() -> None:
 # Fetching, on a made-up archive of the same form
 
 
+@pytest.mark.slow
 def test_fetch_from_an_archive_converts_and_caches(
     made: tuple[Path, datasets.Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offline: None
 ) -> None:
@@ -121,6 +123,7 @@ def test_fetch_from_an_archive_converts_and_caches(
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.slow
 def test_a_damaged_or_older_cache_is_made_again(
     made: tuple[Path, datasets.Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -135,6 +138,7 @@ def test_a_damaged_or_older_cache_is_made_again(
     assert not datasets.is_cached("26id-247", tmp_path)
 
 
+@pytest.mark.slow
 def test_several_fetches_at_once(
     made: tuple[Path, datasets.Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -156,6 +160,7 @@ def test_several_fetches_at_once(
     assert datasets.is_cached("26id-247", tmp_path)
 
 
+@pytest.mark.slow
 def test_offline_is_told_with_the_way_out(tmp_path: Path, offline: None, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DatasetError, match=r"pip could not fetch tike==0\.26\.0: ERROR") as caught:
         datasets.fetch("26id-247", tmp_path / "cache", progress=False)
@@ -172,6 +177,7 @@ def test_python_without_pip_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         datasets.fetch("26id-247", tmp_path / "cache", progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
@@ -257,6 +263,7 @@ def test_arrays_of_either_numpy_are_read(module: bytes) -> None:
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_lists_and_fetches(
     made: tuple[Path, datasets.Dataset],
     monkeypatch: pytest.MonkeyPatch,

@@ -83,6 +83,7 @@ def refused(path: Path, match: str, options: ScanOptions | None = None) -> ScanF
 # Round trips
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "u4", "i4"])
 def test_round_trip(tmp_path: Path, codec: str, dtype: str) -> None:
@@ -93,6 +94,7 @@ def test_round_trip(tmp_path: Path, codec: str, dtype: str) -> None:
         assert read.metadata == scan.metadata
 
 
+@pytest.mark.slow
 def test_filters_of_others_are_read(tmp_path: Path) -> None:
     scan = make_scan()
     for name, filters in {"zstd": hdf5plugin.Zstd(), "blosc2": hdf5plugin.Blosc2(), "gzip": {"compression": 4}}.items():
@@ -154,6 +156,7 @@ def test_counts_are_read_by_slices_as_an_array_would(written: Path) -> None:
             counts[FRAMES]
 
 
+@pytest.mark.slow
 def test_counts_larger_than_memory_are_not_read_whole(tmp_path: Path) -> None:
     """A sparse scan of 1 TiB opens at once and gives a frame."""
     path = tmp_path / "huge.h5"
@@ -428,6 +431,7 @@ def test_positions_that_are_not_finite(written: Path, value: float) -> None:
     refused(edit(written, spoil), "2 of 23 positions .* not finite, the first that of frame 4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "match"),
     [
@@ -540,6 +544,7 @@ def child(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_file_that_is_still_being_written(tmp_path: Path) -> None:
     writer = writer_of(tmp_path / "scan.h5")
     writer.append(np.zeros((HEIGHT, WIDTH), "u2"), 0, 0.0, 0.0, 0.0)
@@ -557,6 +562,7 @@ def test_a_file_that_is_still_being_written(tmp_path: Path) -> None:
     assert "wait" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_follows_a_file_that_area_detector_grows_by_swmr(tmp_path: Path) -> None:
     script = """
         options = ScanOptions(swmr=True, energy_ev=1e4, distance_m=1.0, detector_pixel_m=1e-4)
@@ -572,6 +578,7 @@ def test_a_reader_follows_a_file_that_area_detector_grows_by_swmr(tmp_path: Path
     assert json.loads(done.stdout or "null") == [3, 20], done
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     """A file-size limit stands for the full disk: the write fails in the same place."""
     script = """

@@ -17,6 +17,8 @@ from ptychostream.scans.scan_counts import LazyCounts
 from ptychostream.scans.scan_files import ScanOptions
 from ptychostream.scans.scan_probe import open_probed, probe
 
+pytestmark = pytest.mark.server
+
 TIMEOUT_S = 60.0
 
 

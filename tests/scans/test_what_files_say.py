@@ -105,6 +105,7 @@ def attribute(name: str, value: Any) -> Change:
 # Kind 1: what stands beside a number
 
 
+@pytest.mark.slow
 def test_each_column_of_positions_has_its_own_unit(nexus: Path) -> None:
     edit(nexus, scaled_column("X", 1e3, "mm"))
     edit(nexus, scaled_column("Y", 1e6, "micrometers"))
@@ -127,6 +128,7 @@ def test_a_unit_that_the_user_gives_replaces_the_files(nexus: Path) -> None:
     np.testing.assert_allclose(scan.positions_m, positions_m()[:, ::-1], rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("binning", [2, 4])
 def test_the_pixel_of_the_sensor_is_multiplied_by_the_binning(nexus: Path, binning: int) -> None:
     edit(nexus, attribute("NDArrayDimBinning", [binning, binning]))
@@ -168,6 +170,7 @@ def test_region_and_reverse_are_kept(nexus: Path) -> None:
     assert found == [128, 64, False, True]
 
 
+@pytest.mark.slow
 def test_a_pixel_that_is_higher_than_wide_is_refused(nexus: Path) -> None:
     edit(nexus, put(f"{DETECTOR}/y_pixel_size", 0.055, "mm"))
     refused(nexus, "x_pixel_size says", "y_pixel_size says 0.055 mm")
@@ -175,6 +178,7 @@ def test_a_pixel_that_is_higher_than_wide_is_refused(nexus: Path) -> None:
     assert opened(nexus).detector_pixel_m == pytest.approx(55e-6)
 
 
+@pytest.mark.slow
 def test_energy_beside_wavelength(nexus: Path) -> None:
     angstrom = 12.398419843320026 / (ENERGY_EV * 1e-3)
     edit(nexus, put(f"{BEAM}/incident_wavelength", angstrom, "angstrom"))
@@ -185,6 +189,7 @@ def test_energy_beside_wavelength(nexus: Path) -> None:
     assert opened(nexus).energy_ev == pytest.approx(ENERGY_EV / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "units", "said"),
     [
@@ -406,6 +411,7 @@ CHANGES: list[tuple[str, Change, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "named"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
 def test_one_changed_statement_gives_the_same_picture_or_is_named(nexus: Path, change: Change, named: str) -> None:
     edit(nexus, change)
@@ -439,6 +445,7 @@ def route_of(path: Path, rows: np.ndarray[Any, Any]) -> ScanOptions:
     return ScanOptions(route=path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0, 1, 4711])
 def test_a_route_goes_by_id_where_the_file_has_ids(nexus: Path, tmp_path: Path, start: int) -> None:
     order = np.random.default_rng(9).permutation(FRAMES)
@@ -490,6 +497,7 @@ def test_a_file_without_geometry_can_be_opened_where_none_is_needed(nexus: Path)
 # What was said is kept
 
 
+@pytest.mark.slow
 def test_statements_are_kept_by_a_file_of_our_own(nexus: Path, tmp_path: Path) -> None:
     edit(nexus, attribute("NDArrayDimBinning", [2, 2]))
     edit(nexus, attribute("NDArrayDimOffset", [128, 64]))
@@ -513,6 +521,7 @@ def test_statements_are_kept_by_a_file_of_our_own(nexus: Path, tmp_path: Path) -
 # Links that lead nowhere
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "options"),
     [

@@ -22,6 +22,7 @@ from ptychostream.sim.scans import trajectory
 NO_COUNTS = np.zeros((1, 1), np.uint16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "rate_hz"), [("fly", 100.0), ("fly", 1000.0), ("spiral", 50.0)])
 def test_frames_of_a_scan_are_placed_where_they_were_taken(name: str, rate_hz: float) -> None:
     positions_m = trajectory(name, 400, 50e-9).positions_m

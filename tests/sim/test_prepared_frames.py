@@ -16,6 +16,7 @@ from ptychostream.sim.replay.prepared_frames import PreparedFrames, serialise, w
 CHANNEL = "prepared:Image"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "codec"), [("uint16", ""), ("int32", "lz4"), ("uint8", "bslz4")])
 def test_every_frame_arrives_with_its_id_time_attributes_and_pixels(dtype: str, codec: str) -> None:
     patterns = [np.arange(12, dtype=dtype).reshape(3, 4) + number for number in range(2)]

@@ -23,6 +23,7 @@ NM = 1e-9
 # ---------------------------------------------------------------- samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_sample_is_etched_and_has_film_left(name: str) -> None:
     x = np.arange(-2e-6, 2e-6, 20 * NM)
@@ -58,6 +59,7 @@ def test_a_sample_does_not_repeat(name: str) -> None:
             assert (np.roll(depth, shift, axis) != depth).mean() > 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shapes", "siemens"])
 def test_walls_have_their_width(name: str) -> None:
     """No shape is cut off: the depth nowhere changes faster than a wall of 15 nm does."""

@@ -55,6 +55,7 @@ def test_an_unknown_quantity_is_a_fault_of_the_program() -> None:
         Description().state("enrgy", 1.0, "x")
 
 
+@pytest.mark.slow
 @given(st.floats(11, 9e5), st.floats(11, 9e5))
 def test_equal_statements_agree_and_others_contradict(first: float, second: float) -> None:
     said = Description()

@@ -25,6 +25,8 @@ from ptychostream.sim.diffraction import Simulation, simulate_scan
 from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
 from ptychostream.storage.hdf5_heaps import check_heaps, heap_fault
 
+pytestmark = pytest.mark.server
+
 TIMEOUT_S = 60.0
 HEAD, OBJECT = 16, struct.Struct("<HHIQ")
 SCAN = "entry/entry_identifier"

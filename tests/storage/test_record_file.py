@@ -150,6 +150,7 @@ def test_a_crash_at_any_write_leaves_the_last_commit(tmp_path: Path, monkeypatch
     assert seen == {0, 4, 8, 12, 16}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", sorted(FILE_CODECS))
 @pytest.mark.parametrize("sent", [codec for codec in CODECS if codec not in LOSSY])
 @settings(max_examples=5, deadline=None)
@@ -246,6 +247,7 @@ def test_what_cannot_be_recovered_is_named(tmp_path: Path, name: str) -> None:
         recover(tmp_path / "other.h5.partial")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(

@@ -48,6 +48,7 @@ def test_without_folders_nothing_can_be_named(root: Path) -> None:
         inside(str(root / "deep"), [], "RouteFile", "access.roots")
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["..", "deep", "link", ".", "secret", "a"]), max_size=6))
 def test_whatever_is_accepted_lies_within(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
     root = tmp_path_factory.getbasetemp() / "prop" / "root"

@@ -43,6 +43,7 @@ def store(tmp_path: Path) -> CorpusStore:
     return store
 
 
+@pytest.mark.slow
 def test_what_is_appended_is_read_back(store: CorpusStore) -> None:
     shards = store.shards()
     assert [(shard.key, shard.number, shard.pairs) for shard in shards] == [("scan 0", 1, 80), ("scan 1", 2, 80)]
@@ -67,6 +68,7 @@ def test_a_scan_is_in_it_once(store: CorpusStore) -> None:
     assert (store.folder / "scan_0.h5").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_validation_pairs_stay_what_they_were(store: CorpusStore, tmp_path: Path) -> None:
     with store.opened() as (corpus, before, _):
         kept = corpus.counts[np.flatnonzero(before)]
@@ -80,6 +82,7 @@ def test_validation_pairs_stay_what_they_were(store: CorpusStore, tmp_path: Path
         np.testing.assert_array_equal(alone, after[80:160])
 
 
+@pytest.mark.slow
 def test_simulated_pairs_lie_behind_and_are_never_set_aside(tmp_path: Path) -> None:
     store = CorpusStore(tmp_path)
     for seed in (0, 1):
@@ -92,6 +95,7 @@ def test_simulated_pairs_lie_behind_and_are_never_set_aside(tmp_path: Path) -> N
         np.testing.assert_array_equal(corpus.counts[np.arange(80, 160)], pairs(1).counts)
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(rows=st.lists(st.integers(0, 159), max_size=30))
 def test_rows_in_any_order(store: CorpusStore, rows: list[int]) -> None:
@@ -135,6 +139,7 @@ def test_an_empty_corpus(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_behind(store: CorpusStore, tmp_path: Path) -> None:
     program = (
         "import resource, signal, sys\n"
@@ -159,6 +164,7 @@ def test_a_full_disk_leaves_nothing_behind(store: CorpusStore, tmp_path: Path) -
     assert store.append("late", pairs(2)) == 80
 
 
+@pytest.mark.slow
 def test_training_from_the_store_is_training_from_memory(store: CorpusStore) -> None:
     options = TrainingOptions(epochs=2, batch=20, precision="float32")
     with store.opened() as (stored, validation, _):
@@ -177,6 +183,7 @@ def test_training_from_the_store_is_training_from_memory(store: CorpusStore) -> 
     assert set(aside) == set(np.flatnonzero(validation)) and len(training) == 144
 
 
+@pytest.mark.slow
 def test_what_is_set_aside_is_never_learned_from_over_scans_and_restarts(store: CorpusStore) -> None:
     """The pairs set aside get labels that no network could miss: the training's own loss would be beyond measure."""
     options = TrainingOptions(epochs=3, batch=20, precision="float32")
@@ -252,6 +259,7 @@ def test_thinned_counts_are_poisson_counts_of_the_lower_dose() -> None:
     np.testing.assert_array_equal(thin(counts, Dose(), random), counts)
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_for_its_dose() -> None:
     corpus = pairs()
     batch = make_batch(corpus, np.arange(8), ("phase",), Dose(factor=0.01), np.random.default_rng(0))
@@ -264,6 +272,7 @@ def test_a_network_is_trained_for_its_dose() -> None:
     assert scales[1] == pytest.approx(100 * scales[0], rel=0.05)
 
 
+@pytest.mark.slow
 def test_memory_stays_within_a_few_batches(tmp_path: Path) -> None:
     """A corpus of 400 MB is read through by a process that may take 150 MB more than it has."""
     program = (

@@ -131,6 +131,7 @@ EVENTS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(EVENTS, st.floats(0, 300)), max_size=40), st.integers(1, 5))
 def test_whatever_comes(happened: list[tuple[Event, float]], scans: int) -> None:
     settings = PolicySettings(tolerance=0.1, scans=scans, interval_s=100.0)

@@ -144,6 +144,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_model_is_named_left_out_and_can_be_added_anew(
     tmp_path: Path, filled: tuple[ModelStore, list[str]], damage: Callable[[Path], None]
@@ -183,6 +184,7 @@ def test_lineage_goes_back_to_what_is_gone_and_does_not_go_round(tmp_path: Path)
     assert [model is None for _, model in lineage] == [False, False, False, True]
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
 @given(
     keep=st.integers(0, 7), protected=st.sets(st.integers(0, MODELS - 1)), pinned=st.sets(st.integers(0, MODELS - 1))

@@ -20,6 +20,8 @@ from ptychostream.hpc_agent.running import fork_server
 from ptychostream.hpc_agent.running.fork_server import ForkServer
 from ptychostream.hpc_agent.running.runner import LocalRunner, RunnerSettings
 
+pytestmark = pytest.mark.server
+
 PROBE = """
 import json, os, signal, sys, threading
 targets = []

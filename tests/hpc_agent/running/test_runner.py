@@ -24,6 +24,8 @@ from ptychostream.hpc_agent.running.parsl_settings import ParslSettings
 from ptychostream.hpc_agent.running.parsl_step import ends_with_agent, run_on_node
 from ptychostream.hpc_agent.running.runner import LocalRunner, RunnerSettings, StepRunner, make_runner
 
+pytestmark = pytest.mark.server
+
 Start = Callable[..., StepRunner]
 
 

@@ -41,6 +41,7 @@ def fault(path: Path, settings: CollectSettings = QUICK, **event: Any) -> tuple[
     return caught.value.fault, str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_whole_scan_is_collected(tmp_path: Path) -> None:
     path = a_file(tmp_path)
     found = collect(ScanEvent("s1", str(path), energy_ev=1.005e4, frames=FRAMES), QUICK)
@@ -51,6 +52,7 @@ def test_a_whole_scan_is_collected(tmp_path: Path) -> None:
         assert scan.energy_ev == 1.005e4
 
 
+@pytest.mark.slow
 def test_what_contradicts_itself_is_never_learnt_from(tmp_path: Path) -> None:
     path = a_file(tmp_path)
     kind, text = fault(path, energy_ev=12_400.0)
@@ -64,11 +66,13 @@ def test_what_contradicts_itself_is_never_learnt_from(tmp_path: Path) -> None:
     assert not inspect_scan(path).sound
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert fault(tmp_path / "none.h5")[0] is ScanFault.MISSING
     assert fault(tmp_path, file="")[0] is ScanFault.MISSING
 
 
+@pytest.mark.slow
 def test_a_file_that_is_cut_short(tmp_path: Path) -> None:
     path = a_file(tmp_path)
     os.truncate(path, path.stat().st_size // 2)
@@ -77,12 +81,14 @@ def test_a_file_that_is_cut_short(tmp_path: Path) -> None:
     assert "cut short" in text
 
 
+@pytest.mark.slow
 def test_fewer_frames_than_were_taken(tmp_path: Path) -> None:
     kind, text = fault(a_file(tmp_path), frames=FRAMES + 3)
     assert kind is ScanFault.TRUNCATED
     assert "12 of 15 frames" in text
 
 
+@pytest.mark.slow
 def test_another_scan(tmp_path: Path) -> None:
     kind, text = fault(a_file(tmp_path, scan_id="s7"))
     assert kind is ScanFault.WRONG_SCAN
@@ -93,6 +99,7 @@ def test_another_scan(tmp_path: Path) -> None:
     assert collect(ScanEvent("s1", str(path)), QUICK).scan_id == "s1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("frames", "kind"),
     [(None, ScanFault.NO_POSITIONS), (FRAMES + 2, ScanFault.MORE_POSITIONS), (3, ScanFault.FEWER_POSITIONS)],
@@ -109,6 +116,7 @@ def test_positions_that_do_not_fit(tmp_path: Path, frames: int | None, kind: Sca
     assert fault(path)[0] is kind
 
 
+@pytest.mark.slow
 def test_dark_and_saturated_frames(tmp_path: Path) -> None:
     counts = a_scan().counts
     counts[2:5] = 0
@@ -124,6 +132,7 @@ def test_dark_and_saturated_frames(tmp_path: Path) -> None:
     assert "2 of 12 frames are saturated" in text
 
 
+@pytest.mark.slow
 def test_what_is_no_scan_at_all(tmp_path: Path) -> None:
     path = tmp_path / "scan.h5"
     path.write_text("not HDF5")
@@ -240,6 +249,7 @@ def test_a_file_whose_writer_died(tmp_path: Path) -> None:
     assert "h5clear" in text
 
 
+@pytest.mark.slow
 def test_a_file_that_appears_later_under_its_name(tmp_path: Path) -> None:
     made, path = a_file(tmp_path), tmp_path / "later.h5"
     threading.Timer(0.3, lambda: made.rename(path)).start()

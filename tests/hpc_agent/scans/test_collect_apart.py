@@ -15,6 +15,8 @@ from ptychostream.hpc_agent.scans.scan_checks import CollectError, ScanFault
 from ptychostream.positions.positions import AxisConfig
 from ptychostream.scans.scan_files import ScanOptions
 
+pytestmark = pytest.mark.server
+
 TIMEOUT_S = 60.0
 
 

@@ -51,6 +51,7 @@ SETTINGS: dict[str, Any] = {
 # Pure
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 1), min_size=1))
 def test_rising_and_falling_edges_are_counted(values: list[int]) -> None:
     rising, falling = Transitions("rising"), Transitions("falling")

@@ -57,6 +57,7 @@ def run(data: bytes, frames: NDArray[np.float32], dose: float = 1.0) -> dict[str
     return dict(zip(names, session.run(names, feeds), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "reduction", "dose"), [("ptychonn2", 1, 1.0), ("ptychonn2", 2, 10.0), ("ptychonn", 2, 0.5)]
 )
@@ -81,6 +82,7 @@ def test_any_batch_size_runs() -> None:
         np.testing.assert_allclose(run(data, frames[i : i + 1])["phase"][0], whole[i], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_folding_is_exact() -> None:
     block = trained("ptychonn2").encoder[1]
     weight, bias = fold(block[0], block[1])
@@ -100,6 +102,7 @@ def test_the_graph_has_the_published_parameters_and_an_opset_for_old_engines() -
     assert not [node.op_type for node in model.graph.node if node.op_type == "BatchNormalization"]
 
 
+@pytest.mark.slow
 def test_the_written_file_holds_contract_and_golden_pair(tmp_path: Path) -> None:
     network = trained("ptychonn2", 2)
     path = tmp_path / "m.onnx"
@@ -157,6 +160,7 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_exporting_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     network = trained("ptychonn2")
     first, second = (export(network, contract(network), counts(2), tmp_path / name) for name in ("a.onnx", "b.onnx"))
@@ -164,6 +168,7 @@ def test_exporting_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert onnx.load(tmp_path / "a.onnx").producer_name == "ptychostream"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
     network = trained("ptychonn", 2)
     path = checkpoint_path(tmp_path / "m.onnx")

@@ -19,6 +19,7 @@ def test_parameter_counts_are_the_published_ones(name: str, parameters: int) -> 
     assert make_network(name).parameter_count() == parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORK_NAMES)
 @pytest.mark.parametrize(("shape", "reduction"), [((16, 32), 1), ((32, 16), 2)])
 def test_output_shapes_and_ranges(name: str, shape: tuple[int, int], reduction: int) -> None:

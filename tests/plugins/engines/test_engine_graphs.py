@@ -30,6 +30,7 @@ def frames() -> Any:
     return counts_of(8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_cached_engine_is_used_again(
     model: ModelFile, frames: Any, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
@@ -51,6 +52,7 @@ def test_cached_engine_is_used_again(
     assert path.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "foreign"])
 def test_damaged_cache_is_built_again(
     model: ModelFile, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -79,6 +81,7 @@ def test_damaged_cache_is_built_again(
     create_engine("OpenVINO", model, cache_dir=tmp_path).close()
 
 
+@pytest.mark.slow
 def test_cache_keys_differ_by_what_matters(model: ModelFile, tmp_path: Path) -> None:
     other = make_model(tmp_path, make_proto(width=24), name="other")
     folder = tmp_path / "cache"
@@ -101,6 +104,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(
     assert "not cached" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", [13, 17, 18])
 def test_merged_enlargement_is_exact_to_the_last_pixel(opset: int) -> None:
     proto = make_proto(opset=opset, batch=2)

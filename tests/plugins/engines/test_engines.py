@@ -59,6 +59,7 @@ def engines(model: ModelFile) -> Iterator[dict[tuple[str, str], Engine]]:
         engine.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "precision", "tolerance"), TOLERANCES)
 @pytest.mark.parametrize("dose", [1.0, 7.5])
 def test_agrees_with_the_reference(
@@ -73,6 +74,7 @@ def test_agrees_with_the_reference(
     assert engines[name, precision].precision == precision
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "precision"), ENGINES)
 def test_a_frame_does_not_depend_on_its_neighbours(
     engines: dict[tuple[str, str], Engine], frames: Any, name: str, precision: str
@@ -88,6 +90,7 @@ def test_a_frame_does_not_depend_on_its_neighbours(
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "precision"), ENGINES)
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_frame_does_not_depend_on_the_threads_nor_on_how_many_batches_go_in_one_call(
@@ -120,6 +123,7 @@ def test_golden_pair_passes_and_a_lying_one_does_not(
         check_golden(model.contract, lambda counts, dose: -engine.infer(counts, dose))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["OpenVINO", "ONNXRuntime", "Torch"])
 def test_foreign_model_of_fixed_batch_without_dose_input(tmp_path: Path, frames: Any, name: str) -> None:
     proto = make_proto(dose=False, batch=3)
@@ -318,6 +322,7 @@ def test_int8_without_golden_frames(tmp_path: Path) -> None:
         create_engine("OpenVINO", make_model(tmp_path, golden=False), precision="int8")
 
 
+@pytest.mark.slow
 def test_torch_refuses_an_operator_by_name(tmp_path: Path) -> None:
     strange = make_model(tmp_path, make_proto(extra="Erf"))
     with pytest.raises(EngineError, match="operator Erf"):
@@ -325,6 +330,7 @@ def test_torch_refuses_an_operator_by_name(tmp_path: Path) -> None:
     create_engine("OpenVINO", strange).close()
 
 
+@pytest.mark.slow
 def test_probing_and_the_cpu_engine_load_no_torch(model: ModelFile) -> None:
     code = f"""
 import sys

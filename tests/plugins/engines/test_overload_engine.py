@@ -23,6 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
     return make_model(tmp_path_factory.mktemp("model"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["OpenVINO", "ONNXRuntime", "Torch"])
 def test_a_frame_is_the_same_in_a_call_of_any_size(model: ModelFile, name: str) -> None:
     frames = counts_of(4 * BATCH)

@@ -47,6 +47,7 @@ def trt() -> Any:
     return load_tensorrt()
 
 
+@pytest.mark.slow
 @needs_builder
 @pytest.mark.parametrize("precision", tensorrt_build.PRECISIONS)
 def test_parses_and_builds_without_a_gpu(trt: Any, tmp_path: Path, precision: str) -> None:
@@ -54,6 +55,7 @@ def test_parses_and_builds_without_a_gpu(trt: Any, tmp_path: Path, precision: st
     assert len(data) > 1000
 
 
+@pytest.mark.slow
 @needs_builder
 def test_half_precision_halves_the_engine(trt: Any, tmp_path: Path) -> None:
     model = make_model(tmp_path, make_proto(width=64))
@@ -62,6 +64,7 @@ def test_half_precision_halves_the_engine(trt: Any, tmp_path: Path) -> None:
     assert sizes["float32"] - sizes["float16"] > weights
 
 
+@pytest.mark.slow
 @needs_builder
 def test_foreign_model_builds_with_its_own_batch(trt: Any, tmp_path: Path) -> None:
     model = make_model(tmp_path, make_proto(dose=False, batch=3))
@@ -80,6 +83,7 @@ def test_an_operator_that_is_refused_is_named(trt: Any, tmp_path: Path) -> None:
         build_engine(trt, model, 8, "float16", compute_capability=CHIP)
 
 
+@pytest.mark.slow
 @needs_builder
 def test_key_differs_by_model_precision_batch_and_device(trt: Any, tmp_path: Path) -> None:
     model, other = make_model(tmp_path), make_model(tmp_path, make_proto(width=24), name="other")
@@ -128,6 +132,7 @@ def test_an_empty_tensorrt_package_is_said_to_be_one(monkeypatch: pytest.MonkeyP
         load_tensorrt()
 
 
+@pytest.mark.slow
 def test_float16_graph_computes_the_same(tmp_path: Path) -> None:
     model = make_model(tmp_path)
     proto = streaming_graph(model, 4)
@@ -299,6 +304,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixed", [None, 3])
 def test_the_running_half_lives_in_one_thread(device: Any, tmp_path: Path, fixed: int | None) -> None:
     model = make_model(tmp_path, make_proto(batch=fixed))

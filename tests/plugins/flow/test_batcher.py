@@ -84,6 +84,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(steps, st.integers(1, 5), st.integers(1, 10), st.booleans())
 def test_any_interleaving_keeps_every_frame_once_and_in_order(
     steps: list[tuple[str, object]], batch: int, capacity: int, drop_oldest: bool

@@ -62,6 +62,7 @@ def hole(positions: NDArray[np.float64], kept: NDArray[np.bool_]) -> float:
     return float(cKDTree(positions[kept]).query(positions)[0].max()) / STEP_M
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", FACTORS)
 @pytest.mark.parametrize("name", SCANS)
 def test_about_one_in_n_is_kept_and_no_hole_opens(name: str, factor: int) -> None:
@@ -90,6 +91,7 @@ def test_dwelling_in_a_corner_brings_no_more_of_it() -> None:
     assert min(cell.sum() for cell in everywhere) >= 15
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     st.integers(2, 20),
@@ -158,6 +160,7 @@ def test_the_factor_rises_with_the_backlog_stays_and_falls_with_the_load() -> No
     assert sorted(factors, reverse=True) == factors
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 1), st.floats(0, 500)), max_size=60))
 def test_the_factor_stays_in_its_range(steps: list[tuple[float, float, float]]) -> None:
     auto, now, before = AutoFactor(), 0.0, 1
@@ -170,6 +173,7 @@ def test_the_factor_stays_in_its_range(steps: list[tuple[float, float, float]]) 
         before = factor
 
 
+@pytest.mark.slow
 def test_auto_keeps_an_overload_from_dropping_at_random() -> None:
     """The flow in simulated time: three times what the engine does, then what it can do."""
     options = {"queue_size": 400, "decimation": {"mode": "Auto"}}

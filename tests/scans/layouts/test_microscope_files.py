@@ -62,6 +62,7 @@ def write_blo(path: Path, **header: Any) -> NDArray[Any]:
     return cube
 
 
+@pytest.mark.slow
 def test_blockfile(tmp_path: Path) -> None:
     cube = write_blo(tmp_path / "a.blo")
     scan = read(tmp_path / "a.blo")
@@ -71,6 +72,7 @@ def test_blockfile(tmp_path: Path) -> None:
     assert scan.detector_pixel_m == pytest.approx(5.5e-5, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_zeros_of_a_blockfile_are_unknown(tmp_path: Path) -> None:
     cube = write_blo(tmp_path / "a.blo", Beam_energy=0, Camera_length=0, SX=0.0, SY=0.0)
     refused(tmp_path / "a.blo", "no step of the scan", energy_ev=1e5, distance_m=0.1)

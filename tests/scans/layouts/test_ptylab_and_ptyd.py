@@ -81,6 +81,7 @@ def test_a_chunk_that_is_away_is_named(tmp_path: Path) -> None:
     refused(path, "/chunks/3 leads to the file s.ptyd.part003, which is not there")
 
 
+@pytest.mark.slow
 def test_what_of_a_ptyd_is_refused(tmp_path: Path) -> None:
     path = write_ptyd(tmp_path / "s.ptyd")
     change(path, meta__center=[2.9, 1.0])
