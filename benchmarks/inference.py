@@ -25,6 +25,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ptychostream.errors import ConfigError, EngineError, ModelError
+from ptychostream.hpc_agent.training.architectures import NETWORK_NAMES
 from ptychostream.model.contract import ModelContract
 from ptychostream.model.model_file import ModelFile, load_model
 from ptychostream.plugins.engines import Engine, create_engine, probe_engines
@@ -32,7 +33,6 @@ from ptychostream.plugins.engines.registry import engine_precisions
 from ptychostream.processes.hardware import cores, cpu_flags, cpu_name
 
 BASELINE = ("ONNXRuntime", "float32")
-NETWORKS = ("ptychonn2", "ptychonn")
 BATCHES = (1, 2, 4, 8, 16, 32)
 GOLDEN_FRAMES = 4
 STATISTICS_PASSES = 30
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `ptychostream bench inference`."""
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)), help="batch sizes (default %(default)s)")
     parser.add_argument(
-        "--networks", default=",".join(NETWORKS), help="networks with random weights (default %(default)s)"
+        "--networks", default=",".join(NETWORK_NAMES), help="networks with random weights (default %(default)s)"
     )
     parser.add_argument("--model", type=Path, help="measure this model on its golden frames instead")
     parser.add_argument("--size", type=int, default=128, help="pattern side, pixels (default %(default)s)")
@@ -84,9 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     batches = _integers(arguments.batches)
     networks = [name.strip() for name in arguments.networks.split(",")]
-    unknown = sorted(set(networks) - set(NETWORKS))
+    unknown = sorted(set(networks) - set(NETWORK_NAMES))
     if unknown or arguments.rounds < 1:
-        remedy = f"networks are {', '.join(NETWORKS)}; at least one round"
+        remedy = f"networks are {', '.join(NETWORK_NAMES)}; at least one round"
         raise ConfigError(f"networks {unknown}, rounds {arguments.rounds}", where="bench inference", remedy=remedy)
     rows: list[Row] = []
     absent: dict[str, str] = {}

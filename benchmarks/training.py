@@ -30,8 +30,9 @@ from ptychostream.benchmarks.training_memory import measure_memory, synthetic_co
 from ptychostream.errors import ConfigError
 from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
 from ptychostream.hpc_agent.corpus.training_data import Corpus, measure_normalisation
+from ptychostream.hpc_agent.training.architectures import ARCHITECTURES, NETWORK_NAMES
 from ptychostream.hpc_agent.training.devices import choose_device
-from ptychostream.hpc_agent.training.networks import NETWORK_NAMES, Network, make_network
+from ptychostream.hpc_agent.training.networks import Network, make_network
 from ptychostream.hpc_agent.training.training import TrainingOptions, train
 
 WANTED_RATIO, WANTED_WAITING, WANTED_BYTES = 2.0, 0.10, 4 * 2**30
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     with Progress(console=Console(file=sys.stderr)) as progress, _folder(arguments.folder) as folder:
         if arguments.pairs is None:
-            report["speed"] = [_measure_speed(size, arguments, folder, progress) for size in _sizes(arguments.sizes)]
+            report["speed"] = [_measure_speed(size, arguments, folder, progress) for size in _sizes(arguments)]
         else:
             report["memory"] = _measure_memory(arguments, folder, progress)
     if arguments.json:
@@ -177,13 +178,15 @@ def _folder(parent: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _sizes(text: str) -> list[int]:
+def _sizes(arguments: argparse.Namespace) -> list[int]:
     try:
-        sizes = [int(word) for word in text.split(",")]
+        sizes = [int(word) for word in arguments.sizes.split(",")]
     except ValueError as error:
-        raise ConfigError(f"--sizes {text}", where="bench training", remedy="numbers with commas: 64,128") from error
-    if any(size < 16 or size % 16 for size in sizes):
-        raise ConfigError(f"--sizes {text}", where="bench training", remedy="multiples of 16")
+        where = "bench training"
+        raise ConfigError(f"--sizes {arguments.sizes}", where=where, remedy="numbers with commas: 64,128") from error
+    divisor = ARCHITECTURES[arguments.network].divisor
+    if any(size < divisor or size % divisor for size in sizes):
+        raise ConfigError(f"--sizes {arguments.sizes}", where="bench training", remedy=f"multiples of {divisor}")
     return sizes
 
 

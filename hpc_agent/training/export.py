@@ -1,7 +1,7 @@
 """Writes a trained network as one ONNX file, with batch normalisation folded in, the contract and a golden pair.
 
-The graph is written node by node, so that it does not depend on the version of an exporter. It has six operators, which
-every engine knows since opset 13.
+The graph is written node by node, so that it does not depend on the version of an exporter. Every engine knows
+its few operators since opset 13.
 """
 
 from __future__ import annotations
@@ -88,19 +88,23 @@ def build_onnx(network: Network, input_shape: tuple[int, int]) -> onnx.ModelProt
     x = graph.add("Sqrt", [graph.add("Mul", ["counts", factor])])
     x = graph.add("Mul", [x, graph.constant("gain", np.array([gain]))])
     x = graph.add("Add", [x, graph.constant("offset", np.array([offset]))])
+    if network.architecture.stem > 1:
+        x = graph.add("SpaceToDepth", [x], blocksize=network.architecture.stem)
     for level, block in enumerate(network.encoder):
         x = graph.block(x, block, f"encoder.{level}")
         x = graph.add("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
     graph.constant("pi", np.array([math.pi], dtype=np.float32))
     for head, decoder in network.decoders.items():
         y = graph.decoder(x, decoder, head)
-        last = head if network.reduction == 1 else ""
+        if network.shuffled > 1:
+            y = graph.add("DepthToSpace", [y], blocksize=network.shuffled, mode="CRD")
+        last = head if network.pooled == 1 else ""
         if head == "phase":
             y = graph.add("Mul", [graph.add("Tanh", [y]), "pi"], last)
         else:
             y = graph.add("Sigmoid", [y], last)
-        if network.reduction > 1:
-            sides = [network.reduction] * 2
+        if network.pooled > 1:
+            sides = [network.pooled] * 2
             graph.add("AveragePool", [y], head, kernel_shape=sides, strides=sides)
     inputs = [_value("counts", input_shape), helper.make_tensor_value_info("dose_scale", TensorProto.FLOAT, [1])]
     outputs = [_value(head, network.output_shape(input_shape)) for head in network.heads]

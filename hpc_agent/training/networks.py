@@ -1,15 +1,4 @@
-"""PtychoNN and PtychoNN 2.0, with the normalisation of the raw counts inside.
-
-Both are convolutional encoder-decoders with four levels (Cherukara et al. 2020, Appl. Phys. Lett. 117, 044103;
-Babu et al. 2023, Nat. Commun. 14, 7059). A level of the encoder is two 3×3 convolutions and a 2×2 maximum, a level
-of a decoder two 3×3 convolutions and a bilinear enlargement by 2; one decoder per output.
-
-============= ============ ======= ==================== ==========================
-name          first level  heads   outputs              parameters as exported
-============= ============ ======= ==================== ==========================
-``ptychonn``  32 filters   2       phase, amplitude     4,694,690
-``ptychonn2`` 16 filters   1       phase                733,921
-============= ============ ======= ==================== ==========================
+"""The networks of `architectures`, with the normalisation of the raw counts inside.
 
 Phase is π·tanh, amplitude a sigmoid. The convolutions are followed by batch normalisation, which training needs
 (without it the loss for small corpora stays on a plateau for many epochs). The export folds it into the convolutions,
@@ -19,7 +8,6 @@ so that the edge runs the published network.
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +15,7 @@ from torch.nn import functional
 
 from ptychostream.errors import TrainingError
 from ptychostream.hpc_agent.corpus.normalisation import Normalisation
-
-NetworkName = Literal["ptychonn2", "ptychonn"]
-NETWORK_NAMES: tuple[str, ...] = get_args(NetworkName)
-LEVELS = 4
-FILTERS = {"ptychonn2": 16, "ptychonn": 32}
-HEADS: dict[str, tuple[str, ...]] = {"ptychonn2": ("phase",), "ptychonn": ("phase", "amplitude")}
+from ptychostream.hpc_agent.training.architectures import ARCHITECTURES, NETWORK_NAMES
 
 
 class ConvBlock(nn.Sequential):  # type: ignore[misc]  # torch is not followed
@@ -50,13 +33,13 @@ class ConvBlock(nn.Sequential):  # type: ignore[misc]  # torch is not followed
 
 
 class Decoder(nn.Module):  # type: ignore[misc]
-    """Mirror of the encoder, ending in one channel before its activation."""
+    """Mirror of the encoder, ending in the channels of one output before its activation."""
 
-    def __init__(self, filters: int) -> None:
+    def __init__(self, widths: tuple[int, ...], channels: int) -> None:
         super().__init__()
-        widths = [filters * 2**level for level in range(LEVELS)][::-1]
-        self.blocks = nn.ModuleList(ConvBlock(a, b) for a, b in zip([widths[0], *widths], widths, strict=False))
-        self.last = nn.Conv2d(filters, 1, 3, padding=1)
+        inwards = widths[::-1]
+        self.blocks = nn.ModuleList(ConvBlock(a, b) for a, b in zip([inwards[0], *inwards], inwards, strict=False))
+        self.last = nn.Conv2d(widths[0], channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
@@ -66,15 +49,16 @@ class Decoder(nn.Module):  # type: ignore[misc]
 
 
 class Network(nn.Module):  # type: ignore[misc]
-    """PtychoNN on raw counts.
+    """A network on raw counts.
 
     Parameters
     ----------
     name
-        "ptychonn2" or "ptychonn".
+        One of `NETWORK_NAMES`.
     reduction
-        The decoder's output, as large as the input, is averaged over `reduction` × `reduction` pixels. 2 gives a
-        patch of half the window at the object's pixel, where the probe's footprint fills no more than that.
+        2 gives a patch of half the window at the object's pixel, where the probe's footprint fills no more than that.
+        Without a stem, the decoder's output, as large as the input, is averaged over `reduction` × `reduction`
+        pixels. With a stem, the last convolution gives the smaller patch.
     normalisation
         From `ptychostream.hpc_agent.corpus.training_data.measure_normalisation`; saved with the weights.
 
@@ -95,11 +79,13 @@ class Network(nn.Module):  # type: ignore[misc]
             raise TrainingError(f"reduction {reduction}", where="network", remedy="1 or 2")
         self.name = name
         self.reduction = reduction
-        self.heads = HEADS[name]
-        filters = FILTERS[name]
-        widths = [filters * 2**level for level in range(LEVELS)]
-        self.encoder = nn.ModuleList(ConvBlock(a, b) for a, b in zip([1, *widths], widths, strict=False))
-        self.decoders = nn.ModuleDict({head: Decoder(filters) for head in self.heads})
+        self.architecture = ARCHITECTURES[name]
+        self.heads = self.architecture.heads
+        self.pooled = max(1, reduction // self.architecture.stem)
+        self.shuffled = max(1, self.architecture.stem // reduction)
+        widths, channels = self.architecture.widths, [self.architecture.stem**2, *self.architecture.widths]
+        self.encoder = nn.ModuleList(ConvBlock(a, b) for a, b in zip(channels, widths, strict=False))
+        self.decoders = nn.ModuleDict({head: Decoder(widths, self.shuffled**2) for head in self.heads})
         self.register_buffer("normalisation", torch.zeros(3, dtype=torch.float32))
         self.set_normalisation(normalisation or Normalisation())
 
@@ -110,17 +96,19 @@ class Network(nn.Module):  # type: ignore[misc]
     def forward(self, counts: Tensor, dose_scale: float | Tensor = 1.0) -> dict[str, Tensor]:
         """[N, 1, H, W] raw counts → [N, 1, h, w] by head: "phase" in rad, "amplitude" in 0…1.
 
-        H and W are multiples of 16; h = H / reduction, w = W / reduction.
+        H and W are multiples of `architecture.divisor`; h = H / reduction, w = W / reduction.
         """
         scale, gain, offset = self.normalisation
         x = torch.sqrt(counts * (dose_scale * scale)) * gain + offset
+        if self.architecture.stem > 1:
+            x = functional.pixel_unshuffle(x, self.architecture.stem)
         for block in self.encoder:
             x = functional.max_pool2d(block(x), 2)
         out = {}
         for head in self.heads:
-            y = self.decoders[head](x).float()
+            y = functional.pixel_shuffle(self.decoders[head](x).float(), self.shuffled)
             y = torch.tanh(y) * math.pi if head == "phase" else torch.sigmoid(y)
-            out[head] = functional.avg_pool2d(y, self.reduction) if self.reduction > 1 else y
+            out[head] = functional.avg_pool2d(y, self.pooled) if self.pooled > 1 else y
         return out
 
     def parameter_count(self) -> int:
@@ -130,9 +118,10 @@ class Network(nn.Module):  # type: ignore[misc]
 
     def output_shape(self, input_shape: tuple[int, int]) -> tuple[int, int]:
         """(h, w) for patterns of (H, W). Raises TrainingError if the levels do not divide them."""
-        if any(side < 1 or side % 2**LEVELS for side in input_shape):
+        divisor = self.architecture.divisor
+        if any(side < 1 or side % divisor for side in input_shape):
             what = f"patterns of {input_shape[0]}×{input_shape[1]}"
-            remedy = f"crop or bin them to a multiple of {2**LEVELS}"
+            remedy = f"crop or bin them to a multiple of {divisor}"
             raise TrainingError(what, where=self.name, remedy=remedy)
         return input_shape[0] // self.reduction, input_shape[1] // self.reduction
 

@@ -23,10 +23,11 @@ from ptychostream.config import Settings
 from ptychostream.errors import TrainingError
 from ptychostream.hpc_agent.corpus.normalisation import Normalisation
 from ptychostream.hpc_agent.corpus.training_data import Corpus, measure_normalisation
+from ptychostream.hpc_agent.training.architectures import NetworkName
 from ptychostream.hpc_agent.training.batches import Batch, Dose, batches, thin
 from ptychostream.hpc_agent.training.devices import choose_device, fast_bfloat16
 from ptychostream.hpc_agent.training.distributed import TrainingGroup, joined
-from ptychostream.hpc_agent.training.networks import Network, NetworkName, make_network
+from ptychostream.hpc_agent.training.networks import Network, make_network
 from ptychostream.hpc_agent.training.schedules import ScheduleName, make_schedule
 
 NORMALISATION_FRAMES = 256
@@ -36,7 +37,7 @@ class TrainingOptions(Settings):
     """Options of a training."""
 
     network: NetworkName = "ptychonn2"
-    """PtychoNN 2.0 with 0.7 million parameters, or PtychoNN with 4.7 million."""
+    """PtychoNN 2.0, PtychoNN ("ptychonn", 4.7 million parameters), or "swiftnn" with a fifth of the arithmetic."""
     epochs: int = Field(50, ge=1)
     """Passes over all pairs."""
     batch: int = Field(16, ge=2)

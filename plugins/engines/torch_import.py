@@ -282,8 +282,20 @@ def _depth_to_space(found: dict[str, Any], _static: Static, refuse: Refuse) -> S
     return lambda values: functional.pixel_shuffle(_tensor(values[0]), found["blocksize"])
 
 
+def _space_to_depth(found: dict[str, Any], _static: Static, _refuse: Refuse) -> Step:
+    side = int(found["blocksize"])
+
+    def run(values: list[Value]) -> Tensor:
+        x = _tensor(values[0])
+        frames, channels, height, width = x.shape
+        squares = x.reshape(frames, channels, height // side, side, width // side, side)
+        return squares.permute(0, 3, 5, 1, 2, 4).reshape(frames, -1, height // side, width // side)
+
+    return run
+
+
 BUILDERS: dict[str, Builder] = {
     "MaxPool": _max_pool, "AveragePool": _average_pool, "Resize": _resize, "Concat": _concat, "Cast": _cast,
     "LeakyRelu": _leaky_relu, "Clip": _clip, "BatchNormalization": _batch_norm, "Transpose": _transpose,
-    "Reshape": _reshape, "DepthToSpace": _depth_to_space,
+    "Reshape": _reshape, "DepthToSpace": _depth_to_space, "SpaceToDepth": _space_to_depth,
 }  # fmt: skip

@@ -21,6 +21,8 @@ OPTIONS = ("network", "epochs", "batch", "schedule", "simulated", "precision", "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from ptychostream.hpc_agent.training.architectures import NETWORK_NAMES
+
     parser.add_argument("scans", type=Path, nargs="+", metavar="scan", help="scan files of one geometry")
     parser.add_argument(
         "--reconstruction",
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw the losses by epoch")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON; the rest goes to stderr")
     recipe = parser.add_argument_group("recipe")
-    recipe.add_argument("--network", choices=("ptychonn2", "ptychonn"), help="default ptychonn2")
+    recipe.add_argument("--network", choices=NETWORK_NAMES, help="default ptychonn2")
     recipe.add_argument("--epochs", type=int, metavar="N", help="default 50")
     recipe.add_argument("--batch", type=int, metavar="N", help="default 16")
     recipe.add_argument("--lr", type=finite, metavar="RATE", help="highest learning rate (default 1e-3)")

@@ -22,7 +22,7 @@ from ptychostream.hpc_agent.training.networks import Network, make_network
 from ptychostream.model.contract import ModelContract
 from ptychostream.model.model_file import check_golden, load_model
 
-SHAPE = (16, 32)
+SHAPE = (32, 64)
 
 
 def trained(name: str, reduction: int = 1) -> Network:
@@ -59,7 +59,8 @@ def run(data: bytes, frames: NDArray[np.float32], dose: float = 1.0) -> dict[str
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "reduction", "dose"), [("ptychonn2", 1, 1.0), ("ptychonn2", 2, 10.0), ("ptychonn", 2, 0.5)]
+    ("name", "reduction", "dose"),
+    [("ptychonn2", 1, 1.0), ("ptychonn2", 2, 10.0), ("ptychonn", 2, 0.5), ("swiftnn", 1, 2.0), ("swiftnn", 2, 1.0)],
 )
 def test_onnx_runtime_agrees_with_torch(name: str, reduction: int, dose: float) -> None:
     network = trained(name, reduction)

@@ -11,17 +11,20 @@ from torch import nn
 
 from ptychostream.errors import TrainingError
 from ptychostream.hpc_agent.corpus.normalisation import Normalisation
-from ptychostream.hpc_agent.training.networks import NETWORK_NAMES, make_network
+from ptychostream.hpc_agent.training.architectures import NETWORK_NAMES
+from ptychostream.hpc_agent.training.networks import make_network
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("ptychonn2", 733_921), ("ptychonn", 4_694_690)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("ptychonn2", 733_921), ("ptychonn", 4_694_690), ("swiftnn", 728_976)]
+)
 def test_parameter_counts_are_the_published_ones(name: str, parameters: int) -> None:
     assert make_network(name).parameter_count() == parameters
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORK_NAMES)
-@pytest.mark.parametrize(("shape", "reduction"), [((16, 32), 1), ((32, 16), 2)])
+@pytest.mark.parametrize(("shape", "reduction"), [((32, 64), 1), ((64, 32), 2)])
 def test_output_shapes_and_ranges(name: str, shape: tuple[int, int], reduction: int) -> None:
     network = make_network(name, reduction).eval()
     with torch.no_grad():

@@ -9,6 +9,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -343,6 +344,20 @@ create_engine("OpenVINO", load_model({str(model.path)!r}))
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "precision", "tolerance"), TOLERANCES)
+def test_every_engine_runs_the_network_with_a_stem(name: str, precision: str, tolerance: float, tmp_path: Path) -> None:
+    from ptychostream.benchmarks.inference import patterns, random_model
+
+    model = random_model("swiftnn", 64, tmp_path)
+    counts = patterns(BATCH, 64)
+    with closing(create_engine("ONNXRuntime", model, batch=BATCH, precision="float32")) as exact:
+        expected = exact.infer(counts)
+    with closing(create_engine(name, model, batch=BATCH, precision=precision, threads=1)) as engine:
+        phase = engine.infer(counts)
+    assert np.sqrt(np.mean((phase - expected) ** 2)) < tolerance < 0.5 * expected.std()
 
 
 @pytest.mark.slow

@@ -71,6 +71,14 @@ def test_foreign_model_builds_with_its_own_batch(trt: Any, tmp_path: Path) -> No
     assert build_engine(trt, model, 3, "float16", compute_capability=CHIP)
 
 
+@pytest.mark.slow
+@needs_builder
+def test_the_network_with_a_stem_builds(trt: Any, tmp_path: Path) -> None:
+    from ptychostream.benchmarks.inference import random_model
+
+    assert build_engine(trt, random_model("swiftnn", 64, tmp_path), 8, "float16", compute_capability=CHIP)
+
+
 @needs_builder
 def test_an_operator_that_is_refused_is_named(trt: Any, tmp_path: Path) -> None:
     proto = make_proto()
