@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     write_phase_image(arguments.output, image, summary)
     if arguments.figure:
-        _draw(arguments.figure, image, reference)
+        draw(arguments.figure, image, reference)
     if arguments.json:
         print(json.dumps(summary, indent=2))
     else:
@@ -142,7 +142,8 @@ def _say(console: Any, summary: dict[str, Any]) -> None:
             console.print("the image is shifted beyond what is looked for: the figures are too low")
 
 
-def _draw(path: Path, image: PhaseImage, reference: PhaseImage | None) -> None:
+def draw(path: Path, image: PhaseImage, reference: PhaseImage | None) -> None:
+    """Draw a stitched phase, beside a reference if there is one, to `path` (PNG)."""
     from matplotlib.figure import Figure
 
     from ptychostream.quality.figure_panels import phase_panel

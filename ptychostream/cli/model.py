@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from ptychostream.cli import model_store
+from ptychostream.cli import model_adopt, model_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,11 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inspect.add_argument("--json", action="store_true", help="print JSON")
     model_store.add_store_arguments(inspect)
     model_store.add_actions(actions)
+    model_adopt.add_adopt(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
     actions = {
         "inspect": _inspect,
+        "adopt": model_adopt.adopt_model,
         "list": model_store.list_models,
         "push": model_store.push_model,
         "rollback": model_store.roll_back_model,

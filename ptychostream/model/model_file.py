@@ -107,10 +107,10 @@ def load_model(path: str | Path, max_bytes: int = MAX_BYTES, sidecar: bool = Tru
         or its contract is absent, invalid or contradicts the graph.
     """
     path = Path(path)
-    data = _read(path, max_bytes)
+    data = read_model_bytes(path, max_bytes)
     beside = path.with_suffix(".json")
     needed = sidecar and CONTRACT_KEY.encode() not in data
-    text = _read(beside, max_bytes) if needed and beside.is_file() else None
+    text = read_model_bytes(beside, max_bytes) if needed and beside.is_file() else None
     return parse_model(data, path, text)
 
 
@@ -195,9 +195,7 @@ def write_model(path: str | Path, model: onnx.ModelProto, contract: ModelContrac
     ModelError
         `load_model` would refuse the model (nothing is written then), or the file cannot be written.
     """
-    del model.metadata_props[:]
-    model.metadata_props.add(key=CONTRACT_KEY, value=contract.to_json())
-    data: bytes = model.SerializeToString()
+    data = with_contract(model, contract)
     checked = parse_model(data, Path(path))
     try:
         write_bytes_atomic(path, data)
@@ -207,7 +205,16 @@ def write_model(path: str | Path, model: onnx.ModelProto, contract: ModelContrac
     return checked.sha256
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
+def with_contract(model: onnx.ModelProto, contract: ModelContract) -> bytes:
+    """The bytes of a model file: `model`, with `contract` as its only metadata."""
+    del model.metadata_props[:]
+    model.metadata_props.add(key=CONTRACT_KEY, value=contract.to_json())
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def read_model_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of a model file. Raises ModelError if it is no file, too large, or cannot be read."""
     where = str(path)
     try:
         kind, size = path.stat().st_mode, path.stat().st_size
