@@ -6,16 +6,6 @@ A command module has `add_arguments(parser)` and `run(arguments) -> int`. What i
 
 from __future__ import annotations
 
-import argparse
-import math
+from ptychostream.cli.parts import finite
 
-
-def finite(text: str) -> float:
-    """The type of an option that takes a number. NaN is refused: comparisons with it are always false."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
-    return value
+__all__ = ["finite"]

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ptychostream.cli.scan_arguments import add_scan_arguments
+from ptychostream.cli.parts.scan_arguments import add_scan_arguments
 
 FORMATS = ("nexus", "cxi", "ptychi", "ptychodus")
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ptychostream.cli.scan_arguments import scan_options
+    from ptychostream.cli.parts.scan_arguments import scan_options
     from ptychostream.errors import ConfigError
     from ptychostream.scans.exports.cxi import write_cxi
     from ptychostream.scans.exports.ptychi import pair_of, write_pair

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptychostream.cli import finite
-from ptychostream.cli.scan_arguments import add_scan_arguments
+from ptychostream.cli.parts.scan_arguments import add_scan_arguments
 
 if TYPE_CHECKING:
     from ptychostream.imaging.phase_image import PhaseImage
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from ptychostream.cli.scan_arguments import scan_options
+    from ptychostream.cli.parts.scan_arguments import scan_options
     from ptychostream.model.model_file import check_golden, load_model
     from ptychostream.plugins.engines import create_engine
     from ptychostream.quality.contract_check import contradictions
@@ -99,7 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
     }
     write_phase_image(arguments.output, image, summary)
     if arguments.figure:
-        draw(arguments.figure, image, reference)
+        from ptychostream.quality.figures import save_figure, stitched_figure
+
+        save_figure(stitched_figure(image, reference), arguments.figure)
     if arguments.json:
         print(json.dumps(summary, indent=2))
     else:
@@ -140,18 +142,3 @@ def _say(console: Any, summary: dict[str, Any]) -> None:
             console.print(f"{quality['runaways']} pixels of the reference ran away and are not compared")
         if quality["at_limit"]:
             console.print("the image is shifted beyond what is looked for: the figures are too low")
-
-
-def draw(path: Path, image: PhaseImage, reference: PhaseImage | None) -> None:
-    """Draw a stitched phase, beside a reference if there is one, to `path` (PNG)."""
-    from matplotlib.figure import Figure
-
-    from ptychostream.quality.figure_panels import phase_panel
-    from ptychostream.quality.figures import comparison_figure, save_figure
-
-    if reference is None:
-        figure = Figure(figsize=(6, 5), layout="constrained")
-        phase_panel(figure.add_subplot(), image, title="stitched phase")
-    else:
-        figure = comparison_figure(reference, image, reference_name="reference", image_name="stitched")
-    save_figure(figure, path)

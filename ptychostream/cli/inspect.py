@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptychostream.cli.scan_arguments import add_scan_arguments
+from ptychostream.cli.parts.scan_arguments import add_scan_arguments
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ptychostream.cli.scan_arguments import scan_options
+    from ptychostream.cli.parts.scan_arguments import scan_options
     from ptychostream.scans.inspection import inspect_scan
 
     options = scan_options(arguments)

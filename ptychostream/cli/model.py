@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from ptychostream.cli import model_adopt, model_store
+from ptychostream.cli.parts import model_adopt, model_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

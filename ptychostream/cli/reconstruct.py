@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptychostream.cli import finite
-from ptychostream.cli.scan_arguments import add_scan_arguments
+from ptychostream.cli.parts.scan_arguments import add_scan_arguments
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ptychostream.cli.scan_arguments import scan_options
+    from ptychostream.cli.parts.scan_arguments import scan_options
     from ptychostream.config import load_settings
     from ptychostream.frames.survey import in_words
     from ptychostream.hpc_agent.reconstruct import ReconstructOptions

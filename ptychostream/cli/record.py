@@ -118,7 +118,7 @@ def _recover(arguments: argparse.Namespace, say: Console) -> int:
 
 
 def _record(arguments: argparse.Namespace, say: Console) -> int:
-    from ptychostream.cli.record_progress import RecordProgress
+    from ptychostream.cli.parts.record_progress import RecordProgress
     from ptychostream.config import load_settings
     from ptychostream.processes.stopping import stop_on_signals
     from ptychostream.recording.record import record

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptychostream.cli import finite
-from ptychostream.cli.scan_arguments import add_scan_arguments
+from ptychostream.cli.parts.scan_arguments import add_scan_arguments
 
 if TYPE_CHECKING:
     from ptychostream.sim.replay.detector import Streamed
@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _scan_stream(arguments: argparse.Namespace) -> Stream:
     """Streams a scan file as the arguments say."""
-    from ptychostream.cli.scan_arguments import scan_options
+    from ptychostream.cli.parts.scan_arguments import scan_options
     from ptychostream.config import load_settings
     from ptychostream.sim.replay.replay import Replay, replay
 

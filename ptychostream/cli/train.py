@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptychostream.cli import finite
-from ptychostream.cli.scan_arguments import add_scan_arguments
+from ptychostream.cli.parts.scan_arguments import add_scan_arguments
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from ptychostream.cli.scan_arguments import scan_options
+    from ptychostream.cli.parts.scan_arguments import scan_options
     from ptychostream.errors import TrainingError
     from ptychostream.scans.reconstruction_file import read_reconstruction
     from ptychostream.scans.scan_probe import open_probed

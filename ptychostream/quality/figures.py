@@ -67,6 +67,15 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) ->
         raise cannot_be_written(path, error) from error
 
 
+def stitched_figure(image: PhaseImage, reference: PhaseImage | None) -> Figure:
+    """A stitched phase alone, or beside a reference. Raises GeometryError if the two cannot be compared."""
+    if reference is not None:
+        return comparison_figure(reference, image, reference_name="reference", image_name="stitched")
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    phase_panel(figure.add_subplot(), image, title="stitched phase")
+    return figure
+
+
 def comparison_figure(
     reference: PhaseImage,
     image: PhaseImage,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ptychostream.cli.scan_arguments import add_scan_arguments, scan_options
+from ptychostream.cli.parts.scan_arguments import add_scan_arguments, scan_options
 from ptychostream.errors import ConfigError
 from ptychostream.scans.scan_files import ScanOptions
 

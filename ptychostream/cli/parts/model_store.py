@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptychostream.cli import finite
+from ptychostream.cli.parts import finite
 
 if TYPE_CHECKING:
     from ptychostream.hpc_agent.edge.edge_model import EdgeModel

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptychostream.cli import finite
+from ptychostream.cli.parts import finite
 from ptychostream.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptychostream.cli import finite
-from ptychostream.cli.infer import draw
-from ptychostream.cli.scan_arguments import add_scan_arguments
+from ptychostream.cli.parts import finite
+from ptychostream.cli.parts.scan_arguments import add_scan_arguments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +64,7 @@ def adopt_model(arguments: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from ptychostream.cli.scan_arguments import scan_options
+    from ptychostream.cli.parts.scan_arguments import scan_options
     from ptychostream.model.model_file import write_model
     from ptychostream.plugins.engines import create_engine
     from ptychostream.quality.offline_inference import stitch_scan
@@ -88,7 +87,10 @@ def adopt_model(arguments: argparse.Namespace) -> int:
     quality = compare(image, reconstruction.phase_image()) if reconstruction else None
     sha256 = write_model(arguments.output, model.parsed, contract)
     if arguments.figure:
-        draw(arguments.figure, image, reconstruction.phase_image() if reconstruction else None)
+        from ptychostream.quality.figures import save_figure, stitched_figure
+
+        reference = reconstruction.phase_image() if reconstruction else None
+        save_figure(stitched_figure(image, reference), arguments.figure)
     summary: dict[str, Any] = {
         "output": str(arguments.output),
         "sha256": sha256,
