@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: always constraints constraints-check docs fuzz install demo test test-fast test-slurm test-hosts lint typecheck wheel bench soak clean
+.PHONY: always constraints constraints-check docs fuzz install demo test test-fast test-slurm test-hosts test-web lint typecheck wheel bench soak clean
 
 install: $(READY)
 
@@ -37,7 +37,7 @@ test: $(READY)
 
 # The tests that need no server, no other process and no training: under a minute on two cores.
 test-fast: $(READY)
-	$(BIN)/python -m pytest -n 2 -m "not server and not slow and not slurm and not hosts"
+	$(BIN)/python -m pytest -n 2 -m "not server and not slow and not slurm and not hosts and not browser"
 
 # The agent's steps on a one-node Slurm that the test starts; as root it installs Debian's packages where they are missing.
 test-slurm: $(READY)
@@ -46,6 +46,12 @@ test-slurm: $(READY)
 # A cluster on three hosts, network namespaces that the test makes and takes down; needs root, and installs iproute2.
 test-hosts: $(READY)
 	$(BIN)/python -m pytest -m hosts tests/system/test_hosts.py
+
+# The page in Debian's Chromium, which is installed as root where it is missing; selenium drives it.
+test-web: $(READY)
+	command -v chromium chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
+	$(BIN)/python -m pip install --quiet 'selenium>=4.20,<5'
+	$(BIN)/python -m pytest -m browser tests/web
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -63,7 +69,7 @@ docs: $(READY)
 	$(BIN)/python -m sphinx -W --keep-going -q -j auto -b html -d build/doctrees docs build/docs
 
 # The built wheel with one extra at a time, each in a clean environment of $(PYTHON), tried from another folder.
-wheel: wheel-edge wheel-hpc
+wheel: wheel-edge wheel-hpc wheel-web
 
 wheel-%:
 	rm -rf build/wheel-$* build/dist-$* build/lib build/bdist.*

@@ -46,6 +46,11 @@ class Measured(Child):
         start, end = np.interp([first_s, last_s], times, used)
         return float((end - start) / (last_s - first_s))
 
+    def resident_mib(self) -> float:
+        """The resident memory now."""
+        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
     def said(self) -> list[dict[str, Any]]:
         """The printed lines of JSON so far."""
         lines = self.log_path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]

@@ -130,7 +130,7 @@ def draw() -> str:
     p.box(20, 640, 1080, 130, LIBRARY, "#f0f7f0")
     rooms = (
         ("frames", "positions", "imaging", "model", "scans", "storage", "quality"),
-        ("reconstruct", "pva", "rawpva", "recording", "processes", "cluster", "cli, demo"),
+        ("reconstruct", "pva", "rawpva", "recording", "processes", "cluster", "cli, demo, web"),
     )
     for row, names in enumerate(rooms):
         for column, name in enumerate(names):

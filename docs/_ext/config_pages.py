@@ -72,6 +72,12 @@ FILES = (
         {"consumer": "ptychostream.plugins.consumer.consumer_settings:ConsumerSettings"},
     ),
     File(
+        "web",
+        "Configuration of the page for browsers",
+        "`ptychostream web --config web.toml`. Options of the command line override the file.",
+        "ptychostream.web.settings:WebSettings",
+    ),
+    File(
         "beamline",
         "Configuration of the simulated beamline",
         "`ptychostream beamline --config beamline.toml`. Options of the command line override the file.",

@@ -1,4 +1,4 @@
-"""`ptychostream bench stream|positions|record|inference|soak|reconstruction|warm-start|gpu|training`."""
+"""`ptychostream bench stream|positions|web|record|inference|soak|reconstruction|warm-start|gpu|training`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 BENCHMARKS = {
     "stream": "source → PVA → IOC → client, each a process of its own: what arrives, how late, at what cost",
     "positions": "the join of frames with positions: time a frame, memory, what a PandABox's 100 kHz cost",
+    "web": "source → PVA → IOC → page's server → Chromium: images per second, latency to the screen, memory",
     "record": "source → PVA → scan file: what is written, at what cost",
     "inference": "every engine that is here, side by side",
     "soak": "the stream under random faults, with clients: nothing lost uncounted, memory flat, all recovered",
@@ -43,5 +44,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _module(name: str) -> ModuleType:
-    inner = "soak.soak" if name == "soak" else name.replace("-", "_")
+    inner = f"{name}.{name}" if name in ("soak", "web") else name.replace("-", "_")
     return importlib.import_module(f"ptychostream.benchmarks.{inner}")

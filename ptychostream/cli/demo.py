@@ -14,6 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--quick", action="store_true", help="the simulated learning loop alone, under three minutes")
     which.add_argument("--loop", action="store_true", help="the learning loop until stopped (Ctrl-C), then its report")
+    parser.add_argument(
+        "--web", action="store_true", help="let the loop go on until stopped (Ctrl-C), for the page in the browser"
+    )
     parser.add_argument("--offline", action="store_true", help="do not fetch the real scan: simulate one")
     parser.add_argument("--json", action="store_true", help="print the report as JSON; the rest goes to stderr")
 
@@ -27,7 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.processes.stopping import stop_on_signals
 
     console = Console(stderr=arguments.json, highlight=False)
-    demo = Demo(arguments.output, arguments.quick, arguments.offline, arguments.loop, console, stopping=stop_on_signals)
+    how = (arguments.quick, arguments.offline, arguments.loop, arguments.web)
+    demo = Demo(arguments.output, *how, console, stopping=stop_on_signals)
     report = demo.run()
     frames = report.frames
     console.print(

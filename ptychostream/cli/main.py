@@ -16,6 +16,7 @@ from ptychostream.processes.stopping import interrupt_on_signals
 COMMANDS = {
     "demo": "fetch, reconstruct, train and watch a real scan being stitched live",
     "ioc": "run the soft IOC beside the detector",
+    "web": "serve a page for browsers that shows IOCs live",
     "cluster": "run several consumers of one stream, and the IOC that adds them up",
     "agent": "run the HPC agent: reconstruct, judge, train and push as scans complete",
     "beamline": "run the simulated beamline",

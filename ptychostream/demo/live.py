@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ptychostream.demo.client import read_received
+from ptychostream.demo.page import page, page_line
 from ptychostream.demo.processes import Child
 from ptychostream.demo.pvs import POLL_S, Pvs, until
 from ptychostream.errors import DropCause
@@ -36,12 +37,13 @@ class Live:
 
 @dataclass(frozen=True)
 class Stage:
-    """PV prefix, detector channel, environment and folder of the logs."""
+    """PV prefix, detector channel, environment, folder of the logs, and port of the page for browsers."""
 
     prefix: str
     channel: str
     environment: Mapping[str, str]
     folder: Path
+    page_port: int
 
 
 @contextmanager
@@ -59,7 +61,7 @@ def stream(
     scan: Path,
     model: Path,
     rate_hz: float,
-    on_ready: Callable[[float], None],
+    on_ready: Callable[[float, str], None],
     on_progress: Callable[[int, float, float], None],
 ) -> Live:
     """Start IOC and client, replay `scan` at `rate_hz`, and return what the client received.
@@ -67,7 +69,7 @@ def stream(
     Parameters
     ----------
     on_ready
-        Called with the seconds from the IOC's start until its model is live.
+        Called with the seconds from the IOC's start until its model is live, and the line that tells of the page.
     on_progress
         Called with (stitched frames, stitched frames/s, p50 latency in ms) while the scan streams.
 
@@ -91,7 +93,9 @@ def stream(
         stack.enter_context(detector)
         until(lambda: pvs.value("Ready_RBV"), ioc, READY_TIMEOUT_S, "Ready_RBV")
         ready_s = time.monotonic() - began
-        on_ready(ready_s)
+        page_log = stage.folder / "web.log"
+        address = stack.enter_context(page(stage.prefix, stage.environment, page_log, stage.page_port))
+        on_ready(ready_s, page_line(address, page_log))
         peak = 0.0
         while detector.running():
             stitched, rate, latency = pvs.get("FramesStitched_RBV", "ArrayRate_RBV", "LatencyP50_RBV")

@@ -14,6 +14,7 @@ from ptychostream.demo.loop import Loop, LoopOutcome
 from ptychostream.demo.loop_figure import images_figure, loop_figure
 from ptychostream.demo.loop_place import Place
 from ptychostream.demo.loop_plan import LoopPlan
+from ptychostream.demo.page import page, page_line
 from ptychostream.demo.report import FIGURE, IMAGES, TIME_LINE, Report, versions
 from ptychostream.errors import DropCause
 from ptychostream.imaging.phase_image import PhaseImage
@@ -28,13 +29,16 @@ MOST_IMAGES = 9
 
 
 def show_loop(
-    plan: LoopPlan, prefix: str, folder: Path, console: Console, stop: threading.Event
+    plan: LoopPlan, prefix: str, folder: Path, console: Console, stop: threading.Event, page_port: int
 ) -> tuple[LoopOutcome, float]:
     """Run the loop in `folder`/loop and draw its figures to `folder`. Returns the outcome and the seconds it took."""
     began = time.monotonic()
     ports = free_ports(3)
     place = Place(prefix, loopback_environment(ports[:2], ports[2]), ports[1], folder / "loop")
-    outcome = Loop(plan, place, console, stop).run()
+    log = folder / "logs" / "web-loop.log"
+    with page(prefix, place.environment, log, page_port) as address:
+        console.print(f"  the loop in a browser:\n{page_line(address, log)}", style="cyan", soft_wrap=True)
+        outcome = Loop(plan, place, console, stop).run()
     figures.save_figure(loop_figure(outcome.record), folder / TIME_LINE)
     rows = [
         (f"{scan.scan}\nby {scan.version}", outcome.images[scan.scan], reconstruction_of(outcome, scan.scan))

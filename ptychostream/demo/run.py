@@ -82,6 +82,8 @@ class Demo:
         Whether to run only the simulated loop.
     endless
         Whether to run only the simulated loop, until it is stopped.
+    web
+        Whether the loop goes on after the demonstration until it is stopped, for the page.
     offline
         Whether to simulate the scan instead of fetching the real one.
     stopping
@@ -96,23 +98,25 @@ class Demo:
     quick: bool = False
     offline: bool = False
     endless: bool = False
+    web: bool = False
     console: Console = field(default_factory=lambda: Console(highlight=False))
     stopping: Callable[[], AbstractContextManager[threading.Event]] = lambda: nullcontext(threading.Event())
     loop_plan: LoopPlan | None = None
     simulated_plan: Plan = SIMULATED_PLAN
     steps_s: dict[str, float] = field(default_factory=dict)
+    page_port: int = field(default_factory=lambda: free_ports(1)[0])
 
     def run(self) -> Report:
         """Run all steps. Raises PtychostreamError if one fails."""
         began = time.monotonic()
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
-        plan = self.loop_plan or (ENDLESS_PLAN if self.endless else LOOP_PLAN)
+        plan = self.loop_plan or (ENDLESS_PLAN if self.endless or self.web else LOOP_PLAN)
         report = None
         if not (self.quick or self.endless):
             report = self._one_scan()
             self._write(report, began)  # so that there is a report if the loop fails
         with self._step("loop"), self.stopping() as stop:
-            outcome, seconds = show_loop(plan, PREFIX, self.folder, self.console, stop)
+            outcome, seconds = show_loop(plan, PREFIX, self.folder, self.console, stop, self.page_port)
             if outcome.stopped:
                 self.console.print("  stopped; the report is about the part until now")
         if report is None:
@@ -144,7 +148,7 @@ class Demo:
             words += ["--time-limit", plan.training_limit_s]
             trained = self._command("train", scan, *words, "--hold-out", plan.held_out, "--save-area", area)
         with self._step("stream"):
-            stage = Stage(PREFIX, CHANNEL, environment, logs)
+            stage = Stage(PREFIX, CHANNEL, environment, logs, self.page_port)
             live = self._stream(stage, plan, scan, model)
         with self._step("report"):
             return self._report(plan, reconstruction, np.load(area, allow_pickle=False), trained, live)
@@ -189,11 +193,12 @@ class Demo:
         with Progress(*columns, console=self.console) as progress:
             task = progress.add_task("starting the IOC", total=total)
 
-            def ready(seconds: float) -> None:
+            def ready(seconds: float, page: str) -> None:
                 self.console.print(
                     f"  the IOC was ready after {seconds:.1f} s. From a second terminal, while it streams:"
                 )
                 self.console.print(client_lines(stage), style="cyan", soft_wrap=True)
+                self.console.print(f"  and in a browser, also during the loop:\n{page}", style="cyan", soft_wrap=True)
 
             def shown(stitched: int, rate_hz: float, latency_ms: float) -> None:
                 latency = "not known yet" if math.isnan(latency_ms) else f"{latency_ms:5.1f} ms"

@@ -23,8 +23,10 @@ CORE = ("frames", "positions", "imaging", "model", "scans", "storage", "quality"
 ROOMS = {
     "edge": (*CORE, "pva", "rawpva", "recording", "demo", "cluster", "plugins", "ioc", "sim", "db", "opi"),
     "hpc": (*CORE, "hpc_agent", "db", "opi"),
+    "web": (*CORE, "pva", "web", "db"),
 }
-ABSENT = {"edge": ("torch", "caproto", "parsl"), "hpc": ("pvaccess", "softioc", "openvino")}
+ABSENT = {"edge": ("torch", "caproto", "parsl"), "hpc": ("pvaccess", "softioc", "openvino"),
+          "web": ("torch", "pvaccess", "softioc", "openvino", "onnxruntime", "parsl")}  # fmt: skip
 """What an extra must not bring."""
 NEEDS_MORE = {
     "ptychostream.plugins.engines.torch_import", "ptychostream.plugins.engines.torch_engine",
@@ -123,6 +125,31 @@ def check_hpc() -> str:
     return f"reconstructed, R factors {r_factors}"
 
 
+def check_web() -> str:
+    """The page's server starts without an IOC, and serves the page's files, which are all in the wheel."""
+    import re
+    import urllib.request
+
+    words = [COMMAND, "web", PREFIX, "--port", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().split()[-1]
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                page = answer.read().decode()
+            files = set(re.findall(r'"(page/[^"]+)"', page)) | {"page/colours.json", "page/link.js", "page/view.js"}
+            for name in files:
+                with urllib.request.urlopen(address + name, timeout=30) as answer:
+                    assert answer.read()
+            with urllib.request.urlopen(f"{address}api/records", timeout=30) as answer:
+                records = len(json.load(answer))
+            assert records > 200
+        finally:
+            server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+    return f"the page with {len(files)} files and {records} records"
+
+
 def main() -> None:
     extra = sys.argv[1]
     package = Path(importlib.import_module("ptychostream").__file__ or "")
@@ -133,7 +160,7 @@ def main() -> None:
     modules = import_rooms(extra)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        done = check_edge() if extra == "edge" else check_hpc()
+        done = {"edge": check_edge, "hpc": check_hpc, "web": check_web}[extra]()
     print(f"wheel with [{extra}] on Python {sys.version.split()[0]} ok: {modules} modules, {done}")
 
 

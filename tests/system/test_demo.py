@@ -94,6 +94,7 @@ def test_demo_of_one_scan_and_of_the_loop(tmp_path: Path) -> None:
         "policy: mismatch",
     ):
         assert line in lines
+    assert lines.count(f"http://127.0.0.1:{demo.page_port}/") == 2, "the page is told beside the scan and the loop"
     assert not processes_of(tmp_path)
 
 

@@ -1,0 +1,1 @@
+"""Images on their way to a browser: decoded, quantised, compared, compressed, drawn."""
