@@ -13,8 +13,11 @@ export function readHeader(buffer) {
   return [header, new Uint8Array(buffer, 4 + size)];
 }
 
+let images = 0;
+
 export class LiveImage {
   constructor() {
+    this.id = ++images;
     this.header = null;
     this.codes = new Uint16Array(0);
     this.busy = Promise.resolve();
@@ -58,6 +61,11 @@ export class LiveImage {
       }
     }
     if (at !== count) throw new Error(`${count} pixels, where the tiles have ${at}`);
+  }
+
+  // The image as it is now, which later messages do not change.
+  copy() {
+    return Object.assign(new LiveImage(), { id: this.id, header: this.header, codes: this.codes.slice() });
   }
 
   value(column, row) {

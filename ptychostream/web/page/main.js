@@ -215,6 +215,7 @@ const actions = {
   fit: () => view.fit(),
   freeze: () => {
     state.held = toggle("freeze", !state.held);
+    if (state.held && view.image?.header) view.image = view.image.copy();
     if (!state.held && state.missed) choose(state.ioc, state.image);
     state.missed = false;
     if (view.image?.header) showAbout();

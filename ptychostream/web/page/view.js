@@ -24,7 +24,7 @@ export class View {
   // Show an image of which these tiles have changed (null: all).
   show(image, tiles) {
     const before = this.seen;
-    if (this.image === image && before && image.origin && before.origin && before.pixel === image.pixel) {
+    if (this.image?.id === image.id && before && image.origin && before.origin && before.pixel === image.pixel) {
       // the canvas has grown: what was in the middle stays there
       this.x += (before.origin[0] - image.origin[0]) / image.pixel;
       this.y += (before.origin[1] - image.origin[1]) / image.pixel;
@@ -32,7 +32,7 @@ export class View {
         const moved = [(before.origin[0] - image.origin[0]) / image.pixel, (before.origin[1] - image.origin[1]) / image.pixel];
         this.line = this.line.map(([x, y]) => [x + moved[0], y + moved[1]]);
       }
-    } else if (this.image !== image) {
+    } else if (this.image?.id !== image.id) {
       this.fitted = true;
       this.line = null;
       this.onLine();
