@@ -130,7 +130,8 @@ class IocView:
         text = "" if quiet or same else str(after.value).partition("\n")[0]
         if before.trouble != after.trouble and before.severity < DISCONNECTED:
             alarm = after.alarm.lower() if after.trouble else "alarm over"
-            text = f"{after.value} {after.units}".strip() + f" ({alarm})"
+            value = f"{after.value:.4g}" if isinstance(after.value, float) else str(after.value)
+            text = f"{value} {after.units}".strip() + f" ({alarm})"
         if text:
             self.events.add(after.time_s or time.time(), name, entry.group, text, after.trouble)
 
