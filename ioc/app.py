@@ -230,6 +230,7 @@ class Ioc:
         clean = self._parts.pipeline.stop(_DRAIN_S)
         if not clean:
             log.error("the engine did not return within %.0f s: %s", _DRAIN_S, self.unfinished())
+        self._parts.slot.close()
         self._parts.saver.stop()
         self.update()
         self._parts.images.stop()

@@ -154,8 +154,9 @@ def _make_cluster_slot(settings: IocSettings, collector: Collector, on_slot: Cal
 
 
 def _make_slot(settings: IocSettings, pipeline: Pipeline, on_slot: Callable[[], None]) -> ModelSlot:
+    engine = settings.engine
     return ModelSlot(
-        EngineMaker(settings.engine.cache_dir or default_cache(), settings.engine.threads, settings.engine.automatic),
+        EngineMaker(engine.cache_dir or default_cache(), engine.threads, engine.automatic, engine.trial_bounds),
         pipeline.swap_engine,
         plain_contract(settings.engine.frame_shape, settings.engine.pixel_m),
         wish=_engine_wish(settings),

@@ -245,7 +245,7 @@ class Pipeline:
         Returns
         -------
         Future
-            The engine's name, when it has taken over and the old one is closed.
+            The engine's name, when it has taken over and the old one is closed. It can be cancelled until then.
         """
         return self._swaps.request(factory, contract, thread_bound)
 

@@ -21,10 +21,14 @@ EngineFactory = Callable[[], Engine]
 
 @dataclass
 class Swap:
-    """One change of the engine: `prepare` makes the new one; `done` gets its name or the error."""
+    """One change of the engine: `prepare` makes the new one; `done` gets its name or the error.
+
+    `done` can be cancelled until the inference thread takes the swap. `discard` frees what was built for it.
+    """
 
     prepare: Callable[[], Inference]
     done: Future[str]
+    discard: Callable[[], None] = lambda: None
 
 
 class SwapQueue:
@@ -49,7 +53,6 @@ class SwapQueue:
     def request(self, factory: EngineFactory, contract: ModelContract, thread_bound: bool) -> Future[str]:
         """Prepare the engine in a thread of its own, or leave that to the inference thread; then queue."""
         swap = Swap(lambda: _prepare(factory, contract), Future())
-        swap.done.set_running_or_notify_cancel()  # from here on nobody can cancel it
         if thread_bound:
             self._put(swap)
         else:
@@ -57,9 +60,13 @@ class SwapQueue:
         return swap.done
 
     def take(self) -> Swap | None:
-        """The next swap, for the inference thread to carry out."""
-        with self._lock:
-            return self._waiting.popleft() if self._waiting else None
+        """The next swap that was not cancelled, for the inference thread to carry out; nobody can cancel it then."""
+        while True:
+            with self._lock:
+                swap = self._waiting.popleft() if self._waiting else None
+            if swap is None or swap.done.set_running_or_notify_cancel():
+                return swap
+            swap.discard()
 
     def close(self) -> None:
         """Refuse all waiting and later changes."""
@@ -67,28 +74,28 @@ class SwapQueue:
             self._closed = True
             refused, self._waiting = self._waiting, deque()
         for swap in refused:
-            swap.done.set_exception(_stopped())
+            _fail(swap, _stopped())
 
     def _build(self, swap: Swap) -> None:
         with self._building:
+            if swap.done.cancelled():
+                return
             try:
                 inference = swap.prepare()
             except Exception as error:  # noqa: BLE001 - the thread's outermost; the caller gets the error
-                swap.done.set_exception(error)
+                _fail(swap, error)
                 return
-            if not self._put(Swap(lambda: inference, swap.done)):
-                close_engine(inference.engine)
+            self._put(Swap(lambda: inference, swap.done, lambda: close_engine(inference.engine)))
 
-    def _put(self, swap: Swap) -> bool:
+    def _put(self, swap: Swap) -> None:
         with self._lock:
             closed = self._closed
             if not closed:
                 self._waiting.append(swap)
         if closed:
-            swap.done.set_exception(_stopped())
+            _fail(swap, _stopped())
         else:
             self._on_ready()
-        return not closed
 
 
 def _prepare(factory: EngineFactory, contract: ModelContract) -> Inference:
@@ -108,6 +115,13 @@ def close_engine(engine: Engine) -> None:
         engine.close()
     except Exception:  # noqa: BLE001 - an engine is foreign code
         _log.exception("engine %s did not close", engine.name)
+
+
+def _fail(swap: Swap, error: Exception) -> None:
+    """Tell whoever waits, unless nobody does any more, and free what was built."""
+    if swap.done.set_running_or_notify_cancel():
+        swap.done.set_exception(error)
+    swap.discard()
 
 
 def _stopped() -> EngineError:

@@ -11,11 +11,13 @@ from pathlib import Path
 from ptychostream.model.contract import ModelContract
 from ptychostream.errors import ConfigError, ModelError
 from ptychostream.ioc.model.canary import Canary
+from ptychostream.ioc.model.changes import Change, Changes
 from ptychostream.ioc.model.model_slot import EngineWish, SlotState
 from ptychostream.model.model_file import ModelFile, load_model, parse_model
 from ptychostream.plugins.consumer.consumer_report import EngineReport, Report
 
 _BUILD_S = 600.0
+_LOOK_S = 0.1  # how soon a load notices that it is to give way
 _IN_FILE = "set it in the cluster's configuration, section consumer, and restart the consumers"
 
 
@@ -60,7 +62,7 @@ class ClusterSlot:
         self._directory = directory
         self._max_bytes = max_bytes
         self._on_change = on_change
-        self._changing = threading.Lock()
+        self._changes = Changes()
         self._heard = threading.Condition()
         self._reports: list[Report] = []
         self._sha_by_name: dict[str, str] = {}
@@ -109,27 +111,29 @@ class ClusterSlot:
         ------
         ModelError
             It is no model, or a consumer could not bring it to life; the others run it nevertheless.
+        EngineError
+            A rollback came meanwhile.
         """
-        with self._changing:
+        with self._changes.one(f"loading {path}") as change:
             staged = self._resolve(path)
             if data is None:
                 model = load_model(staged, max_bytes=self._max_bytes)
             else:
                 model = parse_model(data, staged, sha256=sha256)
-            self._bring(model)
+            self._bring(change, model)
             if self._now is not None and self._now.sha256 != model.sha256:
                 self.previous = self._now
             self._now = model
 
     def rollback(self, only_from: str | None = None) -> None:
-        """Go back to the model that was loaded here before, where `only_from` is live still. Raises ModelError."""
-        with self._changing:
-            if only_from is not None and (self._now is None or self._now.sha256 != only_from):
-                raise ModelError("another model is live by now", where="rollback", remedy="judge that one")
-            if self.previous is None:
-                raise ModelError("no previous model", where="RollbackModel", remedy="load a second model first")
-            then = self.previous
-            self._bring(then)
+        """Go back to the model that was loaded here before, where `only_from` is live still. Raises ModelError.
+
+        A model that the consumers are building gives way.
+        """
+        self._check_rollback(only_from)
+        with self._changes.before_others("rolling back") as change:
+            then = self._check_rollback(only_from)
+            self._bring(change, then)
             self.previous, self._now = self._now, then
 
     def use_engine(self, **wish: object) -> None:
@@ -154,7 +158,17 @@ class ClusterSlot:
             raise ModelError("lies outside the models folder", where=str(path), remedy=f"copy it into {base}")
         return staged
 
-    def _bring(self, model: ModelFile) -> None:
+    def _check_rollback(self, only_from: str | None) -> ModelFile:
+        if only_from is not None and (self._now is None or self._now.sha256 != only_from):
+            raise ModelError("another model is live by now", where="rollback", remedy="judge that one")
+        if self.previous is None:
+            raise ModelError("no previous model", where="RollbackModel", remedy="load a second model first")
+        return self.previous
+
+    def close(self) -> None:
+        """Do nothing: the consumers close their own engines."""
+
+    def _bring(self, change: Change, model: ModelFile) -> None:
         self._send(str(model.path), model.sha256)
         deadline = time.monotonic() + _BUILD_S
         with self._heard:
@@ -163,7 +177,9 @@ class ClusterSlot:
                 failed = [r for r in waits if r.model_failure.startswith(str(model.path))]
                 if self._reports and len(failed) == len(waits):
                     break
-                if not self._heard.wait(deadline - time.monotonic()):
+                change.check()
+                self._heard.wait(min(_LOOK_S, max(0.0, deadline - time.monotonic())))
+                if time.monotonic() >= deadline:
                     remedy = "see the logs of the consumers"
                     raise ModelError(f"not live within {_BUILD_S:.0f} s", where=str(model.path), remedy=remedy)
         if failed:

@@ -1,19 +1,22 @@
-"""Builds the engine that a wish names."""
+"""Builds the engine that a wish names, and has a model tried before."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ptychostream.model.contract import ModelContract
-from ptychostream.errors import EngineError
 from ptychostream.ioc.model.model_slot import EngineWish
+from ptychostream.model.contract import ModelContract
 from ptychostream.model.model_file import ModelFile
-from ptychostream.plugins.engines import Engine, create_engine
-from ptychostream.plugins.engines.plain import PLAIN, PlainEngine
+from ptychostream.plugins.engines import Engine
+from ptychostream.plugins.engines.order import EngineOrder
+from ptychostream.plugins.engines.settings import EngineSettings
+from ptychostream.plugins.engines.trial import try_model
+from ptychostream.processes.bounded import Bounds
 
 
 @contextmanager
@@ -42,32 +45,35 @@ class EngineMaker:
         Processor cores of a CPU engine; None: all.
     automatic
         The engine that the wish "Auto" means: "Auto", or "module:Class" for an engine of one's own.
+    bounds
+        Limits of the child process that tries a model; None: those of the default settings.
     """
 
-    def __init__(self, cache_dir: Path, threads: int | None, automatic: str = "Auto") -> None:
+    def __init__(
+        self, cache_dir: Path, threads: int | None, automatic: str = "Auto", bounds: Bounds | None = None
+    ) -> None:
+        self.bounds = bounds or EngineSettings().trial_bounds
         self._cache_dir = cache_dir
         self._threads = threads
         self._automatic = automatic
 
     def __call__(self, wish: EngineWish, model: ModelFile | None, contract: ModelContract) -> Engine:
-        """See `ptychostream.ioc.model.model_slot.CreateEngine`."""
-        if wish.name == PLAIN and contract.input_shape != contract.output_shape:
-            raise EngineError(
-                f"the model turns {contract.input_shape} into {contract.output_shape}",
-                where="engine None",
-                remedy="engine None passes patterns on: load a model with equal shapes, or choose another engine",
-            )
-        if wish.name == PLAIN:
-            return PlainEngine(contract.input_shape, wish.at_once)
-        if model is None:
-            raise EngineError("no model", where=f"engine {wish.name}", remedy="load a model first")
+        """See `ptychostream.ioc.model.model_slot.Maker`."""
         with own_symbols_first():
-            return create_engine(
-                self._automatic if wish.name == "Auto" else wish.name,
-                model,
-                batch=wish.at_once,
-                chunk=wish.batch,
-                precision=wish.precision,
-                cache_dir=self._cache_dir,
-                threads=self._threads,
-            )
+            return self._order(wish).create(model, contract)
+
+    def try_out(
+        self, wish: EngineWish, data: bytes, sidecar: bytes | None, path: Path, give_up: threading.Event
+    ) -> None:
+        """See `ptychostream.ioc.model.model_slot.Maker`."""
+        try_model(data, sidecar, path, self._order(wish), self.bounds, give_up)
+
+    def _order(self, wish: EngineWish) -> EngineOrder:
+        return EngineOrder(
+            name=self._automatic if wish.name == "Auto" else wish.name,
+            batch=wish.at_once,
+            chunk=wish.batch,
+            precision=wish.precision,
+            cache_dir=str(self._cache_dir),
+            threads=self._threads,
+        )

@@ -1,7 +1,8 @@
-"""The model slot: it reads and checks a model, builds its engine, and swaps it in between two batches.
+"""The model slot: it reads a model, has it tried in a process of its own, builds its engine, and swaps it in.
 
 If a step fails, the running model continues, and a message says why. An engine is built again from the model's bytes in
-memory, so that a later change of the file has no effect; the engines' caches make this fast.
+memory, so that a later change of the file has no effect; the engines' caches make this fast. The engine of the model
+before is kept, so that a rollback builds nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from typing import Protocol
 from ptychostream.model.contract import ModelContract
 from ptychostream.errors import EngineError, ModelError, PtychostreamError
 from ptychostream.ioc.model.canary import Canary
-from ptychostream.model.model_file import MAX_BYTES, ModelFile, load_model, parse_model
+from ptychostream.ioc.model.changes import Change, Changes
+from ptychostream.model.model_file import MAX_BYTES, ModelFile, parse_model, read_model
 from ptychostream.plugins.flow.batcher import frames_at_once
 from ptychostream.plugins.engines import Engine
 from ptychostream.plugins.engines.checking import check_engine
+from ptychostream.plugins.engines.kept import KeptEngine
+from ptychostream.processes.bounded import Bounds
 
 log = logging.getLogger(__name__)
 
@@ -76,25 +80,49 @@ class Live:
         return str(self.model.path) if self.model else ""
 
 
-class CreateEngine(Protocol):
-    """Builds the engine of a wish."""
+@dataclass(frozen=True)
+class Running:
+    """A model with its engine and the wish that it was built for. The slot holds the engine."""
 
-    def __call__(self, wish: EngineWish, model: ModelFile | None, contract: ModelContract) -> Engine: ...
+    model: ModelFile | None
+    contract: ModelContract
+    wish: EngineWish
+    engine: KeptEngine
+
+
+class Maker(Protocol):
+    """Tries models and builds engines."""
+
+    bounds: Bounds
+    """Limits of a trial."""
+
+    def __call__(self, wish: EngineWish, model: ModelFile | None, contract: ModelContract) -> Engine:
+        """Build the engine of a wish."""
+
+    def try_out(
+        self, wish: EngineWish, data: bytes, sidecar: bytes | None, path: Path, give_up: threading.Event
+    ) -> None:
+        """Have a model built and run elsewhere, with limits. Raises ModelError or EngineError."""
 
 
 EngineFactory = Callable[[], Engine]
 
-Swap = Callable[[EngineFactory, ModelContract], "Future[str]"]
-"""(factory, contract) → a future that is done when the new engine is in use, such as `Pipeline.swap_engine`."""
+
+class Swap(Protocol):
+    """Gives an engine to the pipeline, as `Pipeline.swap_engine`: the future is done when it is in use."""
+
+    def __call__(self, factory: EngineFactory, contract: ModelContract, thread_bound: bool = False) -> Future[str]: ...
 
 
 class ModelSlot:
-    """Holds the model that runs and the one before it. Any thread may call its methods; changes wait for each other.
+    """Holds the model that runs and the one before it. Any thread may call its methods.
+
+    Changes wait for each other. A rollback does not wait: other changes give way to it.
 
     Parameters
     ----------
-    create
-        Builds an engine for a wish.
+    maker
+        Tries models and builds engines.
     swap
         Gives the factory of an engine to the pipeline.
     plain_contract
@@ -111,7 +139,7 @@ class ModelSlot:
 
     def __init__(
         self,
-        create: CreateEngine,
+        maker: Maker,
         swap: Swap,
         plain_contract: ModelContract,
         *,
@@ -122,22 +150,28 @@ class ModelSlot:
         canary: Canary | None = None,
     ) -> None:
         self.canary = canary or Canary()
-        self._create = create
+        self._maker = maker
         self._swap = swap
         self._plain_contract = plain_contract
         self._directory = directory
         self._max_bytes = max_bytes
         self._on_change = on_change
-        self._changing = threading.Lock()
+        self._changes = Changes()
+        self._running: Running | None = None
+        self._kept: Running | None = None
         self.wish = wish
         self.state = SlotState.NO_MODEL
         self.message = "no model loaded"
         self.live: Live | None = None
-        self.previous: ModelFile | None = None
         self._sha_by_name: dict[str, str] = {}
 
+    @property
+    def previous(self) -> ModelFile | None:
+        """The model that a rollback goes back to."""
+        return self._kept.model if self._kept is not None else None
+
     def load(self, path: str | Path, data: bytes | None = None, sha256: str = "") -> None:
-        """Check a model file, build an engine for it, and swap the engine in.
+        """Check a model file, try it, build an engine for it, and swap the engine in.
 
         Parameters
         ----------
@@ -149,25 +183,30 @@ class ModelSlot:
         Raises
         ------
         ModelError, EngineError
-            The model is refused, or the engine cannot be built. The model before it continues.
+            The model is refused, the engine cannot be built, or a rollback came. The model before it continues.
         """
-        with self._changing:
-            before = self.live
+        with self._changes.one(f"loading {path}") as change:
+            before = self._running
             with self._reported(f"loading {path}"):
                 self._tell(SlotState.STAGING, f"reading {path}")
                 staged = self._resolve(path)
-                self._tell(SlotState.CHECKING, f"checking {staged.name}")
+                sidecar = None
                 if data is None:
-                    model = load_model(staged, max_bytes=self._max_bytes)
-                else:
-                    model = parse_model(data, staged, sha256=sha256)
-                self._install(model, self.wish, strict=True)
+                    data, sidecar = read_model(staged, self._max_bytes)
+                self._tell(SlotState.CHECKING, f"checking {staged.name} in a process of its own")
+                self._maker.try_out(self.wish, data, sidecar, staged, change.give_way)
+                model = parse_model(data, staged, sidecar, sha256)
+                self._install(change, model, self.wish, strict=True)
             if before is not None and before.model is not None and before.model.sha256 != model.sha256:
-                self.previous = before.model
-                self._on_change()
+                self._keep(before)
+            elif before is not None:
+                before.engine.close()
 
     def rollback(self, only_from: str | None = None) -> None:
         """Load the model that ran before this one. A second rollback reverses the first.
+
+        The engine of that model was kept, so nothing is built, unless engine, precision or batch were changed since.
+        Changes that are under way or wait give way.
 
         Parameters
         ----------
@@ -179,16 +218,15 @@ class ModelSlot:
         ModelError, EngineError
             There is no previous model, it cannot be built, or another model is live.
         """
-        with self._changing:
-            if only_from is not None and (self.live is None or self.live.sha256 != only_from):
-                raise ModelError("another model is live by now", where="rollback", remedy="judge that one")
-            with self._reported("rolling back"):
-                if self.previous is None:
-                    raise ModelError("no previous model", where="RollbackModel", remedy="load a second model first")
-                now, then = self.live, self.previous
-                self._install(then, self.wish)
-            self.previous = now.model if now is not None else None
-            self._on_change()
+        self._check_rollback(only_from)
+        with self._changes.before_others("rolling back") as change, self._reported("rolling back"):
+            then = self._check_rollback(only_from)
+            now = self._running
+            if then.wish == self.wish:
+                self._go_back(change, then)
+            else:
+                self._rebuild(change, then.model, self.wish)
+            self._keep(now)
 
     def use_engine(self, name: str | None = None, precision: str | None = None, batch: int | None = None) -> None:
         """Change the given parts of the wish, and build the engine again. Without a model the wish is for the next one.
@@ -199,21 +237,33 @@ class ModelSlot:
             The engine cannot be built. Wish and engine stay as they were.
         """
         given = {"name": name, "precision": precision, "batch": batch}
-        with self._changing:
+        with self._changes.one("changing the engine") as change:
             wish = replace(self.wish, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
-            model = self.live.model if self.live else None
+            before = self._running
+            model = before.model if before else None
             if wish == self.wish:
                 return
             if model is None and wish.name != "None":
                 self._leave_plain(wish)
                 return
             with self._reported(f"building {wish.name}"):
-                self._install(model, wish)
+                self._rebuild(change, model, wish)
+            if before is not None:
+                before.engine.close()
 
     def run_plain(self) -> None:
         """Start engine None without a model, as frames of the plain contract. Raises EngineError."""
-        with self._changing, self._reported("starting engine None"):
-            self._install(None, replace(self.wish, name="None"))
+        with self._changes.one("starting engine None") as change, self._reported("starting engine None"):
+            before = self._running
+            self._rebuild(change, None, replace(self.wish, name="None"))
+            if before is not None:
+                before.engine.close()
+
+    def close(self) -> None:
+        """Free the engines that are kept. The one in use is freed when the pipeline has stopped, too."""
+        for held in (self._running, self._kept):
+            if held is not None:
+                held.engine.close()
 
     def sha_of(self, name: str) -> str:
         """sha256 of the last model with the contract name `name`."""
@@ -234,44 +284,80 @@ class ModelSlot:
             raise ModelError("lies outside the models folder", where=str(path), remedy=remedy)
         return staged
 
-    def _install(self, model: ModelFile | None, wish: EngineWish, strict: bool = False) -> None:
+    def _check_rollback(self, only_from: str | None) -> Running:
+        """What a rollback goes back to. Raises ModelError where there is nothing, or another model is live."""
+        if only_from is not None and (self.live is None or self.live.sha256 != only_from):
+            raise ModelError("another model is live by now", where="rollback", remedy="judge that one")
+        if self._kept is None:
+            raise ModelError("no previous model", where="RollbackModel", remedy="load a second model first")
+        return self._kept
+
+    def _rebuild(self, change: Change, model: ModelFile | None, wish: EngineWish) -> None:
+        """Try a model that ran before on another engine, and install it."""
+        if model is not None:
+            sidecar = model.contract.to_json().encode()
+            self._maker.try_out(wish, model.data, sidecar, model.path, change.give_way)
+        self._install(change, model, wish)
+
+    def _install(self, change: Change, model: ModelFile | None, wish: EngineWish, strict: bool = False) -> None:
         """Build the engine and swap it in, then set `live` and `wish`. `strict`: the canary's limit applies."""
         contract = model.contract if model is not None else self._plain_contract
-        built: list[Engine] = []
+        built: list[KeptEngine] = []
 
         def factory() -> Engine:
-            engine = self._create(wish, model, contract)
+            engine = self._maker(wish, model, contract)
             try:
+                change.check()
                 check_engine(engine, contract, golden=wish.name != "None")
                 if wish.name != "None":
                     self.canary.try_out(engine, contract, self.live.contract if self.live else None, strict)
             except BaseException:
                 engine.close()
                 raise
-            built.append(engine)
-            return engine
+            built.append(KeptEngine(engine))
+            return built[0].hold()
 
         self._tell(SlotState.BUILDING, f"building {contract.name} on {wish.name}")
         self._sha_by_name[contract.name] = model.sha256 if model is not None else ""
         try:
-            self._swap(factory, contract).result()
+            change.wait(self._swap(factory, contract), self._maker.bounds.time_s)
         except BaseException:
             if self.live is not None:
                 self._sha_by_name[self.live.contract.name] = self.live.sha256
             raise
-        engine = built[0]
-        self.wish = wish
+        self._runs(Running(model, contract, wish, built[0].hold()))
+
+    def _go_back(self, change: Change, then: Running) -> None:
+        """Swap the kept engine in. It was built and checked before, and is tried once in the inference thread."""
+        self._tell(SlotState.BUILDING, f"going back to {then.contract.name}")
+        self.canary.try_out(then.engine, then.contract, self.live.contract if self.live else None, strict=False)
+        change.wait(self._swap(then.engine.hold, then.contract, thread_bound=True), self._maker.bounds.time_s)
+        self._sha_by_name[then.contract.name] = then.model.sha256 if then.model is not None else ""
+        self._runs(then)
+
+    def _runs(self, now: Running) -> None:
+        """This engine is in use."""
+        engine = now.engine
+        self.wish = now.wish
+        self._running = now
         self.live = Live(
-            model=model,
-            contract=contract,
+            model=now.model,
+            contract=now.contract,
             engine=engine.name,
             engine_version=engine.version,
             reason=f"{engine.device}: {engine.reason}",
             precision=engine.precision,
-            batch=min(wish.batch, engine.batch),
+            batch=min(now.wish.batch, engine.batch),
             since=time.time(),
         )
-        self._tell(SlotState.LIVE, f"{contract.name} runs on {engine.name} {engine.version} ({engine.precision})")
+        self._tell(SlotState.LIVE, f"{now.contract.name} runs on {engine.name} {engine.version} ({engine.precision})")
+
+    def _keep(self, before: Running | None) -> None:
+        """Keep what ran before for a rollback. What was kept until now is closed."""
+        if self._kept is not None and self._kept is not self._running:
+            self._kept.engine.close()
+        self._kept = before
+        self._on_change()
 
     def _reported(self, doing: str) -> _Reported:
         return _Reported(self, doing)

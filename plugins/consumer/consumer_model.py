@@ -1,23 +1,32 @@
-"""The model of a consumer: loaded, checked, built in another thread, and put to use."""
+"""The model of a consumer: tried in a process of its own, loaded, checked, built in another thread, put to use."""
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from pathlib import Path
 
 from ptychostream.errors import EngineError, ModelError
-from ptychostream.model.contract import ModelContract
-from ptychostream.model.model_file import ModelFile, load_model
+from ptychostream.model.model_file import parse_model, read_model
 from ptychostream.plugins.consumer.consumer_report import EngineReport
 from ptychostream.plugins.consumer.consumer_settings import ConsumerSettings
-from ptychostream.plugins.engines import Engine, create_engine
+from ptychostream.plugins.engines import Engine
 from ptychostream.plugins.engines.cache import default_cache
 from ptychostream.plugins.engines.checking import check_engine
-from ptychostream.plugins.engines.plain import PLAIN, PlainEngine, plain_contract
+from ptychostream.plugins.engines.order import EngineOrder
+from ptychostream.plugins.engines.plain import PLAIN, plain_contract
+from ptychostream.plugins.engines.trial import try_model
 from ptychostream.plugins.flow.batcher import frames_at_once
 from ptychostream.plugins.pipeline import Pipeline
 
 
-def install(pipeline: Pipeline, settings: ConsumerSettings, path: Path | None, sha256: str = "") -> EngineReport:
+def install(
+    pipeline: Pipeline,
+    settings: ConsumerSettings,
+    path: Path | None,
+    sha256: str = "",
+    give_up: threading.Event | None = None,
+) -> EngineReport:
     """Put a model to use in the pipeline; the engine before it runs until then, and goes on after a failure.
 
     Parameters
@@ -26,23 +35,31 @@ def install(pipeline: Pipeline, settings: ConsumerSettings, path: Path | None, s
         The model file; None for engine None without a model.
     sha256
         Expected checksum of the file; empty: any.
+    give_up
+        Ends the attempt when set: another model was ordered.
 
     Raises
     ------
     ModelError, EngineError
-        The model or the engine cannot be used; further errors are those of the engine.
+        The model or the engine cannot be used, or the attempt was given up; further errors are those of the engine.
     """
-    model = load_model(path) if path is not None else None
-    if model is not None and sha256 and model.sha256 != sha256:
-        remedy = "let every host see the same file, or copy it to each"
-        raise ModelError("is not the file that the collector means", where=str(path), remedy=remedy)
-    wished = settings.engine
+    wished, order = settings.engine, _order(settings)
+    model = None
+    if path is not None:
+        data, sidecar = read_model(_inside(path, settings.model_directory))
+        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+            remedy = "let every host see the same file, or copy it to each"
+            raise ModelError("is not the file that the collector means", where=str(path), remedy=remedy)
+        try_model(data, sidecar, path, order, wished.trial_bounds, give_up)
+        model = parse_model(data, path, sidecar)
     contract = model.contract if model is not None else plain_contract(wished.frame_shape, wished.pixel_m)
     built: list[Engine] = []
 
     def factory() -> Engine:
-        engine = _create(settings, model, contract)
+        engine = order.create(model, contract)
         try:
+            if give_up is not None and give_up.is_set():
+                raise EngineError("another model was ordered", where=str(path), remedy="none: that one runs")
             check_engine(engine, contract, golden=wished.name != PLAIN)
         except BaseException:
             engine.close()
@@ -50,7 +67,7 @@ def install(pipeline: Pipeline, settings: ConsumerSettings, path: Path | None, s
         built.append(engine)
         return engine
 
-    pipeline.swap_engine(factory, contract).result()
+    pipeline.swap_engine(factory, contract).result(wished.trial_s)
     engine = built[0]
     return EngineReport(
         name=engine.name,
@@ -66,20 +83,21 @@ def install(pipeline: Pipeline, settings: ConsumerSettings, path: Path | None, s
     )
 
 
-def _create(settings: ConsumerSettings, model: ModelFile | None, contract: ModelContract) -> Engine:
+def _inside(path: Path, folder: Path | None) -> Path:
+    """The path, where it lies in the folder of models. Raises ModelError."""
+    if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
+        remedy = f"copy the model into {folder}, or name another folder as consumer.model_directory"
+        raise ModelError("lies outside the folder of models", where=str(path), remedy=remedy)
+    return path
+
+
+def _order(settings: ConsumerSettings) -> EngineOrder:
     wished, batch = settings.engine, settings.pipeline.batch
-    at_once = frames_at_once(batch, settings.pipeline.backlog_batches)
-    if wished.name == PLAIN:
-        if contract.input_shape != contract.output_shape:
-            what = f"the model turns {contract.input_shape} into {contract.output_shape}"
-            raise EngineError(what, where="engine None", remedy="choose another engine")
-        return PlainEngine(contract.input_shape, at_once)
-    return create_engine(
-        wished.automatic if wished.name == "Auto" else wished.name,
-        model,
-        batch=at_once,
+    return EngineOrder(
+        name=wished.automatic if wished.name == "Auto" else wished.name,
+        batch=frames_at_once(batch, settings.pipeline.backlog_batches),
         chunk=batch,
         precision=wished.precision,
-        cache_dir=wished.cache_dir or default_cache(),
+        cache_dir=str(wished.cache_dir or default_cache()),
         threads=wished.threads,
     )

@@ -71,6 +71,8 @@ class ConsumerSettings(Settings):
     positions: ConsumerPositions = ConsumerPositions()
     model: Path | None = None
     """Model to start with; none: engine None, or the collector's."""
+    model_directory: Path | None = None
+    """Folder that every model must lie in, after links are resolved; none: anywhere. The collector's, if it has one."""
     engine: EngineSettings = EngineSettings()
     pipeline: PipelineSettings = PipelineSettings()
     dose_scale: float = Field(1.0, gt=0)

@@ -96,6 +96,7 @@ class Worker:
         self._engine = EngineReport()
         self._model_failure = "no model yet"
         self._loading: Path | None = None
+        self._give_up = threading.Event()  # of the model that is being loaded
         # of the reporting thread
         self._sequence = 0
         self._wake = threading.Event()
@@ -252,14 +253,19 @@ class Worker:
     # The model
 
     def _change_model(self, path: Path | None, sha256: str) -> None:
-        """Load a model in a thread of its own: building an engine can take minutes."""
+        """Load a model in a thread of its own: building an engine can take minutes. It gives way to the next one."""
+        self._give_up.set()
+        self._give_up = give_up = threading.Event()
         self._loading = path
-        threading.Thread(target=self._load, args=(path, sha256), name="model", daemon=True).start()
+        threading.Thread(target=self._load, args=(path, sha256, give_up), name="model", daemon=True).start()
 
-    def _load(self, path: Path | None, sha256: str) -> None:
+    def _load(self, path: Path | None, sha256: str, give_up: threading.Event) -> None:
         try:
-            engine = consumer_model.install(self.pipeline, self._settings, path, sha256)
+            engine = consumer_model.install(self.pipeline, self._settings, path, sha256, give_up)
         except Exception as error:
+            if give_up.is_set():
+                log.info("%s gave way to the next model: %s", path, error)
+                return
             log.log(logging.ERROR, "%s", error, exc_info=not isinstance(error, PtychostreamError))
             with self._lock:
                 self._model_failure = f"{path}: {error}"
@@ -267,7 +273,8 @@ class Worker:
             log.info("%s runs on %s %s (%s)", engine.model, engine.name, engine.version, engine.precision)
             with self._lock:
                 self._engine, self._model_failure = engine, ""
-        self._loading = None
+        if not give_up.is_set():
+            self._loading = None
         self.ask_state()
 
     # Reports

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from ptychostream.config import Setting, Settings, check_place
+from ptychostream.processes.bounded import Bounds, share_of_memory
 
 
 class EngineSettings(Settings):
@@ -38,6 +39,10 @@ class EngineSettings(Settings):
         float, Setting(flag="--pixel-size", help="canvas pixel in metres, for engine None without a model")
     ] = Field(10e-9, gt=0)
     """Pixel of the canvas for engine None without a model. Metres."""
+    trial_s: float = Field(600.0, gt=0)
+    """A model is built and tried in a process of its own first. It must be done within this time, s."""
+    trial_memory: float = Field(0.5, gt=0, le=1)
+    """Share of the machine's memory that this process may take; 1 GiB at least."""
     own: Annotated[str, AfterValidator(check_place)] = ""
     """A user's own engine, as "module:Class". With it, Auto means this engine."""
 
@@ -45,3 +50,8 @@ class EngineSettings(Settings):
     def automatic(self) -> str:
         """What `create_engine` is given for Auto."""
         return self.own or "Auto"
+
+    @property
+    def trial_bounds(self) -> Bounds:
+        """Limits of the process that tries a model."""
+        return Bounds(share_of_memory(self.trial_memory), self.trial_s)

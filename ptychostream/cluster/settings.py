@@ -98,8 +98,10 @@ class ClusterSettings(Settings):
 
     def consumer_values(self, number: int) -> dict[str, Any]:
         """Configuration of one consumer."""
-        values = merged(self.consumer, self.only.get(str(number), {}))
-        return merged({"orders": f"{self.prefix}ClusterOrders_RBV"}, values)
+        made = {"orders": f"{self.prefix}ClusterOrders_RBV"}
+        if folder := self.ioc.get("model", {}).get("directory"):
+            made["model_directory"] = folder
+        return merged(made, merged(self.consumer, self.only.get(str(number), {})))
 
     def ioc_values(self) -> dict[str, Any]:
         """Configuration of the collector: its section, and what follows from the others."""

@@ -107,11 +107,22 @@ def load_model(path: str | Path, max_bytes: int = MAX_BYTES, sidecar: bool = Tru
         or its contract is absent, invalid or contradicts the graph.
     """
     path = Path(path)
+    data, text = read_model(path, max_bytes, sidecar)
+    return parse_model(data, path, text)
+
+
+def read_model(path: Path, max_bytes: int = MAX_BYTES, sidecar: bool = True) -> tuple[bytes, bytes | None]:
+    """The bytes of a model file, and of the contract beside it where the file has none. See `load_model`.
+
+    Raises
+    ------
+    ModelError
+        A file cannot be read, is empty or too large.
+    """
     data = read_model_bytes(path, max_bytes)
     beside = path.with_suffix(".json")
     needed = sidecar and CONTRACT_KEY.encode() not in data
-    text = read_model_bytes(beside, max_bytes) if needed and beside.is_file() else None
-    return parse_model(data, path, text)
+    return data, read_model_bytes(beside, max_bytes) if needed and beside.is_file() else None
 
 
 def parse_model(data: bytes, path: Path, sidecar: bytes | None = None, sha256: str = "") -> ModelFile:

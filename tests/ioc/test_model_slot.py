@@ -13,7 +13,7 @@ from tiny_model import tiny_contract, tiny_graph, write_tiny
 from ptychostream.errors import EngineError, ModelError
 from ptychostream.frames.frames import Frame
 from ptychostream.ioc.model.engine_maker import EngineMaker
-from ptychostream.ioc.model.model_slot import EngineWish, ModelSlot, SlotState
+from ptychostream.ioc.model.model_slot import EngineWish, Maker, ModelSlot, SlotState
 from ptychostream.model.contract import CONTRACT_KEY, ModelContract
 from ptychostream.plugins.engines.plain import plain_contract
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
@@ -25,12 +25,15 @@ ORT = EngineWish("ONNXRuntime", "float32", 4)
 class Bench:
     """A pipeline with a slot, and frames to see which model runs."""
 
-    def __init__(self, folder: Path, wish: EngineWish = ORT, directory: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, wish: EngineWish = ORT, directory: Path | None = None, maker: Maker | None = None
+    ) -> None:
+        self.maker = maker or EngineMaker(folder / "cache", 1)
         self.pipeline = Pipeline(PipelineSettings(batch=4, max_latency_s=0.005), AttributePositions("x", "y"))
         self.pipeline.start()
         self.states: list[SlotState] = []
         self.slot = ModelSlot(
-            EngineMaker(folder / "cache", 1),
+            self.maker,
             self.pipeline.swap_engine,
             plain_contract((16, 16), 10e-9),
             wish=wish,

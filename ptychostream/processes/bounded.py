@@ -1,0 +1,157 @@
+"""Runs a module in a child process with limits of memory and time. What the child may do to itself stays in the child.
+
+`python -m ptychostream.processes.bounded MEMORY PARENT MODULE ARGUMENT…` is that child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptychostream.processes.child import end_with_parent
+
+_LOOK_S = 0.05
+_NO_MEMORY = 86
+"""Exit status of a child that was refused memory."""
+_NICE = 5
+_LEAST_MEMORY = 1 << 30
+_OUT_OF_MEMORY_SCORE = Path("/proc/self/oom_score_adj")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Limits of a child.
+
+    Attributes
+    ----------
+    memory_bytes
+        Memory that it may allocate: Linux counts all private memory that can be written (RLIMIT_DATA).
+    time_s
+        Time until it is killed.
+    """
+
+    memory_bytes: int
+    time_s: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended.
+
+    Attributes
+    ----------
+    output
+        What it wrote to its standard output.
+    fault
+        Why it did not end by itself with status 0, in words; "": it did.
+    given_up
+        The caller ended it.
+    """
+
+    output: bytes
+    fault: str
+    given_up: bool = False
+
+
+def share_of_memory(share: float) -> int:
+    """Bytes of a share of this machine's memory, 1 GiB at least."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(_LEAST_MEMORY, int(share * whole))
+
+
+def run_bounded(
+    module: str,
+    arguments: Sequence[str],
+    bounds: Bounds,
+    *,
+    given: bytes = b"",
+    give_up: threading.Event | None = None,
+) -> Ended:
+    """Run `python -m module arguments…` and wait for its end.
+
+    Parameters
+    ----------
+    given
+        Its standard input.
+    give_up
+        Ends it when set.
+
+    Raises
+    ------
+    OSError
+        It cannot be started.
+    KeyboardInterrupt
+        It was interrupted.
+    """
+    words = [str(bounds.memory_bytes), str(os.getpid()), module, *arguments]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ptychostream.processes.bounded", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + bounds.time_s
+    unsent: bytes | None = given
+    try:
+        while True:
+            try:
+                output, _ = child.communicate(unsent, timeout=_LOOK_S)
+                break
+            except subprocess.TimeoutExpired:
+                unsent = None  # it keeps what it was given first
+                if give_up is not None and give_up.is_set():
+                    return Ended(b"", "was given up", given_up=True)
+                if time.monotonic() >= deadline:
+                    return Ended(b"", f"was not done within {bounds.time_s:.0f} s")
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.communicate()
+    if child.returncode == -signal.SIGINT:
+        raise KeyboardInterrupt
+    return Ended(output, _fault(child.returncode, bounds))
+
+
+def main() -> None:
+    memory, parent, module, *arguments = sys.argv[1:]
+    _limit(int(memory))
+    end_with_parent(int(parent))
+    sys.argv = [module, *arguments]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except MemoryError:
+        sys.stdout.flush()
+        os._exit(_NO_MEMORY)
+
+
+def _limit(memory: int) -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(_NICE)
+    with contextlib.suppress(OSError):  # where memory runs out, this process goes first
+        _OUT_OF_MEMORY_SCORE.write_text("1000", encoding="ascii")
+
+
+def _fault(status: int, bounds: Bounds) -> str:
+    limit = f"the limit of its memory is {bounds.memory_bytes / (1 << 30):.1f} GiB"
+    if status == 0:
+        return ""
+    if status == _NO_MEMORY:
+        return f"needs more memory than it may have: {limit}"
+    if status < 0:
+        return f"crashed ({signal.Signals(-status).name}); {limit}"
+    return f"failed with status {status}; {limit}"
+
+
+if __name__ == "__main__":
+    main()
