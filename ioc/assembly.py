@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ptychostream.ioc.attached_agent import AttachedAgent
+from ptychostream.model.contract import ModelContract
 from ptychostream.ioc.model.canary import Canary
 from ptychostream.ioc.model.canary_rollback import Rollback
 from ptychostream.ioc.images.canvas_saver import CanvasSaver
@@ -67,8 +68,18 @@ def assemble(
         # An end attribute ends an attribute's scan; PVs and pauses have ends of their own.
         ends = {} if scans.boundary == "attribute" else {"end_attribute": ""}
         local.on_end = on_end
-        stream = own = Stream(local.submit_all, local.reject, settings.input.model_copy(update=ends))
-        local.on_contract = lambda contract: own.expect(None if is_plain(contract) else contract)
+        stream = own = Stream(
+            local.submit_all,
+            local.reject,
+            settings.input.model_copy(update=ends),
+            settings.pipeline.waiting_bytes,
+        )
+
+        def expect(contract: ModelContract) -> None:
+            own.expect(None if is_plain(contract) else contract)
+            own.expect_shape(contract)
+
+        local.on_contract = expect
     positions.connect(pipeline)
     pipeline.dose_scale, pipeline.scan_dose.automatic = settings.dose_scale, settings.dose_mode == "Auto"
     shown = ShownCanvas(pipeline)

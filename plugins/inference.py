@@ -14,6 +14,7 @@ from ptychostream.errors import DropCause, EngineError, FrameError
 from ptychostream.frames.frames import Frame, PlacedFrame
 from ptychostream.frames.measured_frames import FrameLimits
 from ptychostream.model.contract import ModelContract, Preprocessing
+from ptychostream.model.raw_shape import raw_shape
 from ptychostream.plugins.engines.base import Engine
 from ptychostream.plugins.live_preprocessor import LivePreprocessor
 
@@ -160,7 +161,7 @@ class Inference:
             As `run`.
         """
         for dtype in _COMMON_TYPES:
-            empty = np.zeros(_raw_shape(self.contract), dtype)
+            empty = np.zeros(raw_shape(self.contract), dtype)
             self._preprocessor(empty)
         self.run([PlacedFrame(Frame("", 0, 0.0, empty), 0.0, 0.0)] * self.engine.batch, lambda _: 1.0)
 
@@ -194,18 +195,6 @@ class Inference:
             return LivePreprocessor(self.contract, counts.shape, counts.dtype, self._saturation or None)
         except FrameError as error:
             return error
-
-
-def _raw_shape(contract: ModelContract) -> tuple[int, int]:
-    """A frame of the shape that the contract's preprocessing takes."""
-    spec = contract.preprocessing
-    if spec.bad_pixels is not None:
-        rows, columns = spec.bad_pixels.shape
-    elif spec.crop is not None:
-        rows, columns = spec.crop[0] + spec.crop[2], spec.crop[1] + spec.crop[3]
-    else:
-        rows, columns = (side * spec.bin for side in contract.input_shape[:: -1 if spec.rot90 % 2 else 1])
-    return rows, columns
 
 
 def describe(engine: Engine) -> str:

@@ -300,6 +300,7 @@ class Pipeline:
         batcher, settings = self._flow.batcher, self._settings
         batcher.max_latency_s, batcher.capacity = settings.max_latency_s, settings.queue_size
         batcher.drop_oldest = settings.when_full == "drop_oldest"
+        self._flow.limit_bytes(settings.waiting_bytes)
         self._flow.decimator.settings = settings.decimation
         self._flow.position_wait_s = settings.position_wait_s
         most = self._inference.engine.batch if self._inference else settings.batch

@@ -11,6 +11,7 @@ from ptychostream.plugins.pipeline_settings import PipelineSettings
 
 _FULL_SHOWS_S = 1.0
 _TROUBLE_S = 5.0
+_MIB = 1 << 20
 
 
 class PipelineFigures:
@@ -80,6 +81,8 @@ class PipelineFigures:
             waiting_position=flow.waiting_position,
             queue_used=flow.batcher.waiting,
             queue_size=settings.queue_size,
+            queue_memory=settings.memory_bytes / _MIB,
+            queue_memory_used=flow.waiting_bytes / _MIB,
             in_flight=len(flow.in_flight),
             scan=flow.scan or "",
             scan_active=flow.scan_active,

@@ -9,6 +9,9 @@ from pydantic import Field
 from ptychostream.config import Setting, Settings
 from ptychostream.plugins.flow.decimator import DecimationSettings
 from ptychostream.plugins.frame_screen import MeasuredSettings
+from ptychostream.processes.bounded import share_of_memory
+
+_SHARE = 0.25
 
 
 class PipelineSettings(Settings):
@@ -31,6 +34,12 @@ class PipelineSettings(Settings):
         readback=False, flag="--queue-size", help="frames that may wait for the engine",
     )] = Field(2000, ge=1)  # fmt: skip
     """Placed frames that may wait for the engine."""
+    queue_memory: Annotated[float, Setting(
+        "QueueMemory", "Memory of waiting frames; 0: a quarter", group="plugin", egu="MiB", prec=0, high=1e8,
+        readback=False, flag="--queue-memory", help="MiB for frames that wait; 0: a quarter of the memory",
+    )] = Field(0.0, ge=0, le=1e8)  # fmt: skip
+    """Memory for frames that wait, MiB; 0: a quarter of the machine's. The receiver, the wait for positions and the
+    wait for the engine have a third each; the receiver's is that of the start."""
     when_full: Annotated[Literal["drop_newest", "drop_oldest"], Setting(
         "DropPolicy", "Which frame goes when the queue is full", group="plugin", states=("Drop newest", "Drop oldest"),
         flag="--when-full",
@@ -46,3 +55,13 @@ class PipelineSettings(Settings):
     """Seconds that frames wait, after the end of their scan, for positions that come as a stream."""
     max_canvas_pixels: int = Field(64_000_000, ge=1)
     """Largest canvas; a frame beyond it counts as NoPosition."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory for frames that wait."""
+        return int(self.queue_memory * (1 << 20)) or share_of_memory(_SHARE)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory in each of the three places in which frames wait."""
+        return self.memory_bytes // 3

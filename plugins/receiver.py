@@ -17,9 +17,11 @@ from ptychostream.frames.intake import Intake
 from ptychostream.pva.array_monitor import open_monitor
 from ptychostream.pva.channel_reader import ChannelReader
 from ptychostream.pva.monitors import Monitor
-from ptychostream.pva.reading import UPDATE_FIELDS, decode_taken
+from ptychostream.pva.reading import UPDATE_FIELDS, ShapeFault, any_shape, decode_taken
 
 _log = logging.getLogger(__name__)
+_AT_ONCE_BYTES = 64 << 20
+"""Decoded frames that are handed on together: those that come faster must not fill the memory here."""
 _REST_S = 0.004  # waking for every frame costs more than the frame
 
 
@@ -65,6 +67,8 @@ class Receiver:
         on_connect: Callable[[bool], None] = lambda _: None,
         monitor: Callable[[str, str], Monitor] = open_monitor,
     ) -> None:
+        self.shape_fault: ShapeFault = any_shape
+        """Judges the shape of a frame before it is decoded."""
         self._channel = settings.channel
         self._intake = intake
         self._sink = sink
@@ -107,15 +111,20 @@ class Receiver:
 
     def _take(self, updates: Sequence[Any]) -> None:
         frames: list[Frame] = []
+        size = 0
         now = time.time()
         for update in updates:
             try:
-                raw = decode_taken(update, self._reader.attributes)
+                raw = decode_taken(update, self._reader.attributes, self.shape_fault)
                 if raw is None:
                     self.held.empty()
                     continue
                 frame = self._intake.frame(raw, now)
                 frames += self.held.take(frame, Seen(frame.scan, frame.id, raw.time, frame.flag))
+                size += frame.counts.nbytes
+                if size > _AT_ONCE_BYTES:
+                    self._hand_on(frames)
+                    frames, size = [], 0
             except FrameError as error:
                 self.held.empty()
                 self._hand_on(frames)

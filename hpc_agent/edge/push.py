@@ -96,7 +96,7 @@ def push(settings: PushSettings, model_path: str | Path, epics: Mapping[str, str
         arguments = {"sha256": model.sha256, "name": model.contract.name, "nonce": asked.nonce}
         if key is not None:
             arguments["hmac"] = signature(key, edge.channel, asked.nonce, model.sha256, model.contract.name)
-        answer = edge.call(model.data, settings.timeout_s, **arguments)
+        answer = edge.send(model.data, int(getattr(asked, "partBytes", 0)), **arguments)
     if answer.sha256 != model.sha256:
         what = f"the edge took the model and runs {str(answer.sha256)[:12] or 'none'} now"
         raise AgentError(what, where=edge.channel, remedy="somebody changed it at once; push again if this is wanted")
@@ -126,7 +126,16 @@ class _Edge:
         self._context = context
         self._settings = settings
 
-    def call(self, model: bytes, timeout_s: float, **arguments: str) -> Any:
+    def send(self, model: bytes, part_bytes: int, **arguments: str) -> Any:
+        """Send the model in parts of at most `part_bytes`; 0: whole, to an edge that takes no parts."""
+        if not part_bytes:
+            return self.call(model, self._settings.timeout_s, **arguments)
+        for offset in range(0, len(model), part_bytes):
+            part = model[offset : offset + part_bytes]
+            answer = self.call(part, self._settings.timeout_s, size=len(model), offset=offset, **arguments)
+        return answer
+
+    def call(self, model: bytes, timeout_s: float, **arguments: str | int) -> Any:
         data = np.frombuffer(model, np.uint8)
         request = _TYPE.wrap(self.channel, kws={"model": data, **arguments})
         try:

@@ -13,7 +13,7 @@ from ptychostream.errors import ConfigError, ModelError
 from ptychostream.ioc.model.canary import Canary
 from ptychostream.ioc.model.changes import Change, Changes
 from ptychostream.ioc.model.model_slot import EngineWish, SlotState
-from ptychostream.model.model_file import ModelFile, load_model, parse_model
+from ptychostream.model.model_file import ModelFile, check_sha256, parse_model, read_model
 from ptychostream.plugins.consumer.consumer_report import EngineReport, Report
 
 _BUILD_S = 600.0
@@ -99,12 +99,12 @@ class ClusterSlot:
             message = f"the consumers run different models ({names})"
         self._show(SlotState.LIVE if alike else SlotState.FAILED, message, first)
 
-    def load(self, path: str | Path, data: bytes | None = None, sha256: str = "") -> None:
+    def load(self, path: str | Path, expected_sha256: str = "") -> None:
         """Check the model here, and have every live consumer run it; the path must mean the same file to each.
 
         Parameters
         ----------
-        path, data, sha256
+        path, expected_sha256
             See `ptychostream.ioc.model.model_slot.ModelSlot.load`.
 
         Raises
@@ -116,10 +116,9 @@ class ClusterSlot:
         """
         with self._changes.one(f"loading {path}") as change:
             staged = self._resolve(path)
-            if data is None:
-                model = load_model(staged, max_bytes=self._max_bytes)
-            else:
-                model = parse_model(data, staged, sha256=sha256)
+            data, sidecar = read_model(staged, self._max_bytes)
+            check_sha256(data, expected_sha256, str(staged))
+            model = parse_model(data, staged, sidecar, expected_sha256)
             self._bring(change, model)
             if self._now is not None and self._now.sha256 != model.sha256:
                 self.previous = self._now

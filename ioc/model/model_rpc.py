@@ -7,6 +7,7 @@ proves it. Where others share the network, give the edge and the agent a key: ev
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -20,14 +21,16 @@ from p4p.server.raw import SharedPV
 
 from ptychostream.model.contract import CONTRACT_VERSION
 from ptychostream.errors import ModelError, PtychostreamError
-from ptychostream.ioc.model.model_rpc_checks import Nonces, PushRequest, check_push
+from ptychostream.ioc.model.model_rpc_checks import Nonces, PushRequest, check_bytes, check_request, check_size
 from ptychostream.ioc.model.model_rpc_folder import PushedModels
+from ptychostream.ioc.model.model_rpc_parts import PART_BYTES, Arrival, OtherPushError
+from ptychostream.ioc.model.rare_log import RareLog
+from ptychostream.model.shown import plain
 from ptychostream.model.model_push import FAILED, QUERY, REFUSED, REPLY, push_channel
 
 log = logging.getLogger(__name__)
 
 ACCESS_GROUP = "MODEL"
-_WAITING = 4  # pushes that may wait for one that is built; each holds its model in memory
 
 MayWrite = Callable[[str, str, str], bool]
 """(access security group, user, host) → whether that user may write there."""
@@ -42,14 +45,14 @@ class Slot(Protocol):
     @property
     def previous(self) -> Any: ...
 
-    def load(self, path: Any, data: bytes, sha256: str) -> None: ...
+    def load(self, path: Any, expected_sha256: str = "") -> None: ...
 
     @property
     def message(self) -> str: ...
 
 
 class ModelRpc:
-    """Takes pushed models to the model slot, one after the other.
+    """Takes pushed models to the model slot, one at a time: while one is under way, others are to come again later.
 
     Parameters
     ----------
@@ -89,7 +92,8 @@ class ModelRpc:
         self._after = after
         self._nonces = Nonces()
         self._reply = Type(list(REPLY))
-        self._places = threading.BoundedSemaphore(_WAITING)
+        self._arrival = Arrival(folder)
+        self._refusals = RareLog(log)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model push")
         self._stopping = threading.Event()
         self._pv: SharedPV | None = None
@@ -118,52 +122,23 @@ class ModelRpc:
                 op.done(error=f"{FAILED}the IOC is ending (push again when it runs)")
             elif not request.model:
                 op.done(self._answer("ask", nonce=self._nonces.issue(time.monotonic())))
-            elif not self._places.acquire(blocking=False):
-                op.done(error=f"{FAILED}{_WAITING} pushes wait already (push again later)")
             else:
-                self._worker.submit(self._serve, request, op)
+                self._take(request, op)
         except ModelError as error:
+            self._refusals.warn(f"a push is refused: {error}")
             op.done(error=f"{REFUSED}{error}")
+        except OtherPushError as error:
+            op.done(error=f"{FAILED}{error} (push again later)")
+        except OSError as error:
+            self._refusals.warn(f"a push failed: {error}")
+            op.done(error=f"{FAILED}{error}")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             names = ", ".join(name for name, _ in QUERY)
-            op.done(error=f"{REFUSED}not a push: {error} (send an NTURI whose query has {names})")
+            op.done(error=f"{REFUSED}not a push: {plain(str(error))} (send an NTURI whose query has {names})")
 
-    def _allowed(self, op: Any) -> PushRequest:
-        peer = op.peer()
-        host = peer.rpartition(":")[0] or peer
-        users = [op.account(), *(f"role/{role}" for role in op.roles())]
-        if not any(self._may_write(ACCESS_GROUP, user, host) for user in users):
-            log.warning("a push by %s@%s: not allowed by the access security file", users[0], host)
-            remedy = "name the user in access.agents at the edge, or in the group MODEL of its access security file"
-            raise ModelError(f"{users[0]}@{host} may not load models", where="access security", remedy=remedy)
-        query = op.value()["query"]
-        texts = {name: str(query.get(name) or "") for name in ("sha256", "name", "nonce", "hmac")}
-        model = query.get("model")
-        return PushRequest(model=b"" if model is None else bytes(model), user=users[0], host=host, **texts)
-
-    # In the worker
-
-    def _serve(self, request: PushRequest, op: Any) -> None:
-        try:
-            message = self._push(request)
-        except ModelError as error:
-            log.warning("%s is refused: %s", request, error)
-            op.done(error=f"{REFUSED}{error}")
-        except (PtychostreamError, OSError) as error:
-            log.warning("%s failed: %s", request, error)
-            op.done(error=f"{FAILED}{error}")
-        except Exception as error:  # the thread's outermost; the caller must get an answer
-            log.exception("%s failed", request)
-            op.done(error=f"{FAILED}{error}")
-        else:
-            op.done(self._answer(message))
-        finally:
-            self._places.release()
-
-    def _push(self, request: PushRequest) -> str:
-        if self._stopping.is_set():
-            raise OSError("the IOC is ending (push again when it runs)")
-        check_push(
+    def _take(self, request: PushRequest, op: Any) -> None:
+        """Take a part, or a whole model; the last part and the whole model go on in the worker."""
+        check_request(
             request,
             channel=self._channel,
             max_bytes=self._max_bytes,
@@ -171,12 +146,75 @@ class ModelRpc:
             nonces=self._nonces,
             now_s=time.monotonic(),
         )
-        if request.sha256.lower() == self._live_sha():
-            return "runs already"
-        path, new = self._folder.stage(request.model, request.sha256)
-        log.info("%s: %d bytes", request, len(request.model))
+        if not request.size:
+            self._arrival.claim(request)
+        elif not self._arrival.add(request):
+            op.done(self._answer("part"))
+            return
+        self._worker.submit(self._serve, request, op)
+
+    def _allowed(self, op: Any) -> PushRequest:
+        peer = op.peer()
+        host = peer.rpartition(":")[0] or peer
+        users = [op.account(), *(f"role/{role}" for role in op.roles())]
+        if not any(self._may_write(ACCESS_GROUP, user, host) for user in users):
+            remedy = "name the user in access.agents at the edge, or in the group MODEL of its access security file"
+            raise ModelError(
+                f"{plain(users[0])}@{plain(host)} may not load models", where="access security", remedy=remedy
+            )
+        query = op.value()["query"]
+        model = query.get("model")
+        if model is None or not len(model):
+            data: bytes | memoryview = b""
+        else:
+            check_size(model.nbytes, self._max_bytes)
+            data = memoryview(model).cast("B")
+        texts = {name: str(query.get(name) or "") for name in ("sha256", "name", "nonce", "hmac")}
+        size, offset = int(query.get("size") or 0), int(query.get("offset") or 0)
+        if size < 0 or offset < 0:
+            raise ValueError("size or offset below 0")
+        return PushRequest(model=data, user=users[0], host=host, size=size, offset=offset, **texts)
+
+    # In the worker
+
+    def _serve(self, request: PushRequest, op: Any) -> None:
         try:
-            self._slot.load(path, request.model, request.sha256.lower())
+            message = self._push(request)
+        except ModelError as error:
+            self._refusals.warn(f"{request} is refused: {error}")
+            op.done(error=f"{REFUSED}{error}")
+        except (PtychostreamError, OSError) as error:
+            self._refusals.warn(f"{request} failed: {error}")
+            op.done(error=f"{FAILED}{error}")
+        except Exception as error:  # the thread's outermost; the caller must get an answer
+            log.exception("%s failed", request)
+            op.done(error=f"{FAILED}{error}")
+        else:
+            op.done(self._answer(message))
+        finally:
+            self._arrival.end()
+
+    def _push(self, request: PushRequest) -> str:
+        if self._stopping.is_set():
+            raise OSError("the IOC is ending (push again when it runs)")
+        if request.size:
+            temporary, found = self._arrival.finish()
+        else:
+            temporary, found = None, hashlib.sha256(request.model).hexdigest()
+        size = request.size or len(request.model)
+        check_bytes(request, found, size)
+        if self._key is not None:
+            self._nonces.redeem(request.nonce, time.monotonic())
+        if found == self._live_sha():
+            return "runs already"
+        if temporary is not None:
+            path, new = self._folder.adopt(temporary, found)
+        else:
+            path, new = self._folder.stage(request.model, found)
+        log.info("%s: %d bytes", request, size)
+        request.model = b""  # its memory is free from here on
+        try:
+            self._slot.load(path, expected_sha256=request.sha256.lower())
         except BaseException:
             if new:
                 path.unlink(missing_ok=True)
@@ -201,5 +239,6 @@ class ModelRpc:
                 "keyNeeded": self._key is not None,
                 "contractVersion": CONTRACT_VERSION,
                 "maxBytes": self._max_bytes,
+                "partBytes": PART_BYTES,
             },
         )

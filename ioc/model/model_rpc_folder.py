@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ptychostream.storage.atomic import write_bytes_atomic
+from ptychostream.storage.atomic import atomic_path, publish
 from ptychostream.errors import ModelError
 
 log = logging.getLogger(__name__)
 
 _OURS = re.compile(r"[0-9a-f]{64}\.onnx")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PART_BYTES = 1 << 20
 
 
 class PushedModels:
@@ -30,7 +34,16 @@ class PushedModels:
         self._folder = folder
         self._keep = keep
 
-    def stage(self, data: bytes, sha256: str) -> tuple[Path, bool]:
+    def place(self, sha256: str) -> Path:
+        """The path of a pushed model. Raises ModelError: there is no folder, or `sha256` is none."""
+        if self._folder is None:
+            remedy = "set model.directory at the edge, the folder that pushed models are kept in"
+            raise ModelError("this edge has no folder for models", where="push", remedy=remedy)
+        if not _SHA256.fullmatch(sha256.lower()):
+            raise ModelError("no sha256", where="push", remedy="give 64 hexadecimal digits")
+        return self._folder.resolve() / f"{sha256.lower()}.onnx"
+
+    def stage(self, data: bytes | memoryview, sha256: str) -> tuple[Path, bool]:
         """Keep the model's bytes in the folder; its sha256 has been checked.
 
         Returns
@@ -45,19 +58,26 @@ class PushedModels:
         OSError
             The file cannot be written.
         """
-        if self._folder is None:
-            remedy = "set model.directory at the edge, the folder that pushed models are kept in"
-            raise ModelError("this edge has no folder for models", where="push", remedy=remedy)
-        path = self._folder.resolve() / f"{sha256.lower()}.onnx"
-        try:
-            new = not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data
+        path = self.place(sha256)
+        with _told(path):
+            new = not _holds(path, sha256)
             if new:
-                write_bytes_atomic(path, data)
+                with atomic_path(path) as temporary:
+                    temporary.write_bytes(data)
             else:
                 path.touch()
-        except OSError as error:
-            remedy = "check the folder's permissions and the disk's free space"
-            raise OSError(f"{path} cannot be written: {error.strerror or error} ({remedy})") from error
+        return path, new
+
+    def adopt(self, temporary: Path, sha256: str) -> tuple[Path, bool]:
+        """As `stage`, for a file in the folder, which is renamed or removed."""
+        path = self.place(sha256)
+        with _told(path):
+            new = not _holds(path, sha256)
+            if new:
+                publish(temporary, path)
+            else:
+                temporary.unlink()
+                path.touch()
         return path, new
 
     def tidy(self, in_use: Collection[str]) -> None:
@@ -69,3 +89,23 @@ class PushedModels:
         for path in sorted(idle, key=lambda path: path.stat().st_mtime, reverse=True)[self._keep :]:
             log.info("pushed model %s is removed: %d newer ones are kept", path.name, self._keep)
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "check the folder's permissions and the disk's free space"
+        raise OSError(f"{path} cannot be written: {error.strerror or error} ({remedy})") from error
+
+
+def _holds(path: Path, sha256: str) -> bool:
+    """Whether the file is there and has this sha256."""
+    if not path.is_file():
+        return False
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(_PART_BYTES):
+            found.update(part)
+    return found.hexdigest() == sha256.lower()

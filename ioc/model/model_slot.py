@@ -21,7 +21,7 @@ from ptychostream.model.contract import ModelContract
 from ptychostream.errors import EngineError, ModelError, PtychostreamError
 from ptychostream.ioc.model.canary import Canary
 from ptychostream.ioc.model.changes import Change, Changes
-from ptychostream.model.model_file import MAX_BYTES, ModelFile, parse_model, read_model
+from ptychostream.model.model_file import MAX_BYTES, ModelFile, check_sha256, parse_model, read_model
 from ptychostream.plugins.flow.batcher import frames_at_once
 from ptychostream.plugins.engines import Engine
 from ptychostream.plugins.engines.checking import check_engine
@@ -170,15 +170,15 @@ class ModelSlot:
         """The model that a rollback goes back to."""
         return self._kept.model if self._kept is not None else None
 
-    def load(self, path: str | Path, data: bytes | None = None, sha256: str = "") -> None:
+    def load(self, path: str | Path, expected_sha256: str = "") -> None:
         """Check a model file, try it, build an engine for it, and swap the engine in.
 
         Parameters
         ----------
         path
             The file.
-        data, sha256
-            The file's bytes and their sha256, if the caller has them. The file is not read then.
+        expected_sha256
+            The sha256 that the file must have; empty: any.
 
         Raises
         ------
@@ -190,12 +190,11 @@ class ModelSlot:
             with self._reported(f"loading {path}"):
                 self._tell(SlotState.STAGING, f"reading {path}")
                 staged = self._resolve(path)
-                sidecar = None
-                if data is None:
-                    data, sidecar = read_model(staged, self._max_bytes)
+                data, sidecar = read_model(staged, self._max_bytes)
+                check_sha256(data, expected_sha256, str(staged))
                 self._tell(SlotState.CHECKING, f"checking {staged.name} in a process of its own")
                 self._maker.try_out(self.wish, data, sidecar, staged, change.give_way)
-                model = parse_model(data, staged, sidecar, sha256)
+                model = parse_model(data, staged, sidecar, expected_sha256)
                 self._install(change, model, self.wish, strict=True)
             if before is not None and before.model is not None and before.model.sha256 != model.sha256:
                 self._keep(before)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ptychostream.errors import FrameError
 from ptychostream.frames.frames import Frame
@@ -14,10 +15,14 @@ from ptychostream.frames.stream_watch import expected_of
 from ptychostream.ioc.config.settings import InputSettings
 from ptychostream.ioc.scan.energy_watch import EnergyWatch
 from ptychostream.model.contract import ModelContract
+from ptychostream.model.raw_shape import raw_bytes, shape_fault
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 from ptychostream.frames.scan_boundary import is_time_name, time_name
 
 log = logging.getLogger(__name__)
+
+_WAITING_BYTES = 1 << 30
+_LEAST_QUEUE = 8
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Stream:
         Take the frames that have come, in order, and the error of each update that cannot be used.
     settings
         Queue and attributes.
+    waiting_bytes
+        Memory that updates may take which wait in the receiver.
     """
 
     def __init__(
@@ -45,10 +52,13 @@ class Stream:
         submit: Callable[[Sequence[Frame]], None],
         reject: Callable[[FrameError], None],
         settings: InputSettings,
+        waiting_bytes: int = _WAITING_BYTES,
     ) -> None:
+        self._waiting_bytes = waiting_bytes
+        self._contract: ModelContract | None = None
         self._submit = submit
         self._reject = reject
-        self._queue_size = settings.queue_size
+        self._queue_size = self._queued = settings.queue_size
         self._intake = settings.intake(settings.scan_attribute, settings.end_attribute)
         self.watch = self._intake.watch
         """What the frames say of themselves, compared with what the model expects."""
@@ -78,6 +88,20 @@ class Stream:
     def refusal(self) -> str:
         """Why the server has refused the subscription; empty where it has not."""
         return self._receiver.refusal if self._receiver is not None else ""
+
+    def expect_shape(self, contract: ModelContract) -> None:
+        """Refuse frames of another shape than the contract's before they are decoded.
+
+        The subscription is renewed where frames of that size could fill more memory than they may.
+        """
+        with self._changing:
+            self._contract = contract
+            receiver = self._receiver
+            if receiver is not None:
+                receiver.shape_fault = partial(shape_fault, contract)
+                if self._queue() < self._queued:
+                    self._stop()
+                    self._start()
 
     def expect(self, contract: ModelContract | None) -> None:
         """Compare the frames with the contract of the model that runs; None: with nothing."""
@@ -149,9 +173,18 @@ class Stream:
         return scan not in ("", self._intake.unnamed) and not is_time_name(scan)
 
     def _start(self) -> None:
-        settings = ReceiverSettings(channel=self.channel, queue_size=self._queue_size)
+        self._queued = self._queue()
+        settings = ReceiverSettings(channel=self.channel, queue_size=self._queued)
         self._receiver = Receiver(settings, self._intake, self._take, self._reject)
+        if self._contract is not None:
+            self._receiver.shape_fault = partial(shape_fault, self._contract)
         self._receiver.start()
+
+    def _queue(self) -> int:
+        """Updates that may wait: as many as the settings say and as the memory for them holds."""
+        if self._contract is None:
+            return self._queue_size
+        return min(self._queue_size, max(_LEAST_QUEUE, self._waiting_bytes // raw_bytes(self._contract)))
 
     def _stop(self) -> None:
         if self._receiver is not None:

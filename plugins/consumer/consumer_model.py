@@ -13,11 +13,11 @@ from ptychostream.plugins.consumer.consumer_settings import ConsumerSettings
 from ptychostream.plugins.engines import Engine
 from ptychostream.plugins.engines.cache import default_cache
 from ptychostream.plugins.engines.checking import check_engine
-from ptychostream.plugins.engines.order import EngineOrder
 from ptychostream.plugins.engines.plain import PLAIN, plain_contract
-from ptychostream.plugins.engines.trial import try_model
 from ptychostream.plugins.flow.batcher import frames_at_once
 from ptychostream.plugins.pipeline import Pipeline
+from ptychostream.plugins.trial.order import EngineOrder
+from ptychostream.plugins.trial.trial import try_model
 
 
 def install(

@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pvaccess as pva
@@ -18,6 +19,7 @@ from ptychostream.frames.frames import Frame
 from ptychostream.frames.held_image import HeldImages, Seen
 from ptychostream.frames.stream_watch import expected_of
 from ptychostream.model.contract import ModelContract
+from ptychostream.model.raw_shape import shape_fault
 from ptychostream.plugins.consumer import consumer_model
 from ptychostream.plugins.consumer.consumer_pipeline import ConsumerPipeline
 from ptychostream.plugins.consumer.consumer_report import (
@@ -35,6 +37,7 @@ from ptychostream.plugins.engines.plain import PLAIN, is_plain
 from ptychostream.plugins.flow.figures import figures
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot
+from ptychostream.pva.reading import ShapeFault, any_shape
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +86,7 @@ class Worker:
         given = settings.input
         self._intake = given.intake(given.scan_attribute, given.end_attribute, places)
         self.pipeline.on_contract = self._expect
+        self._shape_fault: ShapeFault = any_shape
         self._held: HeldImages[Frame] = HeldImages()
         self._taking = threading.Lock()  # guards the next two, so that every frame that was submitted is in its set
         self._ids: dict[int, IdSet] = {}  # by run
@@ -127,7 +131,7 @@ class Worker:
     def take(self, update: pva.PvObject) -> None:
         """Process one update of the detector's channel."""
         try:
-            raw = decode(update, self._intake.wanted)
+            raw = decode(update, self._intake.wanted, self._shape_fault)
         except FrameError as error:
             self._held.empty()
             self._reject(error, update)
@@ -161,6 +165,7 @@ class Worker:
 
     def _expect(self, contract: ModelContract) -> None:
         """Compare the frames with the contract of the model that runs; engine None expects nothing."""
+        self._shape_fault = partial(shape_fault, contract)
         given = self._settings.input.region.model_dump()
         self._intake.watch.expect(None if is_plain(contract) else expected_of(contract.said(), given))
 

@@ -9,10 +9,19 @@ import numpy as np
 import pvaccess as pva
 
 from ptychostream.frames.stream_watch import region_of
-from ptychostream.pva.reading import Packed, RawArray, Scalar, counts_of, not_an_ntndarray, posix_time
+from ptychostream.pva.reading import (
+    Packed,
+    RawArray,
+    Scalar,
+    ShapeFault,
+    any_shape,
+    counts_of,
+    not_an_ntndarray,
+    posix_time,
+)
 
 
-def decode(pv_object: pva.PvObject, attributes: Collection[str] = ()) -> RawArray | None:
+def decode(pv_object: pva.PvObject, attributes: Collection[str] = (), fault: ShapeFault = any_shape) -> RawArray | None:
     """As `ptychostream.pva.reading.decode_value`, for an update that came through pvapy."""
     # The typed getters cost a quarter of `pv_object[...]`, and this runs thousands of times a second.
     try:
@@ -32,7 +41,7 @@ def decode(pv_object: pva.PvObject, attributes: Collection[str] = ()) -> RawArra
             packed = Packed(codec, code, sent, size, kind == pva.LONG)
         if field == "booleanValue":
             payload = np.asarray(payload, np.bool_)  # signed bytes in pvapy
-        array = counts_of(raw_id, [int(dimension["size"]) for dimension in dimensions], payload, packed)
+        array = counts_of(raw_id, [int(dimension["size"]) for dimension in dimensions], payload, packed, fault)
         time = _posix_of(pv_object, "dataTimeStamp")
         if not time and pv_object.hasField("timeStamp"):  # optional in an NTNDArray
             time = _posix_of(pv_object, "timeStamp")

@@ -34,11 +34,22 @@ class Batcher:
         Whether the oldest frame is dropped when the queue is full, or the one that comes.
     at_once
         Largest number of frames that leave together; at least one batch.
+    max_bytes
+        Memory that the counts of the held frames may take. One frame is held whatever its size is.
     """
 
     def __init__(
-        self, batch: int, max_latency_s: float, capacity: int, drop_oldest: bool = False, at_once: int = 1
+        self,
+        batch: int,
+        max_latency_s: float,
+        capacity: int,
+        drop_oldest: bool = False,
+        at_once: int = 1,
+        max_bytes: int = 1 << 40,
     ) -> None:
+        self.max_bytes = max_bytes
+        self.held_bytes = 0
+        """Memory of the held frames' counts."""
         self.batch = batch
         self.at_once = at_once
         self.max_latency_s = max_latency_s
@@ -58,7 +69,7 @@ class Batcher:
     @property
     def use(self) -> float:
         """Used share of the queue, 0 to 1."""
-        return len(self._queue) / self.capacity
+        return max(len(self._queue) / self.capacity, min(1.0, self.held_bytes / self.max_bytes))
 
     @property
     def entered(self) -> int:
@@ -75,18 +86,19 @@ class Batcher:
         """Whether a batch may leave whatever the time is."""
         return bool(self._flushes) or len(self._queue) >= self.batch
 
-    def add(self, placed: PlacedFrame, now: float) -> PlacedFrame | None:
-        """Add a frame; return the frame that was dropped for it, which may be the same one."""
-        dropped = None
-        if len(self._queue) >= self.capacity:
+    def add(self, placed: PlacedFrame, now: float) -> list[PlacedFrame]:
+        """Add a frame; return the frames that were dropped for it, or the same one."""
+        dropped = []
+        while self._is_full(placed):
             self.full_at = now
             if not self.drop_oldest:
-                return placed
-            dropped = self._pop()
+                return [placed]
+            dropped.append(self._pop())
         if self._queue and self._queue[-1].frame.scan != placed.frame.scan:
             self.flush()
         placed.queued = now
         self._queue.append(placed)
+        self.held_bytes += placed.frame.counts.nbytes
         return dropped
 
     def flush(self) -> None:
@@ -120,4 +132,10 @@ class Batcher:
         self._left += 1
         if self._flushes and self._flushes[0] <= self._left:
             self._flushes.popleft()
-        return self._queue.popleft()
+        placed = self._queue.popleft()
+        self.held_bytes -= placed.frame.counts.nbytes
+        return placed
+
+    def _is_full(self, placed: PlacedFrame) -> bool:
+        beyond = self.held_bytes + placed.frame.counts.nbytes > self.max_bytes
+        return len(self._queue) >= self.capacity or (beyond and bool(self._queue))

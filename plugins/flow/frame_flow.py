@@ -76,6 +76,15 @@ class FrameFlow:
         """Whether the current run goes on."""
         return self.runs.current is not None and self.runs.current.active
 
+    def limit_bytes(self, each: int) -> None:
+        """Memory that the frames may take that wait for a position, and those that wait for the engine."""
+        self._join.max_bytes = self.batcher.max_bytes = each
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory of the frames that wait, in both places."""
+        return self._join.held_bytes + self.batcher.held_bytes
+
     @property
     def waiting_position(self) -> int:
         return self._join.waiting
@@ -186,7 +195,7 @@ class FrameFlow:
         """Change the source; frames that wait are looked up in the new one."""
         waiting = self._join.give_up(lambda _: True)
         self._take_in(Joined(placed=waiting.placed), now)
-        self._join = Join(positions, self._join_size)
+        self._join = Join(positions, self._join_size, self._join.max_bytes)
         for frame, cause in waiting.dropped:
             if frame.run in self._overdue and not positions.outlasts_scan:
                 self._drop(self.runs.get(frame.run), cause)
@@ -342,10 +351,10 @@ class FrameFlow:
             if placed.frame.run != self._last_entered:
                 self.batcher.flush()  # a batch is of one run, though a scan come twice under one id
             gone = self.batcher.add(placed, now)
-            if gone is not placed:
+            if not gone or gone[-1] is not placed:
                 self._last_entered = placed.frame.run
-            if gone is not None:
-                self._drop(self.runs.get(gone.frame.run), DropCause.QUEUE_FULL)
+            for one in gone:
+                self._drop(self.runs.get(one.frame.run), DropCause.QUEUE_FULL)
 
     def _drop(self, run: FlowRun, cause: DropCause) -> None:
         self.ledger.drop(cause)

@@ -136,6 +136,8 @@ class Figures:
         Frames with the time stamp of the frame before, although their ids differ.
     waiting_position, queue_used, queue_size, in_flight
         Where the pending frames are, and how many may wait for the engine.
+    queue_memory, queue_memory_used
+        Memory for frames that wait, MiB, and what those take that wait for a position or for the engine.
     received_hz, stitched_hz
         Frames per second, over the last two seconds.
     latency_ms
@@ -181,6 +183,14 @@ class Figures:
         "QueueSize_RBV", "Frames that may wait in the plugin", group="plugin", egu="frames", low=1, high=1_000_000,
         over_consumers=sum,
     )] = 1  # fmt: skip
+    queue_memory: Annotated[float, Figure(
+        "QueueMemory_RBV", "Memory for frames that wait", group="plugin", egu="MiB", prec=0, low=0, high=1e8,
+        over_consumers=sum,
+    )] = 0.0  # fmt: skip
+    queue_memory_used: Annotated[float, Figure(
+        "QueueMemoryUsed_RBV", "Memory of the frames that wait", group="plugin", egu="MiB", prec=1, low=0, high=1e8,
+        fields={"MDEL": 0.1, "ADEL": 10}, over_consumers=sum,
+    )] = 0.0  # fmt: skip
     in_flight: Annotated[int, Figure(over_consumers=sum)] = 0
     received_hz: Annotated[
         float, _Rate("ArrayRate_RBV", "Frames received per second", group="plugin", wire="receivedRate")

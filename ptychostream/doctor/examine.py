@@ -11,6 +11,7 @@ from ptychostream.doctor.clock import check_clock
 from ptychostream.doctor.files import check_autosave, check_disk
 from ptychostream.doctor.finding import Finding
 from ptychostream.doctor.frames import check_frames
+from ptychostream.doctor.memory import check_memory
 from ptychostream.doctor.model import check_engine, check_model
 from ptychostream.doctor.positions import check_positions, watch_positions
 from ptychostream.doctor.records import check_records, read_records
@@ -49,6 +50,7 @@ def _findings(settings: IocSettings, seconds: float) -> Iterator[Finding]:
     yield check_servers("input.pv", channel, found, seen.connected, searched(os.environ))
     if seen.connected:
         yield from check_frames(seen, contract)
+        yield from check_memory(seen, settings)
         yield from check_region(region.result() if region else None, contract)
         clock = check_clock(seen)
         if clock is not None:

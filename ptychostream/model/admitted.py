@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import onnx
 
 from ptychostream.errors import ModelError
+from ptychostream.model.shown import shown
 
 OPERATORS = frozenset({
     # convolution and pooling
@@ -59,7 +60,7 @@ def check_graph(model: onnx.ModelProto, where: str) -> None:
     if model.training_info:
         raise _refused("it has training information", where)
     if foreign := sorted({entry.domain for entry in model.opset_import} - set(DOMAINS)):
-        raise _refused(f"it uses the operator domain {_shown(foreign[0])}", where)
+        raise _refused(f"it uses the operator domain {shown(foreign[0])}", where)
     if len(graph.node) > MAX_NODES or len(graph.initializer) > MAX_TENSORS:
         what = (
             f"{len(graph.node):,} nodes and {len(graph.initializer):,} weights, more than any network of this kind has"
@@ -69,11 +70,11 @@ def check_graph(model: onnx.ModelProto, where: str) -> None:
         raise _refused("it has sparse weights", where)
     for node in graph.node:
         if node.domain not in DOMAINS:
-            raise _refused(f"operator {_shown(node.op_type)} is of the domain {_shown(node.domain)}", where)
+            raise _refused(f"operator {shown(node.op_type)} is of the domain {shown(node.domain)}", where)
         if node.op_type not in OPERATORS:
-            raise _refused(f"operator {_shown(node.op_type)} is not admitted", where)
+            raise _refused(f"operator {shown(node.op_type)} is not admitted", where)
         if any(_holds_graph(attribute) for attribute in node.attribute):
-            raise _refused(f"operator {_shown(node.op_type)} holds a graph or a sparse array", where)
+            raise _refused(f"operator {shown(node.op_type)} holds a graph or a sparse array", where)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data for tensor in tensors(graph)):
         raise _refused("its weights lie in another file", where)
 
@@ -83,7 +84,7 @@ def check_sizes(graph: onnx.GraphProto, where: str) -> None:
     for value in (*graph.input, *graph.value_info, *graph.output):
         sides = [side.dim_value for side in value.type.tensor_type.shape.dim if side.HasField("dim_value")]
         if min(sides, default=0) < 0 or math.prod(max(side, 1) for side in sides) > MAX_ELEMENTS:
-            what = f"array {_shown(value.name)} has {' × '.join(map(str, sides))} elements, more than {MAX_ELEMENTS:,}"
+            what = f"array {shown(value.name)} has {' × '.join(map(str, sides))} elements, more than {MAX_ELEMENTS:,}"
             raise _refused(what, where)
 
 
@@ -105,11 +106,6 @@ def _holds_graph(attribute: onnx.AttributeProto) -> bool:
         or attribute.sparse_tensors
         or attribute.ref_attr_name
     )
-
-
-def _shown(text: str) -> str:
-    """A name from the file, cut and escaped."""
-    return repr(text[:60])
 
 
 def _refused(what: str, where: str) -> ModelError:

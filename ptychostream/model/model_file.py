@@ -19,6 +19,7 @@ from ptychostream.errors import ModelError
 from ptychostream.frames.measured_pixels import INVERTED, mask_fault
 from ptychostream.model.admitted import check_graph, check_sizes, tensors
 from ptychostream.model.contract import CONTRACT_KEY, GoldenPair, ModelContract
+from ptychostream.model.shown import shown
 from ptychostream.storage.atomic import write_bytes_atomic
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -28,6 +29,8 @@ MAX_FRAME_PIXELS = 1 << 26
 """The largest raw frame, input and patch. A larger one is a mistake, and memory would be allocated for it."""
 MAX_GOLDEN_PIXELS = 1 << 24
 """The largest number of pixels in all frames of a golden pair; they are inferred whenever the model is loaded."""
+MAX_NAME = 200
+"""The longest name of a model."""
 MAX_PROBE_PIXELS = 1 << 22
 """The largest number of pixels in all modes of a contract's probe, 32 MiB."""
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
@@ -123,6 +126,12 @@ def read_model(path: Path, max_bytes: int = MAX_BYTES, sidecar: bool = True) -> 
     beside = path.with_suffix(".json")
     needed = sidecar and CONTRACT_KEY.encode() not in data
     return data, read_model_bytes(beside, max_bytes) if needed and beside.is_file() else None
+
+
+def check_sha256(data: bytes, expected: str, where: str) -> None:
+    """Raise ModelError where the file's bytes are others than expected; "": any are."""
+    if expected and hashlib.sha256(data).hexdigest() != expected:
+        raise ModelError("the file was changed", where=where, remedy="load or push it again")
 
 
 def parse_model(data: bytes, path: Path, sidecar: bytes | None = None, sha256: str = "") -> ModelFile:
@@ -294,6 +303,9 @@ def _contract(model: onnx.ModelProto, path: Path, sidecar: bytes | None) -> Mode
 def _check_contract(contract: ModelContract, where: str) -> None:
     """Check that the contract's shapes fit together, which its types cannot express."""
     remedy = "correct the contract, or export the model again"
+    if not contract.name.isprintable() or len(contract.name) > MAX_NAME:
+        what = f"name {shown(contract.name)} has characters that are not printable, or more than {MAX_NAME}"
+        raise ModelError(what, where=where, remedy=remedy)
     if min(*contract.input_shape, *contract.output_shape) < 1:
         raise ModelError("input_shape and output_shape must be positive", where=where, remedy=remedy)
     preprocessing = contract.preprocessing

@@ -1,8 +1,9 @@
 """The protocol of a model push between agent and edge: channel, request, answer and signature.
 
-A push is two remote procedure calls on one channel. The first call has no model. Its answer gives the largest size of a
-model, the newest contract version that the edge reads, and a nonce. The second call has the model. If the edge has a
-key, the second call must be signed with it. A nonce is valid for one push, so a recorded request cannot be sent again.
+A push is a number of remote procedure calls on one channel. The first call has no model. Its answer gives the largest
+size of a model, the newest contract version that the edge reads, and a nonce. The further calls have the model in parts,
+in order, so that neither side holds it in memory. If the edge has a key, they must be signed with it. A nonce is valid
+for one push, so a recorded request cannot be sent again.
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ from pathlib import Path
 
 from ptychostream.errors import ConfigError
 
-QUERY = (("model", "aB"), ("sha256", "s"), ("name", "s"), ("nonce", "s"), ("hmac", "s"))
-"""Arguments of the call (an NTURI's query) with their PVA type codes. `model` is empty in the first call."""
+QUERY = (
+    ("model", "aB"), ("sha256", "s"), ("name", "s"), ("nonce", "s"), ("hmac", "s"), ("size", "l"), ("offset", "l"),
+)  # fmt: skip
+"""Arguments of the call (an NTURI's query) with their PVA type codes. `model` is empty in the first call.
+
+With a `size`, the model's size, `model` holds the part of it that begins at `offset`. Without, it holds all of it.
+"""
 REPLY = (
     ("value", "s"),  # what was done, to be read by people
     ("sha256", "s"),  # of the live model
@@ -22,6 +28,7 @@ REPLY = (
     ("keyNeeded", "?"),
     ("contractVersion", "i"),  # the newest version that the edge reads
     ("maxBytes", "l"),
+    ("partBytes", "i"),  # the largest part; 0: the edge takes whole models only
 )  # fmt: skip
 """Fields of the answer. A call that fails gives an error whose text begins with one of the words below."""
 REFUSED = "refused: "

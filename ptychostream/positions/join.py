@@ -36,6 +36,9 @@ class Join:
     capacity
         The largest number of waiting frames, of all scans together. If one more has to wait, the frame that has
         waited longest is dropped as NO_POSITION.
+    max_bytes
+        Memory that the counts of the waiting frames may take; beyond, the same happens. One frame may wait whatever
+        its size is.
 
     Notes
     -----
@@ -44,11 +47,14 @@ class Join:
     streams that name no scan never counts as ended, because its next frame may belong to the next scan.
     """
 
-    def __init__(self, source: PositionSource, capacity: int) -> None:
+    def __init__(self, source: PositionSource, capacity: int, max_bytes: int = 1 << 40) -> None:
         if capacity < 1:
             raise ValueError(f"capacity {capacity} must be at least 1")
         self.source = source
         self.capacity = capacity
+        self.max_bytes = max_bytes
+        self.held_bytes = 0
+        """Memory of the waiting frames' counts."""
         self._arrivals = 0
         self._waiting: OrderedDict[int, Frame] = OrderedDict()  # by order of arrival
         # (key, arrival) of frames that the source cannot know yet, lowest key first. Some of them may have left.
@@ -82,10 +88,11 @@ class Join:
         if place is not None:
             out.placed.append(PlacedFrame(frame, *place))
             return out
-        if len(self._waiting) >= self.capacity:
+        while self._is_full(frame):
             out.dropped.append((self._take_out(next(iter(self._waiting))), DropCause.NO_POSITION))
         self._waiting[self._arrivals] = frame
         self._of_run[frame.run] += 1
+        self.held_bytes += frame.counts.nbytes
         key = self.source.key(frame)
         if self._known_version != version:
             # What else the lookups of a version change only lowers it: a frame is then asked for once too often.
@@ -136,8 +143,13 @@ class Join:
                 out.dropped.append((self._take_out(arrival), DropCause.NO_POSITION))
         return out
 
+    def _is_full(self, frame: Frame) -> bool:
+        beyond = self.held_bytes + frame.counts.nbytes > self.max_bytes
+        return len(self._waiting) >= self.capacity or (beyond and bool(self._waiting))
+
     def _take_out(self, arrival: int) -> Frame:
         frame = self._waiting.pop(arrival)
+        self.held_bytes -= frame.counts.nbytes
         self._of_run[frame.run] -= 1
         if not self._of_run[frame.run]:
             del self._of_run[frame.run]

@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ptychostream.processes.child import end_with_parent
 
@@ -100,15 +101,17 @@ def run_bounded(
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
+    assert child.stdin is not None
+    feeding = threading.Thread(target=_feed, args=(child.stdin, given), daemon=True)
+    feeding.start()
+    child.stdin = None  # `communicate` forgets the rest of its input when it is called again
     deadline = time.monotonic() + bounds.time_s
-    unsent: bytes | None = given
     try:
         while True:
             try:
-                output, _ = child.communicate(unsent, timeout=_LOOK_S)
+                output, _ = child.communicate(timeout=_LOOK_S)
                 break
             except subprocess.TimeoutExpired:
-                unsent = None  # it keeps what it was given first
                 if give_up is not None and give_up.is_set():
                     return Ended(b"", "was given up", given_up=True)
                 if time.monotonic() >= deadline:
@@ -117,9 +120,15 @@ def run_bounded(
         if child.poll() is None:
             child.kill()
             child.communicate()
+        feeding.join()  # its pipe has ended with the child
     if child.returncode == -signal.SIGINT:
         raise KeyboardInterrupt
     return Ended(output, _fault(child.returncode, bounds))
+
+
+def _feed(pipe: IO[bytes], given: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError), pipe:
+        pipe.write(given)
 
 
 def main() -> None:

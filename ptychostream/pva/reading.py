@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
@@ -25,6 +26,14 @@ UPDATE_FIELDS = (
 
 Scalar = float | int | str
 T = TypeVar("T")
+ShapeFault = Callable[[tuple[int, int]], str]
+"""[H, W] → why such a frame is not wanted; "": it is."""
+
+
+def any_shape(_: tuple[int, int]) -> str:
+    """Every shape is wanted."""
+    return ""
+
 
 # pvData's ScalarType, the code in the codec's parameters
 SCALAR_TYPES: dict[int, np.dtype[Any]] = dict(
@@ -92,7 +101,9 @@ class Packed(NamedTuple):
     long: bool = False
 
 
-def decode_value(value: Value | Mapping[str, Any], attributes: Collection[str] = ()) -> RawArray | None:
+def decode_value(
+    value: Value | Mapping[str, Any], attributes: Collection[str] = (), fault: ShapeFault = any_shape
+) -> RawArray | None:
     """Decode one update.
 
     Parameters
@@ -101,6 +112,8 @@ def decode_value(value: Value | Mapping[str, Any], attributes: Collection[str] =
         The update of p4p without an NT handler, or a mapping with the same keys. It must have `UPDATE_FIELDS`.
     attributes
         Names of the requested NTAttributes. The others are not read. An empty collection is the fastest.
+    fault
+        Judges the shape. A frame of another shape is refused before it is decoded.
 
     Returns
     -------
@@ -112,15 +125,18 @@ def decode_value(value: Value | Mapping[str, Any], attributes: Collection[str] =
     FrameError
         Cause `TYPE`: no integers or no NTNDArray. Cause `SHAPE` or `CODEC`: shape or codec are wrong.
     """
-    update = _read_value(value, attributes, counts_of)
+    update = _read_value(value, attributes, partial(counts_of, fault=fault))
     return None if update is None else RawArray(*update)
 
 
-def decode_taken(update: tuple[Any, ...] | Mapping[str, Any], attributes: Collection[str] = ()) -> RawArray | None:
+def decode_taken(
+    update: tuple[Any, ...] | Mapping[str, Any], attributes: Collection[str] = (), fault: ShapeFault = any_shape
+) -> RawArray | None:
     """Like `decode_value`, for an update of a monitor from `ptychostream.pva.array_monitor`."""
     if not isinstance(update, tuple):
-        return decode_value(update, attributes)
+        return decode_value(update, attributes, fault)
     raw_id, time, payload, kind, rows, columns, found, *further = update
+    _check_wanted((rows, columns), fault, raw_id)
     region = further[1] if len(further) > 1 else PLAIN
     if not further or further[0] is None:
         return RawArray(raw_id, time, np.ndarray((rows, columns), SCALAR_TYPES[kind], payload), found, region)
@@ -187,7 +203,14 @@ def _bad(cause: DropCause, what: str, raw_id: int) -> FrameError:
     return FrameError(cause, what, where=f"frame {raw_id}", remedy=remedy, raw_id=raw_id)
 
 
-def counts_of(raw_id: int, sizes: list[int], payload: Any, packed: Packed | None) -> NDArray[np.integer]:
+def _check_wanted(shape: tuple[int, int], fault: ShapeFault, raw_id: int) -> None:
+    if what := fault(shape):
+        raise _bad(DropCause.SHAPE, what, raw_id)
+
+
+def counts_of(
+    raw_id: int, sizes: list[int], payload: Any, packed: Packed | None, fault: ShapeFault = any_shape
+) -> NDArray[np.integer]:
     """Decode the counts [H, W], read-only.
 
     Parameters
@@ -200,12 +223,15 @@ def counts_of(raw_id: int, sizes: list[int], payload: Any, packed: Packed | None
         The selected field of the union, flat. None: an empty union.
     packed
         Description of the compression. None: not compressed.
+    fault
+        See `decode_value`.
 
     Raises
     ------
     FrameError
         See `decode_value`.
     """
+    _check_wanted(_shape(sizes, raw_id), fault, raw_id)
     sent, codec, shape, dtype = _as_sent(raw_id, sizes, payload, packed)
     try:
         array = decompress(sent, codec, shape, dtype) if codec else sent.reshape(shape)

@@ -20,6 +20,7 @@ from ptychostream.doctor.clock import check_clock
 from ptychostream.doctor.files import check_autosave, check_disk
 from ptychostream.doctor.finding import Finding, Level, exit_code
 from ptychostream.doctor.frames import check_frames
+from ptychostream.doctor.memory import check_memory
 from ptychostream.doctor.model import check_engine, check_model
 from ptychostream.doctor.positions import SeenPositions, check_positions
 from ptychostream.doctor.records import check_records
@@ -32,6 +33,7 @@ from ptychostream.errors import DropCause, FrameError
 from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.ioc.records.autosave import format_values
 from ptychostream.plugins.engines.base import EngineStatus
+from ptychostream.plugins.pipeline_settings import PipelineSettings
 from ptychostream.pva.frame_statements import region_said
 from ptychostream.statements.description import Description
 
@@ -329,3 +331,21 @@ def test_real_servers_are_found_and_a_held_image_is_told_from_a_scan(tmp_path: P
             with Detector(env, "doc:Image"):
                 twice = checks(env)["detector"]
                 assert twice["level"] == "FAIL" and "2 servers have doc:Image" in twice["what"]
+
+
+def test_the_memory_that_the_frames_need_is_said() -> None:
+    few = IocSettings(pipeline=PipelineSettings(queue_memory=3.0))  # a MiB in each place
+    stream = SeenStream(
+        "det:Pva1:Image",
+        1000.0,
+        5.0,
+        connected=True,
+        frames=[SeenFrame(n, 1000.0 + n / 100, 1000.0 + n / 100, (256, 256), "uint16", {}) for n in range(101)],
+    )
+    (told,) = check_memory(stream, few)
+    assert told.level is Level.WARN
+    assert "a frame takes 0.12 MiB, 1 MiB in each place hold 8 frames, 0.1 s at this rate" in told.what
+    assert "queue_memory" in told.remedy
+    (told,) = check_memory(stream, IocSettings(pipeline=PipelineSettings(queue_memory=3000.0)))
+    assert (told.level, told.what.endswith("the queues' 4000 need 500 MiB")) == (Level.OK, True)
+    assert not list(check_memory(SeenStream("det", 0.0, 1.0), few))

@@ -192,7 +192,7 @@ def test_an_older_agents_contract_is_taken(rig: Rig) -> None:
     assert rig.push(path).sha256 == rig.get("ModelSHA_RBV")
 
 
-def test_pushes_at_once_are_taken_one_after_the_other(rig: Rig) -> None:
+def test_of_pushes_at_once_one_is_taken_and_the_others_come_again(rig: Rig) -> None:
     paths = [rig.model() for _ in range(4)]
     gate = threading.Barrier(len(paths))
 
@@ -209,8 +209,10 @@ def test_pushes_at_once_are_taken_one_after_the_other(rig: Rig) -> None:
     assert done, results
     assert rig.get("ModelSHA_RBV") in {pushed.sha256 for pushed in done}
     assert rig.get("ModelState_RBV") == 4
-    # each either ran, or was told that another took its place in the same moment
-    assert all(isinstance(result, Pushed) or "runs" in str(result) for result in results), results
+    # each either ran, or was told that another was under way or took its place in the same moment
+    assert all(
+        isinstance(result, Pushed) or "runs" in str(result) or "under way" in str(result) for result in results
+    ), results
 
 
 def test_what_is_no_push_is_answered(rig: Rig) -> None:

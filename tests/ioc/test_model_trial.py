@@ -18,8 +18,8 @@ from ptychostream.ioc.model.model_slot import EngineWish, SlotState
 from ptychostream.model.contract import ModelContract
 from ptychostream.model.model_file import ModelFile
 from ptychostream.plugins.engines import Engine
-from ptychostream.plugins.engines.order import EngineOrder
-from ptychostream.plugins.engines.trial import try_model
+from ptychostream.plugins.trial.order import EngineOrder
+from ptychostream.plugins.trial.trial import try_model
 from ptychostream.processes.bounded import Bounds
 
 TIME_S = 30.0

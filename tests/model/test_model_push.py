@@ -18,7 +18,7 @@ from tiny_model import write_tiny
 
 from ptychostream.errors import ConfigError, ModelError
 from ptychostream.hpc_agent.edge.push import PushRefusedError, PushSettings, push
-from ptychostream.ioc.model.model_rpc_checks import Nonces, PushRequest, check_push
+from ptychostream.ioc.model.model_rpc_checks import Nonces, PushRequest, check_bytes, check_request
 from ptychostream.ioc.model.model_rpc_folder import PushedModels
 from ptychostream.model.contract import CONTRACT_VERSION
 from ptychostream.model.model_push import REPLY, push_channel, read_key, signature
@@ -36,7 +36,10 @@ def request(data: bytes, key: bytes | None = None, nonce: str = "", **changes: A
 
 
 def check(pushed: PushRequest, nonces: Nonces, key: bytes | None = KEY, now_s: float = 1.0) -> None:
-    check_push(pushed, channel=CHANNEL, max_bytes=1000, key=key, nonces=nonces, now_s=now_s)
+    check_request(pushed, channel=CHANNEL, max_bytes=1000, key=key, nonces=nonces, now_s=now_s)
+    check_bytes(pushed, hashlib.sha256(pushed.model).hexdigest(), len(pushed.model))
+    if key is not None:
+        nonces.redeem(pushed.nonce, now_s)
 
 
 @given(st.binary(max_size=200))

@@ -68,7 +68,7 @@ def test_a_new_scan_flushes_the_old() -> None:
 def test_full_queue_gives_back_what_it_drops(drop_oldest: bool, gone: list[int], kept: list[int]) -> None:
     batcher = Batcher(8, 10.0, 3, drop_oldest)
     dropped = [batcher.add(frame(number), 0.0) for number in range(5)]
-    assert ids([placed for placed in dropped if placed]) == gone
+    assert ids([placed for some in dropped for placed in some]) == gone
     assert ids(batcher.clear()) == kept
     assert batcher.waiting == 0
 
@@ -95,8 +95,7 @@ def test_any_interleaving_keeps_every_frame_once_and_in_order(
     dropped: list[int] = []
     for what, value in steps:
         if what == "add":
-            gone = batcher.add(frame(number, str(value)), now)
-            dropped += ids([gone] if gone else [])
+            dropped += ids(batcher.add(frame(number, str(value)), now))
             number += 1
         elif what == "take":
             now += float(value)  # type: ignore[arg-type]
@@ -118,3 +117,16 @@ def test_any_interleaving_keeps_every_frame_once_and_in_order(
     assert batcher.waiting == 0
     assert taken == sorted(taken)
     assert sorted(taken + dropped) == list(range(number))
+
+
+@pytest.mark.parametrize(("drop_oldest", "gone", "kept"), [(False, [2, 3], [0, 1]), (True, [0, 1], [2, 3])])
+def test_a_queue_is_bounded_by_bytes_as_well(drop_oldest: bool, gone: list[int], kept: list[int]) -> None:
+    size = frame(0).frame.counts.nbytes
+    batcher = Batcher(8, 10.0, 100, drop_oldest, max_bytes=2 * size)
+    dropped = [batcher.add(frame(number), 0.0) for number in range(4)]
+    assert ids([placed for some in dropped for placed in some]) == gone
+    assert (batcher.held_bytes, batcher.use) == (2 * size, 1.0)
+    assert ids(batcher.clear()) == kept
+    assert batcher.held_bytes == 0
+    batcher.max_bytes = size // 2
+    assert batcher.add(frame(9), 0.0) == []  # one frame is held whatever its size

@@ -18,15 +18,15 @@ from pathlib import Path
 from ptychostream import errors
 from ptychostream.errors import EngineError, ModelError
 from ptychostream.plugins.engines.cache import cache_key
-from ptychostream.plugins.engines.order import EngineOrder
 from ptychostream.plugins.engines.probing import probe_engines
+from ptychostream.plugins.trial.order import EngineOrder
 from ptychostream.processes.bounded import Bounds, run_bounded
 from ptychostream.processes.hardware import cpu_flags, cpu_name
 from ptychostream.storage.atomic import write_bytes_atomic
 
 log = logging.getLogger(__name__)
 
-CHILD = "ptychostream.plugins.engines.trial_child"
+CHILD = "ptychostream.plugins.trial.trial_child"
 _RUNTIMES = ("ptychostream", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch")
 _REMEDY = "export PtychoNN or a network like it; engine.trial_s and engine.trial_memory are the limits"
 

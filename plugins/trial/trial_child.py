@@ -1,4 +1,4 @@
-"""`python -m ptychostream.plugins.engines.trial_child ORDER HEADER`: tries the model that stands in standard input.
+"""`python -m ptychostream.plugins.trial.trial_child ORDER HEADER`: tries the model that stands in standard input.
 
 Standard output gets one line of JSON: the engine, the time and the memory that it took, or the error.
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 from ptychostream.errors import PtychostreamError
 from ptychostream.model.model_file import parse_model
 from ptychostream.plugins.engines.checking import check_engine
-from ptychostream.plugins.engines.order import EngineOrder
 from ptychostream.plugins.engines.plain import PLAIN
+from ptychostream.plugins.trial.order import EngineOrder
 
 
 def main(order_text: str, header_text: str) -> None:
