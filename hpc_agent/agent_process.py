@@ -80,6 +80,7 @@ class AgentProcess:
             on_command=self._command,
             on_refused=self._refused,
             holder=agent_name(settings.work),
+            key=settings.push.key(),
         )
         policy = PolicyKeeper(self._journal, lambda: self._edge.switches().policy, self._say)
         work = _Work(

@@ -152,7 +152,9 @@ class Ioc:
         for name, text in texts.items():
             put_static(name, "VAL", text)
         self._records = Records(prefix, infos)
-        self._parts = assemble(settings, self.update, self._frame_ended, self.pipelines, self.collectors)
+        key_file = settings.model.key_file
+        key = read_key(key_file, "model.key_file") if key_file is not None else None
+        self._parts = assemble(settings, self.update, self._frame_ended, self.pipelines, self.collectors, key)
         scale = self._records.info("DoseScale").fields
         self._parts.pipeline.scan_dose.limits = float(scale["DRVL"]), float(scale["DRVH"])
         self._dispatcher = devices.Dispatcher(self._put_done)
@@ -174,14 +176,13 @@ class Ioc:
         self._access = access.choose(settings.access)
         access.install(self._access)
         self._put_log = PutLog()
-        key_file = settings.model.key_file
         self._rpc = ModelRpc(
             prefix,
             self._parts.slot,
             PushedModels(settings.model.directory, settings.model.keep),
             may_write=access.may_write,
             max_bytes=settings.model.max_bytes,
-            key=read_key(key_file, "model.key_file") if key_file is not None else None,
+            key=key,
             after=self.update,
         )
 

@@ -15,6 +15,7 @@ from ptychostream.ioc.collector.collector import Collector
 from ptychostream.ioc.collector.collector_slot import ClusterSlot
 from ptychostream.ioc.collector.collector_stream import CollectorStream
 from ptychostream.ioc.images.comparison import Comparison
+from ptychostream.ioc.model.verdicts import Verdicts
 from ptychostream.ioc.model.engine_maker import EngineMaker
 from ptychostream.ioc.handlers import Parts
 from ptychostream.ioc.images.images import ImageServer
@@ -37,6 +38,7 @@ def assemble(
     on_end: Callable[[str], None],
     pipelines: type[Pipeline] = Pipeline,
     collectors: type[Collector] = Collector,
+    key: bytes | None = None,
 ) -> Parts:
     """Make the parts.
 
@@ -50,6 +52,8 @@ def assemble(
         Called with a scan's id when a frame's end attribute has ended it.
     pipelines, collectors
         Kinds of the frame source, without and with consumers.
+    key
+        What pushes and judgements must be signed with; None: nothing.
     """
     positions = PositionSources(settings.positions)
     scans = settings.scan
@@ -104,6 +108,7 @@ def assemble(
         saver=saver,
         agent=AttachedAgent(settings.agent.timeout_s, on_slot),
         rollback=Rollback(slot, settings.rollback_tolerance),
+        verdicts=Verdicts(settings.prefix, key),
         collector=collector,
     )
 

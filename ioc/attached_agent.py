@@ -63,12 +63,16 @@ class Lease:
             if text[1:] == self.holder:
                 self.holder = ""
             return
-        fresh = now_s - self._taken_s < self._pulse.timeout_s
-        if self.holder and self.holder != text and (fresh or self._pulse.alive(now_s)):
+        if self.holder != text and self.lives(now_s):
             remedy = f"end that agent, or wait {self._pulse.timeout_s:.0f} s after it has died"
             raise AgentError(f"{text} wants the lease that {self.holder} has", where="Agent:Lease", remedy=remedy)
         if self.holder != text:
             self.holder, self._taken_s = text, now_s
+
+    def lives(self, now_s: float) -> bool:
+        """Whether there is a holder whose heart beats, or that has only just taken the lease."""
+        fresh = now_s - self._taken_s < self._pulse.timeout_s
+        return bool(self.holder) and (fresh or self._pulse.alive(now_s))
 
 
 class CommandStatus(IntEnum):
@@ -124,6 +128,11 @@ class AttachedAgent:
     def lost(self) -> bool:
         """The agent was there, and is not any more."""
         return self._pulse.lost(self._clock())
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is an agent that holds the lease and is alive."""
+        return self._lease.lives(self._clock())
 
     @property
     def holder(self) -> str:

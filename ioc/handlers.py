@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ptychostream.config import changed
 from ptychostream.errors import ConfigError
 from ptychostream.ioc.attached_agent import AttachedAgent
+from ptychostream.ioc.model.verdicts import Verdicts
 from ptychostream.ioc.model.canary_rollback import Judgement, Rollback
 from ptychostream.ioc.images.canvas_saver import CanvasSaver
 from ptychostream.ioc.collector.collector import Collector
@@ -63,6 +64,7 @@ class Parts:
     saver: CanvasSaver
     agent: AttachedAgent
     rollback: Rollback
+    verdicts: Verdicts
     collector: Collector | None = None
     counter_offset: int = 0
     typed: dict[str, str] = field(default_factory=dict)
@@ -185,7 +187,9 @@ class Handlers:
 
     def agent_judged(self, value: str) -> None:
         figures = (float(self._read(f"Agent:{name}")) for name in ("SSIM", "SSIMPrevious"))
-        self._parts.rollback.judged(Judgement(value.strip(), str(self._read("Agent:JudgedPreviousSHA")), *figures))
+        judged = Judgement(value.strip(), str(self._read("Agent:JudgedPreviousSHA")), *figures)
+        agent, signed = self._parts.agent, str(self._read("Agent:JudgedSignature"))
+        self._parts.rollback.judged(judged, self._parts.verdicts.check(judged, signed, agent.holder, agent.holds))
 
     def agent_lease(self, value: str) -> None:
         self._parts.agent.lease(value)

@@ -19,6 +19,8 @@ MODEL: Groups = {
                  lambda v: v.parts.rollback.alarm, states=("No", "Rolled back"), fields={"OSV": "MAJOR"}),
         Readback("RollbackMessage_RBV", "Both models, their SSIM, what was done", str,
                  lambda v: v.parts.rollback.message, length=1024),
+        Readback("Agent:JudgedNonce_RBV", "What the next judgement is signed with", str,
+                 lambda v: v.parts.verdicts.nonce, length=39),
     ),
     "model": (
         Readback("ModelFile_RBV", "File of the model that is live", str, lambda v: v.live.path if v.live else "",

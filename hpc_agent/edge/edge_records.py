@@ -26,6 +26,7 @@ from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
 from ptychostream.hpc_agent.edge.switches import Switches
 from ptychostream.hpc_agent.journal.policy import PolicySettings
 from ptychostream.model.agent_commands import COMMANDS
+from ptychostream.model.model_push import judgement_signature
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class EdgeRecords:
         The agent's name in the lease.
     timeout_s
         Time limit of a read, or of a write with completion.
+    key
+        Judgements are signed with it; None: they are not.
     """
 
     def __init__(
@@ -65,8 +68,10 @@ class EdgeRecords:
         on_refused: Callable[[AgentError], None] = lambda _: None,
         holder: str = "",
         timeout_s: float = 2.0,
+        key: bytes | None = None,
     ) -> None:
         self.prefix = prefix
+        self._key = key
         self.holder = (holder or f"{socket.gethostname().partition('.')[0]}:{os.getpid()}")[-_HOLDER_CHARACTERS:]
         self._switches = defaults
         self._on_command = on_command
@@ -170,10 +175,18 @@ class EdgeRecords:
             self._latest["Agent:SSIM"] = ssim
             self._dirty.add("Agent:SSIM")
             if both:
-                texts = {"Agent:JudgedPreviousSHA": previous_sha, "Agent:JudgedSHA": live_sha}
+                texts = {
+                    "Agent:JudgedPreviousSHA": previous_sha,
+                    "Agent:JudgedSignature": self._signed(live_sha, previous_sha, ssim, ssim_previous),
+                    "Agent:JudgedSHA": live_sha,
+                }
                 self._latest |= {"Agent:SSIMPrevious": ssim_previous, **texts}
                 self._dirty |= {"Agent:SSIMPrevious", *texts}
         self._wake.set()
+
+    def _signed(self, *judged: Any) -> str:
+        nonce = self._seen.get("Agent:JudgedNonce_RBV")
+        return judgement_signature(self._key, self.prefix, str(nonce or ""), *judged) if self._key is not None else ""
 
     def command_done(self, name: str) -> None:
         """Report that an operator's command has ended, with success or not; a client that waits for it continues."""

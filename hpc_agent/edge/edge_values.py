@@ -18,12 +18,13 @@ DOSE_AUTO = 1
 READ = (
     "Agent:Enable", "Agent:Policy", "Agent:Interval", "Agent:Tolerance", "Agent:Scans", "Agent:Lease_RBV",
     "Agent:ReconstructAsked_RBV", "Agent:RetrainAsked_RBV", "Agent:ReconstructDone", "Agent:RetrainDone",
+    "Agent:JudgedNonce_RBV",
     "ModelSHA_RBV", "PreviousSHA_RBV", "RollbackMessage_RBV", "AutoSaveCanvas_RBV", "DoseMode_RBV", "DoseScale_RBV",
 )  # fmt: skip
 WRITTEN = (
     "Agent:State", "Agent:LastScan", "Agent:Message", "Agent:Epoch", "Agent:Epochs", "Agent:TrainLoss",
     "Agent:ValLoss", "Agent:CorpusFrames", "Agent:SSIM", "Agent:SSIMPrevious", "Agent:JudgedPreviousSHA",
-    "Agent:JudgedSHA", "Agent:ReconstructDone", "Agent:RetrainDone",
+    "Agent:JudgedSignature", "Agent:JudgedSHA", "Agent:ReconstructDone", "Agent:RetrainDone",
 )  # fmt: skip
 """The records are written in this order. JudgedSHA, on which the edge acts, comes after the values it refers to."""
 

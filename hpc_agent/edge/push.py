@@ -39,6 +39,10 @@ class PushSettings(Settings):
     timeout_s: float = Field(600.0, gt=0)
     """How long the edge may take to check and build the model."""
 
+    def key(self) -> bytes | None:
+        """The key; None where nothing is signed. Raises ConfigError."""
+        return read_key(self.key_file, "key_file") if self.key_file is not None else None
+
 
 @dataclass(frozen=True)
 class Pushed:
@@ -86,7 +90,7 @@ def push(settings: PushSettings, model_path: str | Path, epics: Mapping[str, str
         The edge does not answer, or the push failed this time; try again.
     """
     model = load_model(model_path, max_bytes=MAX_BYTES, sidecar=False)
-    key = read_key(settings.key_file, "key_file") if settings.key_file is not None else None
+    key = settings.key()
     started = time.monotonic()
     conf = {"conf": dict(epics), "useenv": False} if epics is not None else {}
     with Context("pva", **conf) as context:

@@ -101,8 +101,8 @@ class Rollback:
         self._left = ""
         self._back_on = ""
 
-    def judged(self, judgement: Judgement) -> None:
-        """Take a result of the agent, and roll back if it says so.
+    def judged(self, judgement: Judgement, who: str = "the agent") -> None:
+        """Take a result of the agent `who`, and roll back if it says so.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class Rollback:
                 raise
             with self._lock:
                 self.alarm, self._left, self._back_on = True, live, previous
-                self.message = went_back(live, previous, verdict.reason)
+                self.message = went_back(live, previous, f"{verdict.reason}, as {who} has judged")
             log.warning("%s", self.message)
 
     def by_operator(self) -> None:

@@ -266,6 +266,7 @@ def test_a_model_that_is_worse_than_the_one_before_is_taken_back(rig: Rig) -> No
         message = rig.get("RollbackMessage_RBV")
         assert first in message
         assert second in message
+        assert message.endswith("as agent-a has judged")
         wait_until(lambda: agent.ask()["live"] == second, 10, "the agent knows")
         assert (rig.get("Agent:SSIM"), rig.get("Agent:SSIMPrevious")) == (0.6, 0.82)
         rig.put("AcknowledgeRollback", 1)
@@ -279,6 +280,17 @@ def test_a_model_that_is_worse_than_the_one_before_is_taken_back(rig: Rig) -> No
         rig.wait("ModelRolledBack_RBV", 1)
         rig.load("second")  # the next good model ends the alarm as well
         assert rig.get("ModelRolledBack_RBV") == 0
+
+
+def test_a_judgement_of_nobody_is_not_followed(rig: Rig) -> None:
+    rig.load("second")
+    rig.load("first")
+    first, second = rig.shas["first"], rig.shas["second"]
+    wait_until(lambda: rig.get("Agent:Lease_RBV") == "", 20, "no agent is left")
+    for name, value in (("SSIM", 0.1), ("SSIMPrevious", 0.9), ("JudgedPreviousSHA", second), ("JudgedSHA", first)):
+        rig.put(f"Agent:{name}", value)
+    wait_until(lambda: "no agent holds the lease" in rig.get("StatusMessage_RBV"), 10, "the refusal")
+    assert (rig.get("ModelSHA_RBV"), rig.get("ModelRolledBack_RBV")) == (first, 0)
 
 
 def test_the_agent_sees_what_an_operator_goes_back_from_and_how_the_dose_is_chosen(rig: Rig) -> None:

@@ -68,6 +68,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder = tmp_path_factory.mktemp("push")
     (folder / "models").mkdir()
     (folder / "key").write_bytes(KEY + b"\n")
+    (folder / "key").chmod(0o600)
     config = folder / "ioc.toml"
     config.write_text(
         f"[model]\nkey_file = {json.dumps(str(folder / 'key'))}\nkeep = 2\nmax_bytes = {LIMIT}\n"
@@ -146,6 +147,7 @@ def test_without_the_right_key_nothing_is_loaded(rig: Rig, tmp_path: Path) -> No
     with pytest.raises(PushRefusedError, match="signed models only"):
         rig.push(path, key_file=None)
     (tmp_path / "other").write_bytes(KEY[::-1])
+    (tmp_path / "other").chmod(0o600)
     with pytest.raises(PushRefusedError, match="signature is wrong"):
         rig.push(path, key_file=tmp_path / "other")
     with pytest.raises(ConfigError, match="key_file"):

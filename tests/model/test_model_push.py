@@ -127,9 +127,14 @@ def test_a_push_that_is_too_large_is_not_even_hashed() -> None:
         check(request(b"x" * 1001, sha256="nonsense"), Nonces(), key=None)
 
 
-def test_a_key_is_read_without_the_line_end_and_a_poor_one_is_refused(tmp_path: Path) -> None:
+def test_a_key_is_read_without_the_line_end_and_one_that_is_poor_or_known_to_others_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_bytes(KEY + b"\r\n")
+    for mode in (0o640, 0o604, 0o620):
+        path.chmod(mode)
+        with pytest.raises(ConfigError, match=r"may be read or changed by other users .*chmod 600"):
+            read_key(path, "model.key_file")
+    path.chmod(0o600)
     assert read_key(path, "model.key_file") == KEY
     path.write_bytes(b"short\n")
     with pytest.raises(ConfigError, match=r"model\.key_file.*5 characters"):
