@@ -8,6 +8,10 @@ from typing import Any
 
 from ptychostream.hpc_agent.scans.collect import CollectSettings, ScanEvent, collect
 from ptychostream.hpc_agent.scans.scan_checks import CollectError
+from ptychostream.processes.bounded import limit_memory, share_of_memory
+
+_SHARE = 0.5
+"""Share of the machine's memory that the step may take."""
 
 
 def collect_step(
@@ -22,6 +26,7 @@ def collect_step(
     -------
     `path`, `scan_id` and `statistics` of what was collected; or `fault`, `what`, `where` and `remedy`.
     """
+    limit_memory(share_of_memory(_SHARE))
     try:
         found = collect(
             ScanEvent(**event),

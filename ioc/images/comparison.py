@@ -59,7 +59,7 @@ class Comparison:
         """
         # Imported here: scikit-image and scipy would cost the IOC a second of its start.
         from ptychostream.quality.quality import compare
-        from ptychostream.scans.reconstruction_file import read_reconstruction
+        from ptychostream.ioc.images.reference_file import read_reference
 
         with self._comparing:
             if not self.reference:
@@ -68,7 +68,7 @@ class Comparison:
             stitched = stitched or self._stitched()
             if stitched is None or stitched.frames == 0:
                 raise GeometryError("the canvas is empty", where="CompareSSIM", remedy="stream a scan first")
-            reference = read_reconstruction(self.reference)
+            reference = read_reference(self.reference)
             compared = Compared(compare(stitched.image, reference.phase_image()), stitched.scan)
             log.info("scan %s: SSIM %.3f, at 1 px %.3f, r %.3f", compared.scan, compared.quality.ssim,
                      compared.quality.ssim_1px, compared.quality.pearson)  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.config import load_object
+from ptychostream.ioc.scan.route_apart import read_route_apart
 from ptychostream.errors import ConfigError, PtychostreamError
 from ptychostream.ioc.scan.position_feed import PandaFeed, Placer, PositionFeed, feed_by_index, feed_by_time
 from ptychostream.ioc.config.settings import PositionSettings
@@ -197,7 +198,7 @@ class PositionSources:
         if self.name == "route":
             if not self.route_file:
                 raise ConfigError("no route file named", where="RouteFile", remedy="write its path there first")
-            return RoutePositions(Path(self.route_file), self._axes, self._first_id)
+            return RoutePositions(read_route_apart(Path(self.route_file)), self._axes, self._first_id)
         if self.name in self._feeds:
             streamed: PositionSource = self.feed.source
             return streamed

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ptychostream.config import Setting, Settings
 from ptychostream.errors import GeometryError
 from ptychostream.frames.frames import Frame
-from ptychostream.positions.route_file import read_route
+from ptychostream.positions.route_file import Route, read_route
 
 UNIT_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
 """Metres in each unit that positions may have."""
@@ -231,8 +231,8 @@ class RoutePositions(_ById):
 
     Parameters
     ----------
-    path
-        CSV or HDF5 route file.
+    route
+        CSV or HDF5 route file, or what was read of one.
     axes
         Unit, swap and signs of the file's positions.
     first_id
@@ -247,8 +247,9 @@ class RoutePositions(_ById):
     version = 0
     known_below = EVERY_ID
 
-    def __init__(self, path: Path | str, axes: AxisConfig | None = None, first_id: int | None = 0) -> None:
-        route = read_route(Path(path))
+    def __init__(self, route: Route | Path | str, axes: AxisConfig | None = None, first_id: int | None = 0) -> None:
+        if not isinstance(route, Route):
+            route = read_route(Path(route))
         self.axes = axes or AxisConfig()
         self._by_row = route.ids is None and first_id is None
         first = first_id or 0

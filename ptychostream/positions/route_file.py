@@ -9,9 +9,12 @@ Columns and data sets with other names are read if their names (of data sets: th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import TextIO
 
 import h5py
 import numpy as np
@@ -21,7 +24,9 @@ from ptychostream.errors import ScanFileError
 from ptychostream.storage.hdf5_heaps import open_checked
 
 _REMEDY = "give a CSV with columns [id,] x, y, or an HDF5 file with data sets x and y"
-MAX_POSITIONS = 1 << 25
+MAX_POSITIONS = 1 << 24
+MAX_LINE = 10_000
+"""The longest row of a CSV, in characters."""
 _SEPARATOR = re.compile(r"\s*[,;\t]\s*|\s+")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -64,38 +69,61 @@ def read_route(path: Path, columns: tuple[str, ...] | None = None) -> Route:
 
 
 def _read_csv(path: Path, wanted: Mapping[str, str]) -> dict[str, NDArray[np.float64]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ScanFileError(f"neither text nor HDF5: {error}", where=str(path), remedy=_REMEDY) from error
-    rows = [(number, line.partition("#")[0].strip()) for number, line in enumerate(lines, 1)]
-    cells = [(number, _SEPARATOR.split(text)) for number, text in rows if text]
-    if not cells:
+    """Read row by row: a row and the numbers are all that is in memory."""
+    names: list[str] = []
+    columns: dict[str, array[float]] = {}
+    with path.open(encoding="utf-8-sig") as file:
+        for number, texts in _rows(file, path):
+            if not names:
+                names, titled = _columns(texts, wanted, path)
+                columns = {name: array("d") for name in ("id", "x", "y") if name in names}
+                if titled:
+                    continue
+            where = f"{path}, row {number}"
+            if len(texts) != len(names):
+                raise ScanFileError(f"{len(texts)} columns instead of {len(names)}", where=where, remedy=_REMEDY)
+            try:
+                for name, column in columns.items():
+                    column.append(float(texts[names.index(name)]))
+            except ValueError:  # its text would quote the file, which a client of the IOC must not read
+                raise ScanFileError("a value that is no number", where=where, remedy="write numbers only") from None
+            if len(columns["x"]) > MAX_POSITIONS:
+                raise ScanFileError(f"more than {MAX_POSITIONS:,} positions", where=where, remedy=_REMEDY)
+    if not names:
         raise ScanFileError("empty", where=str(path), remedy=_REMEDY)
+    return {name: np.array(column, np.float64) for name, column in columns.items()}
+
+
+def _rows(file: TextIO, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and columns of every row that has any."""
+    for number in count(1):
+        try:
+            line = file.readline(MAX_LINE + 1)
+        except UnicodeDecodeError as error:
+            raise ScanFileError(f"neither text nor HDF5: {error}", where=str(path), remedy=_REMEDY) from error
+        if not line:
+            return
+        if len(line) > MAX_LINE:
+            what = f"a row of more than {MAX_LINE:,} characters"
+            raise ScanFileError(what, where=f"{path}, row {number}", remedy=_REMEDY)
+        if text := line.partition("#")[0].strip():
+            yield number, _SEPARATOR.split(text)
+
+
+def _columns(first: list[str], wanted: Mapping[str, str], path: Path) -> tuple[list[str], bool]:
+    """What each column is, by the first row; and whether that row gives the names."""
     renamed = {name.lower(): key for key, name in wanted.items()}
-    titles = [name.strip("\"'").lower() for name in cells[0][1]]
+    titles = [name.strip("\"'").lower() for name in first]
     names = [renamed.get(title, "" if title in wanted else title) for title in titles]
     if {"x", "y"} <= set(names):
-        cells = cells[1:]
-    elif any(key != name for key, name in wanted.items()):
+        return names, True
+    if any(key != name for key, name in wanted.items()):
         missing = ", ".join(name for name in wanted.values() if name.lower() not in titles)
-        what = f"no column {missing} among {', '.join(cells[0][1])}"
+        what = f"no column {missing} among {', '.join(first)}"
         raise ScanFileError(what, where=f"{path}, row 1", remedy="give --route-columns the names in the first row")
-    elif len(names) in (2, 3):
-        names = ["id", "x", "y"][-len(names) :]
-    else:
-        raise ScanFileError(f"{len(names)} columns without names", where=f"{path}, row 1", remedy=_REMEDY)
-    kept = [name for name in ("id", "x", "y") if name in names]
-    values = np.empty((len(cells), len(kept)), np.float64)
-    for row, (number, texts) in enumerate(cells):
-        where = f"{path}, row {number}"
-        if len(texts) != len(names):
-            raise ScanFileError(f"{len(texts)} columns instead of {len(names)}", where=where, remedy=_REMEDY)
-        try:
-            values[row] = [float(texts[names.index(name)]) for name in kept]
-        except ValueError:  # its text would quote the file, which a client of the IOC must not read
-            raise ScanFileError("a value that is no number", where=where, remedy="write numbers only") from None
-    return {name: values[:, column].copy() for column, name in enumerate(kept)}
+    if len(names) in (2, 3):
+        return ["id", "x", "y"][-len(names) :], False
+    raise ScanFileError(f"{len(names)} columns without names", where=f"{path}, row 1", remedy=_REMEDY)
 
 
 def _read_hdf5(path: Path, wanted: Mapping[str, str]) -> dict[str, NDArray[np.float64]]:

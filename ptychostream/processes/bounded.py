@@ -57,11 +57,19 @@ class Ended:
         Why it did not end by itself with status 0, in words; "": it did.
     given_up
         The caller ended it.
+    status
+        Exit status that it chose itself; None: it was killed, crashed or was refused memory.
     """
 
     output: bytes
     fault: str
     given_up: bool = False
+    status: int | None = None
+
+    @property
+    def broken(self) -> str:
+        """`fault`, where it did not end by itself."""
+        return self.fault if self.status is None else ""
 
 
 def share_of_memory(share: float) -> int:
@@ -123,7 +131,8 @@ def run_bounded(
         feeding.join()  # its pipe has ended with the child
     if child.returncode == -signal.SIGINT:
         raise KeyboardInterrupt
-    return Ended(output, _fault(child.returncode, bounds))
+    own = child.returncode if child.returncode >= 0 and child.returncode != _NO_MEMORY else None
+    return Ended(output, _fault(child.returncode, bounds), status=own)
 
 
 def _feed(pipe: IO[bytes], given: bytes) -> None:
@@ -131,9 +140,20 @@ def _feed(pipe: IO[bytes], given: bytes) -> None:
         pipe.write(given)
 
 
+def limit_memory(memory_bytes: int) -> None:
+    """Limit the memory that this process may allocate from here on, for good. A core file is not written."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def main() -> None:
     memory, parent, module, *arguments = sys.argv[1:]
-    _limit(int(memory))
+    limit_memory(int(memory))
+    os.nice(_NICE)
+    with contextlib.suppress(OSError):  # where memory runs out, this process goes first
+        _OUT_OF_MEMORY_SCORE.write_text("1000", encoding="ascii")
     end_with_parent(int(parent))
     sys.argv = [module, *arguments]
     try:
@@ -141,14 +161,6 @@ def main() -> None:
     except MemoryError:
         sys.stdout.flush()
         os._exit(_NO_MEMORY)
-
-
-def _limit(memory: int) -> None:
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(_NICE)
-    with contextlib.suppress(OSError):  # where memory runs out, this process goes first
-        _OUT_OF_MEMORY_SCORE.write_text("1000", encoding="ascii")
 
 
 def _fault(status: int, bounds: Bounds) -> str:

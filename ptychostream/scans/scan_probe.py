@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,11 +15,13 @@ from dataclasses import replace
 
 from ptychostream.errors import ScanFileError
 from ptychostream.positions.positions import AxisConfig
-from ptychostream.processes.program import child_command
+from ptychostream.processes.bounded import Bounds, run_bounded, share_of_memory
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 
 DEADLINE_S = 120.0
+_SHARE = 0.5
+"""Share of the machine's memory that the child may take."""
 _MODULE = "ptychostream.scans.scan_probe"
 _ANY = ScanOptions(axes=AxisConfig(unit="m"), energy_ev=1e4, distance_m=1.0, detector_pixel_m=1e-4, binning=1)
 """Values in place of all that a file may contradict itself in, so that its frames are read here whatever it says."""
@@ -56,14 +56,13 @@ def open_probed(
 def probe(path: str | os.PathLike[str], deadline_s: float = DEADLINE_S, options: ScanOptions | None = None) -> None:
     """Open `path` and read some frames in a child process. Raises ScanFileError if the child crashes or hangs."""
     which = json.dumps({name: getattr(options or _ANY, name) for name in _WHICH})
-    command = child_command(_MODULE, [os.fspath(path), which])  # in the same session, so that Ctrl-C ends it too
     try:
-        ended = subprocess.run(command, capture_output=True, timeout=deadline_s, check=False, stdin=subprocess.DEVNULL)
-        if ended.returncode == -signal.SIGINT:  # the file is not the cause
-            raise KeyboardInterrupt
-        what = f"crashes HDF5 ({signal.Signals(-ended.returncode).name})" if ended.returncode < 0 else ""
-    except subprocess.TimeoutExpired:
-        what = f"is not read within {deadline_s:.0f} s"
+        ended = run_bounded(_MODULE, [os.fspath(path), which], Bounds(share_of_memory(_SHARE), deadline_s))
+    except OSError as error:
+        what = f"the process that reads it first cannot be started: {error.strerror or error}"
+        remedy = "free memory or processes of this machine"
+        raise ScanFileError(what, where=os.fspath(path), remedy=remedy) from error
+    what = f"reading it {ended.broken}" if ended.broken else ""
     if what:
         remedy = "it is damaged in a way that HDF5 does not detect, or its disk does not answer; copy it again"
         raise ScanFileError(what, where=os.fspath(path), remedy=remedy)

@@ -1,4 +1,4 @@
-"""Whose judgement of the models is followed: that of the lease's holder while its heart beats, signed if there is a key."""
+"""Whose judgement of the models is followed: that of the lease's holder while its heart beats, signed with a key."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from layout_samples import patterns, write
 from scan_samples import FRAMES, a_file, crashing, end_of_opening
 
 from ptychostream.errors import FileMissingError, ScanFileError
+from ptychostream.processes.bounded import Ended
 from ptychostream.scans import scan_probe
 from ptychostream.scans.scan_counts import LazyCounts
 from ptychostream.scans.scan_files import ScanOptions
@@ -41,7 +42,7 @@ def test_the_child_reads_the_parts_that_are_meant(tmp_path: Path, monkeypatch: p
         tmp_path / "a.h5", first=patterns(), second=patterns()[:, :4], PositionX=range(12), PositionY=range(12)
     )
     asked: list[list[str]] = []
-    monkeypatch.setattr(scan_probe, "child_command", lambda _module, words: asked.append(words) or ["true"])
+    monkeypatch.setattr(scan_probe, "run_bounded", lambda _module, words, _: asked.append(words) or Ended(b"", ""))
     probe(path, options=ScanOptions(data="second", pick=((0, 1),)))
     assert asked[0][0] == str(path)
     seen: list[tuple[int, ...]] = []
@@ -52,7 +53,7 @@ def test_the_child_reads_the_parts_that_are_meant(tmp_path: Path, monkeypatch: p
 
 def test_a_file_that_never_comes_back(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "scan.h5")
-    with pytest.raises(ScanFileError, match="not read within 0 s") as caught:
+    with pytest.raises(ScanFileError, match="reading it was not done within 0 s") as caught:
         probe(tmp_path / "scan.h5", 0.5)
     assert caught.value.where == str(tmp_path / "scan.h5")
 
@@ -63,5 +64,5 @@ def test_the_commands_end_with_an_error(tmp_path: Path, command: str) -> None:
     path = crashing(tmp_path)
     ran = run_command(command, path, tmp_path, TIMEOUT_S)
     assert ran.returncode == 2
-    assert ("crashes HDF5 (SIGSEGV)" in ran.stderr) == (end_of_opening(path) < 0)
+    assert ("reading it crashed (SIGSEGV)" in ran.stderr) == (end_of_opening(path) < 0)
     assert str(path) in ran.stderr

@@ -40,12 +40,18 @@ _MAX_COMPRESSED_COUNTS = 1 << 34
 _DAMAGES = (OSError, ValueError, EOFError, KeyError, TypeError, OverflowError, RuntimeError, struct.error,
             SyntaxError, tokenize.TokenError, zlib.error, zipfile.BadZipFile, NotImplementedError)  # fmt: skip
 """The errors that zipfile and numpy raise for damaged files."""
+_MAX_MEMBERS = 4096
+_MAX_DIRECTORY_BYTES = 4 << 20
+_MAX_MEMBERS_BYTES = 1 << 30
+"""The largest sum of the arrays beside the counts, which are read completely."""
+_DIRECTORY_END = struct.Struct("<4s4H2LH")
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
 def read_parts(path: str, options: ScanOptions, where: str) -> ScanParts:
     """Read an npz. Raises ScanFileError."""
     try:
+        _check_directory(path)
         with zipfile.ZipFile(path) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             required = REQUIRED if options.route is None else REQUIRED[:1]
@@ -57,6 +63,8 @@ def read_parts(path: str, options: ScanOptions, where: str) -> ScanParts:
                     remedy=f"save the keys {', '.join((*REQUIRED, *GEOMETRY))}; this file has {', '.join(members)}",
                 )
             counts = _mapped(path, archive, members.pop("counts"))
+            if (whole := sum(member.file_size for member in members.values())) > _MAX_MEMBERS_BYTES:
+                raise ValueError(f"its arrays beside the counts take {whole >> 20} MiB")
             return _parts(counts, {key: _read(archive, member) for key, member in members.items()}, where)
     except _DAMAGES as error:
         raise ScanFileError(
@@ -64,6 +72,20 @@ def read_parts(path: str, options: ScanOptions, where: str) -> ScanParts:
             where=where,
             remedy="save plain arrays with numpy.savez, no objects; copy the file again if it is damaged",
         ) from error
+
+
+def _check_directory(path: str) -> None:
+    """Check the number of members and the size of their directory, before it is read. Raises ValueError."""
+    with open(path, "rb") as file:  # noqa: PTH123 - as below
+        size = file.seek(0, 2)
+        file.seek(max(0, size - _DIRECTORY_END.size - 0xFFFF))  # a comment of up to 64 KiB may follow
+        tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or at + _DIRECTORY_END.size > len(tail):
+        raise ValueError("no directory at its end")
+    _, _, _, _, members, size, _, _ = _DIRECTORY_END.unpack_from(tail, at)
+    if members > _MAX_MEMBERS or size > _MAX_DIRECTORY_BYTES:
+        raise ValueError(f"{members:,} members or more, in a directory of {size:,} bytes or more")
 
 
 def _parts(counts: NDArray[Any], values: dict[str, NDArray[Any]], where: str) -> ScanParts:
