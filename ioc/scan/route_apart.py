@@ -43,7 +43,7 @@ def read_route_apart(path: Path, bounds: Bounds | None = None) -> Route:
         told = json.loads(ended.output)
         raise ScanFileError(told["what"], where=told["where"], remedy=told["remedy"])
     with np.load(io.BytesIO(ended.output), allow_pickle=False) as columns:
-        return Route(columns["ids"] if "ids" in columns else None, columns["x"], columns["y"])
+        return Route(columns.get("ids"), columns["x"], columns["y"])
 
 
 def main(path: str) -> None:

@@ -192,6 +192,28 @@ def test_a_newcomer_is_served_beside_handshakes_that_were_never_finished(stand: 
             connection.close()
 
 
+SILENT = 200
+NEWCOMERS = 8
+
+
+def test_newcomers_are_served_beside_many_silent_connections(stand: Stand) -> None:
+    """A port scanner's connections say nothing, or begin a handshake and stop; they stay open all the time."""
+    silent = [socket.create_connection(("127.0.0.1", stand.port), 5) for _ in range(SILENT)]
+    try:
+        for connection in silent[::2]:
+            assert connection.recv(8)
+            connection.sendall(b"\xca\x02\x00\x01\x10\x00\x00\x00")  # the header of a message that never comes
+        for number in range(1, NEWCOMERS + 1):
+            stand.source.show(np.full((8, 9), number, np.float32), np.ones((8, 9), np.float32))
+            stand.server.serve(again=True)
+            with Context("pva", conf=stand.env.epics, useenv=False, nt=False) as newcomer:
+                got = newcomer.get([P + name for name in IMAGES], timeout=10)
+            assert [float(pixels(image).max()) for image in (got[0], got[2])] == [number, number]
+    finally:
+        for connection in silent:
+            connection.close()
+
+
 def test_the_other_pva_server_of_a_process_has_a_port_of_its_own_and_keeps_the_rest() -> None:
     asked = {"EPICS_PVAS_SERVER_PORT": "1", "EPICS_PVAS_INTF_ADDR_LIST": "10.0.0.1", "EPICS_CA_ADDR_LIST": "a"}
     assert at_port(asked, 0) == {
