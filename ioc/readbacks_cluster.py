@@ -22,7 +22,7 @@ CLUSTER: Groups = {
         Readback("Consumers_RBV", "Every consumer in one line", str, lambda v: "\n".join(v.cluster.lines),
                  length=8192),
         Readback("ClusterOrders_RBV", "What the collector tells the consumers", str,
-                 lambda v: v.collector.orders.model_dump_json(exclude_defaults=True), length=4096),
+                 lambda v: v.collector.orders_text, length=4096),
     ),
 }
 # fmt: on

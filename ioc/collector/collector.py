@@ -29,6 +29,7 @@ from ptychostream.ioc.collector.collector_sums import (
     running_engine,
 )
 from ptychostream.ioc.config.settings import ClusterInput
+from ptychostream.plugins.consumer.consumer_word import signed_orders
 from ptychostream.plugins.consumer.consumer_report import Report
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot, Stitched
@@ -97,8 +98,9 @@ class Collector:
         self._cluster_figures = ClusterFigures(expected=len(settings.consumers))
         self._newest: Report | None = None
         self._snapshot = self._sum_up([], time.monotonic())
+        self._key = settings.key()
         channels = {number: settings.channel(number, prefix) for number in settings.consumers}
-        self._links = Links(channels, self._take, self._connect, self.reports)
+        self._links = Links(channels, self._take, self._connect, self.reports, self._key)
         self._closing = threading.Event()
         self._ticker = threading.Thread(target=self._watch, name="collector", daemon=True)
 
@@ -106,6 +108,11 @@ class Collector:
     def orders(self) -> Orders:
         """The orders to the consumers."""
         return self._orders
+
+    @property
+    def orders_text(self) -> str:
+        """The orders as they are published: with the signature of the cluster, if it has a key."""
+        return signed_orders(self._orders.model_dump_json(exclude_defaults=True), self._key)
 
     @property
     def cluster(self) -> ClusterFigures:

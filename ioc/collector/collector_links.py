@@ -13,6 +13,7 @@ from p4p.client.thread import Context, Disconnected, Subscription
 from ptychostream.errors import StreamError
 from ptychostream.plugins.consumer.consumer_report import FINAL, STATUS, Report
 from ptychostream.plugins.consumer.consumer_wire import read_report
+from ptychostream.plugins.consumer.consumer_word import check_report
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ class Links:
         client.
     kind
         Kind of the reports.
+    key
+        Reports that are not signed with it are not taken; None: all are.
     """
 
     def __init__(
@@ -42,7 +45,9 @@ class Links:
         take: Callable[[Report], None],
         connect: Callable[[int, bool], None],
         kind: type[Report] = Report,
+        key: bytes | None = None,
     ) -> None:
+        self._key = key
         self._channels = dict(channels)
         self._take = take
         self._connect = connect
@@ -111,6 +116,8 @@ class Links:
             return
         try:
             report = read_report(update, self._kind)
+            if report is not None:
+                check_report(report, self._key)
         except StreamError as error:
             self._complain(name, str(error))
             return

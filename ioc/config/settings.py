@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ptychostream.config import Setting, Settings, check_place
 from ptychostream.frames.frame_settings import FrameSettings
 from ptychostream.model.model_file import MAX_BYTES
+from ptychostream.model.model_push import read_key
 from ptychostream.panda.settings import PandaSettings
 from ptychostream.plugins.engines.settings import EngineSettings
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
@@ -258,8 +259,14 @@ class ClusterInput(Settings):
     """Their output channels; `*` is the number, `{prefix}` the records'."""
     dead_after_s: float = Field(5.0, gt=0)
     """A consumer that has not reported for so long counts as dead."""
+    key_file: Path | None = None
+    """File with the key that the consumers' reports must be signed with, and orders are; none: nothing is signed."""
     settle_s: float = Field(1.0, ge=0)
     """At a scan's end, how long ids that are missing are waited for after the last frame came."""
+
+    def key(self) -> bytes | None:
+        """The cluster's key; None without one. Raises ConfigError."""
+        return read_key(self.key_file, "cluster.key_file") if self.key_file is not None else None
 
     def channel(self, number: int, prefix: str) -> str:
         """Output channel of a consumer."""

@@ -23,6 +23,7 @@ from ptychostream.errors import ConfigError, DropCause
 from ptychostream.plugins.consumer.consumer_encoding import encode_report, structure
 from ptychostream.plugins.consumer.consumer_report import FINAL, STATUS, Report
 from ptychostream.plugins.consumer.consumer_settings import consumer_settings
+from ptychostream.plugins.consumer.consumer_word import signed_report
 from ptychostream.plugins.consumer.consumer_worker import STATE, Worker, parse_orders
 from ptychostream.pva.channel_reader import ChannelReader, each
 
@@ -61,6 +62,7 @@ class PtychoConsumer:
         self.objectIdField = "uniqueId"
         self.metadataQueueMap: dict[str, Any] = {}
         self._settings = consumer_settings(arguments)
+        self._key = self._settings.key()
         self._worker = Worker(self._settings, self.processorId, self._publish)
         self._orders: ChannelReader | None = None
 
@@ -125,10 +127,12 @@ class PtychoConsumer:
         """The output channel is served from the start, not from the first frame on."""
 
     def _publish(self, suffix: str, report: Report) -> None:
-        self.pvaServer.update(f"{self.outputChannel}{suffix}", encode_report(report, self._settings.codec))
+        self.pvaServer.update(
+            f"{self.outputChannel}{suffix}", encode_report(signed_report(report, self._key), self._settings.codec)
+        )
 
     def _ordered(self, update: Value) -> None:
-        orders = parse_orders(str(update["value"]))
+        orders = parse_orders(str(update["value"]), self._key)
         if orders is not None:
             self._worker.follow(orders)
 

@@ -112,6 +112,8 @@ class Report(Figures):
         The engine that runs, and the latest frame.
     run
         The run that the report is about.
+    signed
+        Signature with the cluster's key; empty without one.
     """
 
     consumer: int
@@ -131,6 +133,7 @@ class Report(Figures):
     engine: EngineReport = EngineReport()
     run: RunReport = RunReport()
     frame: FrameReport = FrameReport()
+    signed: str = ""
 
     @property
     def all_dropped(self) -> int:

@@ -12,6 +12,7 @@ from ptychostream.cluster.settings import dotted
 from ptychostream.config import Settings, check_place, load_object, load_settings
 from ptychostream.errors import ConfigError
 from ptychostream.frames.frame_settings import FrameSettings
+from ptychostream.model.model_push import read_key
 from ptychostream.plugins.engines.settings import EngineSettings
 from ptychostream.plugins.pipeline import PipelineSettings
 from ptychostream.positions.positions import AttributePositions, AxisConfig, PositionSource, RoutePositions
@@ -67,6 +68,8 @@ class ConsumerSettings(Settings):
 
     orders: str = ""
     """PV of the collector's orders, `<prefix>ClusterOrders_RBV`; empty: there is no collector."""
+    key_file: Path | None = None
+    """File with the cluster's key: reports are signed with it, and orders must be; none: nothing is signed."""
     input: ConsumerInput = ConsumerInput()
     positions: ConsumerPositions = ConsumerPositions()
     model: Path | None = None
@@ -85,6 +88,10 @@ class ConsumerSettings(Settings):
     """Memory for the last patches: a frame that the distributor has repeated is taken back while its patch is there."""
     codec: Literal["", "lz4", "bslz4", "zlib"] = "bslz4"
     """Compression of the canvas in a state."""
+
+    def key(self) -> bytes | None:
+        """The cluster's key; None without one. Raises ConfigError."""
+        return read_key(self.key_file, "consumer.key_file") if self.key_file is not None else None
 
 
 def consumer_settings(arguments: Mapping[str, Any]) -> ConsumerSettings:

@@ -32,6 +32,7 @@ from ptychostream.plugins.consumer.consumer_report import (
     RunReport,
 )
 from ptychostream.plugins.consumer.consumer_settings import ConsumerSettings
+from ptychostream.plugins.consumer.consumer_word import checked_orders
 from ptychostream.plugins.consumer.pvapy_reading import decode
 from ptychostream.plugins.engines.plain import PLAIN, is_plain
 from ptychostream.plugins.flow.figures import figures
@@ -376,10 +377,10 @@ class Worker:
         )
 
 
-def parse_orders(text: str) -> Orders | None:
-    """The orders in a record's text; None, with a warning, where the text cannot be read."""
+def parse_orders(text: str, key: bytes | None = None) -> Orders | None:
+    """The orders in a record's text; None, with a warning, where it cannot be read or is not signed with the key."""
     try:
-        return Orders.parse(text)
+        return Orders.parse(checked_orders(text, key))
     except StreamError as error:
         log.warning("%s", error)
         return None

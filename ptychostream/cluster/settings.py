@@ -61,6 +61,8 @@ class ClusterSettings(Settings):
     """Settings of single consumers that differ, by number."""
     ioc: dict[str, Any] = {}
     """Configuration of the collector, as that of `ptychostream ioc`."""
+    key_file: Path | None = None
+    """File with the cluster's key, on every host: reports and orders are signed with it. None: they are not."""
     log_dir: Path = Path("cluster-logs")
     """Folder of the processes' logs."""
 
@@ -99,6 +101,8 @@ class ClusterSettings(Settings):
     def consumer_values(self, number: int) -> dict[str, Any]:
         """Configuration of one consumer."""
         made = {"orders": f"{self.prefix}ClusterOrders_RBV"}
+        if self.key_file is not None:
+            made["key_file"] = str(self.key_file)
         if folder := self.ioc.get("model", {}).get("directory"):
             made["model_directory"] = folder
         return merged(made, merged(self.consumer, self.only.get(str(number), {})))
@@ -113,6 +117,7 @@ class ClusterSettings(Settings):
                 "output": self.output,
                 "dead_after_s": self.consumers.dead_after_s,
                 "settle_s": self.consumers.settle_s,
+                **({"key_file": str(self.key_file)} if self.key_file is not None else {}),
             },
         }
         names = ("input", "positions", "engine", "pipeline")  # so that the records show what the consumers do

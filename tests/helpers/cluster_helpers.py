@@ -69,9 +69,12 @@ class Cluster:
         self.env, self.prefix, self.consumers = env, prefix, consumers
         self.logs = folder / "logs"
         self.toml = path = folder / "cluster.toml"
+        (folder / "key").write_bytes(b"a key for the tests alone")
+        (folder / "key").chmod(0o600)
         path.write_text(
             f"""
 prefix = "{prefix}"
+key_file = "{(folder / "key").as_posix()}"
 log_dir = "{self.logs.as_posix()}"
 [source]
 channel = "{channel}"
