@@ -32,8 +32,8 @@ def read_reference(path: str, bounds: Bounds | None = None) -> Reconstruction:
     except OSError as error:
         what = f"the process that reads it cannot be started: {error.strerror or error}"
         raise ScanFileError(what, where=path, remedy="free memory or processes of this machine") from error
-    if ended.broken:
-        raise ScanFileError(f"reading it {ended.broken}", where=path, remedy="copy the file again, or make it again")
+    if ended.fault:
+        raise ScanFileError(f"reading it {ended.fault}", where=path, remedy="copy the file again, or make it again")
     return read_reconstruction(path)
 
 

@@ -1,4 +1,4 @@
-"""`ptychostream bench stream|positions|web|record|inference|soak|reconstruction|warm-start|gpu|training`."""
+"""`ptychostream bench stream|positions|web|record|inference|soak|limits|reconstruction|warm-start|gpu|training`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "record": "source → PVA → scan file: what is written, at what cost",
     "inference": "every engine that is here, side by side",
     "soak": "the stream under random faults, with clients: nothing lost uncounted, memory flat, all recovered",
+    "limits": "broken and hostile input at each door: peak of memory, time, what was said",
     "reconstruction": "ePIE: seconds per iteration, and the error reached",
     "warm-start": "ePIE from the live canvas and the last probe: iterations to the error of a flat start",
     "gpu": "everything that wants a GPU, by one command on a machine that has one: engines, ePIE, training, TensorRT",
@@ -44,5 +45,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _module(name: str) -> ModuleType:
-    inner = f"{name}.{name}" if name in ("soak", "web") else name.replace("-", "_")
+    inner = f"{name}.{name}" if name in ("soak", "limits", "web") else name.replace("-", "_")
     return importlib.import_module(f"ptychostream.benchmarks.{inner}")

@@ -57,19 +57,11 @@ class Ended:
         Why it did not end by itself with status 0, in words; "": it did.
     given_up
         The caller ended it.
-    status
-        Exit status that it chose itself; None: it was killed, crashed or was refused memory.
     """
 
     output: bytes
     fault: str
     given_up: bool = False
-    status: int | None = None
-
-    @property
-    def broken(self) -> str:
-        """`fault`, where it did not end by itself."""
-        return self.fault if self.status is None else ""
 
 
 def share_of_memory(share: float) -> int:
@@ -131,8 +123,7 @@ def run_bounded(
         feeding.join()  # its pipe has ended with the child
     if child.returncode == -signal.SIGINT:
         raise KeyboardInterrupt
-    own = child.returncode if child.returncode >= 0 and child.returncode != _NO_MEMORY else None
-    return Ended(output, _fault(child.returncode, bounds), status=own)
+    return Ended(output, _fault(child.returncode, bounds))
 
 
 def _feed(pipe: IO[bytes], given: bytes) -> None:

@@ -62,7 +62,7 @@ def probe(path: str | os.PathLike[str], deadline_s: float = DEADLINE_S, options:
         what = f"the process that reads it first cannot be started: {error.strerror or error}"
         remedy = "free memory or processes of this machine"
         raise ScanFileError(what, where=os.fspath(path), remedy=remedy) from error
-    what = f"reading it {ended.broken}" if ended.broken else ""
+    what = f"reading it {ended.fault}" if ended.fault else ""
     if what:
         remedy = "it is damaged in a way that HDF5 does not detect, or its disk does not answer; copy it again"
         raise ScanFileError(what, where=os.fspath(path), remedy=remedy)

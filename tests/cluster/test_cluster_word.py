@@ -54,7 +54,7 @@ def test_a_report_that_was_changed_is_refused(change: str) -> None:
     report = signed_report(made(), KEY)
     check_report(report, KEY)
     check_report(replace(report, dropped={DropCause.CODEC: 1, DropCause.TYPE: 0}), KEY)  # as it is read back
-    with pytest.raises(StreamError, match="consumer [12]: a report with a wrong signature .*same key_file"):
+    with pytest.raises(StreamError, match=r"consumer [12]: a report with a wrong signature .*same key_file"):
         check_report(CHANGES[change](report), KEY)
 
 

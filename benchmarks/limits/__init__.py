@@ -1,0 +1,1 @@
+"""Hostile and broken input at every door: what it costs, and what is said."""

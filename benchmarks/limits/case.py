@@ -1,0 +1,44 @@
+"""`python -m ptychostream.benchmarks.limits.case KIND FOLDER`: one kind of input, measured in this process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+from ptychostream.benchmarks.limits.cases import CASES
+
+_KIB = 1024
+_WITH_CHILD = ("LoadModel", "RouteFile", "scan file", "SSIMReference")
+"""Doors with a child that has limits."""
+
+
+def _status(name: str) -> int:
+    """A figure of /proc/self/status in bytes."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return next(int(line.split()[1]) * _KIB for line in lines if line.startswith(f"{name}:"))
+
+
+def main(kind: str, folder: str) -> None:
+    logging.disable(logging.CRITICAL)
+    door, prepare = CASES[kind]
+    act = prepare(Path(folder))
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak counts from here
+    before, start = _status("VmRSS"), time.monotonic()
+    said = act()
+    seconds = time.monotonic() - start
+    peak = max(0, _status("VmHWM") - before)
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * _KIB
+    found = {"seconds": seconds, "peak_mib": peak / (1 << 20), "said": said}
+    if child and door in _WITH_CHILD:
+        found["child_mib"] = child / (1 << 20)
+    print(json.dumps(found), flush=True)
+    os._exit(0)  # servers and pipelines run on
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
