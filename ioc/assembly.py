@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ptychostream.ioc.attached_agent import AttachedAgent
@@ -29,6 +31,8 @@ from ptychostream.plugins.engines.cache import default_cache
 from ptychostream.plugins.engines.plain import is_plain, plain_contract
 from ptychostream.plugins.frame_source import FrameSource
 from ptychostream.plugins.pipeline import Pipeline
+from ptychostream.plugins.trial.order import EngineOrder
+from ptychostream.plugins.trial.trial import try_model
 from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
 
 
@@ -158,12 +162,19 @@ def _engine_wish(settings: IocSettings) -> EngineWish:
 
 
 def _make_cluster_slot(settings: IocSettings, collector: Collector, on_slot: Callable[[], None]) -> ClusterSlot:
+    engine = settings.engine
+    order = EngineOrder.none(str(engine.cache_dir or default_cache()))
+
+    def try_out(data: bytes, sidecar: bytes | None, path: Path, give_up: threading.Event) -> None:
+        try_model(data, sidecar, path, order, engine.trial_bounds, give_up)
+
     slot = ClusterSlot(
         collector.run_model,
         wish=_engine_wish(settings),
         directory=settings.model.directory,
         max_bytes=settings.model.max_bytes,
         on_change=on_slot,
+        try_out=try_out,
     )
     collector.on_reports = slot.hear
     return slot

@@ -64,6 +64,7 @@ def _pushing(folder: Path, way: str, key: bytes | None = None) -> Act:
     def act() -> str:
         done = subprocess.run(words, capture_output=True, check=True)
         rpc.stop()
+        server.stop()
         left = [path.name for path in folder.iterdir()]
         assert not left, left
         return done.stdout.decode().strip()
@@ -139,6 +140,7 @@ def silent_connections(_: Path) -> Act:
                 waits.append(time.monotonic() - began)
         for connection in silent:
             connection.close()
+        images.stop()
         return f"each served, after {np.median(waits):.3f} s (median), {max(waits):.3f} s (longest)"
 
     return act

@@ -47,6 +47,8 @@ class ClusterSlot:
         Engine of the consumers, as the configuration says.
     directory, max_bytes, on_change
         As for the model slot of an IOC without consumers.
+    try_out
+        Has a model parsed elsewhere, with limits: (file's bytes, contract beside it, path, gives up when set).
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class ClusterSlot:
         directory: Path | None,
         max_bytes: int,
         on_change: Callable[[], None],
+        try_out: Callable[[bytes, bytes | None, Path, threading.Event], None] = lambda *_: None,
     ) -> None:
+        self._try_out = try_out
         self._order = order
         self._directory = directory
         self._max_bytes = max_bytes
@@ -118,6 +122,7 @@ class ClusterSlot:
             staged = self._resolve(path)
             data, sidecar = read_model(staged, self._max_bytes)
             check_sha256(data, expected_sha256, str(staged))
+            self._try_out(data, sidecar, staged, change.give_way)
             model = parse_model(data, staged, sidecar, expected_sha256)
             self._bring(change, model)
             if self._now is not None and self._now.sha256 != model.sha256:

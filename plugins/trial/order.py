@@ -15,7 +15,10 @@ from ptychostream.plugins.engines.registry import create_engine
 
 @dataclass(frozen=True)
 class EngineOrder:
-    """See `ptychostream.plugins.engines.create_engine`. The name "None" means the engine without a network."""
+    """See `ptychostream.plugins.engines.create_engine`. The name "None" means the engine without a network.
+
+    With an empty name no engine is built: a trial then checks the file alone.
+    """
 
     name: str
     batch: int
@@ -49,6 +52,11 @@ class EngineOrder:
     def to_json(self) -> str:
         """As text, for a child process."""
         return json.dumps(asdict(self))
+
+    @classmethod
+    def none(cls, cache_dir: str) -> EngineOrder:
+        """The order to check the file alone."""
+        return cls("", 1, 1, "auto", cache_dir)
 
     @classmethod
     def from_json(cls, text: str) -> EngineOrder:

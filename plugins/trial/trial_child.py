@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from ptychostream.model.model_file import parse_model
 from ptychostream.plugins.engines.checking import check_engine
 from ptychostream.plugins.engines.plain import PLAIN
 from ptychostream.plugins.trial.order import EngineOrder
+from ptychostream.processes.bounded import peak_bytes
 
 
 def main(order_text: str, header_text: str) -> None:
@@ -35,8 +35,11 @@ def _try(order: EngineOrder, data: bytes, sidecar: bytes | None, path: Path) -> 
     start = time.monotonic()
     try:
         model = parse_model(data, path, sidecar)
-        engine = order.create(model, model.contract)
-        check_engine(engine, model.contract, golden=order.name != PLAIN)
+        name = "no engine"
+        if order.name:
+            engine = order.create(model, model.contract)
+            check_engine(engine, model.contract, golden=order.name != PLAIN)
+            name = engine.name
     except PtychostreamError as error:
         return {"error": type(error).__name__, "what": error.what, "where": error.where, "remedy": error.remedy}
     except MemoryError:
@@ -48,8 +51,7 @@ def _try(order: EngineOrder, data: bytes, sidecar: bytes | None, path: Path) -> 
             "where": str(path),
             "remedy": "try another engine",
         }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"engine": engine.name, "seconds": time.monotonic() - start, "peak_mib": peak}
+    return {"engine": name, "seconds": time.monotonic() - start, "peak_mib": peak_bytes() / (1 << 20)}
 
 
 if __name__ == "__main__":

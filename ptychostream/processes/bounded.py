@@ -26,6 +26,7 @@ _NO_MEMORY = 86
 """Exit status of a child that was refused memory."""
 _NICE = 5
 _LEAST_MEMORY = 1 << 30
+_STATUS = Path("/proc/self/status")
 _OUT_OF_MEMORY_SCORE = Path("/proc/self/oom_score_adj")
 
 
@@ -115,7 +116,7 @@ def run_bounded(
                 if give_up is not None and give_up.is_set():
                     return Ended(b"", "was given up", given_up=True)
                 if time.monotonic() >= deadline:
-                    return Ended(b"", f"was not done within {bounds.time_s:.0f} s")
+                    return Ended(b"", f"was not done within {bounds.time_s:g} s")
     finally:
         if child.poll() is None:
             child.kill()
@@ -139,6 +140,17 @@ def limit_memory(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def peak_bytes() -> int:
+    """The largest memory that this process has had resident; 0 where the system does not say.
+
+    What getrusage gives is, after a start, that of the process that started this one.
+    """
+    if not _STATUS.exists():
+        return 0
+    lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+
+
 def main() -> None:
     memory, parent, module, *arguments = sys.argv[1:]
     limit_memory(int(memory))
@@ -155,7 +167,7 @@ def main() -> None:
 
 
 def _fault(status: int, bounds: Bounds) -> str:
-    limit = f"the limit of its memory is {bounds.memory_bytes / (1 << 30):.1f} GiB"
+    limit = f"the limit of its memory is {bounds.memory_bytes / (1 << 20):,.0f} MiB"
     if status == 0:
         return ""
     if status == _NO_MEMORY:

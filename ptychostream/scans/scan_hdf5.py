@@ -17,8 +17,6 @@ from ptychostream.storage.hdf5_heaps import open_checked
 from ptychostream.storage.hdf5_virtual import check_sources
 
 _MAX_FRAME_CHUNKS = 1 << 14
-MAX_MEMBERS = 10_000
-"""The largest number of members of a group."""
 
 # Part of HDF5's message, what it means to the user, the remedy, the error.
 _CAUSES: tuple[tuple[str, str, str, type[ScanFileError]], ...] = (
@@ -35,23 +33,13 @@ _CAUSES: tuple[tuple[str, str, str, type[ScanFileError]], ...] = (
 def open_hdf5(path: str | os.PathLike[str], *, swmr: bool = False) -> h5py.File:
     """Open for reading. Raises ScanFileError: cut short, locked, still being written, not HDF5, or damaged heaps."""
     try:
-        file = open_checked(path, swmr=swmr)
+        return open_checked(path, swmr=swmr)
     except (OSError, RuntimeError) as error:
         message = str(error)
         for fragment, what, remedy, kind in _CAUSES:
             if fragment in message:
                 raise kind(what, where=str(path), remedy=remedy) from error
         raise ScanFileError(f"HDF5 cannot open it: {message}", where=str(path), remedy="copy it again") from error
-    try:
-        few(file)
-    except (ScanFileError, RuntimeError, OSError) as error:
-        file.close()
-        raise error if isinstance(error, ScanFileError) else _damaged(str(path), error) from None
-    return file
-
-
-def _damaged(where: str, error: Exception) -> ScanFileError:
-    return ScanFileError(f"HDF5 cannot open it: {error}", where=where, remedy="copy it again")
 
 
 def checked_dataset(dataset: h5py.Dataset, where: str) -> h5py.Dataset:
@@ -100,17 +88,9 @@ def whole(part: Any, where: str, kinds: str = "") -> NDArray[Any]:
 
 
 def group(file: h5py.File, path: str) -> Mapping[str, Any]:
-    """The group at `path`, or an empty mapping. Raises ScanFileError if it has more members than any real one."""
+    """The group at `path`, or an empty mapping."""
     found = file.get(path)
-    return few(found) if isinstance(found, h5py.Group) else {}
-
-
-def few(group: h5py.Group) -> h5py.Group:
-    """The group, if it has no more members than any real one: each is looked at. Raises ScanFileError."""
-    if len(group) > MAX_MEMBERS:
-        what = f"{group.name} has {len(group):,} members, more than {MAX_MEMBERS:,}"
-        raise ScanFileError(what, where=str(group.file.filename), remedy="repack the file with few groups and arrays")
-    return group
+    return found if isinstance(found, h5py.Group) else {}
 
 
 def text(value: Any) -> str:

@@ -26,6 +26,8 @@ _SIGNATURE = _HEAD.pack(b"GCOL", 1)
 _OBJECT = struct.Struct("<H6x")
 _MIN_BYTES = 4096
 _MAX_FILES = 1024
+MAX_OBJECTS = 10_000
+"""The largest number of groups and arrays of a file: each is looked at, which takes about a millisecond."""
 _UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, ScanFileError)
 """The errors of h5py for other damage. The code that reads the damaged part reports it."""
 
@@ -145,6 +147,7 @@ class _HeapReader:
 
     def __init__(self, path: Path) -> None:
         self.linked: set[str] = set()
+        self._excess = ""
         self._waiting: list[Any] = []
         self._seen: set[int] = set()
         try:
@@ -155,12 +158,15 @@ class _HeapReader:
         if watched.fault:
             remedy = "copy it again, or record the scan again"
             raise ScanFileError(watched.fault, where=str(path), remedy=remedy)
+        if self._excess:
+            remedy = "repack the file with few groups and arrays"
+            raise ScanFileError(self._excess, where=str(path), remedy=remedy)
 
     def _file(self, watched: _WatchedFile) -> None:
         with suppress(*_UNREADABLE), h5py.File(watched, "r") as file:
             watched.length_bytes = file.id.get_create_plist().get_sizes()[1]
             self._waiting.append(file["/"])
-            while self._waiting and not watched.fault:
+            while self._waiting and not watched.fault and not self._excess:
                 part = self._waiting.pop()
                 for read in (self._attributes, self._members, self._values):
                     with suppress(*_UNREADABLE):
@@ -173,6 +179,9 @@ class _HeapReader:
 
     def _members(self, part: Any) -> None:
         if not isinstance(part, h5py.Group):
+            return
+        if len(self._seen) + len(part) > MAX_OBJECTS:
+            self._excess = f"with the {len(part):,} members of {part.name} it has more than {MAX_OBJECTS:,} objects"
             return
         for name in part.id:  # as bytes, because a name may be no text
             with suppress(*_UNREADABLE):

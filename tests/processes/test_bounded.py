@@ -28,7 +28,7 @@ def test_it_gets_words_and_bytes_and_gives_bytes(tmp_path: Path, monkeypatch: py
 
 def test_memory_beyond_the_limit_is_refused_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = run(tmp_path, monkeypatch, "held = bytearray(2 << 30)\n", memory=GIB)
-    assert "more memory than it may have: the limit of its memory is 1.0 GiB" in ended.fault
+    assert "more memory than it may have: the limit of its memory is 1,024 MiB" in ended.fault
 
 
 def test_time_beyond_the_limit_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ptychostream.errors import ScanFileError
 from ptychostream.scans.layouts.electron.axes import Axis, stem_parts, turned
-from ptychostream.scans.scan_hdf5 import checked_dataset, few, number, text, whole
+from ptychostream.scans.scan_hdf5 import checked_dataset, number, text, whole
 from ptychostream.scans.scan_parts import ScanOptions, ScanParts
 from ptychostream.statements.description import Description
 
@@ -58,7 +58,7 @@ def _arrays(file: h5py.File) -> list[h5py.Dataset]:
     waiting: list[tuple[Any, int]] = [(file, 0)]
     while waiting:
         group, depth = waiting.pop()
-        for name in few(group):
+        for name in group:
             link = group.get(name, getlink=True)
             child = group.get(name) if isinstance(link, h5py.HardLink) else None
             if isinstance(child, h5py.Group) and depth < _DEEPEST:

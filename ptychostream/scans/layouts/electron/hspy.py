@@ -11,7 +11,7 @@ import h5py
 
 from ptychostream.errors import ScanFileError
 from ptychostream.scans.layouts.electron.axes import Axis, stem_parts
-from ptychostream.scans.scan_hdf5 import checked_dataset, few, text
+from ptychostream.scans.scan_hdf5 import checked_dataset, text
 from ptychostream.scans.scan_parts import ScanOptions, ScanParts
 from ptychostream.statements.description import Description
 
@@ -39,7 +39,7 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
 def _signal(file: h5py.File, options: ScanOptions, where: str) -> h5py.Group:
     found = [
         group
-        for group in few(file["Experiments"]).values()
+        for group in file["Experiments"].values()
         if isinstance(group, h5py.Group) and isinstance(group.get("data"), h5py.Dataset) and group["data"].ndim >= 3
     ]
     if options.data is not None:
