@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_model import tiny_contract, write_tiny
+from untried_maker import UntriedMaker
 
 from ptychostream.errors import ModelError
 from ptychostream.frames.frames import Frame
 from ptychostream.ioc.model.canary import Canary, comparable, rms_difference
 from ptychostream.ioc.model.canary_rollback import NEVER, Judgement, Rollback, decide
-from ptychostream.ioc.model.engine_maker import EngineMaker
 from ptychostream.ioc.model.model_slot import EngineWish, ModelSlot, SlotState
 from ptychostream.model.contract import ModelContract, PackedArray, Preprocessing
 from ptychostream.model.rollback_text import BY_OPERATOR, read_went_back, went_back
@@ -308,7 +308,7 @@ class Bench:
         self.canary = Canary(limit)
         self.pipeline.on_patches = self.canary.note
         self.slot = ModelSlot(
-            EngineMaker(folder / "cache", 1),
+            UntriedMaker(folder / "cache", 1),
             self.pipeline.swap_engine,
             plain_contract((SIZE, SIZE), 10e-9),
             wish=EngineWish("ONNXRuntime", "float32", 4),

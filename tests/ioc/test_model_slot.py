@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 from tiny_model import tiny_contract, tiny_graph, write_tiny
+from untried_maker import UntriedMaker
 
 from ptychostream.errors import EngineError, ModelError
 from ptychostream.frames.frames import Frame
-from ptychostream.ioc.model.engine_maker import EngineMaker
 from ptychostream.ioc.model.model_slot import EngineWish, Maker, ModelSlot, SlotState
 from ptychostream.model.contract import CONTRACT_KEY, ModelContract
 from ptychostream.plugins.engines.plain import plain_contract
@@ -28,7 +28,7 @@ class Bench:
     def __init__(
         self, folder: Path, wish: EngineWish = ORT, directory: Path | None = None, maker: Maker | None = None
     ) -> None:
-        self.maker = maker or EngineMaker(folder / "cache", 1)
+        self.maker = maker or UntriedMaker(folder / "cache", 1)
         self.pipeline = Pipeline(PipelineSettings(batch=4, max_latency_s=0.005), AttributePositions("x", "y"))
         self.pipeline.start()
         self.states: list[SlotState] = []

@@ -22,6 +22,8 @@ from ptychostream.plugins.trial.order import EngineOrder
 from ptychostream.plugins.trial.trial import try_model
 from ptychostream.processes.bounded import Bounds
 
+pytestmark = pytest.mark.slow  # most start a process
+
 TIME_S = 30.0
 BOUNDS = Bounds(2 << 30, 120.0)
 

@@ -9,6 +9,8 @@ import pytest
 
 from ptychostream.processes.bounded import Bounds, Ended, run_bounded, share_of_memory
 
+pytestmark = pytest.mark.slow  # each starts a process
+
 GIB = 1 << 30
 
 

@@ -100,6 +100,7 @@ def test_a_route_is_read_row_by_row_within_limits(tmp_path: Path, monkeypatch: p
         read_route(path)
 
 
+@pytest.mark.slow
 def test_the_ioc_has_a_route_read_in_a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "route.csv"
     path.write_text("id,x,y\n7,1,2\n8,3,nan\n")
@@ -123,6 +124,7 @@ def test_the_ioc_has_a_route_read_in_a_child(tmp_path: Path, monkeypatch: pytest
     assert asked == [path]
 
 
+@pytest.mark.slow
 def test_a_reference_is_read_in_a_child_first(tmp_path: Path) -> None:
     path = tmp_path / "no-reconstruction.h5"
     with h5py.File(path, "w") as file:
@@ -133,6 +135,7 @@ def test_a_reference_is_read_in_a_child_first(tmp_path: Path) -> None:
         read_reference(str(path), Bounds(1 << 30, 0.01))
 
 
+@pytest.mark.slow
 def test_the_child_of_the_commands_has_a_limit_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = a_file(tmp_path)
     scan_probe.probe(path)
