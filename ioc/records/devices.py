@@ -34,7 +34,8 @@ _MAKERS: dict[str, tuple[Callable[..., Any], Callable[[str], Any]]] = {
 class Dispatcher:
     """softioc's way from a put to Python: quick handlers in order on one thread, slow ones on their own.
 
-    A slow handler (loading a model) must not keep the others waiting; quick ones keep the order of their puts.
+    A slow handler (loading a model) must not keep the others waiting; quick ones keep the order of their puts. Slow ones
+    can fill all their threads, so what must go before them (a rollback) has a lane of its own, "first".
 
     Parameters
     ----------
@@ -49,7 +50,10 @@ class Dispatcher:
 
     def __init__(self, on_done: Callable[[Exception | None], None], slow_threads: int = 8) -> None:
         self._quick = ThreadPoolExecutor(1, thread_name_prefix="put")
-        self._slow = ThreadPoolExecutor(slow_threads, thread_name_prefix="command")
+        self._lanes = {
+            "slow": ThreadPoolExecutor(slow_threads, thread_name_prefix="command"),
+            "first": ThreadPoolExecutor(1, thread_name_prefix="rollback"),
+        }
         self._on_done = on_done
         self._opened = threading.Event()
         self._closed = threading.Event()
@@ -60,7 +64,7 @@ class Dispatcher:
 
     def run_slow(self, action: Callable[[], None]) -> None:
         """Run `action` in the slow lane, as if a put had asked for it."""
-        self(Slow(lambda _: action()), (None,))
+        self(InLane(lambda _: action(), "slow"), (None,))
 
     def __call__(
         self,
@@ -71,7 +75,7 @@ class Dispatcher:
     ) -> None:
         if self._closed.is_set():  # a put that came while the IOC ends: nothing is there to serve it
             return
-        pool = self._slow if getattr(func, "slow", False) else self._quick
+        pool = self._lanes.get(getattr(func, "lane", ""), self._quick)
         pool.submit(self._run, func, func_args, completion, completion_args)
 
     def _run(
@@ -101,16 +105,15 @@ class Dispatcher:
         """Take no more puts; what is queued is dropped, what runs is not waited for."""
         self._closed.set()
         self._opened.set()
-        self._quick.shutdown(wait=False, cancel_futures=True)
-        self._slow.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._quick, *self._lanes.values()):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-class Slow:
-    """A handler for the dispatcher's slow lane."""
+class InLane:
+    """A handler for one of the dispatcher's lanes, "slow" or "first"."""
 
-    slow = True
-
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, lane: str) -> None:
+        self.lane = lane
         self._handler = handler
 
     def __call__(self, value: Any) -> None:
@@ -141,8 +144,8 @@ def bind(
         if name is None:
             continue
         handler: Handler = handler_of(info, name)
-        if info.info.get("python:lane") == "slow":
-            handler = Slow(handler)
+        if lane := info.info.get("python:lane"):
+            handler = InLane(handler, lane)
         _make(info, handler, texts.get(info.name))
 
 
