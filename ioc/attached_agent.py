@@ -66,7 +66,7 @@ class Lease:
         if self.holder != text and self.lives(now_s):
             remedy = f"end that agent, or wait {self._pulse.timeout_s:.0f} s after it has died"
             raise AgentError(f"{text} wants the lease that {self.holder} has", where="Agent:Lease", remedy=remedy)
-        if self.holder != text:
+        if self.holder != text or not self.lives(now_s):  # its holder may have been started again
             self.holder, self._taken_s = text, now_s
 
     def lives(self, now_s: float) -> bool:

@@ -59,7 +59,7 @@ def test_a_lease_counts_while_it_is_fresh_or_the_heart_beats() -> None:
     assert agent.holds
     now[0] += 4.0
     assert not agent.holds
-    agent.look(3)
+    agent.lease("agent-a")  # it was started again, under its old name
     assert agent.holds
     agent.lease("-agent-a")
     assert not agent.holds
