@@ -50,7 +50,7 @@ def test_a_rollback_goes_before_a_load_that_takes_its_time(tmp_path: Path) -> No
             env.caput(P + "LoadModel", 1, timeout=60.0)
             assert env.caget(P + "ModelSHA_RBV") == shas["b"]
             env.caput(P + "ModelFile", str(tmp_path / "c.onnx"))
-            load = threads.submit(env.caput, P + "LoadModel", 1, timeout=90.0)
+            load = threads.submit(env.pva.put, P + "LoadModel", 1, timeout=90.0, request="record[block=true]")
             wait_until((tmp_path / "waits").exists, 60, "the trial")
             env.caput(P + "RollbackModel", 1)  # completes though nothing lets the load go on
             assert env.caget(P + "ModelSHA_RBV") == shas["a"]
