@@ -13,7 +13,8 @@ from ptychostream.errors import ConfigError, ModelError
 from ptychostream.ioc.model.canary import Canary
 from ptychostream.ioc.model.changes import Change, Changes
 from ptychostream.ioc.model.model_slot import EngineWish, SlotState
-from ptychostream.model.model_file import ModelFile, check_sha256, parse_model, read_model
+from ptychostream.model.checksum import check_sha256
+from ptychostream.model.model_file import ModelFile, parse_model, read_model
 from ptychostream.plugins.consumer.consumer_report import EngineReport, Report
 
 _BUILD_S = 600.0

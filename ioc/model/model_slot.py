@@ -21,7 +21,8 @@ from ptychostream.model.contract import ModelContract
 from ptychostream.errors import EngineError, ModelError, PtychostreamError
 from ptychostream.ioc.model.canary import Canary
 from ptychostream.ioc.model.changes import Change, Changes
-from ptychostream.model.model_file import MAX_BYTES, ModelFile, check_sha256, parse_model, read_model
+from ptychostream.model.checksum import check_sha256
+from ptychostream.model.model_file import MAX_BYTES, ModelFile, parse_model, read_model
 from ptychostream.plugins.flow.batcher import frames_at_once
 from ptychostream.plugins.engines import Engine
 from ptychostream.plugins.engines.checking import check_engine

@@ -34,8 +34,8 @@ _MAKERS: dict[str, tuple[Callable[..., Any], Callable[[str], Any]]] = {
 class Dispatcher:
     """softioc's way from a put to Python: quick handlers in order on one thread, slow ones on their own.
 
-    A slow handler (loading a model) must not keep the others waiting; quick ones keep the order of their puts. Slow ones
-    can fill all their threads, so what must go before them (a rollback) has a lane of its own, "first".
+    A slow handler (loading a model) must not keep the others waiting; quick ones keep the order of their puts. Slow
+    ones can fill all their threads, so what must go before them (a rollback) has a lane of its own, "first".
 
     Parameters
     ----------

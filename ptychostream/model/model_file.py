@@ -109,9 +109,8 @@ def load_model(path: str | Path, max_bytes: int = MAX_BYTES, sidecar: bool = Tru
         The file cannot be read, is no ONNX model, cannot run in a streaming engine or has weights that are not finite;
         or its contract is absent, invalid or contradicts the graph.
     """
-    path = Path(path)
-    data, text = read_model(path, max_bytes, sidecar)
-    return parse_model(data, path, text)
+    data, text = read_model(Path(path), max_bytes, sidecar)
+    return parse_model(data, Path(path), text)
 
 
 def read_model(path: Path, max_bytes: int = MAX_BYTES, sidecar: bool = True) -> tuple[bytes, bytes | None]:
@@ -126,12 +125,6 @@ def read_model(path: Path, max_bytes: int = MAX_BYTES, sidecar: bool = True) -> 
     beside = path.with_suffix(".json")
     needed = sidecar and CONTRACT_KEY.encode() not in data
     return data, read_model_bytes(beside, max_bytes) if needed and beside.is_file() else None
-
-
-def check_sha256(data: bytes, expected: str, where: str) -> None:
-    """Raise ModelError where the file's bytes are others than expected; "": any are."""
-    if expected and hashlib.sha256(data).hexdigest() != expected:
-        raise ModelError("the file was changed", where=where, remedy="load or push it again")
 
 
 def parse_model(data: bytes, path: Path, sidecar: bytes | None = None, sha256: str = "") -> ModelFile:
