@@ -202,7 +202,7 @@ class Ioc:
             }
         )
         parts.pipeline.start()
-        parts.images.start(self._rpc.open())
+        parts.images.start(self._rpc.open(), parts.refined.open())
         parts.pipeline.expect_engine(True)
         threading.Thread(target=self._first_engine, name="first engine", daemon=True).start()
         self._started = True
@@ -213,7 +213,7 @@ class Ioc:
         )
         parts.positions.start()
         self._dispatcher.open()
-        for part in (self._scans, self._gpu, self._autosave, parts.saver):
+        for part in (self._scans, self._gpu, self._autosave, parts.saver, parts.refinement, parts.refined):
             if part is not None:
                 part.start()
         self.update()
@@ -232,6 +232,8 @@ class Ioc:
         if not clean:
             log.error("the engine did not return within %.0f s: %s", _DRAIN_S, self.unfinished())
         self._parts.slot.close()
+        self._parts.refinement.stop()
+        self._parts.refined.stop()
         self._parts.saver.stop()
         self.update()
         self._parts.images.stop()

@@ -24,15 +24,19 @@ from ptychostream.ioc.images.images import ImageServer
 from ptychostream.ioc.model.model_slot import EngineWish, ModelSlot
 from ptychostream.ioc.scan.position_sources import PositionSources
 from ptychostream.ioc.images.provenance import provenance
+from ptychostream.ioc.images.refined_images import REFINED_IMAGES, RefinedImages
 from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.ioc.images.shown_canvas import ShownCanvas
 from ptychostream.ioc.scan.stream import Stream
 from ptychostream.plugins.engines.cache import default_cache
 from ptychostream.plugins.engines.plain import is_plain, plain_contract
+from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.frame_source import FrameSource
+from ptychostream.plugins.inference import Patches
 from ptychostream.plugins.pipeline import Pipeline
 from ptychostream.plugins.trial.order import EngineOrder
 from ptychostream.plugins.trial.trial import try_model
+from ptychostream.plugins.refining.live import LiveRefinement
 from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
 
 
@@ -69,10 +73,11 @@ def assemble(
         pipeline = collector = collectors(settings.cluster, settings.pipeline, scans, settings.prefix, on_end, on_slot)
         slot = _make_cluster_slot(settings, collector, on_slot)
         stream = CollectorStream(collector, settings.input.pv)
+        refinement = LiveRefinement(settings.refine, collector.stitched)  # it is given no frames
     else:
         pipeline = local = pipelines(settings.pipeline, positions.current, scans)
+        refinement = LiveRefinement(settings.refine, local.stitched, lambda: _refined_folder(saver))
         slot = _make_slot(settings, local, on_slot)
-        local.on_patches = slot.canary.note
         # An end attribute ends an attribute's scan; PVs and pauses have ends of their own.
         ends = {} if scans.boundary == "attribute" else {"end_attribute": ""}
         local.on_end = on_end
@@ -88,6 +93,7 @@ def assemble(
             own.expect_shape(contract)
 
         local.on_contract = expect
+        local.on_patches = _both(slot.canary.note, refinement.note)
     positions.connect(pipeline)
     pipeline.dose_scale, pipeline.scan_dose.automatic = settings.dose_scale, settings.dose_mode == "Auto"
     shown = ShownCanvas(pipeline)
@@ -105,6 +111,7 @@ def assemble(
             pipeline.times,
             settings.engine.frame_shape,
             settings.images_port,
+            REFINED_IMAGES,
         ),
         positions=positions,
         comparison=Comparison(pipeline.stitched, str(settings.ssim_reference or ""), settings.ssim_tolerance),
@@ -113,8 +120,26 @@ def assemble(
         agent=AttachedAgent(settings.agent.timeout_s, on_slot),
         rollback=Rollback(slot, settings.rollback_tolerance),
         verdicts=Verdicts(settings.prefix, key),
+        refinement=refinement,
+        refined=RefinedImages(settings.prefix, refinement, slot.sha_of, settings.engine.frame_shape),
         collector=collector,
     )
+
+
+OnPatches = Callable[[ModelContract, Patches], None]
+
+
+def _both(first: OnPatches, second: OnPatches) -> OnPatches:
+    def note(contract: ModelContract, patches: Patches) -> None:
+        first(contract, patches)
+        second(contract, patches)
+
+    return note
+
+
+def _refined_folder(saver: CanvasSaver) -> Path | None:
+    """Where refined scans are saved: beside the canvases, if those are saved by themselves."""
+    return Path(saver.directory) / "refined" if saver.automatic and saver.directory else None
 
 
 def _make_saver(

@@ -27,6 +27,7 @@ from ptychostream.ioc.collector.collector_slot import ClusterSlot
 from ptychostream.ioc.collector.collector_stream import CollectorStream
 from ptychostream.ioc.images.comparison import Comparison
 from ptychostream.ioc.images.images import ImageServer
+from ptychostream.ioc.images.refined_images import RefinedImages
 from ptychostream.ioc.model.model_slot import ModelSlot
 from ptychostream.ioc.scan.position_sources import PositionSources
 from ptychostream.ioc.config.setpoints import Setpoint, setpoints
@@ -34,6 +35,7 @@ from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.ioc.images.shown_canvas import ShownCanvas
 from ptychostream.ioc.scan.stream import Stream
 from ptychostream.plugins.frame_source import FrameSource
+from ptychostream.plugins.refining.live import LiveRefinement
 from ptychostream.storage.roots import folders_of, inside
 
 
@@ -65,6 +67,8 @@ class Parts:
     agent: AttachedAgent
     rollback: Rollback
     verdicts: Verdicts
+    refinement: LiveRefinement
+    refined: RefinedImages
     collector: Collector | None = None
     counter_offset: int = 0
     typed: dict[str, str] = field(default_factory=dict)
@@ -113,6 +117,7 @@ class Handlers:
             settings.positions.route_file,
             settings.save.directory,
             settings.ssim_reference,
+            settings.refine.probe_file,
         )
         self._roots = settings.access.roots or folders_of(named)
 
@@ -297,6 +302,7 @@ def apply(parts: Parts, key: str, value: Any) -> None:
         "rollback_tolerance": lambda: setattr(parts.rollback, "tolerance", value),
     }
     sections: dict[str, Callable[..., Any]] = {
+        "refine.": parts.refinement.configure,
         "pipeline.": pipeline.configure,
         "positions.stream.": positions.set_stream,
         "positions.gate.": positions.set_gate,

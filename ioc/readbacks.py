@@ -10,6 +10,7 @@ from ptychostream.ioc.handlers import Parts
 from ptychostream.ioc.readbacks_cluster import CLUSTER
 from ptychostream.ioc.readbacks_model import MODEL
 from ptychostream.ioc.readbacks_positions import POSITIONS
+from ptychostream.ioc.readbacks_refine import REFINE
 from ptychostream.ioc.readbacks_scans import SCANS
 from ptychostream.ioc.readbacks_stream import STREAM
 from ptychostream.ioc.records.records import Value
@@ -19,7 +20,7 @@ from ptychostream.plugins.flow.snapshot import Snapshot
 
 def readbacks(kind: type[Snapshot] = Snapshot) -> list[Readback]:
     """Every declared readback but those of settings, for a pipeline whose snapshots are of `kind`."""
-    return [*of_figures(kind), *grouped(STREAM, MODEL, POSITIONS, SCANS, CLUSTER)]
+    return [*of_figures(kind), *grouped(STREAM, MODEL, POSITIONS, SCANS, REFINE, CLUSTER)]
 
 
 def values(view: View, shown: Iterable[Readback]) -> dict[str, Value]:

@@ -19,6 +19,7 @@ from ptychostream.ioc.records.records import Value
 from ptychostream.ioc.scan_control import ScanControl
 from ptychostream.plugins.flow.figures import figures
 from ptychostream.plugins.flow.snapshot import RunFigures, Snapshot
+from ptychostream.plugins.refining.refined import RefineState
 from ptychostream.plugins.stage_times import Latencies
 from ptychostream.positions.clock_offset import OffsetEstimate
 from ptychostream.positions.position_stream import StreamPositions
@@ -85,6 +86,11 @@ class View:
     def chosen(self) -> RunFigures | None:
         """The finished run that the images show; None: the live one."""
         return self.parts.shown.chosen(self.snapshot)
+
+    @cached_property
+    def refine(self) -> RefineState:
+        """What the refinement tells."""
+        return self.parts.refinement.state
 
     @property
     def collector(self) -> Collector:

@@ -15,6 +15,7 @@ from ptychostream.panda.settings import PandaSettings
 from ptychostream.plugins.engines.settings import EngineSettings
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.pipeline_settings import PipelineSettings
+from ptychostream.plugins.refining.settings import RefineSettings
 from ptychostream.positions.indexed_positions import IndexPositionSettings
 from ptychostream.positions.position_gate import GateSettings
 from ptychostream.positions.position_stream import StreamPositionSettings
@@ -285,6 +286,7 @@ class IocSettings(Settings):
     model: ModelSettings = ModelSettings()
     engine: EngineSettings = EngineSettings()
     pipeline: PipelineSettings = PipelineSettings()
+    refine: RefineSettings = RefineSettings()
     access: AccessSettings = AccessSettings()
     agent: AgentWatchSettings = AgentWatchSettings()
     dose_scale: Annotated[float, Setting(

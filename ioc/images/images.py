@@ -12,7 +12,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -120,6 +120,8 @@ class ImageServer:
         thus always gets an image; a gateway cannot pass one on whose union has no field selected.
     port
         TCP port of the server. 0: any free one.
+    others
+        Names of images that other providers serve; the list of images has them too.
 
     Attributes
     ----------
@@ -144,8 +146,10 @@ class ImageServer:
         times: StageTimes | None = None,
         first_shape: tuple[int, int] = (1, 1),
         port: int = 0,
+        others: Sequence[str] = (),
     ) -> None:
         self._wanted_port = port
+        self._others = tuple(others)
         self.port = 0
         self._channels = {name: SharedPV() for name in _UNITS}
         self._first_shape = first_shape
@@ -181,7 +185,7 @@ class ImageServer:
         for name, channel in self._channels.items():
             channel.open(_image(name, first, 0, time.time(), patch if name == PATCH else canvas))
             provider.add(f"{self._prefix}{name}", channel)
-        provider.add(f"{self._prefix}{IMAGES}", list_channel(self._channels))
+        provider.add(f"{self._prefix}{IMAGES}", list_channel((*self._channels, *self._others)))
         self._server = serve([provider, *others], self._wanted_port)
         self.port = port_of(self._server)
         self._thread.start()

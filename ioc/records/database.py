@@ -20,7 +20,7 @@ from ptychostream.errors import ConfigError
 DB_FOLDER = Path(ptychostream.db.__file__).parent
 GROUPS = (
     "plugin", "accounting", "dropped", "timing", "stages", "decimation", "model", "canary", "quality", "scan",
-    "positions", "canvases", "images", "agent", "health",
+    "positions", "canvases", "images", "refine", "agent", "health",
 )  # fmt: skip
 """What every IOC serves: `<group>_declared.template`, made from declarations, and `<group>.template`, written by hand,
 where db/ has one."""

@@ -22,6 +22,7 @@ TITLES = {
     "positions": "Positions as a stream, and what is left out",
     "canvases": "Scan boundaries and finished canvases",
     "images": "Images",
+    "refine": "Refinement",
     "agent": "Agent",
     "health": "Health",
     "dropped": "Dropped frames, one record per cause",
@@ -36,7 +37,7 @@ callback (`caput -c`, `pvput` with `record[block=true]`) waits for that. Texts (
 give long strings: `caput -S`. *Saved*: kept over a restart by `--autosave`. *Group*: access security group, see
 db/access.acf.
 
-Beside the records three NTNDArrays are served over PV Access, float32, uncompressed, at most `PhaseRate` times a
+Beside the records these NTNDArrays are served over PV Access, float32, uncompressed, at most `PhaseRate` times a
 second:
 
 | channel | what it shows |
@@ -44,6 +45,8 @@ second:
 | `Phase` | the stitched phase, rad; unmeasured pixels hold the mean of the others (attribute `FillValue`) |
 | `Weight` | what was added at each pixel of the `Phase` with the same uniqueId; 0 where nothing was measured |
 | `Patch` | the latest patch that the network gave, rad |
+| `Refined`, `RefinedAmplitude` | phase (rad) and modulus after the iterations of the refinement |
+| `Probe` | modulus of the refined probe, all modes together, in square roots of photons |
 
 `Images` is a list of their names, an array of strings: a client finds an image there that it does not know.
 
@@ -51,7 +54,8 @@ second:
 
 Their attributes: `ScanID`, `ModelVersion`, `ModelSHA`, `DoseScale`, `LastFrameId`; `Phase` and `Weight` also
 `PixelSize`, `OriginX`, `OriginY` (m, the centre of the first pixel), `FramesStitched` and `FillValue`; `Patch` also
-`PositionX`, `PositionY` (m, its centre).
+`PositionX`, `PositionY` (m, its centre). The refined images have `FramesRefined`, `Passes`, `RFactor`, `ProbeSource`
+and `Converged` in place of `DoseScale` and `FramesStitched`.
 """
 _LIMITS = (("DRVL", "DRVH"), ("LOPR", "HOPR"))
 _STATES = ("ZR", "ON", "TW", "TH", "FR", "FV", "SX", "SV")

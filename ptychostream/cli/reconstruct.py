@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ptychostream.hpc_agent.reconstruct import ReconstructOptions
+    from ptychostream.quality.frc import RingCorrelation
     from ptychostream.scans.scan import Reconstruction, Scan
 
 
@@ -23,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--initial", type=Path, metavar="FILE", help="reconstruction of this scan to start from")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="draw object, probe and errors")
     parser.add_argument("--mask-figure", type=Path, metavar="PNG", help="draw the pixels that are no measurement")
+    parser.add_argument(
+        "--frc", action="store_true", help="resolution by Fourier ring correlation: reconstruct both halves, too"
+    )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON; the rest goes to stderr")
     method = parser.add_argument_group("method")
     method.add_argument("--iterations", type=int, metavar="N", help="passes over all positions (default 30)")
@@ -67,12 +71,15 @@ def run(arguments: argparse.Namespace) -> int:
 
             save_figure(mask_figure(survey(scan), scan.scan_id), arguments.mask_figure)
         reconstruction, complete = _reconstruct(scan, options, initial, console)
+        rings = _halves(scan, options, reconstruction, console) if arguments.frc and complete else None
     write_reconstruction(arguments.output, reconstruction)
     if arguments.figure:
         from ptychostream.quality.figures import reconstruction_figure, save_figure
 
         save_figure(reconstruction_figure(reconstruction), arguments.figure)
     summary = _summary(reconstruction, arguments.output, complete) | {"rules": taken(scan)}
+    if rings is not None:
+        summary["frc"] = {"resolution_m": rings.resolution_m, "at_limit": rings.at_limit}
     if arguments.json:
         print(json.dumps(summary, indent=2))
     else:
@@ -85,6 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
         for line in (*in_words(summary["pixels"], frames), overlap.in_words(summary["overlap"])):
             if line:
                 console.print(line)
+        if rings is not None:
+            least = "at least " if rings.at_limit else ""
+            console.print(f"resolution {least}{rings.resolution_m * 1e9:.1f} nm by Fourier ring correlation (half bit)")
         for text in (text for text in summary["rules"] if "position" in text):
             console.print(text, markup=False)
     return 0 if complete else 130
@@ -115,6 +125,24 @@ def _reconstruct(
             initial_probe=None if initial is None else initial.probe,
         )
     return reconstruction, len(reconstruction.errors) == options.iterations
+
+
+def _halves(scan: Scan, options: ReconstructOptions, whole: Reconstruction, console: Console) -> RingCorrelation:
+    """The correlation of two reconstructions, each from every second frame, both with the whole scan's probe."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from ptychostream.hpc_agent.reconstruct import reconstruct
+    from ptychostream.quality.frc import ring_correlation
+
+    images = []
+    for first in (0, 1):
+        console.print(f"reconstructing every second frame, from frame {first}")
+        counts = np.stack([scan.counts[index] for index in range(first, len(scan), 2)])
+        half = replace(scan, counts=counts, positions_m=scan.positions_m[first::2], frame_ids=None, times=None)
+        images.append(reconstruct(half, options, initial_probe=whole.probe).phase_image())
+    return ring_correlation(*images)
 
 
 def _summary(reconstruction: Reconstruction, output: Path, complete: bool) -> dict[str, Any]:

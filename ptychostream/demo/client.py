@@ -1,7 +1,8 @@
 """A PVA client that stores the IOC's newest stitched image in a file.
 
-`python -m ptychostream.demo.client PREFIX FILE` subscribes to `<PREFIX>Phase` and `<PREFIX>Weight`. It writes each
-pair with the same uniqueId to FILE (npz), until SIGTERM.
+`python -m ptychostream.demo.client PREFIX FILE [SERIES]` subscribes to `<PREFIX>Phase` and `<PREFIX>Weight`. It writes
+each pair with the same uniqueId to FILE (npz), until SIGTERM. With SERIES it subscribes to `<PREFIX>Refined` as well,
+and writes all images with their times to that file at its end.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from p4p.client.thread import Context
 
+from ptychostream.demo.series import REFINED, Series
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.storage.atomic import atomic_path
 
@@ -33,8 +35,9 @@ def image_of(value: Any) -> tuple[int, NDArray[np.float32], dict[str, Any]] | No
     return value.uniqueId, np.asarray(value.value, np.float32).reshape(rows, columns), attributes
 
 
-def watch(prefix: str, path: Path) -> int:
+def watch(prefix: str, path: Path, series: Path | None = None) -> int:
     """Subscribe and write until SIGTERM. Returns the number of written images."""
+    seen = Series() if series is not None else None
     updates: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=64)
     signal.signal(signal.SIGTERM, lambda *_: updates.put((_STOP, None)))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the demonstration ends its children itself
@@ -43,7 +46,7 @@ def watch(prefix: str, path: Path) -> int:
     with Context("pva", nt=False) as context:
         subscriptions = [
             context.monitor(f"{prefix}{name}", lambda value, name=name: updates.put((name, value)))
-            for name in (PHASE, WEIGHT)
+            for name in (PHASE, WEIGHT, *([REFINED] if seen else []))
         ]
         while True:
             name, value = updates.get()
@@ -51,12 +54,18 @@ def watch(prefix: str, path: Path) -> int:
                 break
             if (image := image_of(value)) is None:
                 continue
+            if seen is not None and name == REFINED:
+                seen.add(name, image[1], image[2])
             newest[name] = image
-            if len(newest) == 2 and newest[PHASE][0] == newest[WEIGHT][0]:
+            if name != REFINED and {PHASE, WEIGHT} <= set(newest) and newest[PHASE][0] == newest[WEIGHT][0]:
                 _write(path, newest[PHASE], newest[WEIGHT])
                 written += 1
+                if seen is not None:
+                    seen.add(PHASE, np.where(newest[WEIGHT][1] > 0, newest[PHASE][1], np.nan), newest[PHASE][2])
         for subscription in subscriptions:
             subscription.close()
+    if seen is not None and series is not None:
+        seen.write(series)
     return written
 
 
@@ -100,4 +109,4 @@ def read_received(path: Path) -> Received | None:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if watch(sys.argv[1], Path(sys.argv[2])) else 1)
+    sys.exit(0 if watch(sys.argv[1], *map(Path, sys.argv[2:])) else 1)

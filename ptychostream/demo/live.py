@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,34 @@ from ptychostream.demo.client import read_received
 from ptychostream.demo.page import page, page_line
 from ptychostream.demo.processes import Child
 from ptychostream.demo.pvs import POLL_S, Pvs, until
+from ptychostream.demo.series import REFINED, Seen, read_series
 from ptychostream.errors import DropCause
 from ptychostream.imaging.phase_image import PhaseImage
 
 CAUSES = tuple(cause.value for cause in DropCause)
 READY_TIMEOUT_S = 90.0
 SETTLE_TIMEOUT_S = 60.0
+REFINE_S = 20.0
+"""The refinement may take so long after the scan's end."""
+REFINED_OR_STOPPED = (0, 3, 4)
+"""States of Refine:Status_RBV in which it does nothing more."""
 
 
 @dataclass(frozen=True)
 class Live:
-    """The image that a client received, and the IOC's figures after the end of the scan."""
+    """The image that a client received, and the IOC's figures after the end of the scan.
+
+    Attributes
+    ----------
+    image, refined
+        The newest stitched and the newest refined image; None: there was no refined one.
+    series
+        Every image that the client received, in order.
+    """
 
     image: PhaseImage
+    refined: PhaseImage | None
+    series: list[Seen]
     frames: dict[str, Any]
     rate_hz: float
     latency_ms: dict[str, float]
@@ -48,7 +63,7 @@ class Stage:
 
 @contextmanager
 def _running_ioc(stage: Stage, model: Path) -> Iterator[tuple[Child, Pvs]]:
-    words = ["ioc", "--prefix", stage.prefix, "--input-pv", stage.channel, "--model", str(model)]
+    words = ["ioc", "--prefix", stage.prefix, "--input-pv", stage.channel, "--model", str(model), "--refine", "yes"]
     with ExitStack() as stack:
         ioc = stack.enter_context(Child("ptychostream", words, stage.folder / "ioc.log", stage.environment))
         pvs = Pvs(stage.prefix, stage.environment)
@@ -84,7 +99,7 @@ def stream(
         ioc, pvs = stack.enter_context(_running_ioc(stage, model))
         began = time.monotonic()
         until(lambda: pvs.value("ModelState_RBV") is not None, ioc, READY_TIMEOUT_S, "the IOC's records")
-        client_words = [f"{stage.prefix}", str(received)]
+        client_words = [f"{stage.prefix}", str(received), str(stage.folder / "series.npz")]
         client = Child("ptychostream.demo.client", client_words, stage.folder / "client.log", stage.environment)
         stack.enter_context(client)
         replay_words = ["replay", str(scan), "--pv", stage.channel, "--rate", str(rate_hz)]
@@ -113,9 +128,28 @@ def stream(
             f"an image of all {stitched} frames at the client",
         )
         on_progress(stitched, peak, float(pvs.get("LatencyP50_RBV")[0]))
+        _until_refined(pvs, ioc)
         final = read_received(received)
         assert final is not None
-        return _live(pvs, final.image, peak, ready_s, sent)
+        live = _live(pvs, final.image, peak, ready_s, sent)
+        client.stop()
+        series = read_series(stage.folder / "series.npz")
+        refined = [seen.image for seen in series if seen.name == REFINED]
+        return replace(live, series=series, refined=refined[-1] if refined else None)
+
+
+def _until_refined(pvs: Pvs, ioc: Child) -> None:
+    """Wait until the refinement has nothing to do for a second, or took `REFINE_S`; it is then left as it is."""
+    began = idle_since = time.monotonic()
+
+    def over() -> bool:
+        nonlocal idle_since
+        now = time.monotonic()
+        if pvs.value("Refine:Status_RBV") not in REFINED_OR_STOPPED:
+            idle_since = now
+        return now - idle_since > 1.0 or now - began > REFINE_S
+
+    until(over, ioc, 2 * REFINE_S, "the refinement")
 
 
 def _live(pvs: Pvs, image: PhaseImage, rate_hz: float, ready_s: float, sent: int) -> Live:
@@ -128,6 +162,8 @@ def _live(pvs: Pvs, image: PhaseImage, rate_hz: float, ready_s: float, sent: int
     engine, version = pvs.get("EngineName_RBV", "ModelVersion_RBV")
     return Live(
         image=image,
+        refined=None,
+        series=[],
         frames={
             "sent": sent,
             "received": received,

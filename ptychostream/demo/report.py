@@ -39,6 +39,7 @@ class Report:
     pearson_heldout: float | None = None
     ssim_heldout: float | None = None
     ssim_heldout_1px: float | None = None
+    ssim_refined: float | None = None
     heldout_frames: int = 0
     seconds: float = 0.0
     steps_s: dict[str, float] = field(default_factory=dict)
@@ -93,6 +94,7 @@ def _live(report: Report, figure: Path) -> str:
     rows = [
         ("Frames stitched of received", f"{report.frames['stitched']} of {report.frames['received']}"),
         ("SSIM, unseen area", ssim),
+        ("SSIM after refinement, unseen area", "" if report.ssim_refined is None else f"{report.ssim_refined:.3f}"),
         ("Pearson r, unseen area", f"{report.pearson_heldout:.3f}"),
         ("ePIE R factor", f"{report.r_factor:.4f}"),
         ("Rate", f"{report.rate_hz:.0f} frames/s"),
@@ -106,7 +108,7 @@ def _live(report: Report, figure: Path) -> str:
     return f"""<h1>Live phase of {html.escape(report.dataset)}</h1>
 <p>A PV Access client received the stitched image while the scan was streaming. The network was not trained on any pixel
 of the compared area: the outlined area, or the whole image if no area is outlined.</p>
-{_image(figure, "ePIE beside the live stitched phase")}
+{_image(figure, "ePIE beside the live stitched and the live refined phase, and their SSIM over time")}
 <h2>Figures</h2>{_table(rows)}"""
 
 

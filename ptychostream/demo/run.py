@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ptychostream.demo.client import PHASE
 from ptychostream.demo.live import Live, Stage, stream
 from ptychostream.demo.loop_plan import LoopPlan
 from ptychostream.demo.loop_plan import Stage as LoopStage
@@ -26,11 +27,13 @@ from ptychostream.demo.loop_show import loop_report, show_loop
 from ptychostream.demo.processes import Child, DemoError
 from ptychostream.demo.report import FIGURE, Report, versions, write_html, write_json
 from ptychostream.demo.second_terminal import second_terminal
+from ptychostream.demo.series import REFINED, similarities
 from ptychostream.errors import DatasetError
 from ptychostream.processes.loopback import free_ports, loopback_environment
 from ptychostream.processes.program import child_command
 from ptychostream.quality import figures
 from ptychostream.quality.quality import compare
+from ptychostream.quality.refined_figure import refined_figure
 from ptychostream.scans import datasets
 from ptychostream.scans.reconstruction_file import read_reconstruction
 from ptychostream.scans.scan_files import open_scan
@@ -213,7 +216,12 @@ class Demo:
         result = read_reconstruction(reconstruction)
         reference = result.phase_image()
         quality = compare(live.image, reference, area)
-        figure = figures.comparison_figure(reference, live.image, area)
+        refined = compare(live.refined, reference, area) if live.refined is not None else None
+        over_time = {
+            label: similarities(live.series, channel, reference, area)
+            for label, channel in (("network, live", PHASE), ("refined, live", REFINED))
+        }
+        figure = refined_figure(reference, live.image, live.refined, area, over_time)
         figures.save_figure(figure, self.folder / FIGURE)
         return Report(
             dataset=plan.dataset,
@@ -221,6 +229,7 @@ class Demo:
             pearson_heldout=quality.pearson,
             ssim_heldout=quality.ssim,
             ssim_heldout_1px=quality.ssim_1px,
+            ssim_refined=refined.ssim if refined is not None else None,
             frames=live.frames,
             rate_hz=live.rate_hz,
             latency_ms=live.latency_ms,

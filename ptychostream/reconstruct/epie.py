@@ -28,8 +28,8 @@ class EpieEngine:
         self._norms = Norms.of(problem.amplitudes)
         self._amplitudes = permute(problem.amplitudes)
         self._corners = np.ascontiguousarray(problem.grid.corners)
-        self._object = _planes(problem.object)
-        self._probe = _planes(problem.probe)
+        self._object = planes(problem.object)
+        self._probe = planes(problem.probe)
         self._steps = np.array([options.object_step, options.probe_step], np.float32)
         self._work = np.zeros((2, 2, modes, size, size + PADDING), np.float32)
         self._twiddles = twiddles(size)
@@ -44,14 +44,14 @@ class EpieEngine:
 
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
         """The current object [Ho, Wo] and probe [modes, H, W]."""
-        return _complex(self._object), _complex(self._probe)
+        return complex_of(self._object), complex_of(self._probe)
 
 
-def _planes(values: NDArray[np.complex64]) -> NDArray[np.float32]:
+def planes(values: NDArray[np.complex64]) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.stack([values.real, values.imag]), np.float32)
 
 
-def _complex(planes: NDArray[np.float32]) -> NDArray[np.complex64]:
+def complex_of(planes: NDArray[np.float32]) -> NDArray[np.complex64]:
     return (planes[0] + 1j * planes[1]).astype(np.complex64)
 
 
@@ -59,27 +59,27 @@ def _complex(planes: NDArray[np.float32]) -> NDArray[np.complex64]:
 def _pass(order, amplitudes, corners, object_, probe, work, w, steps):  # type: ignore[no-untyped-def]
     modes, n = probe.shape[1], probe.shape[2]
     scratch = np.zeros((2, n), np.float32)
-    probe_peak = _probe_peak(probe, scratch[0])
+    probe_peak = probe_peak_of(probe, scratch[0])
     squared, absolute = 0.0, 0.0
     for index in order:
         row, column = corners[index]
         for mode in range(modes):
             re, im = work[0, 0, mode], work[0, 1, mode]
-            _exit_wave(re, im, probe[0, mode], probe[1, mode], object_, row, column)
+            exit_wave(re, im, probe[0, mode], probe[1, mode], object_, row, column)
             forward(re, im, work[1, 0, mode], work[1, 1, mode], w)
-        frame_squared, frame_absolute = _constrain(work[1], amplitudes[index], scratch[0])
+        frame_squared, frame_absolute = constrain(work[1], amplitudes[index], scratch[0])
         squared += frame_squared
         absolute += frame_absolute
         for mode in range(modes):
             inverse(work[1, 0, mode], work[1, 1, mode], work[0, 0, mode], work[0, 1, mode], w)
         object_step = steps[0] / probe_peak
-        probe_step = steps[1] / _object_peak(object_, row, column, scratch[0])
+        probe_step = steps[1] / object_peak(object_, row, column, scratch[0])
         probe_peak = _update(work[0], probe, object_, row, column, object_step, probe_step, scratch)
     return squared, absolute
 
 
 @njit(inline="always", **_FAST)
-def _row(object_, row, column, n):  # type: ignore[no-untyped-def]
+def row_of(object_, row, column, n):  # type: ignore[no-untyped-def]
     # Slice a whole row, so that the compiler knows that the result is contiguous.
     return object_[0, row, column : column + n], object_[1, row, column : column + n]
 
@@ -88,18 +88,18 @@ def _row(object_, row, column, n):  # type: ignore[no-untyped-def]
 
 
 @njit(**_FAST)
-def _object_peak(object_, row, column, columns):  # type: ignore[no-untyped-def]
+def object_peak(object_, row, column, columns):  # type: ignore[no-untyped-def]
     n = columns.shape[0]
     columns[:] = 0
     for i in range(n):
-        a, b = _row(object_, row + i, column, n)
+        a, b = row_of(object_, row + i, column, n)
         for k in range(n):
             columns[k] = max(columns[k], a[k] * a[k] + b[k] * b[k])
     return columns.max()
 
 
 @njit(**_FAST)
-def _probe_peak(probe, columns):  # type: ignore[no-untyped-def]
+def probe_peak_of(probe, columns):  # type: ignore[no-untyped-def]
     columns[:] = 0
     for i in range(probe.shape[2]):
         for k in range(probe.shape[3]):
@@ -111,19 +111,19 @@ def _probe_peak(probe, columns):  # type: ignore[no-untyped-def]
 
 
 @njit(**_FAST)
-def _exit_wave(re, im, p_re, p_im, object_, row, column):  # type: ignore[no-untyped-def]
+def exit_wave(re, im, p_re, p_im, object_, row, column):  # type: ignore[no-untyped-def]
     n = p_re.shape[0]
     norm = np.float32(1) / np.float32(n)
     for i in range(n):
         x, y, p, q = re[i, :n], im[i, :n], p_re[i], p_im[i]
-        a, b = _row(object_, row + i, column, n)
+        a, b = row_of(object_, row + i, column, n)
         for k in range(n):
             x[k] = norm * (p[k] * a[k] - q[k] * b[k])
             y[k] = norm * (p[k] * b[k] + q[k] * a[k])
 
 
 @njit(**_FAST)
-def _constrain(waves, amplitudes, factors):  # type: ignore[no-untyped-def]
+def constrain(waves, amplitudes, factors):  # type: ignore[no-untyped-def]
     """Replace the waves [2, modes, n, n] by the change that the modulus constraint makes to them.
 
     Returns the sums of (sqrt(I) - |psi|)^2 and of |sqrt(I) - |psi|| over good pixels.
@@ -165,7 +165,7 @@ def _update(change, probe, object_, row, column, object_step, probe_step, scratc
     power = np.empty(n, np.float32)
     d_re, d_im = scratch[0], scratch[1]
     for i in range(n):
-        a, b = _row(object_, row + i, column, n)
+        a, b = row_of(object_, row + i, column, n)
         d_re[:] = 0
         d_im[:] = 0
         power[:] = 0

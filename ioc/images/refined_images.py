@@ -1,0 +1,128 @@
+"""The images Refined, RefinedAmplitude and Probe, served as NTNDArrays beside those of the canvas."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from p4p.server import StaticProvider
+from p4p.server.raw import SharedPV
+
+from ptychostream.ioc.images.images import Scalar, displayed
+from ptychostream.plugins.refining.live import LiveRefinement
+from ptychostream.plugins.refining.refined import Refined
+from ptychostream.pva.ntndarray import build
+
+log = logging.getLogger(__name__)
+
+REFINED, AMPLITUDE, PROBE = "Refined", "RefinedAmplitude", "Probe"
+REFINED_IMAGES = (REFINED, AMPLITUDE, PROBE)
+_UNITS = {REFINED: "rad", AMPLITUDE: "1", PROBE: "sqrt(photons)"}
+
+
+def refined_attributes(refined: Refined | None, sha256: str, fill: float) -> dict[str, Scalar]:
+    """Attributes of the three images. None: those before the first."""
+    if refined is None:
+        numbers = {"PixelSize": 0.0, "OriginX": 0.0, "OriginY": 0.0, "RFactor": 0.0, "Passes": 0.0, "FillValue": 0.0}
+        texts = {"ScanID": "", "ModelVersion": "", "ModelSHA": "", "ProbeSource": ""}
+        return {**texts, **numbers, "FramesRefined": 0, "LastFrameId": -1, "Converged": 0}
+    figures = refined.figures
+    return {
+        "ScanID": refined.scan,
+        "ModelVersion": refined.model,
+        "ModelSHA": sha256,
+        "ProbeSource": refined.probe_source,
+        "PixelSize": float(refined.phase.pixel_m),
+        "OriginX": float(refined.phase.origin_m[0]),
+        "OriginY": float(refined.phase.origin_m[1]),
+        "RFactor": float(figures.r_factor),
+        "Passes": float(figures.passes),
+        "FillValue": fill,
+        "FramesRefined": int(figures.frames),
+        "LastFrameId": int(refined.last_frame_id),
+        "Converged": int(figures.converged),
+    }
+
+
+class RefinedImages:
+    """Serves the newest refined image, in a thread of its own.
+
+    Parameters
+    ----------
+    prefix
+        Of the channel names.
+    source
+        Gives the refined images.
+    sha_of
+        Gives the sha256 of a model by its contract's name.
+    first_shape
+        [H, W] of the zeros that are served until the first image.
+
+    Attributes
+    ----------
+    served
+        uniqueId of the last image.
+    """
+
+    def __init__(
+        self, prefix: str, source: LiveRefinement, sha_of: Callable[[str], str], first_shape: tuple[int, int] = (1, 1)
+    ) -> None:
+        self._prefix = prefix
+        self._source = source
+        self._sha_of = sha_of
+        self._first_shape = first_shape
+        self._channels = {name: SharedPV() for name in REFINED_IMAGES}
+        self.served = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="refined images", daemon=True)
+
+    def open(self) -> StaticProvider:
+        """Open the channels. Returns their provider, to be served."""
+        provider = StaticProvider("refined images")
+        first = np.zeros(self._first_shape, np.float32)
+        attributes = refined_attributes(None, "", 0.0)
+        for name, channel in self._channels.items():
+            value = build(first, 0, time.time(), attributes, descriptor=name, units=_UNITS[name])
+            channel.open(value)
+            provider.add(f"{self._prefix}{name}", channel)
+        return provider
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; the newest image is served."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+            self.serve()
+
+    def serve(self) -> None:
+        """Serve the newest image, if it is new."""
+        refined = self._source.latest
+        if refined is None or refined.number == self.served:
+            return
+        sha256, now = self._sha_of(refined.model), time.time()
+        modulus = np.sqrt((np.abs(refined.probe) ** 2).sum(axis=0)).astype(np.float32)
+        shown: dict[str, tuple[NDArray[np.float32], float]] = {
+            PROBE: (modulus, 0.0),
+            AMPLITUDE: displayed(refined.amplitude.phase, refined.amplitude.weight),
+            REFINED: displayed(refined.phase.phase, refined.phase.weight),
+        }
+        for name, (array, fill) in shown.items():
+            attributes = refined_attributes(refined, sha256, fill)
+            value = build(array, refined.number, now, attributes, descriptor=name, units=_UNITS[name])
+            self._channels[name].post(value)
+        self.served = refined.number
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.2):
+            try:
+                self.serve()
+            except Exception:
+                log.exception("the refined images could not be served")
+                self._stop.wait(10.0)

@@ -1,0 +1,62 @@
+"""Readbacks of the refinement."""
+
+from __future__ import annotations
+
+from ptychostream.ioc.view import LARGEST, Groups, Readback
+from ptychostream.plugins.refining.refined import RefineState
+
+
+def status(state: RefineState, enabled: bool) -> int:
+    """State of Refine:Status_RBV: 0 disabled, 1 waits, 2 refines, 3 converged, 4 stopped."""
+    if not enabled:
+        return 0
+    if state.stopped:
+        return 4
+    if not state.figures.frames:
+        return 1
+    return 3 if state.figures.converged else 2
+
+
+# fmt: off
+REFINE: Groups = {
+    "refine": (
+        Readback("Refine:Status_RBV", "What the refinement does", int,
+                 lambda v: status(v.refine, v.parts.settings.refine.enabled),
+                 states=("Disabled", "Waits", "Refines", "Converged", "Stopped"), fields={"FRSV": "MAJOR"}),
+        Readback("Refine:Message_RBV", "Why frames are not refined", str, lambda v: v.refine.message),
+        Readback("Refine:Scan_RBV", "Scan that is refined", str, lambda v: v.refine.scan, length=39),
+        Readback("Refine:Frames_RBV", "Frames that are refined", int, lambda v: v.refine.figures.frames,
+                 egu="frames", high=LARGEST),
+        Readback("Refine:Waiting_RBV", "Frames that wait to be refined", int, lambda v: v.refine.waiting,
+                 egu="frames", high=1_000_000),
+        Readback("Refine:LeftOut_RBV", "Frames left out, the memory is full", int,
+                 lambda v: v.refine.figures.left_out, egu="frames", high=LARGEST, fields={"HIGH": 1, "HSV": "MINOR"}),
+        Readback("Refine:NotTaken_RBV", "Frames not taken: queue full, unusable", int, lambda v: v.refine.not_taken,
+                 egu="frames", high=LARGEST, fields={"HIGH": 1, "HSV": "MINOR"}),
+        Readback("Refine:MemoryUsed_RBV", "Memory of frames and image", float,
+                 lambda v: 1e-6 * v.refine.figures.memory_bytes, egu="MB", prec=1, high=1_000_000,
+                 fields={"MDEL": 0.1, "ADEL": 10}),
+        Readback("Refine:Passes_RBV", "Mean number of uses of a frame", float, lambda v: v.refine.figures.passes,
+                 egu="1", prec=1, high=10_000, fields={"MDEL": 0.1, "ADEL": 10}),
+        Readback("Refine:RFactor_RBV", "R factor of the refined image", float, lambda v: v.refine.figures.r_factor,
+                 prec=4, high=1, fields={"MDEL": 0.0001, "ADEL": 0.01}),
+        Readback("Refine:RTrend_RBV", "Change of the R factor in a pass", float, lambda v: v.refine.figures.r_trend,
+                 prec=6, low=-1, high=1, fields={"MDEL": 0.00001, "ADEL": 0.01}),
+        Readback("Refine:Visits_RBV", "How often a pixel was measured, median", float,
+                 lambda v: v.refine.figures.visits, egu="1", prec=2, high=1000, fields={"MDEL": 0.01, "ADEL": 1}),
+        Readback("Refine:Change_RBV", "Movement of the phase in a pass, rms", float,
+                 lambda v: v.refine.figures.change_rad, egu="rad", prec=4, high=10,
+                 fields={"MDEL": 0.0001, "ADEL": 0.01}),
+        Readback("Refine:Pull_RBV", "Visits that outweigh the network", float, lambda v: v.refine.figures.pull.phase,
+                 egu="1", prec=3, high=2, fields={"MDEL": 0.001, "ADEL": 0.1}),
+        Readback("Refine:Probe_RBV", "Where the first probe came from", str, lambda v: v.refine.probe_source),
+        Readback("Refine:Lag_RBV", "Age of the oldest frame that waits", float, lambda v: v.refine.lag_s, egu="s",
+                 prec=2, high=100_000, fields={"MDEL": 0.01, "ADEL": 1}),
+        Readback("Refine:SSIM_RBV", "SSIM of the live to the refined phase", float, lambda v: v.refine.ssim, low=-1,
+                 high=1, fields={"MDEL": 0.001, "ADEL": 0.01}),
+        Readback("Refine:Images_RBV", "Refined images served", int, lambda v: v.parts.refined.served & LARGEST,
+                 egu="images", high=LARGEST, fields={"ADEL": 10}),
+        Readback("Refine:SavedFile_RBV", "File of the last refined scan", str, lambda v: v.refine.saved, length=1024),
+    ),
+}
+# fmt: on

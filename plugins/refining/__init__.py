@@ -1,0 +1,1 @@
+"""The live refinement: its thread, its budget, its probe."""

@@ -1,0 +1,131 @@
+"""The refined object on the canvas's own pixel grid. It grows with the scan."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import ReconstructionError
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.pixel_box import PixelBox
+from ptychostream.imaging.registration import MIN_WEIGHT
+
+FRESH = 0.05
+"""Pixels that were measured less often follow the network's phase as it changes."""
+
+
+class RefinedField:
+    """Object, the network's phase, and how often each pixel was measured.
+
+    Pixel (row, column) is centred on (column, row) · pixel, as on the canvas (`ptychostream.imaging.stitching`), so
+    that the network's phase needs no interpolation.
+
+    Parameters
+    ----------
+    pixel_m
+        Size of a pixel.
+    max_pixels
+        Largest number of pixels, each of 20 bytes.
+
+    Attributes
+    ----------
+    object, prior
+        [2, H, W] float32, real and imaginary part. The prior has modulus 1; it is 0 where the network drew nothing.
+    visits
+        [H, W] float32: Σ|P|² / max|P|² over the frames.
+    box
+        Absolute pixels that the arrays cover.
+    """
+
+    def __init__(self, pixel_m: float, max_pixels: int = 64_000_000) -> None:
+        self.pixel_m = pixel_m
+        self.max_pixels = max_pixels
+        self.box = PixelBox(0, 0, 0, 0)
+        self.object = np.zeros((2, 0, 0), np.float32)
+        self.prior = np.zeros((2, 0, 0), np.float32)
+        self.visits = np.zeros((0, 0), np.float32)
+        self._elsewhere = np.complex64(1)  # what pixels that the network has not drawn begin with
+
+    def corners(self, positions_m: NDArray[np.float64], size: int) -> NDArray[np.int64]:
+        """[N, 2] absolute (row, column) of pixel [0, 0] of the windows around `positions_m` [N, 2]."""
+        return np.rint(positions_m[:, ::-1] / self.pixel_m).astype(np.int64) - size // 2
+
+    def reserve(self, corner: NDArray[np.int64], size: int) -> None:
+        """Cover the window of `size` × `size` pixels at an absolute corner.
+
+        Raises
+        ------
+        ReconstructionError
+            The field would be too large.
+        """
+        row, column = (int(start) for start in corner)
+        window = PixelBox(row, column, row + size, column + size)
+        if self.box.pixels and self.box.contains(window):
+            return
+        base = self.box.union(window) if self.box.pixels else window
+        if base.pixels > self.max_pixels:
+            raise ReconstructionError(
+                f"a position makes {base.shape[0]} × {base.shape[1]} pixels, more than {self.max_pixels}",
+                where="refinement",
+                remedy="check the positions' unit, or raise max_canvas_pixels",
+            )
+        rows, columns = base.shape
+        old = self.box if self.box.pixels else base
+        wide = PixelBox(
+            base.top - rows // 2 * (base.top < old.top),
+            base.left - columns // 2 * (base.left < old.left),
+            base.bottom + rows // 2 * (base.bottom > old.bottom),
+            base.right + columns // 2 * (base.right > old.right),
+        )
+        self._move(wide if wide.pixels <= self.max_pixels else base)
+
+    def guide(self, image: PhaseImage) -> None:
+        """Take the network's phase as it is now. Pixels that were hardly measured follow it."""
+        rows, columns = image.phase.shape
+        top, left = (round(start / self.pixel_m) for start in reversed(image.origin_m))
+        there = PixelBox(top, left, top + rows, left + columns)
+        box = PixelBox(
+            max(there.top, self.box.top), max(there.left, self.box.left),
+            min(there.bottom, self.box.bottom), min(there.right, self.box.right),
+        )  # fmt: skip
+        if box.bottom <= box.top or box.right <= box.left:
+            return
+        inner, drawn = self.box.slices(box), there.slices(box)
+        weight = image.weight[drawn]
+        known = np.isfinite(image.phase[drawn]) & (weight > 0)
+        if not known.any():
+            return
+        known &= weight >= MIN_WEIGHT * image.weight.max()
+        phase = np.where(known, image.phase[drawn], 0)
+        phasor = np.exp(1j * phase.astype(np.float32)).astype(np.complex64)
+        mean = (phasor * known).sum(dtype=np.complex128)
+        self._elsewhere = np.complex64(mean / abs(mean)) if abs(mean) > 0 else np.complex64(1)
+        self.prior[:, inner[0], inner[1]] = np.where(known, [phasor.real, phasor.imag], 0)
+        fresh = self.visits < FRESH
+        drawn_now = (self.prior != 0).any(axis=0)
+        for part, elsewhere in enumerate((self._elsewhere.real, self._elsewhere.imag)):
+            value = np.where(drawn_now, self.prior[part], elsewhere)
+            np.copyto(self.object[part], value, where=fresh)
+
+    def complex(self) -> NDArray[np.complex64]:
+        """[H, W] the object."""
+        return (self.object[0] + 1j * self.object[1]).astype(np.complex64)
+
+    def _move(self, box: PixelBox) -> None:
+        inner = box.slices(self.box) if self.box.pixels else None
+        fields = self.object, self.prior, self.visits
+        try:
+            self.object, self.prior = (np.zeros((2, *box.shape), np.float32) for _ in range(2))
+            self.visits = np.zeros(box.shape, np.float32)
+        except MemoryError as error:
+            self.object, self.prior, self.visits = fields
+            raise ReconstructionError(
+                f"no memory for {box.shape[0]} × {box.shape[1]} pixels",
+                where="refinement",
+                remedy="limit the field of view",
+            ) from error
+        self.object[0], self.object[1] = self._elsewhere.real, self._elsewhere.imag
+        self.box = box
+        if inner is not None:
+            for new, kept in zip((self.object, self.prior, self.visits), fields, strict=True):
+                new[..., inner[0], inner[1]] = kept

@@ -1,0 +1,289 @@
+"""Refines the network's phase by the frames of a running scan."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptychostream.errors import DivergedError, ReconstructionError
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.reconstruct import fft_kernels
+from ptychostream.reconstruct.epie import complex_of, planes
+from ptychostream.reconstruct.probe import complete
+from ptychostream.reconstruct.run import DIVERGED
+from ptychostream.refine.field import RefinedField
+from ptychostream.refine.figures import RefineFigures
+from ptychostream.refine.frame_store import FrameStore
+from ptychostream.refine.kernels import add_visits, visit
+from ptychostream.refine.pull import NETWORK_ERROR_RAD, Pull, pull_of
+from ptychostream.scans.scan import Reconstruction
+
+OBJECT_STEP, PROBE_STEP = 0.5, 0.1
+FULL_STEPS = 20
+"""Passes with the full step where frames share no illumination, and 1 / (1 − shared) times as many where they do; the
+step then falls as 1/passes, so that its noise dies out."""
+CONVERGED_RAD = 1e-3
+"""Converged when a pass moves the phase by less, rms over the measured pixels."""
+MOST_PASSES = 100
+_CHUNK = 16
+_SEEN = 0.02
+"""Pixels below this part of the most visits are not shown, as in a reconstruction's coverage."""
+
+
+class Refiner:
+    """Takes frames as they come and refines object and probe within a budget. Used by one thread.
+
+    Parameters
+    ----------
+    probe
+        [modes, n, n] complex, on pixels of `pixel_m`, centred on [n//2, n//2].
+    pixel_m
+        Size of an object pixel: that of the canvas.
+    memory_bytes, max_pixels
+        Memory of the frames, and largest object.
+    network_error_rad
+        Rms error of the network's phase, as far as it is known beforehand.
+    seed
+        Of the order of equal frames.
+
+    Raises
+    ------
+    ReconstructionError
+        The probe is zero, not finite, or of a size that the kernel cannot transform.
+    """
+
+    def __init__(
+        self,
+        probe: NDArray[np.complex64],
+        pixel_m: float,
+        *,
+        memory_bytes: int = 256 * 2**20,
+        max_pixels: int = 64_000_000,
+        network_error_rad: float = NETWORK_ERROR_RAD,
+        seed: int = 0,
+    ) -> None:
+        if probe.ndim != 3 or probe.shape[1] != probe.shape[2] or not fft_kernels.supports(probe.shape[1]):
+            raise ReconstructionError(
+                f"a probe of shape {probe.shape}",
+                where="refinement",
+                remedy="refinement takes square frames of 16, 32, 64, 128 … pixels: crop or bin the frames",
+            )
+        self.size = probe.shape[-1]
+        self.pixel_m = pixel_m
+        self.store = FrameStore(self.size, memory_bytes)
+        self.field = RefinedField(pixel_m, max_pixels)
+        self._given = complete(probe, len(probe), 1.0)
+        self._probe: NDArray[np.float32] | None = None  # scaled to the frames' counts when the first ones are here
+        self._work = np.zeros((2, 2, len(probe), self.size, self.size + fft_kernels.PADDING), np.float32)
+        self._twiddles = fft_kernels.twiddles(self.size)
+        self._random = np.random.default_rng(seed)
+        self._pull = Pull(phase_error=network_error_rad)
+        self._until_pass = 0
+        self._before: NDArray[np.float32] | None = None
+        self._footprint = np.zeros((self.size, self.size), np.float32)
+        self._good: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+        self._r_factors: list[float] = []
+        self._change_rad = math.nan
+        self.converged = False
+
+    def add(self, counts: NDArray[np.generic], good: NDArray[np.bool_], xy_m: tuple[float, float]) -> bool:
+        """Take a frame [n, n], zero frequency at the centre. Returns False where it is left out (see `FrameStore`).
+
+        Raises
+        ------
+        ReconstructionError
+            The frame has another size, has no counts, or its position is too far away.
+        """
+        if counts.shape != (self.size, self.size):
+            raise ReconstructionError(
+                f"a frame of {counts.shape}, a probe of {self.size} × {self.size}",
+                where="refinement",
+                remedy="give the probe of these frames",
+            )
+        if not np.isfinite(xy_m).all():
+            raise ReconstructionError(f"a position of {xy_m}", where="refinement", remedy="check the positions")
+        corner = self.field.corners(np.array([xy_m], np.float64), self.size)
+        self.field.reserve(corner[0], self.size)
+        kept = self.store.left_out
+        if not self.store.add(counts, good, xy_m):
+            return False
+        if self.store.left_out != kept:
+            self._count_visits()
+        elif self._probe is not None:
+            add_visits(self.field.visits, self._local(corner), self._footprint)
+        self.converged = False
+        return True
+
+    def guide(self, image: PhaseImage) -> None:
+        """Take the network's canvas as it is now.
+
+        Raises
+        ------
+        ReconstructionError
+            Its pixels have another size.
+        """
+        if not math.isclose(image.pixel_m, self.pixel_m, rel_tol=1e-9):
+            raise ReconstructionError(
+                f"a canvas of {image.pixel_m:.6g} m pixels, a probe of {self.pixel_m:.6g} m",
+                where="refinement",
+                remedy="give a probe of the energy and geometry of this scan",
+            )
+        self.field.guide(image)
+
+    def work(self, seconds: float) -> int:
+        """Use frames for about `seconds`; stop early when converged. Returns how many were used.
+
+        Raises
+        ------
+        DivergedError
+            The iterations diverge. Object and probe are those of the last good pass.
+        """
+        used, until = 0, time.perf_counter() + seconds
+        while len(self.store) and not self.converged and time.perf_counter() < until:
+            used += self._use(_CHUNK)
+        return used
+
+    def passes(self, number: int) -> None:
+        """Use frames until each was used `number` times more on average, or until converged. Raises DivergedError."""
+        left = number * len(self.store)
+        while left > 0 and not self.converged:
+            left -= self._use(min(_CHUNK, left))
+
+    def image(self) -> PhaseImage:
+        """The refined phase, trimmed to the measured pixels. `weight` is the visits."""
+        return self._trimmed(np.arctan2(self.field.object[1], self.field.object[0]))
+
+    def amplitude(self) -> PhaseImage:
+        """The refined modulus on the pixels of `image`; 1 where the sample absorbs nothing."""
+        return self._trimmed(np.hypot(self.field.object[0], self.field.object[1]))
+
+    def reconstruction(self, scan_id: str, provenance: dict[str, Any]) -> Reconstruction:
+        """The result as a reconstruction, with the R factor of each pass as its errors."""
+        image, amplitude = self.image(), self.amplitude()
+        measured = np.isfinite(image.phase)
+        object_ = np.where(measured, amplitude.phase * np.exp(1j * image.phase), 1).astype(np.complex64)
+        return Reconstruction(
+            object=object_,
+            probe=self.probe,
+            origin_m=image.origin_m,
+            pixel_m=self.pixel_m,
+            positions_m=self.store.positions_m[: len(self.store)].copy(),
+            errors=np.array(self._r_factors),
+            coverage=image.weight / max(float(image.weight.max(initial=0)), 1e-12),
+            scan_id=scan_id,
+            engine="refined live",
+            provenance=provenance,
+        )
+
+    @property
+    def probe(self) -> NDArray[np.complex64]:
+        """[modes, n, n] the probe as it is now."""
+        return self._given if self._probe is None else complex_of(self._probe)
+
+    def figures(self) -> RefineFigures:
+        """The figures as they are now."""
+        number = len(self.store)
+        passes = self.store.passes[:number]
+        seen = self.field.visits[:: self._stride, :: self._stride]
+        seen = seen[seen > _SEEN * seen.max()] if seen.size and seen.max() > 0 else seen[:0]
+        trend = self._r_factors[-1] - self._r_factors[-2] if len(self._r_factors) > 1 else math.nan
+        return RefineFigures(
+            frames=number,
+            left_out=self.store.left_out,
+            memory_bytes=self.store.nbytes + 5 * 4 * self.field.visits.size,
+            passes=float(passes.mean()) if number else 0.0,
+            least_passes=int(passes.min()) if number else 0,
+            r_factor=self.store.r_factor(self.store.residuals),
+            r_trend=trend,
+            visits=float(np.median(seen)) if seen.size else 0.0,
+            change_rad=self._change_rad,
+            pull=self._pull,
+            converged=self.converged,
+        )
+
+    @property
+    def _stride(self) -> int:
+        return max(1, int(np.sqrt(self.field.visits.size / 250_000)))
+
+    def _use(self, number: int) -> int:
+        if self._probe is None:
+            power = float(self.store.power[: len(self.store)].mean())
+            self._probe = planes(complete(self._given, len(self._given), power))
+            self._until_pass = len(self.store)
+            self._count_visits()
+        store, area = self.store, self.field
+        chosen = store.next(min(number, max(self._until_pass, 1)), self._random)
+        passes = float(store.passes[: len(store)].mean())
+        full = FULL_STEPS / max(1.0 - self._pull.shared, 0.1)
+        step = OBJECT_STEP * min(1.0, full / max(passes, 1.0))
+        follows = min(1.0, 2 * self._pull.shared) * step / OBJECT_STEP
+        steps = np.array([step, PROBE_STEP * follows], np.float32)
+        pulls = np.array([self._pull.phase, self._pull.modulus], np.float32)
+        corners = self._local(area.corners(store.positions_m[: len(store)], self.size))
+        visit(
+            chosen, store.amplitudes, corners, area.object, area.prior, area.visits, self._probe, self._work,
+            self._twiddles, steps, pulls, store.residuals,
+        )  # fmt: skip
+        store.noted(chosen)
+        self._until_pass -= len(chosen)
+        if self._until_pass <= 0:
+            self._end_pass(passes)
+        return len(chosen)
+
+    def _end_pass(self, passes: float) -> None:
+        """What is done once in a pass: judge it, and find the pull for the next one."""
+        store, area = self.store, self.field
+        assert self._probe is not None
+        self._until_pass = len(store)
+        self._count_visits()
+        r_factor = store.r_factor(store.residuals)
+        self._r_factors.append(r_factor)
+        if not np.isfinite(r_factor) or not np.isfinite(self._probe).all() or r_factor > DIVERGED:
+            if self._good is not None and self._good[0].shape == area.object.shape:
+                area.object[:], self._probe[:] = self._good
+                self._count_visits()
+            raise DivergedError(
+                f"diverged: R = {r_factor:.3g}",
+                where="refinement",
+                remedy="check positions, probe and energy; the last good image is kept",
+            )
+        stride = self._stride
+        now = area.object[:, ::stride, ::stride]
+        if self._before is not None and self._before.shape == now.shape:
+            a, b = self._before
+            moved = np.arctan2(now[1] * a - now[0] * b, now[0] * a + now[1] * b)
+            weight = area.visits[::stride, ::stride]
+            self._change_rad = float(np.sqrt((weight * moved * moved).sum() / max(float(weight.sum()), 1e-12)))
+            least = float(store.passes[: len(store)].min())
+            self.converged = (self._change_rad < CONVERGED_RAD and least >= 3) or passes >= MOST_PASSES
+        self._before = now.copy()
+        self._good = area.object.copy(), self._probe.copy()
+        self._pull = pull_of(area.object, area.prior, area.visits, r_factor, store.r_factor(store.early), self._pull)
+
+    def _count_visits(self) -> None:
+        if self._probe is None:
+            return
+        intensity = (self._probe**2).sum(axis=(0, 1))
+        self._footprint = (intensity / intensity.max()).astype(np.float32)
+        self.field.visits[:] = 0
+        corners = self._local(self.field.corners(self.store.positions_m[: len(self.store)], self.size))
+        add_visits(self.field.visits, corners, self._footprint)
+
+    def _local(self, corners: NDArray[np.int64]) -> NDArray[np.int64]:
+        return corners - np.array([self.field.box.top, self.field.box.left])
+
+    def _trimmed(self, values: NDArray[np.float32]) -> PhaseImage:
+        visits, box = self.field.visits, self.field.box
+        seen = visits > _SEEN * visits.max() if visits.size else visits > 0
+        if not seen.any():
+            return PhaseImage(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), (0.0, 0.0), self.pixel_m)
+        rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        shown = np.where(seen[part], values[part], np.nan).astype(np.float32)
+        weight = np.where(seen[part], visits[part], 0).astype(np.float32)
+        origin = (box.left + int(columns[0])) * self.pixel_m, (box.top + int(rows[0])) * self.pixel_m
+        return PhaseImage(shown, weight, origin, self.pixel_m)

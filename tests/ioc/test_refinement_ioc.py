@@ -1,0 +1,116 @@
+"""The refinement in a real IOC: off at the start, on by a put; its images and records; the network is not disturbed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from epics_env import EpicsEnv, wait_until
+from refine_case import SIZE, case
+from tiny_model import tiny_contract, tiny_graph
+
+from ptychostream.model.contract import PackedArray
+from ptychostream.model.model_file import write_model
+from ptychostream.scans.reconstruction_file import read_reconstruction
+from ptychostream.scans.scan_writer import write_scan
+
+pytestmark = pytest.mark.server
+
+P, CHANNEL = "rf:", "rf:det:Image"
+
+
+class Rig:
+    """An IOC with a network that draws almost nothing, whose contract has the scan's probe."""
+
+    def __init__(self, env: EpicsEnv, folder: Path, probe: bool) -> None:
+        one = case()
+        self.env, self.folder = env, folder
+        contract = tiny_contract(SIZE, gain=1e-7, name="drawn").model_copy(
+            update={
+                "object_pixel_m": one.truth.pixel_m,
+                "probe": PackedArray.pack(one.probe) if probe else None,
+                "mean_counts": float(np.mean([counts.sum() for counts in one.scan.counts])),
+            }
+        )
+        write_model(folder / "model.onnx", tiny_graph(SIZE, 1e-7), contract)
+        write_scan(folder / "scan.h5", one.scan)
+        words = ["--prefix", P, "--input-pv", CHANNEL, "--engine", "ONNXRuntime", "--threads", "1"]
+        words += ["--model", str(folder / "model.onnx"), "--engine-cache", str(folder / "cache")]
+        words += ["--save-directory", str(folder / "saved"), "--save-automatic", "yes"]
+        (folder / "saved").mkdir()
+        self.ioc = env.start_ioc(*words)
+
+    def replay(self, scan_id: str) -> None:
+        words = ["replay", str(self.folder / "scan.h5"), "--pv", CHANNEL, "--rate", "400"]
+        words += ["--wait-for", f"{P}Connected_RBV", "--scan-id", scan_id]
+        with self.env.start(sys.executable, "-m", "ptychostream", *words, env=self.env.server_env()) as process:
+            assert process.wait(60) == 0, process.output
+
+    def get(self, name: str) -> Any:
+        return self.env.caget(P + name)
+
+
+@pytest.fixture
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    with EpicsEnv() as env:
+        rig = Rig(env, tmp_path, request.param)
+        with rig.ioc:
+            yield rig
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    return {attribute.name: attribute.value for attribute in value.attribute}
+
+
+@pytest.mark.parametrize("rig", [True], indirect=True)
+def test_a_scan_is_refined_served_and_saved(rig: Rig) -> None:
+    one = case()
+    for name in ("Refined", "RefinedAmplitude", "Probe"):
+        assert rig.env.pvget(P + name).uniqueId == 0
+    assert set(rig.env.pvget(P + "Images").value) >= {"Phase", "Refined", "RefinedAmplitude", "Probe"}
+    assert (rig.get("Refine:Enable_RBV"), rig.get("Refine:Status_RBV")) == (0, 0)
+    rig.replay("off")
+    wait_until(lambda: rig.get("FramesStitched_RBV") == 120, 30, "the scan stitched")
+    assert rig.get("Refine:Frames_RBV") == 0
+
+    rig.env.caput(P + "Refine:Budget", 0.9)
+    rig.env.caput(P + "Refine:Enable", 1)
+    rig.replay("on")
+    wait_until(lambda: rig.get("Refine:Passes_RBV") > 30 or rig.get("Refine:Status_RBV") == 3, 60, "30 passes")
+    assert rig.get("FramesStitched_RBV") == 240  # the network lost nothing
+    found = {name: rig.get(f"Refine:{name}_RBV") for name in ("Frames", "NotTaken", "LeftOut", "Scan", "Probe")}
+    assert found == {"Frames": 120, "NotTaken": 0, "LeftOut": 0, "Scan": "on", "Probe": "contract of drawn"}
+    assert 0 < rig.get("Refine:RFactor_RBV") < 0.1
+    assert rig.get("Refine:Visits_RBV") > 1
+    served = {name: rig.env.pvget(P + name) for name in ("Refined", "RefinedAmplitude", "Probe")}
+    assert {name: value.display.units for name, value in served.items()} == {
+        "Refined": "rad",
+        "RefinedAmplitude": "1",
+        "Probe": "sqrt(photons)",
+    }
+    said = attributes(served["Refined"])
+    assert (said["ScanID"], said["ModelVersion"], said["FramesRefined"]) == ("on", "drawn", 120)
+    pixel_m = one.truth.pixel_m
+    assert said["PixelSize"] == pytest.approx(pixel_m)
+    assert said["OriginX"] / pixel_m == pytest.approx(round(said["OriginX"] / pixel_m), abs=1e-3)
+
+    rig.replay("next")  # the result of a scan is saved when the next one needs the core
+    wait_until(lambda: rig.get("Refine:Scan_RBV") == "next", 30, "the next scan")
+    made = [read_reconstruction(path) for path in (rig.folder / "saved/refined").glob("*.h5")]
+    assert [one_made.scan_id for one_made in made] == ["on"]
+    assert one.ssim(made[0].phase_image()) > 0.75
+    assert rig.ioc.stop() == 0
+
+
+@pytest.mark.parametrize("rig", [False], indirect=True)
+def test_without_a_probe_the_networks_picture_goes_on(rig: Rig) -> None:
+    rig.env.caput(P + "Refine:Enable", 1)
+    rig.replay("s")
+    wait_until(lambda: rig.get("Refine:Status_RBV") == 4, 30, "stopped")
+    assert "has no probe" in rig.get("Refine:Message_RBV")
+    wait_until(lambda: rig.get("FramesStitched_RBV") == 120, 30, "the scan stitched")
+    assert rig.env.pvget(P + "Phase").uniqueId > 0 and rig.env.pvget(P + "Refined").uniqueId == 0
