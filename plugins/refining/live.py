@@ -98,6 +98,7 @@ class LiveRefinement:
         self._guide, self._compare = _Rarely(_GUIDE_SHARE), _Rarely(_COMPARE_SHARE)
         self._shown_at = 0.0
         self._stopping = False
+        self._is_warm = False
         self._thread = threading.Thread(target=self._run_thread, name="refinement", daemon=True)
 
     def start(self) -> None:
@@ -152,6 +153,7 @@ class LiveRefinement:
         while self._wait():
             began = time.monotonic()
             try:
+                self._warm_up()
                 self._step()
             except PtychostreamError as error:
                 self._give_up(str(error))
@@ -176,7 +178,7 @@ class LiveRefinement:
     def _wait(self) -> bool:
         """Wait until there is something to do. False: the thread must end."""
         with self._wake:
-            while not (self._stopping or self._queue or self._can_work()):
+            while not (self._stopping or self._queue or self._can_work() or self._is_cold()):
                 self._wake.wait(1.0)
             if not self.settings.enabled:
                 self._queue.clear()
@@ -184,6 +186,18 @@ class LiveRefinement:
 
     def _can_work(self) -> bool:
         return self.settings.enabled and self._refiner is not None and not self._refiner.converged
+
+    def _is_cold(self) -> bool:
+        return self.settings.enabled and not self._is_warm
+
+    def _warm_up(self) -> None:
+        """Compile the kernels, or load them, before the first frames: compiling holds the interpreter's lock."""
+        if not self._is_cold():
+            return
+        from ptychostream.refine.refiner import warm_up
+
+        self._is_warm = True
+        warm_up()
 
     def _step(self) -> None:
         """Take frames, follow the canvas, work for a slice, show the result."""
@@ -313,6 +327,7 @@ class LiveRefinement:
                 "passes": figures.passes,
                 "converged": figures.converged,
                 "change_rad": figures.change_rad,
+                "frame_r_factors": refiner.store.r_factors().tolist(),
             },
         )
         path = folder / f"{file_stem(f'{self._state.scan}_{self._run}')}.h5"

@@ -127,6 +127,10 @@ class FrameStore:
         power = float(self.power[: self._count][known].sum())
         return float(residuals[: self._count][known].sum(dtype=np.float64)) / power if power > 0 else float("nan")
 
+    def r_factors(self) -> NDArray[np.float64]:
+        """[N] R factor of each frame at its last use, in the order of `positions_m`: the map of the residuals."""
+        return self.residuals[: self._count] / np.maximum(self.power[: self._count], 1e-12)
+
     def _cell(self, xy_m: tuple[float, float] | NDArray[np.float64]) -> tuple[int, int]:
         return int(np.floor(xy_m[0] / self.cell_m)), int(np.floor(xy_m[1] / self.cell_m))
 

@@ -287,3 +287,13 @@ class Refiner:
         weight = np.where(seen[part], visits[part], 0).astype(np.float32)
         origin = (box.left + int(columns[0])) * self.pixel_m, (box.top + int(rows[0])) * self.pixel_m
         return PhaseImage(shown, weight, origin, self.pixel_m)
+
+
+def warm_up() -> None:
+    """Compile the kernels, or load them from the cache."""
+    refiner = Refiner(np.ones((1, 16, 16), np.complex64), 1.0, memory_bytes=4096)
+    frame = np.ones((16, 16), np.uint16)
+    for place in range(4):
+        refiner.add(frame, frame > 0, (float(place), 0.0))
+    refiner.passes(2)
+    refiner.add(frame, frame > 0, (4.0, 0.0))
