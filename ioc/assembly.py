@@ -30,7 +30,6 @@ from ptychostream.ioc.images.shown_canvas import ShownCanvas
 from ptychostream.ioc.scan.stream import Stream
 from ptychostream.plugins.engines.cache import default_cache
 from ptychostream.plugins.engines.plain import is_plain, plain_contract
-from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.frame_source import FrameSource
 from ptychostream.plugins.inference import Patches
 from ptychostream.plugins.pipeline import Pipeline

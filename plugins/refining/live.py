@@ -104,7 +104,7 @@ class LiveRefinement:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, timeout_s: float = 5.0) -> None:
+    def stop(self, timeout_s: float = 1.0) -> None:
         """End the thread; what is refined is saved."""
         with self._wake:
             self._stopping = True
@@ -117,9 +117,11 @@ class LiveRefinement:
         if not self.settings.enabled:
             return
         spec = patches.spec or contract.preprocessing
+        memory = self.settings.memory_mb * 2**20
         with self._wake:
             for placed in patches.placed:
-                if len(self._queue) >= self.settings.queue_size:
+                most = min(self.settings.queue_size, max(1, memory // max(placed.frame.counts.nbytes, 1)))
+                if len(self._queue) >= most:
                     self._not_taken += 1
                 else:
                     self._queue.append(_Frame(placed, contract, spec))

@@ -37,6 +37,7 @@ class RefineSettings(Settings):
     )] = None  # fmt: skip
     """Reconstruction whose probe is taken."""
     queue_size: int = Field(2000, ge=1)
-    """Frames that may wait for the refinement. Those beyond are counted and not taken."""
+    """Frames that may wait for the refinement, and of no more bytes than `memory_mb`. Those beyond are counted and not
+    taken."""
     rate_hz: float = Field(2.0, gt=0, le=20)
     """Refined images per second, at most."""
