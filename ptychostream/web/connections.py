@@ -36,7 +36,7 @@ class Connections:
         Connections at once.
     """
 
-    def __init__(self, server: web.Server[Any], most: int) -> None:
+    def __init__(self, server: web.Server, most: int) -> None:
         self.refused = 0
         self._server = server
         self._most = most

@@ -87,7 +87,8 @@ def codes_of(
     levels = levels_for(low, high, whole, before)
     plain = not whole and array.dtype.itemsize <= 4 and _PLAIN[0] < levels.step < _PLAIN[1]
     kind = np.float32 if plain else np.float64
+    values: NDArray[Any] = array.astype(kind)
     with np.errstate(invalid="ignore", over="ignore"):
-        scaled = (array.astype(kind) - kind(levels.offset)) * kind(1.0 / levels.step) + kind(0.5)
+        scaled = (values - levels.offset) * (1.0 / levels.step) + 0.5
     codes = np.where(missing, NOTHING, np.clip(scaled, 0, TOP)).astype(np.uint16)
     return codes, levels, (low, high)
