@@ -136,8 +136,8 @@ async def _ready(page: Page, address: str) -> dict[str, float]:
     """Milliseconds until the script is done and until the first image is drawn."""
     await page.command("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
     await page.command("Page.navigate", url=address)
-    await page.until("document.documentElement.dataset.ready", START_S, "the page's script")
-    await page.until("window.drawn.length", START_S, "the first image")
+    await page.until("document.documentElement?.dataset.ready", START_S, "the page's script")
+    await page.until("window.drawn?.length", START_S, "the first image")
     first = "window.drawn[0][0] - performance.timeOrigin"
     script, image = await page.run("Number(document.documentElement.dataset.ready)"), await page.run(first)
     return {"script": script, "image": image}

@@ -53,13 +53,11 @@ export class View {
     if (!image || !this.colours) return;
     const limits = this.byHand ?? percentiles(image, ...this.percent);
     const { offset, step } = image.header;
-    const key = [limits, offset, step, this.colours].join();
+    const key = [offset, step, this.colours.id, this.byHand].join();
     // a change of the limits that no eye sees would repaint everything with every image
-    const same = this.key === key || (!this.byHand && this.key && this.#close(limits) && this.keyRest === [offset, step, this.colours.id].join());
+    const same = this.key === key && (this.byHand || this.#close(limits));
     if (!same) {
-      this.limits = limits;
-      this.key = key;
-      this.keyRest = [offset, step, this.colours.id].join();
+      Object.assign(this, { limits, key });
       this.table = lookUp(image.header, this.colours.table, limits);
     }
     paint(this.buffer, image, this.table, same && this.painted === image ? tiles : null);
