@@ -93,10 +93,10 @@ async def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any
         pvs.put("PhaseRate", arguments.image_rate)
         web_log = folder / "web.log"
         web = stack.enter_context(Measured("ptychostream", ["web", PREFIX, "--port", "0"], web_log, environment))
-        address = await asyncio.to_thread(_address, web, web_log)
+        address = await asyncio.to_thread(page_address, web, web_log)
         async with chromium() as page:
             say("the page is opened")
-            ready = await _ready(page, address)
+            ready = await until_ready(page, address)
             others = [asyncio.create_task(_browse(address)) for _ in range(arguments.browsers)]
             source = stack.enter_context(
                 Measured(_SOURCE, [source_words.model_dump_json()], folder / "source.log",
@@ -123,7 +123,7 @@ async def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any
         return report
 
 
-def _address(web: Measured, log: Path) -> str:
+def page_address(web: Measured, log: Path) -> str:
     end = time.monotonic() + START_S
     while time.monotonic() < end and web.running():
         if found := re.search(r"^the page: (\S+)", log.read_text(encoding="utf-8"), re.MULTILINE):
@@ -132,7 +132,7 @@ def _address(web: Measured, log: Path) -> str:
     raise web.failure()
 
 
-async def _ready(page: Page, address: str) -> dict[str, float]:
+async def until_ready(page: Page, address: str) -> dict[str, float]:
     """Milliseconds until the script is done and until the first image is drawn."""
     await page.command("Page.enable")
     await page.command("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
