@@ -135,6 +135,8 @@ def page_address(web: Measured, log: Path) -> str:
 async def until_ready(page: Page, address: str) -> dict[str, float]:
     """Milliseconds until the script is done and until the first image is drawn."""
     await page.command("Page.enable")
+    await page.command("Page.bringToFront")
+    await page.command("Emulation.setFocusEmulationEnabled", enabled=True)
     await page.command("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
     await page.command("Page.navigate", url=address)
     await page.until("document.documentElement?.dataset.ready", START_S, "the page's script")
