@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection
 from types import FrameType
 
+import numpy as np
 from softioc import softioc
 
 from ptychostream.errors import PtychostreamError
@@ -24,8 +25,9 @@ from ptychostream.ioc.assembly import assemble
 from ptychostream.ioc.collector.collector import Collector
 from ptychostream.ioc.declarations import load_others
 from ptychostream.ioc.images.consistency_watch import ConsistencyWatch
+from ptychostream.ioc.images.images import UNITS
 from ptychostream.ioc.records.database import (
-    CLUSTER_GROUP, GPU_GROUP, GROUPS, keep_memory_pageable, load_group, put_static, records,
+    CLUSTER_GROUP, GPU_GROUP, GROUPS, keep_memory_pageable, load_group, names_of, put_static, records,
 )  # fmt: skip
 from ptychostream.ioc.handlers import Handlers
 from ptychostream.ioc.readbacks import readbacks, values
@@ -35,6 +37,7 @@ from ptychostream.ioc.model.model_rpc import ModelRpc
 from ptychostream.ioc.model.model_rpc_folder import PushedModels
 from ptychostream.ioc.model.model_slot import SlotState
 from ptychostream.ioc.records.put_log import PutLog
+from ptychostream.ioc.records.pvi import provider, pvi_structures
 from ptychostream.ioc.records.records import Records, Value
 from ptychostream.ioc.scan_control import ScanControl
 from ptychostream.ioc.config.setpoints import setpoints
@@ -122,6 +125,7 @@ class Ioc:
         self._consistency = ConsistencyWatch()
         self._next_beat_s = 0.0
         self._diagnoser = Diagnoser()
+        self._trajectory: tuple[int, int] | None = None
         self._started = False
         with preflight.checked(settings.prefix, settings.images_port):
             self._load(settings, given)
@@ -131,7 +135,8 @@ class Ioc:
         gpu_here = gpu.read() is not None
         in_cluster = bool(settings.cluster.consumers)
         extra = ((GPU_GROUP, gpu_here), (CLUSTER_GROUP, in_cluster))
-        for group in (*GROUPS, *(name for name, wanted in extra if wanted)):
+        groups = (*GROUPS, *(name for name, wanted in extra if wanted))
+        for group in groups:
             load_group(group, prefix, {"POINTS": settings.positions.points})
         snapshots = self.collectors.snapshots if in_cluster else self.pipelines.snapshots
         self._shown = [one for one in readbacks(snapshots) if in_cluster or one.group != CLUSTER_GROUP]
@@ -152,6 +157,10 @@ class Ioc:
         for name, text in texts.items():
             put_static(name, "VAL", text)
         self._records = Records(prefix, infos)
+        by_name = {info.name.removeprefix(prefix): info for info in infos}
+        names = {group: names_of(group) for group in groups}
+        grouped = {group: [info for name, info in by_name.items() if name in names[group]] for group in groups}
+        self._pvi = pvi_structures(prefix, grouped, UNITS)
         key_file = settings.model.key_file
         key = read_key(key_file, "model.key_file") if key_file is not None else None
         self._parts = assemble(settings, self.update, self._frame_ended, self.pipelines, self.collectors, key)
@@ -163,6 +172,7 @@ class Ioc:
             self._parts,
             self.update,
             self._scans.end_scan,
+            self._records.begin_command,
             self._records.reset_command,
             self._records.get,
             self._records.restore,
@@ -202,7 +212,7 @@ class Ioc:
             }
         )
         parts.pipeline.start()
-        parts.images.start(self._rpc.open(), parts.refined.open())
+        parts.images.start(self._rpc.open(), parts.refined.open(), provider(self._pvi))
         parts.pipeline.expect_engine(True)
         threading.Thread(target=self._first_engine, name="first engine", daemon=True).start()
         self._started = True
@@ -283,6 +293,17 @@ class Ioc:
                 now=time.time(),
             )
             self._records.put_all(values(view, self._shown))
+            self._show_trajectory()
+
+    def _show_trajectory(self) -> None:
+        canvas = self._parts.shown.canvas()
+        now = (id(canvas), canvas.trajectory.seen if canvas is not None else 0)
+        if now == self._trajectory:
+            return
+        self._trajectory = now
+        x_um, y_um = canvas.trajectory.places_um() if canvas is not None else np.empty((2, 0))
+        self._records.put_array("TrajectoryX_RBV", x_um)
+        self._records.put_array("TrajectoryY_RBV", y_um)
 
     def _frame_ended(self, scan: str) -> None:
         self._scans.ended(scan)

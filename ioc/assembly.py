@@ -111,6 +111,7 @@ def assemble(
             settings.engine.frame_shape,
             settings.images_port,
             REFINED_IMAGES,
+            settings.pipeline.max_canvas_pixels,
         ),
         positions=positions,
         comparison=Comparison(pipeline.stitched, str(settings.ssim_reference or ""), settings.ssim_tolerance),

@@ -85,8 +85,8 @@ class Handlers:
         Brings the readbacks up to date.
     end_scan
         Ends a scan and waits for its last frame.
-    reset_command
-        Puts a command record back to 0, by name.
+    begin_command, reset_command
+        Show 1 in a command record, by name, and put it back to 0.
     read
         Gives a record's value, by name.
     restore
@@ -98,6 +98,7 @@ class Handlers:
         parts: Parts,
         refresh: Callable[[], None],
         end_scan: Callable[[], None],
+        begin_command: Callable[[str], None],
         reset_command: Callable[[str], None],
         read: Callable[[str], Any],
         restore: Callable[[str, Any, Any], None],
@@ -107,6 +108,7 @@ class Handlers:
         self._parts = parts
         self._refresh = refresh
         self._end_scan = end_scan
+        self._begin_command = begin_command
         self._reset_command = reset_command
         self._changing = threading.Lock()
         self._setpoints = setpoints(type(parts.settings))
@@ -252,10 +254,11 @@ class Handlers:
         self._command("SaveCanvas", value, lambda: self._parts.saver.save(self._parts.shown.canvas()))
 
     def _command(self, name: str, value: int, action: Callable[[], Any]) -> None:
-        """Run `action` on a put of anything but 0; the record is back at 0 when the put completes."""
+        """Run `action` on a put of anything but 0. The record is 1 until then, and 0 when the put completes."""
         if not value:
             return
         try:
+            self._begin_command(name)
             action()
         finally:
             self._refresh()

@@ -87,7 +87,7 @@ POSITIONS: Groups = {
                  lambda v: v.parts.positions.feed.bad_updates, egu="updates", high=LARGEST,
                  fields={"HIGH": 1, "HSV": "MINOR"}),
         Readback("PositionRestarts_RBV", "Times that the stream's clock went back", int,
-                 lambda v: v.counts.restarts, egu="restarts", high=LARGEST,
+                 lambda v: v.counts.restarts, high=LARGEST,
                  fields={"HIGH": 1, "HSV": "MINOR"}),
         Readback("FramesSettling_RBV", "Frames left out at their scan's start", int,
                  lambda v: v.parts.positions.current.settling, egu="frames", high=LARGEST),
@@ -115,13 +115,13 @@ POSITIONS: Groups = {
     ),
     "scan": (
         Readback("PositionsCount_RBV", "Positions known, both coordinates", int, lambda v: v.parts.positions.count,
-                 egu="positions", high=100000000),
+                 high=100000000),
         Readback("PositionUnit_RBV", "Unit of the positions as they are sent", str,
                  lambda v: v.parts.settings.positions.axes.unit, length=39),
         Readback("SignX_RBV", "Sign from the beamline's x to the canvas", int,
-                 lambda v: v.parts.settings.positions.axes.sign_x, egu="1", low=-1, high=1),
+                 lambda v: v.parts.settings.positions.axes.sign_x, low=-1, high=1),
         Readback("SignY_RBV", "Sign from the beamline's y to the canvas", int,
-                 lambda v: v.parts.settings.positions.axes.sign_y, egu="1", low=-1, high=1),
+                 lambda v: v.parts.settings.positions.axes.sign_y, low=-1, high=1),
     ),
 }
 # fmt: on

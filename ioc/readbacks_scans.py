@@ -26,9 +26,9 @@ SCANS: Groups = {
     "agent": (
         Readback("Agent:Lease_RBV", "The agent of this edge", str, lambda v: v.parts.agent.holder, length=39),
         Readback("Agent:ReconstructAsked_RBV", "Number of the newest Reconstruct", int,
-                 lambda v: v.parts.agent.asked["reconstruct"], egu="1", high=LARGEST),
+                 lambda v: v.parts.agent.asked["reconstruct"], high=LARGEST),
         Readback("Agent:RetrainAsked_RBV", "Number of the newest Retrain", int,
-                 lambda v: v.parts.agent.asked["retrain"], egu="1", high=LARGEST),
+                 lambda v: v.parts.agent.asked["retrain"], high=LARGEST),
         Readback("Agent:CommandStatus_RBV", "The agent and what it was asked to do", int,
                  lambda v: v.parts.agent.status, states=("Idle", "Working", "No agent"), fields={"TWSV": "MAJOR"}),
     ),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from ptychostream import __version__
 from ptychostream.errors import DropCause
+from ptychostream.ioc.images.served_area import ServedArea
 from ptychostream.ioc.view import LARGEST, Groups, Readback
 from ptychostream.plugins.flow.snapshot import Snapshot
 from ptychostream.plugins.stage_times import Stage
@@ -78,6 +80,19 @@ def _stage(stage: Stage, what: str, percentile: int) -> Readback:
     )
 
 
+def _edge(name: str, about: str, of: Callable[[ServedArea], float]) -> Readback:
+    return Readback(
+        name,
+        about,
+        float,
+        lambda v: of(v.parts.images.area),
+        egu="um",
+        low=-1e5,
+        high=1e5,
+        fields={"MDEL": 0.001, "ADEL": 0.1},
+    )
+
+
 # fmt: off
 STREAM: Groups = {
     "accounting": (
@@ -100,7 +115,15 @@ STREAM: Groups = {
         Readback("PhaseCounter_RBV", "Stitched phase images served", int, lambda v: v.parts.images.served & LARGEST,
                  egu="images", high=LARGEST, fields={"ADEL": 10}),
         Readback("ImagesPort_RBV", "TCP port of the images and Model:Load", int, lambda v: v.parts.images.port,
-                 egu="1", high=65535),
+                 high=65535),
+        Readback("ImageSizeX_RBV", "Width of Phase and Weight as served", int, lambda v: v.parts.images.area.shape[1],
+                 egu="pixels", high=65536),
+        Readback("ImageSizeY_RBV", "Height of Phase and Weight as served", int, lambda v: v.parts.images.area.shape[0],
+                 egu="pixels", high=65536),
+        _edge("ImageLeft_RBV", "x of the image's left edge", lambda area: area.image_um[0]),
+        _edge("ImageRight_RBV", "x of the image's right edge", lambda area: area.image_um[1]),
+        _edge("ImageTop_RBV", "y of the image's first row", lambda area: area.image_um[2]),
+        _edge("ImageBottom_RBV", "y of the image's last row", lambda area: area.image_um[3]),
         Readback("PhaseTime_RBV", "Time to make and serve the latest image", float,
                  lambda v: 1e3 * v.parts.images.last_s, egu="ms", prec=1, high=1000, fields={"MDEL": 0.1, "ADEL": 5}),
     ),
@@ -132,6 +155,10 @@ STREAM: Groups = {
                  length=39),
     ),
     "scan": (
+        _edge("CanvasLeft_RBV", "x of the canvas's left edge", lambda area: area.canvas_um[0]),
+        _edge("CanvasTop_RBV", "y of the canvas's first row", lambda area: area.canvas_um[2]),
+        _edge("CanvasWidth_RBV", "Width of the canvas", lambda area: area.canvas_um[1] - area.canvas_um[0]),
+        _edge("CanvasHeight_RBV", "Height of the canvas", lambda area: area.canvas_um[3] - area.canvas_um[2]),
         Readback("CanvasSizeX_RBV", "Width of the stitched phase", int, lambda v: v.parts.images.size[1],
                  egu="pixels", high=65536),
         Readback("CanvasSizeY_RBV", "Height of the stitched phase", int, lambda v: v.parts.images.size[0],

@@ -25,11 +25,11 @@ class MeasuredSettings(Settings):
     )] = Field(0, ge=0, le=2**31 - 1)  # fmt: skip
     """Count at which a pixel is saturated; 0: the contract's and the type's alone."""
     dark_share: Annotated[float, Setting(
-        "DarkShare", "Dark: below this part of the usual", group="plugin", egu="1",
+        "DarkShare", "Dark: below this part of the usual", group="plugin",
     )] = Field(DARK_SHARE, ge=0, le=0.5)  # fmt: skip
     """Part of a run's usual counts below which a frame is dark and is not inferred; 0: only frames without counts."""
     bright_factor: Annotated[float, Setting(
-        "BrightFactor", "Too bright: so many times the usual", group="plugin", egu="1", prec=1,
+        "BrightFactor", "Too bright: so many times the usual", group="plugin", prec=1,
     )] = Field(BRIGHT_FACTOR, ge=0, le=1e6)  # fmt: skip
     """Times a run's usual counts above which a frame is no diffraction pattern and is not inferred; 0: never."""
 

@@ -14,6 +14,7 @@ from ptychostream.imaging.stitching import Canvas
 from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.flow.snapshot import LatestPatch, Maker, Stitched
 from ptychostream.plugins.inference import Patches
+from ptychostream.plugins.trajectory import Trajectory
 
 
 @dataclass
@@ -65,6 +66,7 @@ class RunCanvas:
         self.canvas = canvas
         self.last: LatestPatch | None = None
         self.dose_scale = 1.0
+        self.trajectory = Trajectory()
         self._made: list[_Made] = []
         self._lock = threading.Lock()
 
@@ -187,6 +189,7 @@ class Mosaic:
             phase = patches.phase[index].copy()
             frame = last.frame
             latest = LatestPatch(phase, frame.scan, frame.id, last.x_m, last.y_m, frame.counts, contract, patches.spec)
+            target.trajectory.add((placed.x_m, placed.y_m) for placed in laid.stitched)
             target.note(latest, self._engine, dose_scale, len(laid.stitched))
         return laid
 

@@ -211,7 +211,7 @@ class AgentWatchSettings(Settings):
     )] = Field(3600.0, ge=1, le=86400)  # fmt: skip
     """Time between judged scans while the learning is suspended, s."""
     tolerance: Annotated[float, Setting(
-        "Agent:Tolerance", "Retrain when 1 - SSIM reaches this", group="agent", egu="1",
+        "Agent:Tolerance", "Retrain when 1 - SSIM reaches this", group="agent",
     )] = Field(0.10, ge=0.001, le=1.999)  # fmt: skip
     """Mismatch (1 - SSIM) from which the network is retrained."""
     scans: Annotated[int, Setting(
@@ -290,7 +290,7 @@ class IocSettings(Settings):
     access: AccessSettings = AccessSettings()
     agent: AgentWatchSettings = AgentWatchSettings()
     dose_scale: Annotated[float, Setting(
-        "DoseScale", "Scales the counts for the network", group="quality", egu="1", prec=4, low=1e-4, high=1e5,
+        "DoseScale", "Scales the counts for the network", group="quality", prec=4, low=1e-4, high=1e5,
         readback=False, flag="--dose-scale", help="factor on the counts for the network",
     )] = Field(1.0, gt=0)  # fmt: skip
     """Factor on the counts for the network, in mode Manual."""
@@ -316,7 +316,7 @@ class IocSettings(Settings):
     )] = None  # fmt: skip
     """Reconstruction file that the canvas is compared with."""
     ssim_tolerance: Annotated[
-        float, Setting("SSIMTolerance", "Alarm when 1 - SSIM1px exceeds this", group="quality", egu="1")
+        float, Setting("SSIMTolerance", "Alarm when 1 - SSIM1px exceeds this", group="quality")
     ] = Field(0.5, ge=0, le=2)
     """1 - SSIM at one pixel's resolution beyond which the comparison alarms."""
     canary_limit: Annotated[
@@ -324,7 +324,7 @@ class IocSettings(Settings):
     ] = Field(0.0, ge=0, le=10)
     """Rms difference of a new model's phase from the live one's, rad, beyond which it is refused; 0: none."""
     rollback_tolerance: Annotated[
-        float, Setting("RollbackTolerance", "Go back when SSIM falls more; 2: never", group="canary", egu="1")
+        float, Setting("RollbackTolerance", "Go back when SSIM falls more; 2: never", group="canary")
     ] = Field(0.05, ge=0, le=2)
     """How far a model's SSIM may be below that of the one before it; beyond, the edge goes back to that. 2: never."""
     cluster: ClusterInput = ClusterInput()

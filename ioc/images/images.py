@@ -1,9 +1,11 @@
-"""The images Phase, Weight and Patch, served as NTNDArrays by a PVA server of p4p.
+"""The images Phase, Weight, Patch and Pattern, served as NTNDArrays by a PVA server of p4p.
 
-Phase is float32 in rad, uncompressed, as every viewer reads it. Viewers differ in what they show for NaN, so pixels
-without a measurement hold the mean of the measured ones; the image Weight, with the same uniqueId and served before
-Phase, is exactly 0 there. Images are made in a thread of their own, at most `rate_hz` times a second, when something
-has changed. The server keeps the newest image for a client that does not read, and does not wait for it.
+Phase is float32 in rad, uncompressed, as every viewer reads it, and square (`square`). Viewers differ in what they show
+for NaN, so pixels without a measurement hold the mean of the measured ones; the image Weight, with the same uniqueId
+and served before Phase, is exactly 0 there. Pattern is the detector's frame that the patch was inferred from, decoded.
+It is served while a client watches it. Images are made in a thread of their own, at most `rate_hz` times a second, when
+something has changed; those of a finished scan are sent twice. The server keeps the newest image for a client that
+does not read, and does not wait for it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,10 @@ from p4p.server import Server, StaticProvider
 from p4p.server.raw import SharedPV
 
 from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.pixel_box import PixelBox
+from ptychostream.ioc.images.served_area import ServedArea, box_of, displayed, patch_attributes, phase_attributes
+from ptychostream.ioc.images.square import ServedSquare
+from ptychostream.pva.reading import Scalar
 from ptychostream.plugins.flow.snapshot import LatestPatch, Snapshot, Stitched
 from ptychostream.plugins.stage_times import StageTimes
 from ptychostream.pva.channel_list import IMAGES, list_channel
@@ -30,11 +37,9 @@ from ptychostream.pva.server import port_of, serve
 
 log = logging.getLogger(__name__)
 
-PHASE, WEIGHT, PATCH = "Phase", "Weight", "Patch"
-_UNITS = {PHASE: "rad", WEIGHT: "patches", PATCH: "rad"}
-_EMPTY = np.zeros((1, 1), np.float32)
-
-Scalar = float | int | str
+PHASE, WEIGHT, PATCH, PATTERN = "Phase", "Weight", "Patch", "Pattern"
+UNITS = {PHASE: "rad", WEIGHT: "patches", PATCH: "rad", PATTERN: "counts"}
+"""Unit of each image, by its name."""
 
 
 class ImageSource(Protocol):
@@ -45,63 +50,8 @@ class ImageSource(Protocol):
     def stitched(self) -> Stitched | None: ...
 
 
-def displayed(phase: NDArray[np.float32], weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-    """The phase that is served, and the value of its pixels without a measurement.
-
-    Parameters
-    ----------
-    phase
-        [H, W] rad.
-    weight
-        [H, W], 0 where nothing was measured.
-
-    Returns
-    -------
-    phase, fill
-        [H, W] with the mean of the measured pixels where the weight is 0, and that mean, which is exact in float32;
-        0 without such pixels. A canvas without a pixel becomes one of 1 × 1.
-    """
-    if phase.size == 0:
-        return _EMPTY, 0.0
-    measured = weight > 0
-    count = int(np.count_nonzero(measured))
-    if count == phase.size:
-        return phase, 0.0
-    fill = np.float32(np.sum(phase, where=measured, dtype=np.float64) / count if count else 0.0)
-    return np.where(measured, phase, fill), float(fill)
-
-
-def phase_attributes(stitched: Stitched, sha256: str, fill: float) -> dict[str, Scalar]:
-    """Attributes of Phase and Weight: scan, model, and the origin of the canvas in metres; `fill` in rad."""
-    return {
-        "ScanID": stitched.scan,
-        "ModelVersion": stitched.model,
-        "ModelSHA": sha256,
-        "DoseScale": float(stitched.dose_scale),
-        "PixelSize": float(stitched.image.pixel_m),
-        "OriginX": float(stitched.image.origin_m[0]),
-        "OriginY": float(stitched.image.origin_m[1]),
-        "FramesStitched": int(stitched.frames),
-        "LastFrameId": int(stitched.last_frame_id),
-        "FillValue": fill,
-    }
-
-
-def patch_attributes(patch: LatestPatch, snapshot: Snapshot, sha256: str) -> dict[str, Scalar]:
-    """Attributes of the latest patch: scan, model, and the position of its centre in metres."""
-    return {
-        "ScanID": patch.scan,
-        "ModelVersion": snapshot.model,
-        "ModelSHA": sha256,
-        "DoseScale": float(snapshot.dose_scale),
-        "PositionX": float(patch.x_m),
-        "PositionY": float(patch.y_m),
-        "LastFrameId": int(patch.frame_id),
-    }
-
-
 class ImageServer:
-    """Serves the three images. They are read-only for every client, whatever the access security file says.
+    """Serves the images. They are read-only for every client, whatever the access security file says.
 
     Parameters
     ----------
@@ -115,13 +65,16 @@ class ImageServer:
         The largest number of images per second.
     times
         Records every image that is published.
-    first_shape
-        [H, W] of the images that are served until the first frame is stitched: zeros, with uniqueId 0. A reader
-        thus always gets an image; a gateway cannot pass one on whose union has no field selected.
+    patch_shape
+        [h, w] of a patch, as far as it is known at the start. Until the first frame is stitched, images of zeros are
+        served, with uniqueId 0. A reader thus always gets an image; a gateway cannot pass one on whose union has no
+        field selected.
     port
         TCP port of the server. 0: any free one.
     others
         Names of images that other providers serve; the list of images has them too.
+    max_pixels
+        Largest number of pixels of a square. Beyond it, the canvas is served as it is.
 
     Attributes
     ----------
@@ -135,6 +88,8 @@ class ImageServer:
         Why the last image was not served. "": it was.
     size
         [H, W] of the canvas that was served last.
+    area
+        Where the images that were served last lie. Its pixel is 0 before a canvas was served.
     """
 
     def __init__(
@@ -144,15 +99,18 @@ class ImageServer:
         sha_of: Callable[[str], str],
         rate_hz: float = 5.0,
         times: StageTimes | None = None,
-        first_shape: tuple[int, int] = (1, 1),
+        patch_shape: tuple[int, int] = (128, 128),
         port: int = 0,
         others: Sequence[str] = (),
+        max_pixels: int = 64_000_000,
     ) -> None:
         self._wanted_port = port
         self._others = tuple(others)
         self.port = 0
-        self._channels = {name: SharedPV() for name in _UNITS}
-        self._first_shape = first_shape
+        self._channels = {name: SharedPV(handler=self if name == PATTERN else None) for name in UNITS}
+        self._patch_shape = patch_shape
+        self._square = ServedSquare(max(patch_shape), max_pixels)
+        self._watched = False
         self._prefix = prefix
         self._source = source
         self._sha_of = sha_of
@@ -162,8 +120,11 @@ class ImageServer:
         self.last_s = math.nan
         self.failure = ""
         self.size = (0, 0)
+        self.area = ServedArea(PixelBox(0, 0, 0, 0), self._square.box, 0.0)
         self._shown: tuple[object, ...] | None = None
+        self._once_more = False
         self._patch_shown: LatestPatch | None = None
+        self._pattern_shown: LatestPatch | None = None
         self._patches = 0
         self._serving = threading.Lock()
         self._server: Server | None = None
@@ -177,14 +138,20 @@ class ImageServer:
 
     def start(self, *others: StaticProvider) -> None:
         """Open the channels, and serve them and those of other providers."""
-        first = np.zeros(self._first_shape, np.float32)
-        nothing = Stitched(PhaseImage(first, first, (0.0, 0.0), 0.0), "", 0, -1, "", 1.0)
-        canvas = phase_attributes(nothing, "", 0.0)
-        patch = patch_attributes(LatestPatch(first, "", -1, 0.0, 0.0), self._source.snapshot(), "")
+        empty = np.zeros((0, 0), np.float32)
+        nothing = Stitched(PhaseImage(empty, empty, (0.0, 0.0), 0.0), "", 0, -1, "", 1.0)
+        first, patch = displayed(nothing.image, self._square.box)[0].phase, np.zeros(self._patch_shape, np.float32)
+        canvas = phase_attributes(nothing, "", 0.0, (slice(0, 0), slice(0, 0)))
+        about = patch_attributes(LatestPatch(patch, "", -1, 0.0, 0.0), self._source.snapshot(), "")
         provider = StaticProvider("images")
-        for name, channel in self._channels.items():
-            channel.open(_image(name, first, 0, time.time(), patch if name == PATCH else canvas))
-            provider.add(f"{self._prefix}{name}", channel)
+        for name, array, attributes in (
+            (PHASE, first, canvas),
+            (WEIGHT, first, canvas),
+            (PATCH, patch, about),
+            (PATTERN, patch.astype(np.uint16), about),
+        ):
+            self._channels[name].open(_image(name, array, 0, time.time(), attributes))
+            provider.add(f"{self._prefix}{name}", self._channels[name])
         provider.add(f"{self._prefix}{IMAGES}", list_channel((*self._channels, *self._others)))
         self._server = serve([provider, *others], self._wanted_port)
         self.port = port_of(self._server)
@@ -208,14 +175,18 @@ class ImageServer:
 
     def _serve(self) -> None:
         snapshot = self._source.snapshot()
-        now = (snapshot.batches, snapshot.scan, snapshot.scan_stitched, snapshot.model)
-        if now == self._shown:
+        now = (snapshot.batches, snapshot.scan, snapshot.scan_stitched, snapshot.model, snapshot.scan_active)
+        again = now == self._shown
+        if again and not self._once_more:
             return
         start = time.perf_counter()
         with self._times.serving() as publication:
             stitched = self._source.stitched()
             if stitched is not None and (stitched.image.phase.size or self.served):
-                self._serve_canvas(stitched)
+                finished = _is_finished(stitched, snapshot)
+                self._serve_canvas(stitched, finished, self.served + (not again))
+                # Some viewers do not show an image well whose size differs from the one before.
+                self._once_more = finished and not again
                 if stitched.run == self._times.run:
                     publication.published(time.monotonic())
         if snapshot.patch is not None and snapshot.patch is not self._patch_shown:
@@ -223,20 +194,41 @@ class ImageServer:
         self._shown = now
         self.last_s = time.perf_counter() - start
 
-    def _serve_canvas(self, stitched: Stitched) -> None:
-        phase, fill = displayed(stitched.image.phase, stitched.image.weight)
-        weight = stitched.image.weight if stitched.image.weight.size else _EMPTY
-        attributes = phase_attributes(stitched, self._sha_of(stitched.model), fill)
-        number, time_s = self.served + 1, time.time()
-        for name, array in ((WEIGHT, weight), (PHASE, phase)):
+    def _serve_canvas(self, stitched: Stitched, finished: bool, number: int) -> None:
+        used = box_of(stitched.image)
+        box = self._square.fit(used, (stitched.run, stitched.image.pixel_m), finished)
+        image, fill = displayed(stitched.image, box)
+        area = ServedArea(used, box, image.pixel_m)
+        attributes = phase_attributes(replace(stitched, image=image), self._sha_of(stitched.model), fill, area.part)
+        time_s = time.time()
+        for name, array in ((WEIGHT, image.weight), (PHASE, image.phase)):
             self._channels[name].post(_image(name, array, number, time_s, attributes))
-        self.served, self.size = number, stitched.image.phase.shape
+        self.served, self.size, self.area = number, used.shape, area
 
     def _serve_patch(self, snapshot: Snapshot, patch: LatestPatch) -> None:
         self._patches += 1
         attributes = patch_attributes(patch, snapshot, self._sha_of(snapshot.model))
         self._channels[PATCH].post(_image(PATCH, patch.phase, self._patches, time.time(), attributes))
         self._patch_shown = patch
+        if self._watched:
+            self._serve_pattern(snapshot, patch)
+
+    def _serve_pattern(self, snapshot: Snapshot, patch: LatestPatch) -> None:
+        if patch.counts is None or patch is self._pattern_shown:
+            return
+        attributes = patch_attributes(patch, snapshot, self._sha_of(snapshot.model))
+        self._channels[PATTERN].post(_image(PATTERN, patch.counts, self._patches, time.time(), attributes))
+        self._pattern_shown = patch
+
+    def onFirstConnect(self, _channel: SharedPV) -> None:  # noqa: N802 (the name is p4p's)
+        """Serve the newest pattern to the first client of Pattern, and every one from now on."""
+        self._watched = True  # without the lock: p4p's server waits for this
+        if self._patch_shown is not None:
+            self._serve_pattern(self._source.snapshot(), self._patch_shown)
+
+    def onLastDisconnect(self, _channel: SharedPV) -> None:  # noqa: N802 (the name is p4p's)
+        """Serve no more patterns: nobody watches."""
+        self._watched = False
 
     def _run(self) -> None:
         while not self._stop.wait(1.0 / self.rate_hz):
@@ -249,7 +241,9 @@ class ImageServer:
                 self.failure = str(error)
 
 
-def _image(
-    name: str, array: NDArray[np.float32], number: int, time_s: float, attributes: Mapping[str, Scalar]
-) -> Value:
-    return build(array, number, time_s, attributes, descriptor=name, units=_UNITS[name])
+def _is_finished(stitched: Stitched, snapshot: Snapshot) -> bool:
+    return any(run.number == stitched.run and not run.active for run in snapshot.runs)
+
+
+def _image(name: str, array: NDArray[Any], number: int, time_s: float, attributes: Mapping[str, Scalar]) -> Value:
+    return build(array, number, time_s, attributes, descriptor=name, units=UNITS[name])

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from p4p.server import StaticProvider
 from p4p.server.raw import SharedPV
 
-from ptychostream.ioc.images.images import Scalar, displayed
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.ioc.images.served_area import box_of, displayed
 from ptychostream.plugins.refining.live import LiveRefinement
 from ptychostream.plugins.refining.refined import Refined
 from ptychostream.pva.ntndarray import build
+from ptychostream.pva.reading import Scalar
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,11 @@ def refined_attributes(refined: Refined | None, sha256: str, fill: float) -> dic
         "LastFrameId": int(refined.last_frame_id),
         "Converged": int(figures.converged),
     }
+
+
+def _filled(image: PhaseImage) -> tuple[NDArray[np.float32], float]:
+    shown, fill = displayed(image, box_of(image))
+    return shown.phase, fill
 
 
 class RefinedImages:
@@ -110,8 +117,8 @@ class RefinedImages:
         modulus = np.sqrt((np.abs(refined.probe) ** 2).sum(axis=0)).astype(np.float32)
         shown: dict[str, tuple[NDArray[np.float32], float]] = {
             PROBE: (modulus, 0.0),
-            AMPLITUDE: displayed(refined.amplitude.phase, refined.amplitude.weight),
-            REFINED: displayed(refined.phase.phase, refined.phase.weight),
+            AMPLITUDE: _filled(refined.amplitude),
+            REFINED: _filled(refined.phase),
         }
         for name, (array, fill) in shown.items():
             attributes = refined_attributes(refined, sha256, fill)

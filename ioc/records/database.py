@@ -87,6 +87,15 @@ def load_group(group: str, prefix: str, macros: Mapping[str, str | int] | None =
             load_template(path, prefix, macros)
 
 
+def names_of(group: str) -> set[str]:
+    """Names, without prefix, of the records in a group's templates."""
+    paths = (DB_FOLDER / f"{group}_declared.template", DB_FOLDER / f"{group}.template")
+    texts = (path.read_text(encoding="utf-8") for path in paths if path.exists())
+    return {
+        name for text in texts for name in re.findall(r'^record\(\w+, *"\$\(P\)\$\(R\)([^"]+)"', text, re.MULTILINE)
+    }
+
+
 def load_template(path: Path, prefix: str, macros: Mapping[str, str | int] | None = None) -> None:
     """Load a template with `$(P)$(R)` = `prefix`.
 

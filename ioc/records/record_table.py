@@ -37,25 +37,29 @@ callback (`caput -c`, `pvput` with `record[block=true]`) waits for that. Texts (
 give long strings: `caput -S`. *Saved*: kept over a restart by `--autosave`. *Group*: access security group, see
 db/access.acf.
 
-Beside the records these NTNDArrays are served over PV Access, float32, uncompressed, at most `PhaseRate` times a
-second:
+Beside the records these NTNDArrays are served over PV Access, uncompressed, at most `PhaseRate` times a second:
 
 | channel | what it shows |
 |---|---|
 | `Phase` | the stitched phase, rad; unmeasured pixels hold the mean of the others (attribute `FillValue`) |
 | `Weight` | what was added at each pixel of the `Phase` with the same uniqueId; 0 where nothing was measured |
 | `Patch` | the latest patch that the network gave, rad |
+| `Pattern` | the detector's frame that this patch was made of, decoded, counts; made while a client reads it |
 | `Refined`, `RefinedAmplitude` | phase (rad) and modulus after the iterations of the refinement |
 | `Probe` | modulus of the refined probe, all modes together, in square roots of photons |
+
+`Phase` and `Weight` are float32 and square. The square is larger than the canvas, changes its size at most four times
+in a scan, and keeps that of the scan before if this scan fits into it. The image of a finished scan comes twice.
 
 `Images` is a list of their names, an array of strings: a client finds an image there that it does not know.
 
 `Model:Load` is a remote procedure call that takes a model; [Pushing a model](../model-push.md) describes it.
 
 Their attributes: `ScanID`, `ModelVersion`, `ModelSHA`, `DoseScale`, `LastFrameId`; `Phase` and `Weight` also
-`PixelSize`, `OriginX`, `OriginY` (m, the centre of the first pixel), `FramesStitched` and `FillValue`; `Patch` also
-`PositionX`, `PositionY` (m, its centre). The refined images have `FramesRefined`, `Passes`, `RFactor`, `ProbeSource`
-and `Converged` in place of `DoseScale` and `FramesStitched`.
+`PixelSize`, `OriginX`, `OriginY` (m, the centre of the first pixel), `FramesStitched`, `FillValue`, and `CanvasLeft`,
+`CanvasTop`, `CanvasWidth`, `CanvasHeight` (the pixels of the image that belong to the canvas); `Patch` and `Pattern`
+also `PositionX`, `PositionY` (m, the patch's centre). The refined images have `FramesRefined`, `Passes`, `RFactor`,
+`ProbeSource` and `Converged` in place of `DoseScale` and `FramesStitched`.
 """
 _LIMITS = (("DRVL", "DRVH"), ("LOPR", "HOPR"))
 _STATES = ("ZR", "ON", "TW", "TH", "FR", "FV", "SX", "SV")
@@ -91,12 +95,11 @@ def table(infos: Iterable[RecordInfo]) -> str:
     columns = ("record", "type", "what", "unit", "states, limits, alarms", "group", "saved")
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for info in infos:
-        unit = info.fields.get("EGU", "")
         cells = [
             f"`{info.name.removeprefix(PREFIX)}`",
             info.type if info.type != "waveform" else f"waveform, {info.fields['FTVL']}[{info.fields['NELM']}]",
             info.fields["DESC"],
-            "" if unit == "1" else unit,
+            info.fields.get("EGU", ""),
             describe(info),
             info.fields["ASG"],
             "yes" if "autosaveFields" in info.info else "",

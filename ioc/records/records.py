@@ -9,9 +9,14 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Mapping
-from ctypes import addressof, c_double, c_int16, c_int32, c_int64, create_string_buffer
+from ctypes import (
+    Structure, addressof, byref, c_double, c_int16, c_int32, c_int64, c_uint, c_void_p, create_string_buffer,
+)  # fmt: skip
 from typing import Any
 
+import numpy as np
+from epicscorelibs.ioc import dbCore
+from numpy.typing import NDArray
 from softioc import fields
 from softioc.imports import db_get_field, db_put_field_process
 
@@ -34,6 +39,8 @@ NUMBERS: dict[str, tuple[type[Any], int]] = {
 }
 """C type and EPICS type of the records that hold a number."""
 _STRING_BYTES = 40
+_VALUE_AND_LOG = 3
+"""EPICS's DBE_VALUE and DBE_LOG."""
 _STRINGS = ("stringin", "stringout")
 
 
@@ -73,15 +80,26 @@ class Records:
         for name, value in values.items():
             self.put(name, value)
 
+    def put_array(self, name: str, values: NDArray[np.float64]) -> None:
+        """Write an array and process its record. At least one value is written: EPICS takes no empty array."""
+        array = np.ascontiguousarray(values if values.size else (math.nan,), np.float64)
+        db_put_field_process(self._infos[name].name, fields.DBF_DOUBLE, array.ctypes.data, array.size, True)
+
     def restore(self, name: str, refused: Value, value: Value) -> None:
         """Put a record back to `value` without processing it, unless it holds another value than `refused` by now."""
         now = self.get(name)
         if now == refused or (now != now and refused != refused):  # NaN differs from itself
             self._write(self._infos[name], value, process=False)
 
+    def begin_command(self, name: str) -> None:
+        """Show 1 while the command works. EPICS tells monitors of a put only when its processing is over."""
+        self._write(self._infos[name], 1, process=False)
+        post_value(self._infos[name].name)
+
     def reset_command(self, name: str) -> None:
         """Put a command back to 0 without processing it; clients see it."""
         self._write(self._infos[name], 0, process=False)
+        post_value(self._infos[name].name)
 
     def process(self, name: str) -> None:
         """Process a record as it is."""
@@ -128,6 +146,25 @@ class Records:
             return
         text = create_string_buffer(data, len(data) + 1)
         db_put_field_process(info.name, fields.DBF_UCHAR, addressof(text), len(data) + 1, process)
+
+
+class _Address(Structure):
+    """The beginning of EPICS's DBADDR; the rest is room for its other members."""
+
+    _fields_ = (("record", c_void_p), ("field", c_void_p), ("rest", c_void_p * 16))
+
+
+def post_value(name: str) -> None:
+    """Send a record's value to its monitors as it is now, with a new time stamp."""
+    address = _Address()
+    if dbCore.dbNameToAddr(name.encode(), byref(address)):
+        return
+    dbCore.dbScanLock(c_void_p(address.record))
+    try:
+        dbCore.recGblGetTimeStamp(c_void_p(address.record))
+        dbCore.db_post_events(c_void_p(address.record), c_void_p(address.field), c_uint(_VALUE_AND_LOG))
+    finally:
+        dbCore.dbScanUnlock(c_void_p(address.record))
 
 
 def room(info: RecordInfo) -> int:

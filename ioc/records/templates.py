@@ -73,8 +73,8 @@ def _face(shown: Shown, kind: type, choices: tuple[Any, ...], out: bool) -> tupl
             fields |= {f"{short}VL": number, f"{short}ST": state}
         return "mbbo" if out else "mbbi", fields
     elif kind in _TYPES:
-        if shown.egu or kind is float:
-            fields["EGU"] = shown.egu or "1"
+        if shown.egu:
+            fields["EGU"] = shown.egu
         if kind is float:
             fields["PREC"] = shown.prec
         if shown.high is not None:

@@ -18,9 +18,7 @@ from ptychostream.model.contract import ModelContract, Preprocessing
 from ptychostream.plugins.flow.figures import Figure, counted, largest, most, slowest
 
 _Frames = partial(Figure, egu="frames", kind="int64in", low=0, high=10**9)
-_Rate = partial(
-    Figure, egu="frames/s", prec=1, low=0, high=10_000, fields={"MDEL": 0.05, "ADEL": 1}, over_consumers=sum
-)
+_Rate = partial(Figure, egu="frame/s", prec=1, low=0, high=10_000, fields={"MDEL": 0.05, "ADEL": 1}, over_consumers=sum)
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,7 @@ class Figures:
         high=1e9, fields={"MDEL": 1, "ADEL": 100},
     )] = math.nan  # fmt: skip
     dose_scale: Annotated[float, Figure(
-        "DoseScale_RBV", "Dose scale in use", group="quality", egu="1", prec=4, low=1e-4, high=1e5,
+        "DoseScale_RBV", "Dose scale in use", group="quality", prec=4, low=1e-4, high=1e5,
         fields={"MDEL": 0.0001, "ADEL": 0.01},
     )] = 1.0  # fmt: skip
     bad_pixels: Annotated[int, Figure(

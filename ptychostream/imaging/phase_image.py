@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,3 +30,9 @@ class PhaseImage:
     weight: NDArray[np.float32]
     origin_m: tuple[float, float]
     pixel_m: float
+
+
+def canvas_part(attributes: Mapping[str, Any]) -> tuple[slice, slice]:
+    """Rows and columns of the canvas in a served image, which is a larger square, by the image's attributes."""
+    left, top, width, height = (int(attributes[f"Canvas{name}"]) for name in ("Left", "Top", "Width", "Height"))
+    return slice(top, top + height), slice(left, left + width)

@@ -15,7 +15,7 @@ from epics_env import IOC_FOLDER, EpicsEnv, Process, wait_until
 from folders import HELPERS
 from numpy.typing import NDArray
 
-from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.phase_image import PhaseImage, canvas_part
 from ptychostream.imaging.stitching import Canvas
 from ptychostream.plugins.consumer.consumer_report import Report
 from ptychostream.plugins.consumer.consumer_wire import read_report
@@ -161,11 +161,11 @@ phase_rate_hz = 10
 
 
 def image(env: EpicsEnv, pv: str) -> NDArray[np.float32]:
-    """An image as it is served, [H, W]; 0 × 0 before the first."""
+    """The canvas in an image that is served, [H, W]; 0 × 0 before the first."""
     served = env.pvget(pv)
-    width, height = (dimension.size for dimension in served.dimension) if served.dimension else (0, 0)
-    pixels: NDArray[np.float32] = np.asarray(served.value if width else (), np.float32).reshape(height, width)
-    return pixels
+    width, height = (dimension.size for dimension in served.dimension)
+    pixels: NDArray[np.float32] = np.asarray(served.value, np.float32).reshape(height, width)
+    return pixels[canvas_part({attribute.name: attribute.value for attribute in served.attribute})]
 
 
 def counts_of(number: int, size: int = SIZE) -> NDArray[np.uint16]:

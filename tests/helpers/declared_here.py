@@ -43,7 +43,7 @@ class Sparking(PipelineSettings):
     gain: Annotated[
         float,
         Setting(
-            "SparkGain", "Sparks in ten frames, over 10", group="sparks", egu="1", prec=2, flag="--spark-gain",
+            "SparkGain", "Sparks in ten frames, over 10", group="sparks", prec=2, flag="--spark-gain",
             help="a tenth of the sparks",
         ),
     ] = Field(2.0, ge=0, le=100)  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import queue
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,15 +18,15 @@ from epics_env import EpicsEnv, free_port, wait_until
 from numpy.typing import NDArray
 from p4p.client.thread import Context, RemoteError
 
-from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.phase_image import PhaseImage, canvas_part
 from ptychostream.ioc.images.images import ImageServer
-from ptychostream.plugins.flow.snapshot import LatestPatch, Snapshot, Stitched
+from ptychostream.plugins.flow.snapshot import LatestPatch, RunFigures, Snapshot, Stitched
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.positions.positions import AttributePositions
 from ptychostream.pva.server import at_port
 
 P = "im:"
-IMAGES = ("Phase", "Weight", "Patch")
+IMAGES = ("Phase", "Weight", "Patch", "Pattern")
 
 
 class Source:
@@ -38,14 +40,21 @@ class Source:
 
     def show(self, phase: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
         self.image = PhaseImage(phase, weight, (1e-6, 2e-6), 1e-8)
-        self.patch = LatestPatch(phase, "s", 7, 3e-6, 4e-6)
+        self.patch = LatestPatch(phase, "s", 7, 3e-6, 4e-6, np.arange(6, dtype=np.uint16).reshape(2, 3) + self.batches)
         self.batches += 1
+
+    def run(self, number: int, active: bool) -> None:
+        """Begin or end a run of the scan."""
+        run = RunFigures(number, "s", active, 1, 1, 0, {}, 0, 0.0, None, None, None)
+        self._snapshot = replace(self._snapshot, runs=(run,), scan_active=active)
 
     def snapshot(self) -> Snapshot:
         return replace(self._snapshot, batches=self.batches, patch=self.patch, model="m")
 
     def stitched(self) -> Stitched | None:
-        return Stitched(self.image, "s", 3, 7, "m", 1.5) if self.image is not None else None
+        runs = self._snapshot.runs
+        run = runs[0].number if runs else 0
+        return Stitched(self.image, "s", 3, 7, "m", 1.5, run) if self.image is not None else None
 
 
 class Stand:
@@ -62,6 +71,26 @@ class Stand:
 
     def get(self, name: str) -> Any:
         return self.env.pvget(P + name)
+
+
+class Watcher:
+    """(uniqueId, side) of every image Phase that a client receives."""
+
+    def __init__(self, env: EpicsEnv) -> None:
+        self.seen: list[tuple[int, int]] = []
+        request = "record[queueSize=100]field(uniqueId,dimension)"
+        self._context = Context("pva", conf=env.epics, useenv=False, nt=False)
+        self._watch = self._context.monitor(P + "Phase", self._note, request=request)
+        wait_until(lambda: self.seen, 10, "the first image")
+
+    def _note(self, value: Any) -> None:
+        columns, rows = (dimension.size for dimension in value.dimension)
+        assert columns == rows
+        self.seen.append((value.uniqueId, columns))
+
+    def close(self) -> None:
+        self._watch.close()
+        self._context.close()
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +150,7 @@ def test_a_gateway_passes_images_on_before_the_first_frame(stand: Stand, gateway
     for name in IMAGES:
         image = gateway.get(P + name, timeout=20)
         assert image.uniqueId == 0
-        assert pixels(image).shape == (24, 32)
+        assert pixels(image).shape == ((128, 128) if name in ("Phase", "Weight") else (24, 32))
         assert not pixels(image).any()
 
 
@@ -141,22 +170,77 @@ def test_images_are_what_every_viewer_reads(stand: Stand) -> None:
     got = {name: stand.get(name) for name in IMAGES}
     for name, unit in (("Phase", "rad"), ("Weight", "patches"), ("Patch", "rad")):
         assert pixels(got[name]).dtype == np.float32
+        assert pixels(got[name]).shape == ((2, 3) if name == "Patch" else (128, 128))
         assert (got[name].codec.name, got[name].codec.parameters) == ("", None)  # PyDM takes these for the pixels' type
-        assert got[name].compressedSize == got[name].uncompressedSize == 24
+        assert got[name].compressedSize == got[name].uncompressedSize == 4 * pixels(got[name]).size
         assert (got[name].display.units, got[name].descriptor, got[name].alarm.severity) == (unit, name, 0)
         assert got[name].timeStamp.secondsPastEpoch == got[name].dataTimeStamp.secondsPastEpoch > 1_700_000_000
         assert got[name].getID() == "epics:nt/NTNDArray:1.0"
     assert got["Phase"].uniqueId == got["Weight"].uniqueId == stand.server.served
-    assert np.array_equal(pixels(got["Weight"]), weight)
     shown, told = pixels(got["Phase"]), attributes(got["Phase"])
+    part = canvas_part(told)
+    assert np.array_equal(pixels(got["Weight"])[part], weight)
+    assert pixels(got["Weight"]).sum() == weight.sum()
     assert np.isfinite(shown).all()
-    assert np.array_equal(shown[0], phase[0])
-    assert set(shown[1].tolist()) == {told["FillValue"]}  # equal, not close: the value that the pixels hold
+    assert np.array_equal(shown[part][0], phase[0])
+    fill = pixels(got["Weight"]) == 0
+    assert set(shown[fill].tolist()) == {told["FillValue"]}  # equal, not close: the value that the pixels hold
     expected = {"ScanID": "s", "ModelVersion": "m", "ModelSHA": "sha of m", "DoseScale": 1.5, "PixelSize": 1e-8,
-                "OriginX": 1e-6, "OriginY": 2e-6, "FramesStitched": 3, "LastFrameId": 7, "ColorMode": 0}  # fmt: skip
+                "FramesStitched": 3, "LastFrameId": 7, "ColorMode": 0}  # fmt: skip
     assert expected.items() <= told.items()
+    rows, columns = part
+    assert told["OriginX"] + columns.start * 1e-8 == pytest.approx(1e-6)
+    assert told["OriginY"] + rows.start * 1e-8 == pytest.approx(2e-6)
     where = attributes(got["Patch"])
     assert (where["PositionX"], where["PositionY"], where["LastFrameId"], where["ScanID"]) == (3e-6, 4e-6, 7, "s")
+
+
+def test_a_growing_scan_changes_the_size_four_times_at_most_and_its_last_image_comes_twice() -> None:
+    with EpicsEnv() as env:
+        stand = Stand(env)
+        watcher = Watcher(env)
+        for scan in (1, 2):
+            watcher.seen.clear()
+            for side in range(32, 700, 24):
+                served = stand.server.served
+                stand.source.run(scan, active=True)
+                stand.source.show(np.ones((side, side), np.float32), np.ones((side, side), np.float32))
+                stand.server.serve()
+                assert stand.server.served == served + 1
+            stand.source.run(scan, active=False)
+            last = stand.server.served + 1
+            wait_until(lambda last=last: [number for number, _ in watcher.seen].count(last) == 2, 10, "the last, twice")
+            sides = [side for _, side in watcher.seen]
+            changes = sum(one != other for one, other in itertools.pairwise(sides))
+            assert (changes, sides[-1] < 1.12 * 700) == ((4 if scan == 1 else 0), True), sides
+            assert sides[-1] == sides[-2]
+        watcher.close()
+        stand.server.stop()
+
+
+def test_the_pattern_is_that_of_the_patch_and_is_made_while_somebody_watches() -> None:
+    with EpicsEnv() as env:
+        stand = Stand(env)
+
+        def show() -> int:
+            stand.source.show(np.ones((4, 5), np.float32), np.ones((4, 5), np.float32))
+            wait_until(lambda: stand.server._patch_shown is stand.source.patch, 10, "the patch")
+            return stand.source.batches - 1
+
+        for _ in range(2):
+            number = show()
+            assert stand.server._pattern_shown is not stand.source.patch
+            updates: queue.Queue[Any] = queue.Queue()
+            with Context("pva", conf=env.epics, useenv=False, nt=False) as client:
+                watch = client.monitor(P + "Pattern", updates.put)
+                first = updates.get(timeout=10)
+                assert (pixels(first).dtype, pixels(first)[0].tolist()) == (np.uint16, [number, number + 1, number + 2])
+                assert first.uniqueId == stand.get("Patch").uniqueId
+                number = show()
+                assert updates.get(timeout=10).value[0] == number
+                watch.close()
+            wait_until(lambda: not stand.server._watched, 10, "nobody watches")
+        stand.server.stop()
 
 
 @pytest.mark.parametrize("name", IMAGES)

@@ -16,11 +16,13 @@ from pydantic import model_validator
 
 from ptychostream.config import Setting, changed, declared, load_settings
 from ptychostream.errors import ConfigError, StreamError
+from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.pixel_box import PixelBox
 from ptychostream.ioc.config.setpoints import setpoints
 from ptychostream.ioc.config.settings import IocSettings, PositionSettings
 from ptychostream.ioc.config.start import begin
 from ptychostream.ioc.gpu import parse_smi, read_sysfs
-from ptychostream.ioc.images.images import displayed
+from ptychostream.ioc.images.served_area import displayed
 from ptychostream.ioc.records.autosave import format_values, parse_values, read_values
 from ptychostream.ioc.records.preflight import IMAGES, check_ports
 from ptychostream.ioc.records.records import clip
@@ -169,10 +171,15 @@ def test_no_two_settings_have_one_flag() -> None:
 
 def test_unmeasured_pixels_are_filled_with_the_mean() -> None:
     phase = np.array([[1.0, np.nan], [3.0, np.nan]], np.float32)
-    shown, fill = displayed(phase, np.array([[1, 0], [2, 0]], np.float32))
+    weight = np.array([[1, 0], [2, 0]], np.float32)
+    shown, fill = displayed(PhaseImage(phase, weight, (3e-8, -1e-8), 1e-8), PixelBox(-2, 2, 1, 5))
     assert fill == 2.0
-    np.testing.assert_array_equal(shown, [[1, 2], [3, 2]])
-    assert displayed(np.empty((0, 0), np.float32), np.empty((0, 0), np.float32))[0].shape == (1, 1)
+    np.testing.assert_array_equal(shown.phase, [[2, 2, 2], [2, 1, 2], [2, 3, 2]])
+    np.testing.assert_array_equal(shown.weight, [[0, 0, 0], [0, 1, 0], [0, 2, 0]])
+    assert shown.origin_m == (2e-8, -2e-8)
+    nothing = np.empty((0, 0), np.float32)
+    shown, fill = displayed(PhaseImage(nothing, nothing, (0.0, 0.0), 1e-8), PixelBox(0, 0, 2, 2))
+    assert (shown.phase.tolist(), shown.weight.tolist(), fill) == ([[0, 0], [0, 0]], [[0, 0], [0, 0]], 0)
 
 
 @given(st.text(max_size=100), st.integers(4, 100))

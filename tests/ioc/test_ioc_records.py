@@ -38,10 +38,11 @@ def test_every_record_says_what_it_is_and_who_may_write_it(by_name: dict[str, di
         assert 0 < len(fields.get("DESC", "")) <= 40, name
         assert fields.get("ASG") in {"READONLY", "OPERATOR", "MODEL", "AGENT", "PROGRESS"}, name
         if record["type"] in {"ai", "ao", "calc"}:
-            assert fields.get("EGU"), f"{name} has no unit"
             assert "PREC" in fields, f"{name} has no precision"
         if record["type"] in {"ai", "ao", "calc", "longin", "longout"} and name not in {"UniqueId_RBV"}:
             assert fields["LOPR"] != fields["HOPR"], f"{name} has no display limits"
+        assert len(fields.get("EGU", "")) <= 7, f"{name}: Channel Access cuts the unit"
+        assert fields.get("EGU") != "1", f"{name}: a pure number has no unit"
         if name.endswith("_RBV"):
             assert fields["ASG"] == "READONLY", name
         assert len(name) + 40 <= 80, "a prefix of 40 characters must fit"

@@ -17,6 +17,7 @@ from p4p.server import Server
 from p4p.server.thread import SharedPV
 
 from ptychostream.errors import DropCause
+from ptychostream.imaging.phase_image import canvas_part
 
 pytestmark = pytest.mark.server
 
@@ -306,7 +307,10 @@ def test_the_simulated_beamlines_stream_gives_the_picture_that_the_attributes_gi
                 phase, weight = env.pvget(f"{prefix}Phase"), env.pvget(f"{prefix}Weight")
                 told = {attribute.name: attribute.value for attribute in phase.attribute}
                 columns, rows = (dimension.size for dimension in phase.dimension)
-                pictures.append((phase.value.reshape(rows, columns), weight.value, told))
+                part = canvas_part(told)
+                for axis, pixels in zip("YX", part, strict=True):
+                    told[f"Origin{axis}"] += pixels.start * told["PixelSize"]
+                pictures.append((phase.value.reshape(rows, columns)[part], weight.value, told))
                 assert ioc.popen.poll() is None
             assert env.caget("b:PositionSamplesTwice_RBV") > 0
             assert env.caget("b:ClockOffsetState_RBV") == 2
