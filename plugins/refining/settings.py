@@ -19,7 +19,7 @@ class RefineSettings(Settings):
     )] = False  # fmt: skip
     """Whether the phase is refined. It takes `budget` of a core, which the network may need."""
     budget: Annotated[float, Setting(
-        "Refine:Budget", "Part of a core for the refinement", group="refine", egu="1", low=0.01,
+        "Refine:Budget", "Part of a core for the refinement", group="refine", low=0.01,
     )] = Field(0.5, gt=0, le=1)  # fmt: skip
     """Part of one core that it takes, 0 to 1."""
     memory_mb: Annotated[int, Setting(

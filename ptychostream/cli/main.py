@@ -30,6 +30,7 @@ COMMANDS = {
     "model": "list, inspect, push, roll back and collect models",
     "datasets": "list and fetch real scans",
     "bench": "measure the stream, the engines, the reconstruction and the training",
+    "generate": "write operator screens, the alarm tree and the archiver's list",
     "doctor": "say what this machine has, what is missing, and whether all is well with an IOC's configuration",
 }
 
