@@ -99,6 +99,8 @@ def stream(
         ioc, pvs = stack.enter_context(_running_ioc(stage, model))
         began = time.monotonic()
         until(lambda: pvs.value("ModelState_RBV") is not None, ioc, READY_TIMEOUT_S, "the IOC's records")
+        page_log = stage.folder / "web.log"  # the page starts while the engine is built
+        address = stack.enter_context(page(stage.prefix, stage.environment, page_log, stage.page_port))
         client_words = [f"{stage.prefix}", str(received), str(stage.folder / "series.npz")]
         client = Child("ptychostream.demo.client", client_words, stage.folder / "client.log", stage.environment)
         stack.enter_context(client)
@@ -108,8 +110,6 @@ def stream(
         stack.enter_context(detector)
         until(lambda: pvs.value("Ready_RBV"), ioc, READY_TIMEOUT_S, "Ready_RBV")
         ready_s = time.monotonic() - began
-        page_log = stage.folder / "web.log"
-        address = stack.enter_context(page(stage.prefix, stage.environment, page_log, stage.page_port))
         on_ready(ready_s, page_line(address, page_log))
         peak = 0.0
         while detector.running():
