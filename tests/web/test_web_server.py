@@ -346,8 +346,21 @@ def test_a_browser_that_draws_nothing_gets_two_images_and_then_the_newest(env: E
     asyncio.run(scenario())
 
 
+def test_a_browser_is_told_that_the_server_ends(env: EpicsEnv, ioc: StandIn) -> None:
+    async def scenario() -> None:
+        async with aiohttp.ClientSession() as client:
+            async with serving(env) as server:
+                socket = await client.ws_connect(f"{server.address}socket")
+                await socket.receive(timeout=10)
+            while (message := await socket.receive(timeout=10)).type is WSMsgType.TEXT:
+                pass
+            assert (message.type, message.data) == (WSMsgType.CLOSE, 1001)
+
+    asyncio.run(scenario())
+
+
 def test_a_client_that_reads_nothing_is_let_go_and_costs_no_memory(
-    env: EpicsEnv, ioc: StandIn, monkeypatch: pytest.MonkeyPatch
+    env: EpicsEnv, ioc: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(session, "SEND_S", 1.0)
     monkeypatch.setattr(session, "IN_FLIGHT", 1000)  # the browser says that it has drawn everything
@@ -372,6 +385,7 @@ def test_a_client_that_reads_nothing_is_let_go_and_costs_no_memory(
                 await asyncio.sleep(0.02)
             ioc.put("SSIM_RBV", 0.9)
             await good.until(lambda: good.records.get("SSIM_RBV", [0])[0] == 0.9, "the other browser's figures")
+            assert "it took no data for 1 s" in caplog.text
             writer.close()
             del reader
 
