@@ -54,9 +54,11 @@ def main(path: str) -> None:
     except ScanFileError as error:
         results.write(json.dumps({"what": error.what, "where": error.where, "remedy": error.remedy}).encode())
         return
-    columns = {"x": route.x, "y": route.y} | ({"ids": route.ids} if route.ids is not None else {})
     packed = io.BytesIO()
-    np.savez(packed, **columns)
+    if route.ids is None:
+        np.savez(packed, x=route.x, y=route.y)
+    else:
+        np.savez(packed, x=route.x, y=route.y, ids=route.ids)
     results.write(packed.getbuffer())
 
 
