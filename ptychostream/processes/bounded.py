@@ -24,7 +24,6 @@ from ptychostream.processes.child import end_with_parent
 _LOOK_S = 0.05
 _NO_MEMORY = 86
 """Exit status of a child that was refused memory."""
-_NICE = 5
 _LEAST_MEMORY = 1 << 30
 _STATUS = Path("/proc/self/status")
 _OUT_OF_MEMORY_SCORE = Path("/proc/self/oom_score_adj")
@@ -154,7 +153,6 @@ def peak_bytes() -> int:
 def main() -> None:
     memory, parent, module, *arguments = sys.argv[1:]
     limit_memory(int(memory))
-    os.nice(_NICE)
     with contextlib.suppress(OSError):  # where memory runs out, this process goes first
         _OUT_OF_MEMORY_SCORE.write_text("1000", encoding="ascii")
     end_with_parent(int(parent))
