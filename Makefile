@@ -8,26 +8,32 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: always constraints constraints-check docs fuzz install demo test test-fast test-slurm test-hosts test-web lint typecheck wheel bench soak clean
+.PHONY: always constraints constraints-check docs fuzz sbom install demo test test-fast test-slurm test-hosts test-web lint typecheck wheel bench soak clean
 
 install: $(READY)
 
 # A TORCH that is given on the command line is obeyed even if the environment is ready.
-$(READY): setup.py setup.cfg pyproject.toml constraints.txt $(wildcard ptychostream/pva/_array_*pp) $(if $(filter command line,$(origin TORCH)),always)
+$(READY): setup.py setup.cfg pyproject.toml constraints.txt hashes.txt $(wildcard ptychostream/pva/_array_*pp) $(if $(filter command line,$(origin TORCH)),always)
 	$(PYTHON) .ci/setup_environment.py $(VENV) --torch $(TORCH) --editable '.[edge,hpc,dev]'
 	touch $(READY)
 
 always:
 
-# Writes constraints.txt anew; needs every supported python3.N on PATH, and some minutes.
+# Writes constraints.txt and hashes.txt anew; needs every supported python3.N on PATH, and some minutes.
 constraints: $(READY)
 	$(BIN)/python .ci/constraints.py write
+	$(BIN)/python .ci/hashes.py write
 
 # The environment and constraints.txt name the same versions; which of them are outdated.
 constraints-check: $(READY)
 	$(BIN)/python -m pip check
 	$(BIN)/python .ci/constraints.py check
+	$(BIN)/python .ci/hashes.py check
 	$(BIN)/python .ci/constraints.py outdated
+
+# The bill of materials of the environment (CycloneDX), to build/sbom.json.
+sbom: $(READY)
+	$(BIN)/python .ci/licences.py sbom build/sbom.json
 
 demo: $(READY)
 	$(BIN)/ptychostream demo

@@ -4,22 +4,29 @@
 
 On Linux the package index gives torch with CUDA: about 20 packages that do nothing without an NVIDIA driver. This
 script uses the standard library only, because it runs before anything is installed.
+
+The versions are those of constraints.txt, and each file that is installed has a hash of hashes.txt. Only torch's builds
+with a label, such as 2.13.0+cpu, have none there: they come from PyTorch's index.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes.util
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from hashes import HASHES, Pin, canonical, line_of, parse
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 """PyTorch's own index of builds without CUDA."""
@@ -29,6 +36,7 @@ CUDA_PACKAGES = ("nvidia-", "cuda-", "triton")
 """Prefixes of the names of the packages that only torch's CUDA build needs."""
 CUDA_FOLDERS = ("torch", "torchgen", "functorch", "nvidia", "cuda", "triton")
 TORCH = ("auto", "cpu", "cuda", "index", "none")
+PROJECT = "ptychostream"
 
 
 class SetupError(Exception):
@@ -124,7 +132,22 @@ class Environment:
     def create(self) -> None:
         if not Path(self.python).exists():
             subprocess.run([sys.executable, "-m", "venv", str(self.folder)], check=True)
-        self.pip("install", "--quiet", "--upgrade", "pip")
+        newest = [pin for pin in parse(HASHES.read_text(encoding="utf-8")) if pin[0] == "pip"]
+        self.hashed(hashed_lines(newest), "--quiet")
+
+    def hashed(self, lines: list[str], *words: str) -> None:
+        """Install these versions and no others; every file must have one of the hashes."""
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write("\n".join(lines))
+            file.flush()
+            self.pip("install", "--require-hashes", "--no-deps", *words, "-r", file.name)
+
+    def resolve(self, *words: str) -> list[Pin]:
+        """What pip would install beside the project itself, under the constraints."""
+        words = ("install", "--quiet", "--dry-run", "--report", "-", "-c", str(CONSTRAINTS), *words)
+        done = subprocess.run([self.python, "-m", "pip", *words], check=True, stdout=subprocess.PIPE, text=True)
+        found = [item["metadata"] for item in json.loads(done.stdout)["install"]]
+        return [(canonical(one["name"]), one["version"]) for one in found if canonical(one["name"]) != PROJECT]
 
     def pip(self, *words: str) -> None:
         subprocess.run([self.python, "-m", "pip", *words], check=True)
@@ -152,11 +175,24 @@ class Environment:
         return sum(megabytes(packages / name) for name in CUDA_FOLDERS), megabytes(packages)
 
 
+def hashed_lines(pins: list[Pin]) -> list[str]:
+    """The requirements of these versions, with their hashes.
+
+    Raises:
+        SetupError: A version has no hash.
+    """
+    known = parse(HASHES.read_text(encoding="utf-8"))
+    missing = [f"{name} {version}" for name, version in pins if not known.get((name, version))]
+    if missing:
+        raise SetupError(f"no hash is known of {', '.join(missing)}: write hashes.txt anew with `make constraints`")
+    return [line_of(pin, known[pin]) for pin in pins]
+
+
 def install(environment: Environment, asked: str, words: list[str]) -> Choice:
     """Install torch from the source that fits, then everything else from the package index.
 
     Raises:
-        SetupError: If the installed build is not the one that was asked for by name.
+        SetupError: If the installed build is not the one that was asked for by name, or a version has no hash.
         subprocess.CalledProcessError: If pip fails.
     """
     environment.create()
@@ -170,7 +206,13 @@ def install(environment: Environment, asked: str, words: list[str]) -> Choice:
             if not choice.may_fall_back:
                 raise
             choice = Choice("index", f"no NVIDIA driver, but {CPU_INDEX} did not give torch")
-    environment.pip("install", "-c", str(CONSTRAINTS), *words)
+    wanted = environment.resolve(*words)
+    labelled = [f"{name}=={version}" for name, version in wanted if name == "torch" and "+" in version]
+    environment.hashed(hashed_lines([pin for pin in wanted if f"{pin[0]}=={pin[1]}" not in labelled]))
+    if labelled:
+        print(f"set-up: {labelled[0]} is a build of PyTorch's index, of which no hash is known")
+        environment.pip("install", "--no-deps", *labelled)
+    environment.pip("install", "--no-deps", *words)
     version, cuda = environment.torch()
     if is_wrong_build(asked, version, cuda):
         found = f"CUDA {cuda}" if cuda else "no CUDA"

@@ -5,29 +5,26 @@ Its state is in the journal, so that an agent that was killed continues where it
 from __future__ import annotations
 
 import logging
-import math
-import os
 import queue
-import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol
 
 from ptychostream.errors import AgentError, PtychostreamError
+from ptychostream.hpc_agent.disk_room import DiskRoom, StoppedError
 from ptychostream.hpc_agent.edge.switches import Switches
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.journal.policy import Enabled, Mode, ModelLost, ModelPushed
 from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
-from ptychostream.hpc_agent.scan_work import ScanWork, StoppedError
+from ptychostream.hpc_agent.scan_work import ScanWork
 from ptychostream.hpc_agent.scans.collect import ScanEvent
 
 _log = logging.getLogger(__name__)
 
-_LEASE_S = 30.0
-_RENEW_S = 10.0  # each renewal writes to the disk and waits for it
 _TICK_S = 0.5
 _PUSH_AGAIN_S = 5.0
 _COMMANDS = 1000  # at most so many commands wait for the next tick
@@ -54,18 +51,22 @@ Push = Callable[[str], None]
 
 
 class Agent:
-    """The loop. The thread that calls `run` handles the policy, the lease and the pushes; another works on scans.
+    """The loop. The thread that calls `run` handles the policy and the pushes; another works on scans.
+
+    Where the disk is full, both wait in the journal for room; see `DiskRoom`.
 
     Parameters
     ----------
     journal
-        The journal of the work folder; the agent takes its lease.
+        The journal of the work folder, of which this agent has the lease.
     policy
         Decides what is done. Its settings are the edge's switches.
     work
         Does the steps of a scan.
     edge, push
         See `Edge` and `Push`.
+    room
+        Of the journal and of the work. Its reason is the state Fault.
     scan_key
         Gives the name of a scan in the journal: the same name for an event that is reported twice.
     clock
@@ -80,6 +81,7 @@ class Agent:
         edge: Edge,
         push: Push,
         scan_key: Callable[[ScanEvent], str],
+        room: DiskRoom | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
@@ -89,38 +91,50 @@ class Agent:
         self._push = push
         self._scan_key = scan_key
         self._clock = clock
-        self._holder = f"{socket.gethostname()}:{os.getpid()}"
+        self._room = room or DiskRoom(Path())
+        self._room.on_change = self._held_back
         self._entering = threading.Lock()
         self._commands: queue.Queue[str] = queue.Queue(_COMMANDS)
         self._wake = threading.Event()
         self._more = threading.Event()  # scans for the worker
         self._stop = threading.Event()
         self._failure: Exception | None = None
-        self._renew_at = -math.inf
         self._push_at = 0.0
         self._pushing: tuple[str, Future[None]] | None = None
 
-    def scan_completed(self, event: ScanEvent, how: str = "complete") -> None:
+    def scan_completed(self, event: ScanEvent, how: str = "complete") -> bool:
         """Enter a scan in the journal before this returns. A scan that is reported twice is entered once. Any thread.
 
-        `how` says for the log how the scan was noticed. Raises AgentError where the journal fails.
+        `how` says for the log how the scan was noticed. Where the disk is full, this waits until it is not. Returns
+        False where the agent stops meanwhile. Raises AgentError where the journal fails otherwise.
         """
-        with self._entering:
-            key = self._scan_key(event)
-            new = self._journal.enter(key, asdict(event), time.time())
+        try:
+            with self._entering:
+                key = self._scan_key(event)
+                new = self._journal.enter(key, asdict(event), time.time())
+        except StoppedError:
+            _log.warning(
+                "scan %s is not in the journal: it is looked for at the next start", event.scan_id or event.file
+            )
+            return False
         if new:
             _log.info("scan %s is %s", key, how)
             self._more.set()
             self._wake.set()
+        return True
 
     def command(self, name: str) -> None:
         """Take an operator's command, "reconstruct" or "retrain", for the latest scan. Any thread."""
-        self._commands.put(name)
+        try:
+            self._commands.put_nowait(name)
+        except queue.Full:
+            _log.error("%s is not done: %d commands wait already", name, _COMMANDS)
         self._wake.set()
 
     def stop(self) -> None:
         """End `run`. A running step is stopped and begins again at the next start. Any thread."""
         self._stop.set()
+        self._room.stop()
         self._wake.set()
         self._more.set()
 
@@ -130,16 +144,18 @@ class Agent:
         Parameters
         ----------
         on_started
-            Called once the lease is taken.
+            Called once the work has begun.
 
         Raises
         ------
         AgentError
-            Another agent uses this work folder, or the journal fails.
+            The journal fails for another reason than a full disk.
         """
-        self._renew_lease()
-        for scan, step in self._journal.recover(time.time()):
-            _log.info("scan %s: %s was running when the agent ended, and begins again", scan, step)
+        try:
+            for scan, step in self._journal.recover(time.time()):
+                _log.info("scan %s: %s was running when the agent ended, and begins again", scan, step)
+        except StoppedError:
+            return
         worker = threading.Thread(target=self._work_through, name="scans")
         worker.start()
         try:
@@ -148,17 +164,17 @@ class Agent:
                 self.tick()
                 self._wake.wait(_TICK_S)
                 self._wake.clear()
+        except StoppedError:
+            pass
         finally:
             self.stop()
             worker.join()
-            self._journal.give_lease(self._holder)
             self._edge.report(State="Offline", Message="the agent has ended")
 
     # The loop
 
     def tick(self) -> None:
         """Do once what `run` does every half second. Raises as `run` does."""
-        self._renew_lease()
         self._take_commands()
         self._more.set()
         self._follow_switches()
@@ -166,12 +182,6 @@ class Agent:
         self._show()
         if self._failure is not None:
             raise self._failure
-
-    def _renew_lease(self) -> None:
-        now = self._clock()
-        if now >= self._renew_at:
-            self._journal.take_lease(self._holder, time.time(), _LEASE_S)
-            self._renew_at = now + _RENEW_S
 
     def _take_commands(self) -> None:
         while True:
@@ -201,14 +211,15 @@ class Agent:
         sha256, pushed = self._pushing
         if not pushed.done():
             return
-        self._pushing = None
         error = pushed.exception()
         if isinstance(error, AgentError):
+            self._pushing = None
             self._push_at = self._clock() + _PUSH_AGAIN_S
             self._tell(f"model {sha256[:12]} waits: {error}")
             return
         pushed.result()
         self._journal.pushed(sha256)
+        self._pushing = None
         self._push_at = 0.0
         self._tell(f"model {sha256[:12]} is live at the edge")
         self._policy.tell(ModelPushed())
@@ -231,7 +242,15 @@ class Agent:
 
     def _show(self) -> None:
         latest = self._journal.latest_scan()
-        self._edge.report(State=self._policy.mode.value, LastScan=latest.key if latest else "")
+        state = "Fault" if self._room.reason else self._policy.mode.value
+        self._edge.report(State=state, LastScan=latest.key if latest else "")
+
+    def _held_back(self, reason: str) -> None:
+        if reason:
+            self._edge.report(State="Fault", Message=reason)
+        else:
+            self._tell("there is room on the disk again: work goes on")
+        self._wake.set()
 
     def _tell(self, message: str) -> None:
         _log.info("%s", message)
@@ -242,9 +261,9 @@ class Agent:
     def _work_through(self) -> None:
         try:
             while not self._stop.is_set():
-                waiting = self._journal.open_scans()
-                if waiting:
-                    self._work.work(waiting[0], self._stop)
+                waiting = self._journal.next_scan()
+                if waiting is not None:
+                    self._work.work(waiting, self._stop)
                     self._wake.set()
                 else:
                     self._more.wait(_TICK_S)

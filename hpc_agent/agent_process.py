@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -12,29 +13,33 @@ from typing import Any
 
 from ptychostream.errors import AgentError, ConfigError, ModelError, ScanFileError
 from ptychostream.hpc_agent.agent import Agent
+from ptychostream.hpc_agent.disk_room import DiskRoom, StoppedError
 from ptychostream.hpc_agent.edge.edge_records import EdgeRecords
 from ptychostream.hpc_agent.edge.push import PushRefusedError, push
 from ptychostream.hpc_agent.edge.switches import Switches
-from ptychostream.hpc_agent.folder import agent_name, locked
+from ptychostream.hpc_agent.folder import agent_name, held
 from ptychostream.hpc_agent.journal.journal import Journal, ScanEntry
 from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.keys import ScanKeys
 from ptychostream.hpc_agent.models.model_store import ModelStore
 from ptychostream.hpc_agent.models.rollback_notes import RollbackNotes
 from ptychostream.hpc_agent.running.runner import STEPS_MODULE, make_runner
-from ptychostream.hpc_agent.scan_work import ScanWork, StoppedError, WorkSettings
+from ptychostream.hpc_agent.scan_work import ScanWork, WorkSettings
 from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.scans.collect_apart import collect_apart
 from ptychostream.hpc_agent.scans.scan_checks import CollectError
 from ptychostream.hpc_agent.scans.stream_recorder import StreamRecorderSettings, stream_recorder
 from ptychostream.hpc_agent.scans.watch import ScanWatch
-from ptychostream.hpc_agent.scans.watch_folder import MissedScans, last_seen_s
+from ptychostream.hpc_agent.scans.watch_folder import MissedScans
 from ptychostream.hpc_agent.settings import AgentSettings
 from ptychostream.hpc_agent.steps.step_parts import read_options
+from ptychostream.hpc_agent.tidying import JournalCopies, remove_leftovers, rotate_log, temporary
 from ptychostream.processes.restarter import Restarter
+from ptychostream.storage.file_systems import file_system
 
 log = logging.getLogger(__name__)
 
+RECORD_LOG = "record.log"
 _CHORES_S = 1.0
 _REFUSALS_S = 10.0  # refusals closer together than this belong to one series
 _STEP_OPTIONS = {
@@ -68,9 +73,13 @@ class AgentProcess:
         self._edge_there = False
         self._failure: Exception | None = None
         self._look = threading.Event()  # set to look for files of missed scans
-        self._journal = Journal(settings.work / "journal.sqlite")
-        seen_s = last_seen_s(self._journal, settings.collect.path_map)
-        self._missed = MissedScans(settings.folder, time.time() if seen_s is None else seen_s)
+        work_folder = settings.work
+        self._room = DiskRoom(work_folder, int(settings.least_free_mb * 1e6))
+        self._journal = Journal(
+            work_folder / "journal.sqlite", shared=file_system(work_folder).shared, patience=self._room
+        )
+        self._copies = JournalCopies(work_folder / "journal.sqlite")
+        self._missed = MissedScans(settings.folder, self._journal)
         self._store = ModelStore(settings.work / "models")
         self._rollbacks = RollbackNotes(self._store, self._say)
         self._runner = make_runner(settings.runner, settings.work)
@@ -91,12 +100,13 @@ class AgentProcess:
             collect=self._collect,
             edge=self._edge,
             policy=policy,
+            room=self._room,
             report=self._say,
             on_progress=self._progress,
             on_result=self._result,
         )
         keys = ScanKeys(self._journal, settings.collect.path_map)
-        self._agent = Agent(self._journal, policy, work, self._edge, self._push, keys)
+        self._agent = Agent(self._journal, policy, work, self._edge, self._push, keys, self._room)
         self._chores = threading.Thread(target=self._do_chores, name="chores", daemon=True)
         self._recorder: Restarter | None = None
 
@@ -112,13 +122,23 @@ class AgentProcess:
         """
         with ExitStack() as ended:
             ended.callback(self._journal.close)
-            ended.enter_context(locked(self._settings.work, self._journal))
+            try:
+                ended.enter_context(held(self._settings.work, self._room, self._end_with, self._say))
+            except StoppedError:
+                return
+            remove_leftovers(self._settings.work)
             ended.callback(self._edge.stop)
             ended.callback(self._runner.close)
             ended.callback(self._stop.set)
             self._agent.run(lambda: self._start(ended))
         if self._failure is not None:
             raise self._failure
+
+    def _end_with(self, error: Exception) -> None:
+        """End `run`, which raises `error`. Any thread."""
+        if self._failure is None:
+            self._failure = error
+            self.stop()
 
     def stop(self) -> None:
         """End `run`. Any thread."""
@@ -137,7 +157,7 @@ class AgentProcess:
                         channel=settings.record.channel,
                         template=settings.collect.recordings,
                         arguments=settings.record.arguments,
-                        log=settings.work / "record.log",
+                        log=settings.work / RECORD_LOG,
                     )
                 )
             )
@@ -154,18 +174,21 @@ class AgentProcess:
     # Scans
 
     def _do_chores(self) -> None:
-        due = time.monotonic()
+        due, settings = math.inf, self._settings
         while not self._stop.is_set():
             try:
                 if self._recorder is not None:
                     self._recorder.check()
                 self._push_again()
                 self._rollbacks.look(self._edge.rollback_message())
-                poll_s = self._settings.folder.poll_s
-                if self._look.is_set() or (poll_s and time.monotonic() >= due):
+                if self._look.is_set() or time.monotonic() >= due:
                     self._look.clear()
-                    due = time.monotonic() + poll_s
                     self._look_into_folder()
+                    due = time.monotonic() + min(self._missed.next_s, settings.folder.poll_s or math.inf)
+                self._copies.look()
+                rotate_log(settings.work / RECORD_LOG)
+            except StoppedError:
+                return
             except Exception:  # the thread's outermost
                 log.exception("scans that were missed could not be looked for")
             self._stop.wait(_CHORES_S)
@@ -175,12 +198,14 @@ class AgentProcess:
         self._chores.join()
 
     def _look_into_folder(self) -> None:
-        for event in self._missed.look(time.time()):
-            self._agent.scan_completed(event, "found in its folder")
+        for found in self._missed.look():
+            if self._agent.scan_completed(found.event, "found in its folder"):
+                self._missed.note(found)
 
     def _collect(self, event: ScanEvent) -> Collected:
         try:
-            return collect_apart(event, self._settings.collect, self._stop, self._runner.start_here)
+            settings = self._settings
+            return collect_apart(event, settings.collect, self._stop, self._runner.start_here, temporary(settings.work))
         except CollectError:
             if self._stop.is_set():  # the collection was stopped
                 raise StoppedError from None
@@ -210,7 +235,7 @@ class AgentProcess:
 
     def _command(self, name: str) -> None:
         self._agent.command(name)
-        if not any(scan.outcome for scan in self._journal.scans()):
+        if not self._journal.any_ended():
             self._edge.command_done(name)  # there is no scan to apply it to
 
     def _refused(self, error: AgentError) -> None:
@@ -218,9 +243,8 @@ class AgentProcess:
         now = time.monotonic()
         first, latest = self._refused_at or (now, now)
         self._refused_at = (now if now - latest > _REFUSALS_S else first, now)
-        if now - self._refused_at[0] >= self._settings.refused_s and self._failure is None:
-            self._failure = error
-            self.stop()
+        if now - self._refused_at[0] >= self._settings.refused_s:
+            self._end_with(error)
 
     def _push_again(self) -> None:
         """Push a refused model again to an edge that has restarted: its configuration may have been corrected."""
@@ -296,9 +320,10 @@ def _work_settings(settings: AgentSettings) -> WorkSettings:
         attempts=steps.attempts,
         reconstruct=steps.reconstruct,
         train=steps.train,
-        label=steps.label,
+        label={"keep_pairs": settings.keep_pairs, **steps.label},
         judge=steps.judge,
         canvases=steps.canvases,
         canvas_wait_s=steps.canvas_wait_s,
         ceiling=steps.ceiling,
+        keep_scans=settings.keep_scans,
     )

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ptychostream.config import Settings
-from ptychostream.errors import AgentError, PtychostreamError
+from ptychostream.errors import AgentError, DiskFullError, PtychostreamError
+from ptychostream.hpc_agent.disk_room import DiskRoom, StoppedError
 from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
 from ptychostream.hpc_agent.journal.journal import Journal, ScanEntry, StepState
 from ptychostream.hpc_agent.journal.policy import (
@@ -28,6 +29,7 @@ from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.running.runner_process import Progress
 from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.scans.live_canvas import await_canvas, find_canvas
+from ptychostream.hpc_agent.tidying import clear_old_scans
 from ptychostream.scans.phase_file import file_stem
 
 _log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ _COMMANDS: dict[str, Event] = {
     "retrain": RetrainAsked(),
 }
 _LOOK_S = 0.5  # how often a waiting step checks whether the agent stops
+_EARLIER = 20  # so many earlier reconstructions are looked at for one to start from
 
 
 class Runner(Protocol):
@@ -91,10 +94,6 @@ class LiveEdge(Protocol):
         ...
 
 
-class StoppedError(Exception):
-    """The agent stops. The scan continues at its next start."""
-
-
 @dataclass(frozen=True)
 class WorkSettings:
     """How scans are processed.
@@ -113,6 +112,8 @@ class WorkSettings:
         How long to wait for a scan's canvas after its completion, where the edge saves one.
     ceiling
         SSIM of a perfect network, below 1 where the reference is noisy; mismatch = ceiling - SSIM.
+    keep_scans
+        How many reconstructed scans keep their folder.
     """
 
     folder: Path
@@ -124,6 +125,7 @@ class WorkSettings:
     canvases: Path | None = None
     canvas_wait_s: float = 5.0
     ceiling: float = 1.0
+    keep_scans: int = 200
 
 
 class ScanWork:
@@ -139,6 +141,8 @@ class ScanWork:
         See `LiveEdge`.
     policy
         Decides what is done.
+    room
+        Steps wait for it.
     report
         Called with a message for people: `report(message)`.
     on_progress
@@ -157,6 +161,7 @@ class ScanWork:
         collect: Callable[[ScanEvent], Collected],
         edge: LiveEdge,
         policy: PolicyKeeper,
+        room: DiskRoom,
         report: Callable[[str], None],
         on_progress: Progress,
         on_result: Callable[[str, dict[str, Any]], None] = lambda _step, _result: None,
@@ -168,6 +173,7 @@ class ScanWork:
         self._collect = collect
         self._edge = edge
         self._policy = policy
+        self._room = room
         self._report = report
         self._on_progress = on_progress
         self._on_result = on_result
@@ -189,6 +195,7 @@ class ScanWork:
             outcome = f"failed: {error}"
         self._journal.close_scan(entry.key, outcome)
         self._report(f"scan {entry.key}: {outcome}")
+        clear_old_scans(self._settings.folder, self._journal, self._settings.keep_scans)
         return outcome
 
     def _work(self, entry: ScanEntry, stop: threading.Event) -> str:
@@ -232,8 +239,7 @@ class ScanWork:
         canvas = await_canvas(folder, scan_id, self._canvas_wait_s(entry), stop) if folder else None
         if stop.is_set():
             raise StoppedError
-        earlier = [scan for scan in self._journal.scans() if scan.number < entry.number]
-        last = next(filter(None, (self._reconstruction(scan.key) for scan in reversed(earlier))), None)
+        last = self._earlier_reconstruction(entry.number)
         return {"canvas": str(canvas) if canvas else None, "reconstruction": last}
 
     def _canvas_wait_s(self, entry: ScanEntry) -> float:
@@ -243,14 +249,21 @@ class ScanWork:
         longest = self._settings.canvas_wait_s
         return min(max(0.0, entry.entered_s + longest - time.time()), longest)
 
-    def _reconstruction(self, key: str) -> str | None:
-        """The reconstruction file of a scan; None: not reconstructed, or diverged."""
-        steps = reversed(self._journal.steps(key).items())
-        done = (step.result for name, step in steps if name.startswith("reconstruct") and step.state is StepState.DONE)
-        return next((str(result["reconstruction"]) for result in done if not result.get("diverged")), None)
+    def _earlier_reconstruction(self, number: int) -> str | None:
+        """The newest reconstruction of an earlier scan that has not diverged and whose file is there."""
+        done = self._journal.results_before(number, "reconstruct", _EARLIER)
+        names = (str(result["reconstruction"]) for result in done if not result.get("diverged"))
+        return next((name for name in names if Path(name).exists()), None)
 
     def _collected(self, entry: ScanEntry) -> Collected:
-        return self._collect(ScanEvent(**entry.event))
+        while True:
+            self._room.wait_for_room()
+            try:
+                return self._collect(ScanEvent(**entry.event))
+            except PtychostreamError as error:
+                if not (isinstance(error, DiskFullError) or self._room.missing()):
+                    raise
+                self._room.refused(str(error))
 
     def _judge(self, key: str, name: str, stop: threading.Event, scan: dict[str, Any], scan_id: str) -> float:
         """Mismatch of the live network on this scan; NaN where the live network is not in the store."""
@@ -324,20 +337,23 @@ class ScanWork:
                 return dict(entry.result)
             if stop.is_set():
                 raise StoppedError
+            self._room.wait_for_room()
             self._report(f"scan {key}: {name} ({self._why})")
             try:
                 result = self._wait(
                     self._runner.submit(of or name, arguments, self._on_progress if progress else None), stop
                 )
-            except AgentError as error:  # the step did not finish: the next try may
-                more = entry.attempts < self._settings.attempts
+            except PtychostreamError as error:
+                if isinstance(error, DiskFullError) or self._room.missing():
+                    self._journal.postpone(key, name, str(error), time.time())
+                    self._room.refused(str(error))
+                    continue
+                # A step that did not finish may finish at the next try; one that reports a reason cannot be done.
+                more = isinstance(error, AgentError) and entry.attempts < self._settings.attempts
                 self._journal.fail(key, name, str(error), time.time(), again=more)
                 _log.warning("scan %s, %s, attempt %d: %s", key, name, entry.attempts, error)
                 if not more:
                     raise
-            except PtychostreamError as error:  # the step reports that it cannot be done
-                self._journal.fail(key, name, str(error), time.time(), again=False)
-                raise
             else:
                 self._journal.finish(key, name, result, time.time())
                 self._on_result(of or name, result)

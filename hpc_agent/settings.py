@@ -82,6 +82,12 @@ class AgentSettings(Settings):
         How models are sent to the edge; its prefix is `prefix`.
     keep_models
         How many of the newest models stay in the store, besides the live, the previous and the pinned ones.
+    keep_pairs
+        How many pairs the corpus keeps: the newest scans with at most so many together, and always the newest scan.
+    keep_scans
+        How many reconstructed scans keep their folder in `work`/scans, with the results and logs of their steps.
+    least_free_mb
+        No step begins while less than this is free on the disk of `work`, in megabytes.
     """
 
     prefix: str = "ptycho:NN1:"
@@ -97,6 +103,9 @@ class AgentSettings(Settings):
     runner: RunnerSettings = RunnerSettings()
     push: PushSettings = PushSettings()
     keep_models: int = Field(20, ge=1)
+    keep_pairs: int = Field(200_000, ge=1)
+    keep_scans: int = Field(200, ge=1)
+    least_free_mb: float = Field(200.0, ge=0)
 
     @field_validator("push", mode="before")
     @classmethod

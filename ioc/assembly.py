@@ -170,7 +170,7 @@ def _make_saver(
         directory=str(settings.save.directory or ""),
         automatic=settings.save.automatic,
         delay_s=settings.save.delay_s,
-        queue=settings.save.queue,
+        queue_bytes=int(settings.save.queue_mb * 1e6),
         on_change=on_change,
     )
     pipeline.on_finished = saver.finished

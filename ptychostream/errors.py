@@ -54,6 +54,10 @@ class FileCutError(ScanFileError):
     """The file ends before it should."""
 
 
+class DiskFullError(ScanFileError):
+    """A file cannot be written because the disk, or the user's share of it, is full."""
+
+
 class NoPositionsError(ScanFileError):
     """The file does not say where the frames were taken."""
 

@@ -1,1 +1,1 @@
-"""The soak, `ptychostream bench soak`: an IOC runs under random faults for a long time, with a check after each."""
+"""What must last: an IOC under random faults (`ptychostream bench soak`), the agent over thousands of scans."""

@@ -8,9 +8,9 @@ are contiguous, so that training reads rows anywhere without HDF5's lock and wit
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError, TrainingError
+from ptychostream.hpc_agent.corpus.shards import KIND, Shard, ShardIndex, read_shard, shard_files
 from ptychostream.hpc_agent.corpus.stored_array import Extent, StoredArray
 from ptychostream.hpc_agent.corpus.training_data import Corpus
 from ptychostream.model.contract import Preprocessing
 from ptychostream.scans.phase_file import file_stem
 from ptychostream.storage.atomic import atomic_path, cannot_be_written
-from ptychostream.storage.hdf5_heaps import open_checked
 from ptychostream.storage.hdf5_output import hdf5_output
 
-_KIND = "ptychostream corpus"
+_log = logging.getLogger(__name__)
+
 _LABEL_TYPE = np.dtype(np.float16)  # a step of 0.001 rad at π; the labels' own noise is tens of times that
-
-
-@dataclass(frozen=True)
-class Shard:
-    """What one file of the corpus holds.
-
-    Attributes
-    ----------
-    key, path
-        The scan's name, and its file.
-    pairs, validation
-        Number of pairs, and of those that are never trained on.
-    measured
-        Number of measured pairs, which come first; the others are simulated.
-    """
-
-    key: str
-    path: Path
-    pairs: int
-    validation: int
-    measured: int
-    input_shape: tuple[int, int]
-    output_shape: tuple[int, int]
-    pixel_m: float
-    number: int
-    provenance: Mapping[str, Any]
 
 
 class CorpusStore:
@@ -68,6 +43,7 @@ class CorpusStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._index = ShardIndex(folder)
 
     def append(
         self, key: str, corpus: Corpus, *, validation: float = 0.1, provenance: Mapping[str, Any] | None = None
@@ -119,12 +95,48 @@ class CorpusStore:
         return aside
 
     def shards(self) -> list[Shard]:
-        """Every readable file, in order of arrival. `damaged` lists the others."""
-        return sorted((shard for _, shard in self._read() if isinstance(shard, Shard)), key=lambda shard: shard.number)
+        """Every readable file, in order of arrival; a file is opened only where the index does not know it.
+
+        `damaged` lists the others.
+        """
+        return sorted(self._index.shards(), key=lambda shard: shard.number)
 
     def damaged(self) -> list[tuple[Path, str]]:
-        """Files that cannot be read, and why."""
-        return [(path, str(found)) for path, found in self._read() if isinstance(found, ScanFileError)]
+        """Files that cannot be read, and why. Every file is opened."""
+        found = []
+        for path in shard_files(self.folder):
+            try:
+                read_shard(path)
+            except ScanFileError as error:
+                found.append((path, str(error)))
+        return found
+
+    def keep(self, pairs: int, key: str = "") -> list[str]:
+        """Remove the oldest scans, so that the others have at most so many pairs; the newest and `key` stay.
+
+        Returns
+        -------
+        list of str
+            The keys of the scans that were removed.
+
+        Raises
+        ------
+        ScanFileError
+            A file cannot be removed.
+        """
+        shards = self.shards()
+        total, removed = 0, []
+        for shard in reversed(shards):
+            total += shard.pairs
+            if total > pairs and shard is not shards[-1] and shard.key != key:
+                try:
+                    shard.path.unlink(missing_ok=True)
+                except OSError as error:
+                    remedy = "check the folder's permissions"
+                    what = f"cannot be removed: {error.strerror or error}"
+                    raise ScanFileError(what, where=str(shard.path), remedy=remedy) from error
+                removed.append(shard.key)
+        return removed
 
     def __len__(self) -> int:
         """Number of pairs in all files."""
@@ -160,7 +172,10 @@ class CorpusStore:
         last = shards[-1]
         alike = [shard for shard in shards if _alike(shard, last)]
         passed_over = [shard.key for shard in shards if not _alike(shard, last)]
-        chosen = alike if newest is None else alike[-newest:]
+        chosen = [shard for shard in (alike if newest is None else alike[-newest:]) if _sound(shard)]
+        if not chosen:
+            remedy = "label a scan again"
+            raise TrainingError("every labelled scan is damaged", where=str(self.folder), remedy=remedy)
         opened: list[StoredArray] = []
         try:
             corpus, validation = _open(chosen, opened)
@@ -172,45 +187,15 @@ class CorpusStore:
     def _path(self, key: str) -> Path:
         return self.folder / f"{file_stem(key)}.h5"
 
-    def _read(self) -> list[tuple[Path, Shard | ScanFileError]]:
-        found: list[tuple[Path, Shard | ScanFileError]] = []
-        for path in sorted(self.folder.glob("*.h5")):
-            try:
-                found.append((path, read_shard(path)))
-            except ScanFileError as error:
-                found.append((path, error))
-        return found
 
-
-def read_shard(path: Path) -> Shard:
-    """What a corpus file holds.
-
-    Raises
-    ------
-    ScanFileError
-        The file is missing, damaged or no corpus file.
-    """
-    remedy = "remove that file; its scan can be labelled again"
+def _sound(shard: Shard) -> bool:
+    """Whether the file can be read; the index does not see damage that leaves size and time unchanged."""
     try:
-        with open_checked(path) as file:
-            if file.attrs.get("kind") != _KIND:
-                raise ScanFileError("no corpus file", where=str(path), remedy=remedy)
-            attributes = dict(file.attrs)
-            counts, phase = file["counts"], file["phase"]
-            return Shard(
-                key=str(attributes["key"]),
-                path=path,
-                pairs=len(counts),
-                validation=int(file["validation"][()].sum()),
-                measured=int(attributes["measured"]),
-                input_shape=counts.shape[1:],
-                output_shape=phase.shape[1:],
-                pixel_m=float(attributes["pixel_m"]),
-                number=int(attributes["number"]),
-                provenance=json.loads(attributes["provenance"]),
-            )
-    except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
-        raise ScanFileError(f"no corpus file: {error}", where=str(path), remedy=remedy) from error
+        read_shard(shard.path)
+    except ScanFileError as error:
+        _log.warning("not trained on: %s", error)
+        return False
+    return True
 
 
 def _alike(a: Shard, b: Shard) -> bool:
@@ -234,7 +219,7 @@ def _write(
     validation: NDArray[np.bool_],
     provenance: Mapping[str, Any] | None,
 ) -> None:
-    file.attrs["kind"] = _KIND
+    file.attrs["kind"] = KIND
     file.attrs["key"] = key
     file.attrs["number"] = number
     file.attrs["measured"] = corpus.measured

@@ -2,22 +2,20 @@
 
 The file survives kill -9. A scan is entered once, by its key. Each of its steps is `pending`, `running`, `done` or
 `failed`; a step that was running when the agent died is pending again at the next start. The newest model that the
-edge has not taken yet is kept here. One agent at a time has the lease.
+edge has not taken yet is kept here. What the agent reads while it works does not grow with the number of scans.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ptychostream.errors import AgentError
+from ptychostream.hpc_agent.journal.database import Database, Patience
 from ptychostream.hpc_agent.journal.policy import Mode, PolicyState
 
 _SCHEMA = """
@@ -35,6 +33,8 @@ CREATE TABLE IF NOT EXISTS transitions (
     id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS open_scans ON scans (number) WHERE outcome = '';
 """
 _VERSION = 1
 
@@ -87,38 +87,29 @@ class StepEntry:
 class Journal:
     """The journal file. Methods may be called from any thread. Each is one transaction, on disk when it returns.
 
+    Parameters
+    ----------
+    path, shared, patience
+        See `Database`.
+
     Raises
     ------
     AgentError
         The file is no journal, is from a later version, or cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._where = str(path)
-        self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=10.0, check_same_thread=False, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-            if version > _VERSION:
-                what = f"of version {version}; this program knows {_VERSION}"
-                raise AgentError(what, where=self._where, remedy="update the agent, or name another work folder")
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version={_VERSION}")
-        except (OSError, sqlite3.Error) as error:
-            raise self._failure(error) from error
+    def __init__(self, path: Path, *, shared: bool = False, patience: Patience | None = None) -> None:
+        self._database = Database(path, _SCHEMA, _VERSION, shared=shared, patience=patience)
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
+        self._database.close()
 
     # Scans
 
     def enter(self, key: str, event: dict[str, Any], now_s: float) -> bool:
         """Enter a scan; False if it was entered before."""
-        with self._transaction() as db:
+
+        def enter(db: sqlite3.Connection) -> bool:
             number = int(db.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM scans").fetchone()[0])
             done = db.execute(
                 "INSERT OR IGNORE INTO scans (key, number, entered, event) VALUES (?, ?, ?, ?)",
@@ -126,9 +117,15 @@ class Journal:
             )
             return done.rowcount == 1
 
+        return self._database.write(enter)
+
     def open_scans(self) -> list[ScanEntry]:
         """Scans without an outcome, oldest first."""
         return self._scans("WHERE outcome = '' ORDER BY number")
+
+    def next_scan(self) -> ScanEntry | None:
+        """The oldest scan without an outcome; None: there is none."""
+        return next(iter(self._scans("WHERE outcome = '' ORDER BY number LIMIT 1")), None)
 
     def scans(self) -> list[ScanEntry]:
         """All, oldest first."""
@@ -136,19 +133,21 @@ class Journal:
 
     def event(self, key: str) -> dict[str, Any] | None:
         """The event that a scan was entered with; None: there is no such scan."""
-        with self._reading() as db:
-            row = db.execute("SELECT event FROM scans WHERE key = ?", (key,)).fetchone()
+        row = self._row("SELECT event FROM scans WHERE key = ?", key)
         return None if row is None else dict(json.loads(row[0]))
 
     def latest_scan(self) -> ScanEntry | None:
         """The scan that was entered last; None: there is none."""
         return next(iter(self._scans("ORDER BY number DESC LIMIT 1")), None)
 
+    def any_ended(self) -> bool:
+        """Whether a scan has an outcome."""
+        return self._row("SELECT 1 FROM scans WHERE outcome != '' ORDER BY number DESC LIMIT 1") is not None
+
     def close_scan(self, key: str, outcome: str) -> None:
         """The scan has ended, with success or not; `outcome` says how."""
         assert outcome
-        with self._transaction() as db:
-            db.execute("UPDATE scans SET outcome = ? WHERE key = ?", (outcome, key))
+        self._execute("UPDATE scans SET outcome = ? WHERE key = ?", outcome, key)
 
     def ask_again(self, command: str) -> str:
         """Open the latest scan that has ended again, for the operator's `command`.
@@ -158,7 +157,8 @@ class Journal:
         str
             The scan's key; empty: there is no such scan.
         """
-        with self._transaction() as db:
+
+        def ask(db: sqlite3.Connection) -> str:
             row = db.execute("SELECT key FROM scans WHERE outcome != '' ORDER BY number DESC LIMIT 1").fetchone()
             if row is None:
                 return ""
@@ -168,11 +168,30 @@ class Journal:
             )
             return str(row[0])
 
+        return self._database.write(ask)
+
+    def scans_beyond(self, keep: int, limit: int) -> list[ScanEntry]:
+        """Ended scans with results that are older than the newest `keep` of their like, and not noted as cleared.
+
+        At most `limit` are given, oldest first.
+        """
+        condition = (
+            "WHERE outcome != '' AND number > ? AND EXISTS (SELECT 1 FROM steps WHERE scan = key AND step LIKE "
+            "'reconstruct%') ORDER BY number LIMIT ?"
+        )
+        found = self._scans(condition, self._get("cleared") or 0, keep + limit)
+        return found[: max(0, len(found) - keep)]
+
+    def cleared(self, number: int) -> None:
+        """The results of ended scans up to this number are gone from the disk."""
+        self._database.write(lambda db: self._put(db, "cleared", number))
+
     # Steps
 
     def begin(self, scan: str, step: str, now_s: float) -> StepEntry:
         """Begin a step, unless it is done; return its entry, with the result if it is done."""
-        with self._transaction() as db:
+
+        def begin(db: sqlite3.Connection) -> StepEntry:
             db.execute(
                 "INSERT INTO steps (scan, step, state, attempts, changed) VALUES (?, ?, 'running', 1, ?) "
                 "ON CONFLICT (scan, step) DO UPDATE SET state = 'running', attempts = attempts + 1, "
@@ -180,6 +199,8 @@ class Journal:
                 (scan, step, now_s),
             )
             return self._step(db, scan, step)
+
+        return self._database.write(begin)
 
     def finish(self, scan: str, step: str, result: Any, now_s: float) -> None:
         """The step is done with `result`, which JSON can hold."""
@@ -189,20 +210,43 @@ class Journal:
         """The step failed; `again`: it may begin again."""
         self._set(scan, step, StepState.PENDING if again else StepState.FAILED, "null", message, now_s)
 
+    def postpone(self, scan: str, step: str, message: str, now_s: float) -> None:
+        """The step could not be done through no fault of its own: it begins again, and this time does not count."""
+        self._execute(
+            "UPDATE steps SET state = 'pending', attempts = attempts - 1, message = ?, changed = ? "
+            "WHERE scan = ? AND step = ?",
+            *(message, now_s, scan, step),
+        )
+
     def steps(self, scan: str) -> dict[str, StepEntry]:
         """The steps of a scan by name, in the order in which they began."""
-        with self._reading() as db:
+
+        def steps(db: sqlite3.Connection) -> dict[str, StepEntry]:
             names = db.execute("SELECT step FROM steps WHERE scan = ? ORDER BY rowid", (scan,)).fetchall()
             return {name: self._step(db, scan, name) for (name,) in names}
 
+        return self._database.read(steps)
+
+    def results_before(self, number: int, step: str, limit: int) -> list[Any]:
+        """Results of the step whose name begins with `step`, of at most `limit` scans before this one, newest first."""
+        found = self._rows(
+            "SELECT result FROM scans JOIN steps ON steps.scan = scans.key WHERE scans.number < ? AND "
+            "steps.state = 'done' AND steps.step LIKE ? ORDER BY scans.number DESC, steps.rowid DESC LIMIT ?",
+            *(number, f"{step}%", limit),
+        )
+        return [json.loads(result) for (result,) in found]
+
     def recover(self, now_s: float) -> list[tuple[str, str]]:
         """At start, make steps pending that were running when the last agent died; return (scan, step) of each."""
-        with self._transaction() as db:
+
+        def recover(db: sqlite3.Connection) -> list[tuple[str, str]]:
             found = db.execute("SELECT scan, step FROM steps WHERE state = 'running'").fetchall()
             db.execute("UPDATE steps SET state = 'pending', changed = ? WHERE state = 'running'", (now_s,))
             return [(str(scan), str(step)) for scan, step in found]
 
-    # Policy, pushes, lease
+        return self._database.write(recover)
+
+    # Policy, pushes, files that were seen
 
     def policy(self) -> PolicyState:
         """The policy's state as it was written last; the initial state before that."""
@@ -214,13 +258,13 @@ class Journal:
     def keep_policy(self, state: PolicyState, reason: str, now_s: float) -> None:
         """Write the policy's state, and the transition with its reason if the mode has changed."""
         before = self.policy()
-        with self._transaction() as db:
-            self._keep_policy(db, before, state, reason, now_s)
+        self._database.write(lambda db: self._keep_policy(db, before, state, reason, now_s))
 
     def decide(self, scan: str, step: str, state: PolicyState, result: Any, reason: str, now_s: float) -> None:
         """Write the policy's state and its decision for a scan, as a step that is done, in one transaction."""
         before = self.policy()
-        with self._transaction() as db:
+
+        def decide(db: sqlite3.Connection) -> None:
             self._keep_policy(db, before, state, reason, now_s)
             db.execute(
                 "INSERT OR REPLACE INTO steps (scan, step, state, attempts, result, message, changed) "
@@ -228,15 +272,15 @@ class Journal:
                 (scan, step, json.dumps(result), reason, now_s),
             )
 
+        self._database.write(decide)
+
     def transitions(self) -> list[tuple[float, str, str]]:
         """(time, mode, reason) of every change of mode."""
-        with self._reading() as db:
-            return db.execute("SELECT time, state, reason FROM transitions ORDER BY id").fetchall()
+        return self._rows("SELECT time, state, reason FROM transitions ORDER BY id")
 
     def want_push(self, sha256: str) -> None:
         """Let this model wait for its push to the edge; it replaces one that waits."""
-        with self._transaction() as db:
-            self._put(db, "push", sha256)
+        self._database.write(lambda db: self._put(db, "push", sha256))
 
     @property
     def waiting_push(self) -> str:
@@ -245,81 +289,49 @@ class Journal:
 
     def pushed(self, sha256: str) -> None:
         """The edge runs this model. A newer one that waits keeps waiting."""
-        with self._transaction() as db:
-            db.execute("DELETE FROM kept WHERE name = 'push' AND value = ?", (json.dumps(sha256),))
+        self._execute("DELETE FROM kept WHERE name = 'push' AND value = ?", json.dumps(sha256))
 
-    def take_lease(self, holder: str, now_s: float, lasts_s: float) -> None:
-        """Take the lease of the work folder for `lasts_s` from now, or renew it.
+    def files(self) -> dict[str, tuple[int, int]] | None:
+        """(size in bytes, time of change in ns) of each file that was seen, by name. None: no folder was seen yet."""
+        if self._get("files") is None:
+            return None
+        return {name: (size, changed) for name, size, changed in self._rows("SELECT name, size, changed FROM files")}
 
-        Raises
-        ------
-        AgentError
-            Another agent has it.
-        """
-        with self._transaction() as db:
-            row = db.execute("SELECT value FROM kept WHERE name = 'lease'").fetchone()
-            held = json.loads(row[0]) if row else {}
-            left_s = held.get("until_s", 0.0) - now_s
-            if held.get("holder", holder) != holder and 0 < left_s <= held.get("lasts_s", lasts_s):
-                what = f"the agent {held['holder']} is at work here, and has the lease for {left_s:.0f} s more"
-                raise AgentError(
-                    what, where=self._where, remedy="stop that agent, or give this one another work folder"
-                )
-            self._put(db, "lease", {"holder": holder, "until_s": now_s + lasts_s, "lasts_s": lasts_s})
+    def note_files(self, files: Iterable[tuple[str, int, int]]) -> None:
+        """Remember name, size and time of change of these files."""
+        rows = list(files)
 
-    @property
-    def lease_holder(self) -> str:
-        """Who took the lease last and did not release it; empty: nobody."""
-        held = self._get("lease")
-        return str(held["holder"]) if held else ""
+        def note(db: sqlite3.Connection) -> None:
+            db.executemany("INSERT OR REPLACE INTO files (name, size, changed) VALUES (?, ?, ?)", rows)
+            self._put(db, "files", True)
 
-    def give_lease(self, holder: str) -> None:
-        """Release the lease, so that the next agent need not wait."""
-        held = self._get("lease")
-        if held and held["holder"] == holder:
-            with self._transaction() as db:
-                db.execute("DELETE FROM kept WHERE name = 'lease'")
+        self._database.write(note)
 
     # The file
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._db
-            except sqlite3.Error as error:
-                raise self._failure(error) from error
+    def _rows(self, text: str, *values: Any) -> list[Any]:
+        return self._database.read(lambda db: db.execute(text, values).fetchall())
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._reading() as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
+    def _row(self, text: str, *values: Any) -> Any:
+        return self._database.read(lambda db: db.execute(text, values).fetchone())
 
-    def _failure(self, error: Exception) -> AgentError:
-        remedy = "free some disk space, or see who else uses the file; move a damaged file away: all scans begin again"
-        return AgentError(f"the journal failed: {error}", where=self._where, remedy=remedy)
+    def _execute(self, text: str, *values: Any) -> None:
+        self._database.write(lambda db: db.execute(text, values))
 
-    def _scans(self, condition: str) -> list[ScanEntry]:
-        with self._reading() as db:
-            columns = "key, number, entered, event, outcome, asked, asked_times"
-            rows = db.execute(f"SELECT {columns} FROM scans {condition}").fetchall()
+    def _scans(self, condition: str, *values: Any) -> list[ScanEntry]:
+        columns = "key, number, entered, event, outcome, asked, asked_times"
         return [
             ScanEntry(key, number, entered, json.loads(event), outcome, asked, times)
-            for key, number, entered, event, outcome, asked, times in rows
+            for key, number, entered, event, outcome, asked, times in self._rows(
+                f"SELECT {columns} FROM scans {condition}", *values
+            )
         ]
 
     def _set(self, scan: str, step: str, state: StepState, result: str, message: str, now_s: float) -> None:
-        with self._transaction() as db:
-            db.execute(
-                "UPDATE steps SET state = ?, result = ?, message = ?, changed = ? WHERE scan = ? AND step = ?",
-                (state.value, result, message, now_s, scan, step),
-            )
+        self._execute(
+            "UPDATE steps SET state = ?, result = ?, message = ?, changed = ? WHERE scan = ? AND step = ?",
+            *(state.value, result, message, now_s, scan, step),
+        )
 
     @staticmethod
     def _step(db: sqlite3.Connection, scan: str, step: str) -> StepEntry:
@@ -329,8 +341,7 @@ class Journal:
         return StepEntry(step, StepState(state), attempts, json.loads(result), message)
 
     def _get(self, name: str) -> Any:
-        with self._reading() as db:
-            row = db.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
+        row = self._row("SELECT value FROM kept WHERE name = ?", name)
         return None if row is None else json.loads(row[0])
 
     def _keep_policy(

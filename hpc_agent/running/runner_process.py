@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ from typing import Any
 from ptychostream.errors import AgentError, PtychostreamError
 from ptychostream.hpc_agent.running.step_errors import unpack_error
 from ptychostream.processes.program import GroupLeader, Program, stop
-from ptychostream.storage.atomic import write_bytes_atomic
+from ptychostream.storage.atomic import FULL, cannot_be_written, write_bytes_atomic
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -73,11 +74,18 @@ class StepJob:
 
 
 def prepare(job: StepJob, arguments: dict[str, Any]) -> None:
-    """Write the step's arguments. Raises AgentError."""
+    """Write the step's arguments; a folder without them is not left behind. Raises AgentError, DiskFullError."""
+    folder = Path(job.folder)
     try:
-        Path(job.folder).mkdir(parents=True)
-        write_bytes_atomic(job.arguments, json.dumps(arguments, indent=1).encode())
+        folder.mkdir(parents=True)
+        try:
+            write_bytes_atomic(job.arguments, json.dumps(arguments, indent=1).encode())
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     except OSError as error:
+        if error.errno in FULL:
+            raise cannot_be_written(folder, error) from error
         what = f"the step {job.step} cannot be prepared: {error.strerror or error}"
         raise AgentError(what, where=job.folder, remedy="check the work folder's permissions and free space") from error
 

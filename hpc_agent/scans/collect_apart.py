@@ -6,10 +6,12 @@ Damage that libhdf5 does not expect can crash the process, or hold the interpret
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from ptychostream.hpc_agent.running.runner_process import (
 from ptychostream.hpc_agent.scans.collect import Collected, CollectSettings, ScanEvent, file_of, options_of
 from ptychostream.hpc_agent.scans.scan_checks import CollectError, FrameStatistics, ScanFault
 from ptychostream.processes.program import GroupLeader
+from ptychostream.storage.atomic import FULL, cannot_be_written
 
 
 def collect_apart(
@@ -33,14 +36,17 @@ def collect_apart(
     settings: CollectSettings,
     stop: threading.Event,
     start: Callable[[StepJob], GroupLeader] = start_plain,
+    folder: Path | None = None,
 ) -> Collected:
     """As `ptychostream.hpc_agent.scans.collect.collect`, in a child that `start` starts; `stop` ends it.
+
+    The child's files are in a new folder in `folder` (None: the system's folder for temporary files).
 
     Raises
     ------
     CollectError
         Also, as UNREADABLE, where the child crashed or made no progress for `timeout_s + silence_s`.
-    AgentError
+    AgentError, DiskFullError
         The child cannot be started.
     """
     where = str(file_of(event, settings))
@@ -56,8 +62,8 @@ def collect_apart(
             return "was given up"
         return f"was silent for {patience_s:.0f} s" if time.monotonic() - heard > patience_s else ""
 
-    with tempfile.TemporaryDirectory(prefix="ptychostream-collect-") as folder:
-        job = StepJob(STEPS_MODULE, "collect", str(Path(folder) / "step"), math.inf)
+    with _temporary_folder(folder) as own:
+        job = StepJob(STEPS_MODULE, "collect", str(own / "step"), math.inf)
         prepare(job, {"event": asdict(event), "settings": settings.model_dump(mode="json")})
         try:
             found = run_job(job, why_stop, ProgressFile(job.progress, hear).look, start)
@@ -73,3 +79,22 @@ def collect_apart(
         raise CollectError(fault, found["what"], where=found["where"], remedy=found["remedy"])
     statistics = FrameStatistics(**found["statistics"])
     return Collected(Path(found["path"]), options_of(event, settings), found["scan_id"], statistics)
+
+
+@contextmanager
+def _temporary_folder(beside: Path | None) -> Iterator[Path]:
+    """A new folder that is removed in the end. Raises AgentError, DiskFullError."""
+    try:
+        if beside is not None:
+            beside.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="ptychostream-collect-", dir=beside))
+    except OSError as error:
+        where = str(beside or tempfile.gettempdir())
+        if error.errno in FULL:
+            raise cannot_be_written(where, error) from error
+        what = f"no folder can be made for the child that reads a scan: {error.strerror or error}"
+        raise AgentError(what, where=where, remedy="check its permissions") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

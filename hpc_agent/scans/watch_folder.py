@@ -1,21 +1,29 @@
-"""Finds files of scans that completed while the agent did not run."""
+"""Finds files of scans that completed while the agent did not run, or that no PV has reported."""
 
 from __future__ import annotations
 
-import contextlib
 import glob
+import logging
+import math
 import re
+import stat
 import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import Field, field_validator
 
 from ptychostream.config import Settings
-from ptychostream.hpc_agent.journal.journal import Journal
-from ptychostream.hpc_agent.scans.collect import CollectSettings, ScanEvent, local_name, wait_until_closed
+from ptychostream.hpc_agent.scans.collect import CollectSettings, ScanEvent, wait_until_closed
 from ptychostream.hpc_agent.scans.scan_checks import CollectError
 
+_log = logging.getLogger(__name__)
+
 _SCAN = "{scan}"
+_LONGEST_S = 3600.0  # between two tries to open a file that its writer has not closed
 
 
 class FolderSettings(Settings):
@@ -26,7 +34,7 @@ class FolderSettings(Settings):
     files
         Their names: a path with `{scan}` for the scan's id and, if need be, `*`, `?`, `[0-9]`. Empty: no folder.
     quiet_s
-        A file that changed within this time is not taken: its scan may still run.
+        A file must not have been seen to change for so long: its scan may still run.
     poll_s
         Time between two looks at the folder; 0: only at the start and when the scan PVs are connected again.
     """
@@ -43,54 +51,132 @@ class FolderSettings(Settings):
         return files
 
 
+class SeenFiles(Protocol):
+    """The memory of the files that were seen; the journal's."""
+
+    def files(self) -> dict[str, tuple[int, int]] | None:
+        """(size in bytes, time of change in ns) by name; None: no folder was seen yet."""
+        ...
+
+    def note_files(self, files: Iterable[tuple[str, int, int]]) -> None:
+        """Remember name, size and time of change."""
+        ...
+
+
+@dataclass(frozen=True)
+class FoundScan:
+    """A file that is complete, and the scan that it holds."""
+
+    event: ScanEvent
+    name: str
+    size: int
+    changed_ns: int
+
+
+@dataclass
+class _Watched:
+    """A file that is new or has changed: its state, since when it has it, and when it is opened next."""
+
+    state: tuple[int, int]
+    since: float
+    due: float
+    tries: int = 0
+
+
 class MissedScans:
-    """Finds each file once that was written after a given time. A scan may still be reported twice.
+    """Finds each file that is new, or whose size or time of change has changed. A scan may still be reported twice.
+
+    No clock of another host matters: a file is taken when this agent has not seen it change for `quiet_s`. What was
+    there when the folder was seen first is left alone.
 
     Parameters
     ----------
-    since_s
-        POSIX time by the file system's clock; older files are ignored.
+    seen
+        Remembers the files over restarts.
+    clock
+        A time in seconds that only increases.
     """
 
-    def __init__(self, settings: FolderSettings, since_s: float) -> None:
+    def __init__(self, settings: FolderSettings, seen: SeenFiles, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
-        self._since_s = since_s
+        self._memory = seen
+        self._seen = seen.files()
+        self._clock = clock
+        self._watched: dict[str, _Watched] = {}
 
-    def look(self, now_s: float) -> list[ScanEvent]:
-        """New scans, oldest first. A file that is still written is left for a later call."""
-        settings = self._settings
-        if not settings.files:
+    @property
+    def next_s(self) -> float:
+        """How long until a file that is new may be complete; infinite: there is none."""
+        return min((watched.due for watched in self._watched.values()), default=math.inf) - self._clock()
+
+    def look(self) -> list[FoundScan]:
+        """Complete scans that are new, oldest first. Call `note` for each that was entered in the journal."""
+        if not self._settings.files:
             return []
-        named = name_pattern(settings.files)
-        found, unfinished = [], []
-        for name in glob.iglob(settings.files.replace(_SCAN, "*")):  # noqa: PTH207 - a pattern, not a folder
+        states = self._states()
+        if self._seen is None:
+            if not _root(self._settings.files).is_dir():
+                return []  # it is not mounted yet
+            self._memory.note_files((name, *state) for name, state in states.items())
+            self._seen = dict(states)
+        now, named = self._clock(), name_pattern(self._settings.files)
+        self._watched = {name: watched for name, watched in self._watched.items() if name in states}
+        found = []
+        for name, state in states.items():
             match = named.fullmatch(name)
-            path = Path(name)
+            if match is None or self._seen.get(name) == state:
+                self._watched.pop(name, None)
+            elif self._complete(name, state, now):
+                found.append(FoundScan(ScanEvent(match.groupdict().get("scan", ""), name), name, *state))
+        return sorted(found, key=lambda each: (each.changed_ns, each.name))
+
+    def note(self, found: FoundScan) -> None:
+        """This file was entered in the journal; it is not found again unless it changes."""
+        assert self._seen is not None
+        self._memory.note_files([(found.name, found.size, found.changed_ns)])
+        self._seen[found.name] = (found.size, found.changed_ns)
+        self._watched.pop(found.name, None)
+
+    def _states(self) -> dict[str, tuple[int, int]]:
+        """Size and time of change of the files that have such a name."""
+        states = {}
+        for name in glob.iglob(self._settings.files.replace(_SCAN, "*")):  # noqa: PTH207 - a pattern, not a folder
             try:
-                changed = path.stat().st_mtime
+                status = Path(name).stat()
             except OSError:
                 continue  # it was removed meanwhile
-            if match is None or not path.is_file() or not self._since_s < changed <= now_s - settings.quiet_s:
-                continue
-            if _closed(path):
-                found.append((changed, name, ScanEvent(match.groupdict().get("scan", ""), name)))
-            else:
-                unfinished.append(changed)
-        if found and not unfinished:
-            self._since_s = max(changed for changed, _, _ in found)
-        return [event for _, _, event in sorted(found, key=lambda each: each[:2])]
+            if stat.S_ISREG(status.st_mode):
+                states[name] = (status.st_size, status.st_mtime_ns)
+        return states
+
+    def _complete(self, name: str, state: tuple[int, int], now: float) -> bool:
+        """Whether the file has not changed for `quiet_s` and its writer has closed it.
+
+        One that stays open is named once, and then opened less and less often.
+        """
+        quiet_s = self._settings.quiet_s
+        watched = self._watched.get(name)
+        if watched is None or watched.state != state:
+            watched = self._watched[name] = _Watched(state, now, now + quiet_s)
+        if now < watched.due:
+            return False
+        if _closed(Path(name)):
+            return True
+        if not watched.tries:
+            _log.warning("%s has not changed for %.0f s and was not closed: it is left until it changes", name, quiet_s)
+        watched.tries += 1
+        watched.due = now + min(max(quiet_s, 1.0) * 2.0**watched.tries, _LONGEST_S)
+        return False
 
 
-def last_seen_s(journal: Journal, path_map: dict[str, str]) -> float | None:
-    """When the newest scan file of the journal was written, POSIX time; None: the journal has no scan."""
-    newest: float | None = None
-    for entry in journal.scans():
-        when = entry.entered_s
-        if file := entry.event.get("file"):
-            with contextlib.suppress(OSError):  # use the time of the entry
-                when = Path(local_name(file, path_map)).stat().st_mtime
-        newest = when if newest is None else max(newest, when)
-    return newest
+def _root(files: str) -> Path:
+    """The folder that a template names before its first pattern."""
+    fixed = []
+    for part in Path(files).parent.parts:
+        if any(sign in part for sign in "*?[{"):
+            break
+        fixed.append(part)
+    return Path(*fixed)
 
 
 def name_pattern(files: str) -> re.Pattern[str]:

@@ -35,6 +35,8 @@ class LabelOptions(Settings):
         Crop of a frame as (row, column, height, width) in raw pixels, and binning; the same at the edge.
     seed
         Seed of the simulated pairs.
+    keep_pairs
+        How many pairs the corpus keeps: the oldest scans are removed. None: all.
     limits
         Limits for reconstructions that may become labels.
     """
@@ -44,6 +46,7 @@ class LabelOptions(Settings):
     crop: tuple[int, int, int, int] | None = None
     bin: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
+    keep_pairs: int | None = Field(None, ge=1)
     limits: SoundnessLimits = SoundnessLimits()
 
 
@@ -98,6 +101,8 @@ def label_step(
             "options": chosen.model_dump(mode="json"),
         }
         store.append(key, pairs, validation=chosen.validation, provenance=provenance)
+    if chosen.keep_pairs is not None:
+        store.keep(chosen.keep_pairs, key)
     shards = {shard.key: shard for shard in store.shards()}
     return {
         "pairs": shards[key].pairs,

@@ -169,8 +169,8 @@ class SaveSettings(Settings):
     """Save every scan when it ends."""
     delay_s: float = Field(2.0, ge=0)
     """How long after its end: its last frames may come late."""
-    queue: int = Field(4, ge=1, le=100)
-    """Canvases that may wait to be written, and as many that could not be."""
+    queue_mb: float = Field(256.0, gt=0)
+    """Memory of the canvases that wait to be written, MB, and as much of those that could not be."""
 
 
 class ModelSettings(Settings):

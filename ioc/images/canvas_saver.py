@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -51,6 +51,11 @@ class _Job:
     done: Future[Path] = field(default_factory=Future)
 
 
+def _size(jobs: Iterable[_Job]) -> int:
+    """Memory of the canvases, bytes."""
+    return sum(job.canvas.canvas.nbytes for job in jobs)
+
+
 class CanvasSaver:
     """Saves canvases in order. Any thread may call its methods.
 
@@ -66,8 +71,8 @@ class CanvasSaver:
         Save every scan when it ends.
     delay_s
         A scan is saved automatically this long after its end, or after its last late frame.
-    queue
-        The largest number of waiting canvases, and also of those that could not be saved.
+    queue_bytes
+        The largest memory of the waiting canvases, and also of those that could not be saved. One is always taken.
     on_change
         Called after every change of the state.
     """
@@ -80,7 +85,7 @@ class CanvasSaver:
         directory: str = "",
         automatic: bool = False,
         delay_s: float = 2.0,
-        queue: int = 4,
+        queue_bytes: int = 256_000_000,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.directory = directory
@@ -94,7 +99,7 @@ class CanvasSaver:
         self._figures_of = figures_of
         self._describe = describe
         self._delay_s = delay_s
-        self._capacity = queue
+        self._capacity = queue_bytes
         self._on_change = on_change
         self._wake = threading.Condition()
         self._jobs: deque[_Job] = deque()
@@ -134,12 +139,14 @@ class CanvasSaver:
             if waiting is not None:
                 waiting.due = min(job.due, waiting.latest)
                 return
-            if len(self._jobs) < self._capacity:
+            if not self._jobs or _size(self._jobs) + _size([job]) <= self._capacity:
                 self._jobs.append(job)
                 self._wake.notify()
                 return
+            waiting_mb, count = _size(self._jobs) / 1e6, len(self._jobs)
         self.lost += 1
-        self._tell(SaveState.FAILED, f"scan {figures.scan} was not saved: {self._capacity} canvases wait already")
+        what = f"{count} canvases of {waiting_mb:.0f} MB wait already"
+        self._tell(SaveState.FAILED, f"scan {figures.scan} was not saved: {what}")
 
     def save(self, canvas: RunCanvas | None) -> None:
         """Save a canvas now, and try those again that could not be saved. Returns when this is done.
@@ -206,10 +213,10 @@ class CanvasSaver:
         return save_phase_image(self.directory, stitched.scan, stitched.image, self._describe(stitched, figures))
 
     def _keep(self, job: _Job) -> None:
-        """Keep a job that failed for the next try. If there are too many, the oldest is dropped."""
+        """Keep a job that failed for the next try. If they take too much memory, the oldest is dropped."""
         with self._wake:
             self._failed.append(job)
-            if len(self._failed) > self._capacity:
+            while len(self._failed) > 1 and _size(self._failed) > self._capacity:
                 self._failed.popleft()
                 self.lost += 1
 

@@ -1,4 +1,4 @@
-"""`ptychostream bench stream|positions|web|record|inference|soak|limits|reconstruction|warm-start|gpu|training`."""
+"""`ptychostream bench stream|positions|web|record|inference|soak|limits|reconstruction|warm-start|gpu|training|agent`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "warm-start": "ePIE from the live canvas and the last probe: iterations to the error of a flat start",
     "gpu": "everything that wants a GPU, by one command on a machine that has one: engines, ePIE, training, TensorRT",
     "training": "training from the corpus on disk against a plain loop in memory; the memory that a large corpus takes",
+    "agent": "the agent's loop over thousands of scans with steps that take no time: time a scan, memory, disk",
 }
 
 
@@ -45,5 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _module(name: str) -> ModuleType:
-    inner = f"{name}.{name}" if name in ("soak", "limits", "web") else name.replace("-", "_")
+    rooms = {"soak": "soak.soak", "limits": "limits.limits", "web": "web.web", "agent": "soak.agent_loop"}
+    inner = rooms.get(name, name.replace("-", "_"))
     return importlib.import_module(f"ptychostream.benchmarks.{inner}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -11,7 +12,10 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from ptychostream.errors import ScanFileError
+from ptychostream.errors import DiskFullError, ScanFileError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers that say that the disk, or the user's share of it, is full."""
 
 
 @contextmanager
@@ -144,7 +148,8 @@ def _check_can_be_written(final: Path) -> None:
 
 def cannot_be_written(path: str | os.PathLike[str], error: OSError) -> ScanFileError:
     """The error to raise if a result could not be written to `path`."""
-    return ScanFileError(
+    kind = DiskFullError if error.errno in FULL else ScanFileError
+    return kind(
         f"cannot be written: {error.strerror or error}",
         where=str(path),
         remedy="check the folder's permissions and the disk's free space",

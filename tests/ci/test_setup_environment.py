@@ -109,6 +109,15 @@ class FakeEnvironment:
     installed: tuple[str, str] = ("", "")
     removed: bool = False
     asked: list[tuple[str, ...]] = field(default_factory=list)
+    hashed_lines: list[str] = field(default_factory=list)
+
+    def resolve(self, *_words: str) -> list[tuple[str, str]]:
+        return [("numpy", "2.2.6")] + ([] if self.installed[0] else [("torch", self.gives[0])])
+
+    def hashed(self, lines: list[str]) -> None:
+        self.hashed_lines += lines
+        if any(line.startswith("torch==") for line in lines):
+            self.installed = self.gives
 
     def create(self) -> None:
         pass
@@ -125,7 +134,7 @@ class FakeEnvironment:
             if not self.cpu_index_works:
                 raise subprocess.CalledProcessError(1, ["pip"])
             self.installed = ("2.13.0+cpu", "")
-        elif not self.installed[0]:
+        elif "torch==2.13.0+cpu" in words:
             self.installed = self.gives
 
 
@@ -143,8 +152,9 @@ def test_the_cpu_build_comes_first_and_the_rest_after_it(setup: Any) -> None:
     assert choice.source == "cpu" and environment.installed == ("2.13.0+cpu", "")
     first, then = environment.asked
     assert first[-1] == "torch" and "--no-deps" in first and setup.CPU_INDEX in first
-    assert then[-2:] == ("--editable", ".") and "--index-url" not in then
-    assert all(str(setup.CONSTRAINTS) in words for words in environment.asked)
+    assert then == ("install", "--no-deps", "--editable", ".")
+    (line,) = environment.hashed_lines
+    assert line.startswith("numpy==2.2.6 --hash=sha256:")
 
 
 @pytest.mark.usefixtures("no_driver")
@@ -165,6 +175,19 @@ def test_a_build_that_is_asked_for_by_name_replaces_the_other(setup: Any) -> Non
     kept = FakeEnvironment(installed=("2.13.0", "13.0"))
     setup.install(kept, "index", ["."])
     assert not kept.removed
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_only_builds_with_a_label_are_taken_without_a_hash(setup: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    environment = FakeEnvironment(gives=("2.13.0+cpu", ""))
+    setup.install(environment, "index", ["."])
+    assert ("install", "--no-deps", "torch==2.13.0+cpu") in environment.asked
+    assert "no hash is known" in capsys.readouterr().out
+    plain = FakeEnvironment()
+    setup.install(plain, "index", ["."])
+    assert any(line.startswith("torch==2.13.0 --hash=sha256:") for line in plain.hashed_lines)
+    with pytest.raises(setup.SetupError, match=r"no hash is known of torch 9\.9: write hashes.txt anew"):
+        setup.install(FakeEnvironment(gives=("9.9", "")), "index", ["."])
 
 
 @pytest.mark.usefixtures("no_driver")

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from ptychostream.errors import AgentError, PtychostreamError, ScanFileError, TrainingError
+from ptychostream.errors import AgentError, DiskFullError, PtychostreamError, TrainingError
 from ptychostream.hpc_agent.agent import Agent
+from ptychostream.hpc_agent.disk_room import DiskRoom
 from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
 from ptychostream.hpc_agent.edge.switches import Switches
 from ptychostream.hpc_agent.journal.journal import Journal
@@ -132,7 +133,8 @@ class Running:
 
     def __init__(self, world: World, folder: Path) -> None:
         self.world = world
-        self.journal = Journal(folder / "journal.sqlite")
+        self.room = DiskRoom(folder, again_s=0.1)
+        self.journal = Journal(folder / "journal.sqlite", patience=self.room)
         keeper = PolicyKeeper(self.journal, lambda: world.switches().policy, world.said.append)
         work = ScanWork(
             self.journal,
@@ -142,10 +144,11 @@ class Running:
             collect=world.collect,
             edge=world,
             policy=keeper,
+            room=self.room,
             report=world.said.append,
             on_progress=lambda _: None,
         )
-        self.agent = Agent(self.journal, keeper, work, world, world.push, lambda event: event.scan_id)
+        self.agent = Agent(self.journal, keeper, work, world, world.push, lambda event: event.scan_id, self.room)
         self.error: Exception | None = None
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -309,20 +312,21 @@ def test_a_loss_that_is_not_finite_ends_the_scan_at_once(world: World, start: St
     assert world.pushes == ["model1"]
 
 
-def test_a_full_disk_in_mid_corpus_costs_no_model_and_the_operator_can_have_it_done(world: World, start: Start) -> None:
+def test_a_full_disk_in_mid_corpus_holds_the_work_back_until_there_is_room(world: World, start: Start) -> None:
     agent = start()
     agent.scan("1")
     agent.ended("1")
     agent.until(lambda: agent.journal.policy().mode is Mode.ACTIVE)
     world.ssim = 0.1
-    world.failures = {"label": [ScanFileError("cannot be written: No space left on device", where="corpus/2.h5")]}
+    full = DiskFullError("cannot be written: No space left on device", where="corpus/2.h5")
+    world.failures = {"label": [full] * 6}
     agent.scan("2")
+    agent.until(lambda: world.state == "Fault" and any("No space left" in said for said in world.said))
     agent.ended("2")
-    assert "No space left" in agent.outcomes()["2"] and ("train", "2") not in world.calls
-    assert (world.pushes, world.live) == (["model1"], "model1"), "the edge runs on its old model"
-    agent.agent.command("retrain")  # once there is room
-    agent.until(lambda: world.pushes == ["model1", "model2"])
-    assert world.calls.count(("reconstruct", "2")) == 1 and world.calls.count(("label", "2")) == 2
+    agent.until(lambda: world.state == "Active")
+    assert agent.outcomes()["2"].startswith("trained on") and world.pushes == ["model1", "model2"]
+    assert world.calls.count(("reconstruct", "2")) == 1 and world.calls.count(("label", "2")) == 7
+    assert agent.journal.steps("2")["label"].attempts == 1, "a full disk is no fault of the step"
 
 
 def test_a_diverged_reconstruction_makes_no_labels(world: World, start: Start) -> None:
@@ -391,10 +395,3 @@ def test_a_command_before_any_scan(world: World, start: Start) -> None:
     agent = start()
     agent.agent.command("retrain")
     agent.until(lambda: "retrain: there is no scan yet" in world.said)
-
-
-def test_a_second_agent_refuses(world: World, tmp_path: Path, start: Start) -> None:
-    Journal(tmp_path / "journal.sqlite").take_lease("another host:1", time.time(), 30.0)
-    agent = start()
-    agent.thread.join(30)
-    assert agent.error is not None and "another host:1 is at work here" in str(agent.error)

@@ -11,7 +11,7 @@ import pytest
 from folders import ROOT
 
 from ptychostream.cli.main import main
-from ptychostream.hpc_agent.folder import agent_name, locked
+from ptychostream.hpc_agent.folder import agent_name
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.keys import ScanKeys
 from ptychostream.hpc_agent.scans.collect import ScanEvent
@@ -91,24 +91,6 @@ def test_scans_have_one_name_each(tmp_path: Path) -> None:
     assert enter("", "/data/june/7.h5") == "7"
     assert enter("a/b") == "a_b" and enter("a_b") == "a_b-2"  # folders of their own
     assert [scan.key for scan in journal.scans()] == ["1", "1-2", "7", "a_b", "a_b-2"]
-
-
-def test_a_lease_of_the_dead_does_not_stand_in_the_way_of_the_living(tmp_path: Path) -> None:
-    import socket
-
-    from ptychostream.errors import AgentError
-
-    journal = Journal(tmp_path / "journal.sqlite")
-    mine = f"{socket.gethostname()}:1"
-    journal.take_lease(mine, 0.0, 30.0)
-    with locked(tmp_path, journal):
-        assert journal.lease_holder == ""
-        journal.take_lease(mine, 0.0, 30.0)
-        with pytest.raises(AgentError, match="is at work here"), locked(tmp_path, journal):
-            pass
-    journal.take_lease("elsewhere:1", 100.0, 30.0)
-    with locked(tmp_path, journal):
-        assert journal.lease_holder == "elsewhere:1"  # it may live: the lease has to run out
 
 
 def test_the_agents_name_fits_the_lease_and_stays(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,6 +117,15 @@ def stream(pipeline: Pipeline, *scans: str) -> None:
         runs_of(pipeline)
 
 
+def size_of_a_scan() -> int:
+    """Memory of the canvas of a scan of `stream`, bytes."""
+    with running(keep=0) as pipeline:
+        stream(pipeline, "a")
+        canvas = pipeline.canvas()
+        assert canvas is not None
+        return canvas.canvas.nbytes
+
+
 def test_every_scan_is_saved_when_it_ends_and_no_frame_waits_for_that(tmp_path: Path) -> None:
     gate, entered = threading.Event(), threading.Event()
 
@@ -124,7 +134,7 @@ def test_every_scan_is_saved_when_it_ends_and_no_frame_waits_for_that(tmp_path: 
         assert gate.wait(20)
         return describe_nothing(stitched, figures)
 
-    options = {"directory": str(tmp_path), "automatic": True, "queue": 2}
+    options = {"directory": str(tmp_path), "automatic": True, "queue_bytes": 2 * size_of_a_scan()}
     with running(keep=0) as pipeline, saving(pipeline, slow, **options) as saver:
         stream(pipeline, "a", "b")
         assert entered.wait(10)
@@ -141,11 +151,34 @@ def test_every_scan_is_saved_when_it_ends_and_no_frame_waits_for_that(tmp_path: 
             assert read_provenance(tmp_path / f"{scan}.h5") == {"scan": scan, "received": 2}
 
 
+@pytest.mark.slow
+def test_none_of_many_short_scans_is_lost(tmp_path: Path) -> None:
+    scans, rate = 400, 40.0
+    with running(keep=2) as pipeline, saving(pipeline, directory=str(tmp_path), automatic=True, delay_s=2.0) as saver:
+        began = time.monotonic()
+        for scan in range(scans):
+            for number in range(8):
+                pipeline.submit(make_frame(number, f"s{scan}"))
+            time.sleep(max(0.0, began + (scan + 1) / rate - time.monotonic()))  # the rate of the scans
+        runs_of(pipeline)
+        saver.stop()
+        assert (saver.lost, saver.saved) == (0, scans - 1), "the last one has not ended"
+    assert len(list(tmp_path.iterdir())) == scans - 1
+    assert read_provenance(tmp_path / "s7.h5")["received"] == 8
+
+
+def test_a_canvas_larger_than_the_queue_is_saved_all_the_same(tmp_path: Path) -> None:
+    with running(keep=0) as pipeline, saving(pipeline, directory=str(tmp_path), automatic=True, queue_bytes=1) as saver:
+        stream(pipeline, "a", "b")
+        wait_for(lambda: saver.saved == 1)
+        assert saver.lost == 0
+
+
 def test_what_could_not_be_saved_is_saved_on_demand(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.write_bytes(b"a file where the folder should be")
     changes: list[SaveState] = []
-    with running() as pipeline, saving(pipeline, directory=str(folder), automatic=True, queue=3) as saver:
+    with running() as pipeline, saving(pipeline, directory=str(folder), automatic=True) as saver:
         saver._on_change = lambda: changes.append(saver.state)
         with pytest.raises(ConfigError, match="canvas is empty"):
             saver.save(pipeline.canvas())
@@ -166,7 +199,8 @@ def test_what_could_not_be_saved_is_saved_on_demand(tmp_path: Path) -> None:
 
 
 def test_of_what_could_not_be_saved_only_so_much_is_kept_and_the_rest_is_counted() -> None:
-    with running(keep=0) as pipeline, saving(pipeline, directory="/dev/null/x", automatic=True, queue=2) as saver:
+    options = {"directory": "/dev/null/x", "automatic": True, "queue_bytes": 2 * size_of_a_scan()}
+    with running(keep=0) as pipeline, saving(pipeline, **options) as saver:
         for scan in "abcde":
             stream(pipeline, scan)
             wait_for(lambda: saver.state is not SaveState.SAVING and len(saver._jobs) == 0)

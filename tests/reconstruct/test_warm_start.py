@@ -21,10 +21,11 @@ from training_scans import small_scan
 
 from ptychostream.benchmarks.warm_start import to_the_same
 from ptychostream.errors import ReconstructionError
+from ptychostream.hpc_agent.disk_room import DiskRoom, StoppedError
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper, PolicySettings
 from ptychostream.hpc_agent.reconstruct import ReconstructOptions, reconstruct
-from ptychostream.hpc_agent.scan_work import ScanWork, StoppedError, WorkSettings
+from ptychostream.hpc_agent.scan_work import ScanWork, WorkSettings
 from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.scans.live_canvas import await_canvas, find_canvas
 from ptychostream.hpc_agent.scans.scan_checks import FrameStatistics
@@ -281,6 +282,7 @@ def work_of(folder: Path, runner: _Runner, journal: Journal, edge: StillEdge, **
         ),
         edge=edge,
         policy=PolicyKeeper(journal, PolicySettings, lambda _: None),
+        room=DiskRoom(folder),
         report=lambda _: None,
         on_progress=lambda _: None,
     )

@@ -16,6 +16,7 @@ from slurm_node import SlurmNode, slurm_node
 from still_edge import StillEdge
 
 from ptychostream.errors import AgentError, TrainingError
+from ptychostream.hpc_agent.disk_room import DiskRoom
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.journal.policy import PolicySettings
 from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
@@ -105,6 +106,7 @@ def test_a_walltime_kill_is_tried_again_in_another_job(node: SlurmNode, start: S
         collect=lambda event: Collected(Path("s.h5"), ScanOptions(), event.scan_id, FrameStatistics(1, 0, 0, 0, 1.0)),
         edge=StillEdge(),
         policy=PolicyKeeper(journal, PolicySettings, said.append),
+        room=DiskRoom(tmp_path),
         report=said.append,
         on_progress=lambda _: None,
     )

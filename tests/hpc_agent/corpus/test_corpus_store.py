@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from training_scans import small_scan
 
 from ptychostream.errors import ScanFileError, TrainingError
-from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore, read_shard
+from ptychostream.hpc_agent.corpus import shards
+from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
+from ptychostream.hpc_agent.corpus.shards import read_shard
 from ptychostream.hpc_agent.corpus.simulated_pairs import add_simulated
 from ptychostream.hpc_agent.corpus.training_data import Corpus, Source, build_corpus
 from ptychostream.hpc_agent.training.batches import Batch, Dose, batches, make_batch, thin
@@ -160,8 +162,57 @@ def test_a_full_disk_leaves_nothing_behind(store: CorpusStore, tmp_path: Path) -
         [sys.executable, "-c", program, str(store.folder)], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0 and "cannot be written" in done.stdout, done.stderr
-    assert sorted(path.name for path in store.folder.iterdir()) == ["scan_0.h5", "scan_1.h5"]
+    assert sorted(path.name for path in store.folder.glob("*.h5")) == ["scan_0.h5", "scan_1.h5"]
+    assert [path.name for path in store.folder.iterdir() if ".tmp." in path.name] == []
     assert store.append("late", pairs(2)) == 80
+
+
+def test_a_file_is_opened_once_for_the_index(store: CorpusStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    read = shards.read_shard
+    monkeypatch.setattr(shards, "read_shard", lambda path: (opened.append(path.name), read(path))[1])
+    whole = store.shards()
+    opened.clear()
+    assert store.shards() == CorpusStore(store.folder).shards() == whole and opened == []
+    store.append("scan 2", pairs(2))
+    assert len(store) == 240 and opened == ["scan_2.h5"]
+    os.utime(store.folder / "scan_0.h5", (1.0, 1.0))
+    (store.folder / "scan_1.h5").unlink()
+    opened.clear()
+    assert [shard.key for shard in store.shards()] == ["scan 0", "scan 2"] and opened == ["scan_0.h5"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 1, "files": {"scan_0.h5": {"shard": 7}}}'])
+def test_a_damaged_index_is_made_anew(store: CorpusStore, content: bytes) -> None:
+    whole = store.shards()
+    (store.folder / ".index.json").write_bytes(content)
+    assert store.shards() == whole
+    assert json.loads((store.folder / ".index.json").read_bytes())["version"] == 1
+
+
+def test_damage_that_the_index_does_not_see_is_not_trained_on(store: CorpusStore) -> None:
+    assert len(store.shards()) == 2
+    path = store.folder / "scan_0.h5"
+    status = path.stat()
+    path.write_bytes(b"x" * status.st_size)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert len(store.shards()) == 2
+    with store.opened() as (corpus, _, _):
+        assert corpus.scans == ("small-1",)
+    path = store.folder / "scan_1.h5"
+    os.truncate(path, 100)
+    with pytest.raises(TrainingError, match="damaged"), store.opened():
+        pass
+
+
+def test_the_corpus_keeps_the_newest_pairs(store: CorpusStore) -> None:
+    store.append("scan 2", pairs(2))
+    assert store.keep(240) == [] and len(store) == 240
+    assert store.keep(239) == ["scan 0"] and len(store) == 160
+    assert store.keep(80, "scan 1") == [] and store.keep(80) == ["scan 1"]
+    assert store.keep(1) == [] and [shard.key for shard in store.shards()] == ["scan 2"]
+    store.append("scan 3", pairs(3))
+    assert [shard.number for shard in store.shards()] == [3, 4]
 
 
 @pytest.mark.slow

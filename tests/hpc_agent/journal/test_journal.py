@@ -154,25 +154,6 @@ def test_of_the_pushes_that_wait_the_newest_wins(journal: Journal) -> None:
     assert journal.waiting_push == ""
 
 
-def test_one_agent_holds_the_lease(journal: Journal, tmp_path: Path) -> None:
-    other = Journal(tmp_path / "work" / "journal.sqlite")
-    journal.take_lease("one", 100.0, 30.0)
-    journal.take_lease("one", 110.0, 30.0)
-    with pytest.raises(AgentError, match="one is at work here"):
-        other.take_lease("two", 139.0, 30.0)
-    other.take_lease("two", 141.0, 30.0)
-    with pytest.raises(AgentError, match="two is at work"):
-        journal.take_lease("one", 142.0, 30.0)
-    journal.give_lease("one")  # not its own
-    other.give_lease("two")
-    journal.take_lease("one", 143.0, 30.0)
-
-
-def test_a_clock_set_back_does_not_lock_the_folder_for_ever(journal: Journal) -> None:
-    journal.take_lease("one", 1e9, 30.0)
-    journal.take_lease("two", 1e6, 30.0)
-
-
 def test_threads_and_a_second_process_share_it(journal: Journal, tmp_path: Path) -> None:
     other = Journal(tmp_path / "work" / "journal.sqlite")
     entered: list[bool] = []

@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from ptychostream.config import load_settings
 from ptychostream.errors import ConfigError
 from ptychostream.hpc_agent.journal.journal import Journal
+from ptychostream.hpc_agent.scans import watch_folder
 from ptychostream.hpc_agent.scans.collect import ScanEvent
 from ptychostream.hpc_agent.scans.transitions import Coherence, Transitions, coherence, energy_ev, frame_count, to_tell
 from ptychostream.hpc_agent.scans.watch import ScanWatch, ScanWatchSettings
-from ptychostream.hpc_agent.scans.watch_folder import FolderSettings, MissedScans, last_seen_s, name_pattern
+from ptychostream.hpc_agent.scans.watch_folder import FolderSettings, MissedScans, name_pattern
 
 DATABASE = """
 record(bo, "$(P)Complete") { field(ZNAM, "No") field(ONAM, "Yes") field(VAL, "$(COMPLETE=0)") field(PINI, "YES") }
@@ -110,41 +111,110 @@ def scan_file(path: Path, changed_s: float) -> None:
     os.utime(path, (changed_s, changed_s))
 
 
-def test_files_since_the_last_scan_are_found_in_order(tmp_path: Path) -> None:
-    for name, changed in (("a/s_1.h5", 100), ("a/s_3.h5", 300), ("b/s_2.h5", 200), ("b/s_4.h5", 995), ("b/x.h5", 250)):
+class Folder:
+    """A folder that is watched, with a clock that the test sets and a journal."""
+
+    def __init__(self, folder: Path, files: str, quiet_s: float = 30.0) -> None:
+        self.now = 1000.0
+        self.settings = FolderSettings(files=f"{folder}/{files}", quiet_s=quiet_s)
+        self.journal = Journal(folder / "journal.sqlite")
+        self.restart()
+
+    def restart(self) -> None:
+        self.missed = MissedScans(self.settings, self.journal, lambda: self.now)
+
+    def look(self, after_s: float = 0.0) -> list[str]:
+        """Ids of the scans that are found, each entered in the journal."""
+        self.now += after_s
+        found = self.missed.look()
+        for each in found:
+            self.missed.note(each)
+        return [each.event.scan_id or Path(each.event.file).name for each in found]
+
+
+def test_new_files_are_found_in_order_once_they_are_quiet(tmp_path: Path) -> None:
+    scan_file(tmp_path / "a/s_0.h5", 50)
+    folder = Folder(tmp_path, "*/s_{scan}.h5")
+    assert folder.look() == [], "what was there is left alone"
+    for name, changed in (("a/s_1.h5", 100), ("a/s_3.h5", 300), ("b/s_2.h5", 200), ("b/x.h5", 250)):
         scan_file(tmp_path / name, changed)
-    settings = FolderSettings(files=f"{tmp_path}/*/s_{{scan}}.h5")
-    missed = MissedScans(settings, 100)
-    assert missed.look(1000) == [
-        ScanEvent("2", str(tmp_path / "b/s_2.h5")),
-        ScanEvent("3", str(tmp_path / "a/s_3.h5")),
-    ]
-    assert [event.scan_id for event in missed.look(1100)] == ["4"] and missed.look(1200) == []
-    nameless = FolderSettings(files=f"{tmp_path}/b/s_[0-9].h5", quiet_s=0)
-    assert [event.scan_id for event in MissedScans(nameless, 0).look(1000)] == ["", ""]
-    assert MissedScans(FolderSettings(), 0).look(1000) == []
+    assert folder.look() == [] and folder.look(29.0) == []
+    scan_file(tmp_path / "b/s_4.h5", 400)
+    assert folder.look(1.0) == ["1", "2", "3"]
+    assert 0 < folder.missed.next_s <= 30
+    assert folder.look(30.0) == ["4"] and folder.look(100.0) == []
+    folder.restart()
+    assert folder.look() == [] and folder.look(100.0) == [], "remembered over a restart"
+
+
+def test_files_without_an_id_and_no_folder(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "s_[0-9].h5", quiet_s=0)
+    assert folder.look() == []
+    scan_file(tmp_path / "s_1.h5", 100)
+    scan_file(tmp_path / "s_x.h5", 100)
+    assert folder.look() == ["s_1.h5"]
+    assert MissedScans(FolderSettings(), folder.journal).look() == []
+
+
+def test_neither_an_older_time_nor_a_clock_that_ran_ahead_hides_a_file(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "{scan}.h5")
+    assert folder.look() == []
+    scan_file(tmp_path / "ahead.h5", time.time() + 1e7)
+    assert folder.look() == [] and folder.look(31.0) == ["ahead"]
+    scan_file(tmp_path / "copied.h5", 1000.0)  # with the times of the original
+    assert folder.look() == [] and folder.look(31.0) == ["copied"]
+    scan_file(tmp_path / "copied.h5", 2000.0)  # written again
+    assert folder.look() == [] and folder.look(31.0) == ["copied"]
+
+
+def test_a_file_that_grows_is_not_taken(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "{scan}.npz")
+    assert folder.look() == []
+    for size in range(1, 6):
+        (tmp_path / "1.npz").write_bytes(b"x" * size)
+        assert folder.look(20.0) == []
+    assert folder.look(29.0) == [] and folder.look(1.0) == ["1"]
+
+
+def test_a_folder_that_is_mounted_late_keeps_its_old_files_to_itself(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "disk/{scan}.h5", quiet_s=0)
+    assert folder.look() == []
+    scan_file(tmp_path / "disk/1.h5", 100)
+    assert folder.look(100.0) == []
+    scan_file(tmp_path / "disk/2.h5", 50)
+    assert folder.look(100.0) == ["2"]
 
 
 @pytest.mark.server
-def test_a_file_that_is_still_written_is_not_complete(tmp_path: Path) -> None:
-    missed = MissedScans(FolderSettings(files=f"{tmp_path}/{{scan}}.h5", quiet_s=0), 0)
+def test_a_file_that_is_still_written_is_named_once_and_found_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Folder(tmp_path, "{scan}.h5", quiet_s=10)
+    assert folder.look() == []
     write = "import h5py, sys; file = h5py.File(sys.argv[1], 'w'); print(flush=True); sys.stdin.read(); file.close()"
     command = [sys.executable, "-c", write, str(tmp_path / "1.h5")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None and writer.stdout.readline()
+        assert folder.look() == []
         scan_file(tmp_path / "2.h5", time.time() + 5)
-        assert [event.scan_id for event in missed.look(time.time() + 10)] == ["2"]
-    assert [event.scan_id for event in missed.look(time.time() + 10)] == ["1", "2"]
+        assert folder.look(10.0) == [] and folder.look(10.0) == ["2"], "it holds up no other file"
+        for _ in range(200):
+            assert folder.look(10.0) == []
+    assert [record.getMessage() for record in caplog.records if "was not closed" in record.getMessage()] == [
+        f"{tmp_path}/1.h5 has not changed for 10 s and was not closed: it is left until it changes"
+    ]
+    assert folder.look() == [] and folder.look(3600.0) == ["1"]
 
 
-def test_the_journal_says_since_when(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.sqlite")
-    assert last_seen_s(journal, {}) is None
-    journal.enter("1", {"scan_id": "1", "file": ""}, 50.0)
-    assert last_seen_s(journal, {}) == 50.0
-    scan_file(tmp_path / "2.h5", 777.0)
-    journal.enter("2", {"scan_id": "2", "file": "Z:\\2.h5"}, 60.0)
-    assert last_seen_s(journal, {"Z:": str(tmp_path)}) == 777.0
+def test_a_broken_file_is_opened_less_and_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(tmp_path, "{scan}.h5", quiet_s=10)
+    assert folder.look() == []
+    (tmp_path / "1.h5").write_bytes(b"")  # its writer died
+    tries: list[float] = []
+    monkeypatch.setattr(watch_folder, "_closed", lambda _path: bool(tries.append(folder.now)))
+    for _ in range(24 * 360):
+        folder.look(10.0)
+    assert 24 <= len(tries) <= 33, "in a day"
 
 
 def test_templates_with_odd_characters() -> None:

@@ -20,6 +20,7 @@ from ptychostream.errors import (
     ReconstructionError,
 )
 from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
+from ptychostream.hpc_agent.disk_room import DiskRoom
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.journal.policy import ModelPushed, PolicySettings
 from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
@@ -223,6 +224,7 @@ def test_the_agent_s_arguments_are_those_of_the_steps(work: Path) -> None:
         collect=lambda event: collect(event, CollectSettings(quiet_s=0)),
         edge=edge,
         policy=keeper,
+        room=DiskRoom(work),
         report=lambda _: None,
         on_progress=told.append,
     )
