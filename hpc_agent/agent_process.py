@@ -33,13 +33,12 @@ from ptychostream.hpc_agent.scans.watch import ScanWatch
 from ptychostream.hpc_agent.scans.watch_folder import MissedScans
 from ptychostream.hpc_agent.settings import AgentSettings
 from ptychostream.hpc_agent.steps.step_parts import read_options
-from ptychostream.hpc_agent.tidying import JournalCopies, remove_leftovers, rotate_log, temporary
+from ptychostream.hpc_agent.tidying import JournalCopies, remove_leftovers, temporary
 from ptychostream.processes.restarter import Restarter
 from ptychostream.storage.file_systems import file_system
 
 log = logging.getLogger(__name__)
 
-RECORD_LOG = "record.log"
 _CHORES_S = 1.0
 _REFUSALS_S = 10.0  # refusals closer together than this belong to one series
 _STEP_OPTIONS = {
@@ -157,7 +156,7 @@ class AgentProcess:
                         channel=settings.record.channel,
                         template=settings.collect.recordings,
                         arguments=settings.record.arguments,
-                        log=settings.work / RECORD_LOG,
+                        log=settings.work / "record.log",
                     )
                 )
             )
@@ -186,7 +185,6 @@ class AgentProcess:
                     self._look_into_folder()
                     due = time.monotonic() + min(self._missed.next_s, settings.folder.poll_s or math.inf)
                 self._copies.look()
-                rotate_log(settings.work / RECORD_LOG)
             except StoppedError:
                 return
             except Exception:  # the thread's outermost

@@ -24,7 +24,6 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp\..+")
 _AT_ONCE = 20  # scans whose results are removed in one go
 _COPY_AGAIN_S = 3600.0
 _KEPT_COPIES = 7
-_LOG_BYTES = 10_000_000
 _PARSL_RUNS = 5
 
 
@@ -60,25 +59,6 @@ def clear_old_scans(work: Path, journal: Journal, keep: int) -> int:
     if old:
         journal.cleared(old[-1].number)
     return len(old)
-
-
-def rotate_log(path: Path, limit: int = _LOG_BYTES) -> bool:
-    """Move the content of a log beyond `limit` bytes to `<name>.1`, whose old content is lost.
-
-    A program that appends to the file goes on with an empty one. What it writes during the copy may be lost.
-    """
-    try:
-        if path.stat().st_size <= limit:
-            return False
-        with atomic_path(path.with_name(f"{path.name}.1")) as old:
-            shutil.copyfile(path, old)
-        with path.open("r+b") as file:
-            file.truncate(0)
-    except OSError as error:
-        if not isinstance(error, FileNotFoundError):
-            _log.warning("%s is not rotated: %s", path, error)
-        return False
-    return True
 
 
 class JournalCopies:

@@ -28,6 +28,7 @@ from ptychostream.ioc.images.refined_images import REFINED_IMAGES, RefinedImages
 from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.ioc.images.shown_canvas import ShownCanvas
 from ptychostream.ioc.scan.stream import Stream
+from ptychostream.storage.bounded_folder import keep_used
 from ptychostream.plugins.engines.cache import default_cache
 from ptychostream.plugins.engines.plain import is_plain, plain_contract
 from ptychostream.plugins.frame_source import FrameSource
@@ -37,6 +38,8 @@ from ptychostream.plugins.trial.order import EngineOrder
 from ptychostream.plugins.trial.trial import try_model
 from ptychostream.plugins.refining.live import LiveRefinement
 from ptychostream.plugins.flow.snapshot import RunFigures, Stitched
+
+_CACHE_BYTES = 4_000_000_000  # of built engines; those that were not used for longest are removed at the start
 
 
 def assemble(
@@ -207,8 +210,10 @@ def _make_cluster_slot(settings: IocSettings, collector: Collector, on_slot: Cal
 
 def _make_slot(settings: IocSettings, pipeline: Pipeline, on_slot: Callable[[], None]) -> ModelSlot:
     engine = settings.engine
+    cache = engine.cache_dir or default_cache()
+    keep_used(cache, "*.engine", _CACHE_BYTES)
     return ModelSlot(
-        EngineMaker(engine.cache_dir or default_cache(), engine.threads, engine.automatic, engine.trial_bounds),
+        EngineMaker(cache, engine.threads, engine.automatic, engine.trial_bounds),
         pipeline.swap_engine,
         plain_contract(settings.engine.frame_shape, settings.engine.pixel_m),
         wish=_engine_wish(settings),

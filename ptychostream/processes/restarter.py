@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ptychostream.processes.log_file import rotate_log
 from ptychostream.processes.program import Program, stop
 
 _log = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ class Restarter:
         _log.info("%s: started, process %d", self.name, self.program.pid)
 
     def check(self) -> bool:
-        """Start it again when it has ended and the wait is over; returns whether it runs."""
+        """Start it again when it has ended and the wait is over; returns whether it runs. A long log is rotated."""
+        rotate_log(self.log)
         if self.program is None:
             if time.monotonic() >= self._due_s:
                 self.restarts += 1

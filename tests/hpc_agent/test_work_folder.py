@@ -11,11 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from small_disks import fill, small_disk
 
 from ptychostream.errors import AgentError
 from ptychostream.hpc_agent.disk_room import DiskRoom, StoppedError
@@ -27,7 +28,6 @@ from ptychostream.hpc_agent.tidying import (
     JournalCopies,
     clear_old_scans,
     remove_leftovers,
-    rotate_log,
     temporary,
 )
 from ptychostream.storage.atomic import temporary_beside
@@ -172,16 +172,6 @@ def test_the_results_of_old_scans_go(tmp_path: Path) -> None:
         assert sorted(path.name for path in (tmp_path / "scans").iterdir()) == ["s43", "s45", "s47", "s49"]
 
 
-def test_a_long_log_is_rotated_under_its_writer(tmp_path: Path) -> None:
-    log = tmp_path / "record.log"
-    assert not rotate_log(log, 100)
-    with log.open("ab", buffering=0) as writer:
-        writer.write(b"a" * 101)
-        assert rotate_log(log, 100) and not rotate_log(log, 100)
-        writer.write(b"b")
-    assert log.read_bytes() == b"b" and log.with_name("record.log.1").read_bytes() == b"a" * 101
-
-
 def test_the_journal_is_copied_once_a_day_and_the_copy_can_be_used(tmp_path: Path) -> None:
     days, seconds = ["2026-11-30"], [0.0]
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
@@ -225,37 +215,23 @@ with held(work, DiskRoom(work), lost.append, lasts_s=0.6):
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Path:
-    """A file system of a megabyte, in a mount that ends with the test. It needs root."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
-    if made.returncode:
-        pytest.skip("only root mounts a file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """A file that takes all the room that is left."""
-    path = disk / "full"
-    with pytest.raises(OSError, match="No space left"), path.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"x" * 4096)
-    return path
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a megabyte. It needs root."""
+    with small_disk(tmp_path / "small") as folder:
+        yield folder
 
 
 @pytest.mark.server
-def test_a_lease_is_renewed_on_a_full_disk(small_disk: Path) -> None:
+def test_a_lease_is_renewed_on_a_full_disk(disk: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(small_disk)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(disk)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None and holder.stdin is not None
         assert holder.stdout.readline() == "held\n"
-        fill(small_disk)
+        fill(disk)
         seen = []
         for _ in range(20):
-            seen.append(read(small_disk / NAME)["count"])
+            seen.append(read(disk / NAME)["count"])
             time.sleep(0.1)
         assert seen[-1] - seen[0] >= 5, "it moves several times in its 0.6 s"
         holder.stdin.close()
@@ -269,12 +245,12 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_the_journal_waits_for_room_and_loses_nothing(small_disk: Path) -> None:
-    room, said = DiskRoom(small_disk, again_s=0.05), []
+def test_the_journal_waits_for_room_and_loses_nothing(disk: Path) -> None:
+    room, said = DiskRoom(disk, again_s=0.05), []
     room.on_change = said.append
-    with closing(Journal(small_disk / "journal.sqlite", patience=room)) as journal:
+    with closing(Journal(disk / "journal.sqlite", patience=room)) as journal:
         journal.enter("0", {}, 0.0)
-        full = fill(small_disk)
+        full = fill(disk)
         events = [{"file": "x" * 3000 + str(number)} for number in range(1, 9)]
 
         def enter() -> None:
@@ -292,11 +268,11 @@ def test_the_journal_waits_for_room_and_loses_nothing(small_disk: Path) -> None:
         assert [scan.event for scan in journal.scans()] == [{}, *events]
 
 
-def test_an_agent_that_starts_on_a_full_disk_waits(small_disk: Path) -> None:
-    room = DiskRoom(small_disk, again_s=0.05)
-    full = fill(small_disk)
+def test_an_agent_that_starts_on_a_full_disk_waits(disk: Path) -> None:
+    room = DiskRoom(disk, again_s=0.05)
+    full = fill(disk)
     made: list[Journal] = []
-    starter = threading.Thread(target=lambda: made.append(Journal(small_disk / "journal.sqlite", patience=room)))
+    starter = threading.Thread(target=lambda: made.append(Journal(disk / "journal.sqlite", patience=room)))
     starter.start()
     until(lambda: bool(room.reason))
     assert not made
