@@ -245,6 +245,7 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.server
 def test_the_journal_waits_for_room_and_loses_nothing(disk: Path) -> None:
     room, said = DiskRoom(disk, again_s=0.05), []
     room.on_change = said.append
@@ -268,6 +269,7 @@ def test_the_journal_waits_for_room_and_loses_nothing(disk: Path) -> None:
         assert [scan.event for scan in journal.scans()] == [{}, *events]
 
 
+@pytest.mark.server
 def test_an_agent_that_starts_on_a_full_disk_waits(disk: Path) -> None:
     room = DiskRoom(disk, again_s=0.05)
     full = fill(disk)
