@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import statistics
 import tempfile
 import threading
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
+    logging.getLogger("ptychostream.hpc_agent").setLevel(logging.WARNING)  # not two lines for each scan
     with tempfile.TemporaryDirectory(prefix="ptychostream-bench-", dir=arguments.folder) as folder:
         report = measure(
             Path(folder), arguments.scans, arguments.pairs, arguments.keep_pairs, keep_scans=arguments.keep_scans

@@ -90,6 +90,8 @@ class ShardIndex:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / _INDEX
+        self._known: dict[str, dict[str, Any]] = {}
+        self._known_state: tuple[int, int, int] | None = None  # of the index, when it was read or written
 
     def shards(self) -> list[Shard]:
         """The readable files."""
@@ -110,21 +112,35 @@ class ShardIndex:
         return [_shard(self._folder / name, entry["shard"]) for name, entry in found.items() if entry["shard"]]
 
     def _load(self) -> dict[str, dict[str, Any]]:
+        """The entries of the index file, which is read again where it has changed."""
+        state = self._state()
+        if state is None or state != self._known_state:
+            self._known, self._known_state = self._read(), state
+        return self._known
+
+    def _read(self) -> dict[str, dict[str, Any]]:
         try:
             content = json.loads(self._path.read_bytes())
-            if content["version"] != _VERSION:
-                return {}
-            files: dict[str, dict[str, Any]] = content["files"]
+            files: dict[str, dict[str, Any]] = content["files"] if content["version"] == _VERSION else {}
             for name, entry in files.items():
+                assert len(entry["state"]) == 2
                 if entry["shard"]:
                     _shard(self._folder / name, entry["shard"])
-            return files if all("state" in entry for entry in files.values()) else {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError):
             return {}
+        return files
 
-    def _save(self, files: Mapping[str, Any]) -> None:
+    def _save(self, files: dict[str, dict[str, Any]]) -> None:
         with suppress(OSError):  # the next one who reads opens the files again
             write_bytes_atomic(self._path, json.dumps({"version": _VERSION, "files": files}).encode())
+            self._known, self._known_state = files, self._state()
+
+    def _state(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _content(path: Path) -> dict[str, Any] | None:

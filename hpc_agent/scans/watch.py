@@ -98,7 +98,7 @@ class ScanWatch:
     def __init__(
         self,
         settings: ScanWatchSettings,
-        on_event: Callable[[ScanEvent], None],
+        on_event: Callable[[ScanEvent], object],
         last: ScanEvent | None = None,
         on_return: Callable[[], None] = lambda: None,
     ) -> None:
