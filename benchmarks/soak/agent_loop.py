@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import statistics
 import tempfile
 import threading
@@ -61,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-scans", type=int, default=200, metavar="N", help="scans that keep their folder (default %(default)s)"
     )
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, metavar="S", help="end with the tenth in which they are over"
+    )
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the work folder is made")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -69,9 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     logging.getLogger("ptychostream.hpc_agent").setLevel(logging.WARNING)  # not two lines for each scan
     with tempfile.TemporaryDirectory(prefix="ptychostream-bench-", dir=arguments.folder) as folder:
-        report = measure(
-            Path(folder), arguments.scans, arguments.pairs, arguments.keep_pairs, keep_scans=arguments.keep_scans
-        )
+        kept = {"keep_pairs": arguments.keep_pairs, "keep_scans": arguments.keep_scans}
+        report = measure(Path(folder), arguments.scans, arguments.pairs, **kept, seconds=arguments.seconds)
     if arguments.json:
         print(json.dumps(report, indent=2))
     else:
@@ -196,8 +199,10 @@ class _Work(ScanWork):
         return outcome
 
 
-def measure(folder: Path, scans: int, pairs: int, keep_pairs: int, keep_scans: int) -> dict[str, Any]:
-    """Run the loop over so many scans, one after the other."""
+def measure(
+    folder: Path, scans: int, pairs: int, *, keep_pairs: int, keep_scans: int, seconds: float = math.inf
+) -> dict[str, Any]:
+    """Run the loop over so many scans, one after the other, or until the tenth in which the time is over."""
     world, ended = _World(folder, pairs, keep_pairs), _Ended()
     room = DiskRoom(folder)
     journal = Journal(folder / "journal.sqlite", patience=room)
@@ -218,9 +223,12 @@ def measure(folder: Path, scans: int, pairs: int, keep_pairs: int, keep_scans: i
     agent = Agent(journal, policy, work, world, world.push, ScanKeys(journal, {}), room)
     thread = threading.Thread(target=agent.run)
     thread.start()
-    tenths = []
+    tenths: list[dict[str, Any]] = []
+    end = time.monotonic() + seconds
     try:
         for tenth in range(_TENTHS):
+            if time.monotonic() >= end:
+                break
             numbers = range(tenth * scans // _TENTHS, (tenth + 1) * scans // _TENTHS)
             tenths.append(_tenth(agent, ended, numbers))
             tenths[-1].update(scans=numbers.stop, rss_mb=_rss_mb(), disk_mb=_disk_mb(folder))
@@ -232,7 +240,7 @@ def measure(folder: Path, scans: int, pairs: int, keep_pairs: int, keep_scans: i
         thread.join()
         journal.close()
     return {
-        "scans": scans,
+        "scans": tenths[-1]["scans"],
         "trained": world.trained,
         "pairs_of_a_scan": pairs,
         "keep_pairs": keep_pairs,
