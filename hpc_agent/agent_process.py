@@ -160,9 +160,9 @@ class AgentProcess:
                     )
                 )
             )
+        self._look.set()  # first of all: what is there now is left alone
         self._chores.start()
         ended.callback(self._end_chores)
-        self._look.set()
         if settings.watch.complete_pv:
             latest = self._journal.latest_scan()
             last = ScanEvent(**latest.event) if latest else None
