@@ -1,4 +1,4 @@
-"""`ptychostream bench stream|positions|web|record|inference|soak|limits|reconstruction|warm-start|gpu|training|agent`."""
+"""`ptychostream bench NAME`: see `BENCHMARKS`."""
 
 from __future__ import annotations
 
