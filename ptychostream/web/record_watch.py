@@ -142,8 +142,11 @@ class RecordWatch:
                 self._open[name] = subscription
 
     def _leave(self) -> None:
+        """Close all monitors, without the lock: the end of one waits for its callback, and that for the lock."""
         with self._lock:
-            context, self._context, self._open = self._context, None, {}
+            context, self._context = self._context, None
+            monitors, self._open = self._open, {}
+        monitors.clear()
         if context is not None:
             context.close()
 

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from ptychostream.web.catalog import catalog
 from ptychostream.web.events import MOST, Events
 from ptychostream.web.guard import Guard, token_for
 from ptychostream.web.history import SECONDS, History
+from ptychostream.web.record_watch import RecordWatch
 from ptychostream.web.requests import read_request
 from ptychostream.web.settings import WebSettings
 
@@ -147,6 +149,24 @@ def test_history_keeps_the_newest_seconds_and_the_means_of_minutes() -> None:
     assert set(history.series(["b"], 0.0)["b"]) == {None}
     minutes = history.series(["a"], 0.0, minutes=True)
     assert minutes["a"][:2] == [29.5, 89.5]
+
+
+@pytest.mark.server
+def test_the_end_of_a_monitor_does_not_wait_for_its_own_callback() -> None:
+    watch, stuck = RecordWatch("w:", ["a"], lambda *_: None, lambda _: None), []
+
+    class Monitor:
+        """Its end waits for the callback that runs in another thread, as pvxs does."""
+
+        def __del__(self) -> None:
+            callback = threading.Thread(target=watch._mark, args=("a",), daemon=True)
+            callback.start()
+            callback.join(2.0)
+            stuck.append(callback.is_alive())
+
+    watch._open["a"] = Monitor()
+    watch._leave()
+    assert stuck == [False]
 
 
 def test_events_are_bounded_and_a_text_that_counts_takes_one_place() -> None:
