@@ -106,13 +106,6 @@ def to_tell(now: ScanEvent, before: ScanEvent | None) -> ScanEvent | None:
     return replace(now, file="") if found is Coherence.STALE_FILE else now
 
 
-def energy_ev(value: object, unit: str) -> float | None:
-    """The photon energy in eV from a PV in `unit`, "eV" or "keV"; None if the value is no positive number."""
-    if not _finite(value) or _number(value) <= 0:
-        return None
-    return _number(value) * {"eV": 1.0, "keV": 1e3}[unit]
-
-
 def frame_count(value: object) -> int | None:
     """The expected number of frames; None if the value is no positive number."""
     if not _finite(value) or _number(value) < 1:

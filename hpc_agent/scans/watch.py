@@ -21,10 +21,10 @@ from ptychostream.hpc_agent.scans.transitions import (
     Coherence,
     Transitions,
     coherence,
-    energy_ev,
     frame_count,
     to_tell,
 )
+from ptychostream.statements.units import EnergyUnit, energy_ev
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class ScanWatchSettings(Settings):
     id_pv: str = ""
     file_pv: str = ""
     energy_pv: str = ""
-    energy_unit: Literal["eV", "keV"] = "keV"
+    energy_unit: EnergyUnit = "keV"
     frames_pv: str = ""
     settle_s: float = Field(5.0, ge=0)
     poll_s: float = Field(10.0, gt=0)

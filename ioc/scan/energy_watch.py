@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
-from typing import Literal
-
-from ptychostream.frames.frame_settings import UNIT_EV
 from ptychostream.frames.stream_watch import StreamWatch
 from ptychostream.ioc.scan.watched_pv import Provider, WatchedPv, Watcher
+from ptychostream.statements.units import EnergyUnit, energy_ev
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +23,7 @@ class EnergyWatch:
         Is told.
     """
 
-    def __init__(self, pv: str, provider: Provider, unit: Literal["eV", "keV"], watch: StreamWatch) -> None:
+    def __init__(self, pv: str, provider: Provider, unit: EnergyUnit, watch: StreamWatch) -> None:
         self._name, self._unit, self._watch = pv, unit, watch
         self._watcher = Watcher(lambda: None)
         self._pv: WatchedPv = self._watcher.watch(pv, provider)
@@ -49,9 +46,8 @@ class EnergyWatch:
         self._watcher.close()
 
     def _tell(self, value: object) -> None:
-        number = float(value) if isinstance(value, int | float) else math.nan
-        self._known = math.isfinite(number) and number > 0
-        if not self._known:
+        known = energy_ev(value, self._unit)
+        self._known = known is not None
+        if known is None:
             _log.warning("%s gives %r, which is no energy: it is not compared", self._name, value)
-        known = number * UNIT_EV[self._unit] if self._known else None
-        self._watch.measure("energy", known, self._name, f"{number:.8g} {self._unit}")
+        self._watch.measure("energy", known, self._name, "" if known is None else f"{value:.8g} {self._unit}")

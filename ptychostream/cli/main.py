@@ -22,7 +22,7 @@ COMMANDS = {
     "beamline": "run the simulated beamline",
     "record": "record a PVA image stream to scan files",
     "replay": "stream a scan file as a detector would",
-    "inspect": "say what a scan file says of itself, what is assumed and what contradicts",
+    "inspect": "say what a scan file or a live channel says of itself, what is assumed and what contradicts",
     "reconstruct": "reconstruct a scan file by ePIE",
     "train": "train PtychoNN on a reconstructed scan",
     "export": "write a scan file, and its reconstruction, for another program",

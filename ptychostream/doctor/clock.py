@@ -13,7 +13,7 @@ _REMEDY = "set the detector's clock by NTP; an areaDetector driver may have its 
 
 def check_clock(seen: SeenStream) -> Finding | None:
     """None where no frame was acquired while the stream was watched."""
-    live = seen.live
+    live = seen.frames
     if not live:
         return None
     if any(frame.time == 0 for frame in live):

@@ -13,14 +13,17 @@ from ptychostream.doctor.finding import Finding
 from ptychostream.doctor.frames import check_frames
 from ptychostream.doctor.memory import check_memory
 from ptychostream.doctor.model import check_engine, check_model
-from ptychostream.doctor.positions import check_positions, watch_positions
+from ptychostream.doctor.positions import check_positions, position_channel, watch_positions
 from ptychostream.doctor.records import check_records, read_records
-from ptychostream.doctor.region import check_region, read_region
+from ptychostream.doctor.region import check_region
 from ptychostream.doctor.scan_marks import check_marks
 from ptychostream.doctor.scan_pv import asked, check_scan_pvs
 from ptychostream.doctor.servers import check_servers, find_servers, searched
 from ptychostream.doctor.stream import SeenStream, watch
+from ptychostream.frames.intake import Intake
+from ptychostream.frames.stream_watch import expected_of
 from ptychostream.ioc.config.settings import IocSettings
+from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.engines import probe_engines
 from ptychostream.recording.record_metadata import read_pvs
 
@@ -36,13 +39,11 @@ def examine(settings: IocSettings, seconds: float) -> list[Finding]:
 def _findings(settings: IocSettings, seconds: float) -> Iterator[Finding]:
     model, contract = check_model(settings)
     channel, positions = settings.input.pv, settings.positions
-    wanted = {settings.input.scan_attribute, settings.input.end_attribute, positions.x_attribute, positions.y_attribute}
-    by_stream = positions.source == "stream" and bool(positions.stream.pv)
+    intake = intake_of(settings, contract)
     with ThreadPoolExecutor() as pool:
         servers = pool.submit(find_servers, channel, os.environ, _SEARCH_S) if channel else None
-        watched = pool.submit(watch, channel, sorted(wanted - {""}), seconds) if channel else None
-        region = pool.submit(read_region, channel, _ANSWER_S) if channel else None
-        samples = pool.submit(watch_positions, positions, seconds) if by_stream else None
+        watched = pool.submit(watch, channel, intake, seconds) if channel else None
+        samples = pool.submit(watch_positions, positions, seconds) if position_channel(positions) else None
         pvs = pool.submit(read_pvs, asked(settings.scan), time.monotonic() + _ANSWER_S)
         records = pool.submit(read_records, settings.prefix, _ANSWER_S)
     seen = watched.result() if watched else SeenStream("", time.time(), 0.0)
@@ -51,7 +52,7 @@ def _findings(settings: IocSettings, seconds: float) -> Iterator[Finding]:
     if seen.connected:
         yield from check_frames(seen, contract)
         yield from check_memory(seen, settings)
-        yield from check_region(region.result() if region else None, contract)
+        yield from check_region(seen, contract)
         clock = check_clock(seen)
         if clock is not None:
             yield clock
@@ -63,3 +64,12 @@ def _findings(settings: IocSettings, seconds: float) -> Iterator[Finding]:
     yield from check_records(settings.prefix, records.result(), positions.source)
     yield check_disk(settings)
     yield check_autosave(settings)
+
+
+def intake_of(settings: IocSettings, contract: ModelContract | None) -> Intake:
+    """The reading of the stream that the IOC has with these settings and this model."""
+    given, positions = settings.input, settings.positions
+    intake = given.intake(given.scan_attribute, given.end_attribute, (positions.x_attribute, positions.y_attribute))
+    if contract is not None:
+        intake.watch.expect(expected_of(contract.said(), given.region.model_dump()))
+    return intake

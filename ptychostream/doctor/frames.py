@@ -17,26 +17,34 @@ _BAD_SHARE = 0.01
 def check_frames(seen: SeenStream, contract: ModelContract | None) -> Iterator[Finding]:
     """The findings of a stream that is connected."""
     if seen.refused:
-        count, came = len(seen.refused), len(seen.refused) + len(seen.frames)
+        count, came = len(seen.refused), len(seen.refused) + len(seen.images)
         error = seen.refused[0]
         yield fail("updates", f"{count} of {came} updates of {seen.channel} are no frames: {error.what}", error.remedy)
-    if not seen.frames:
-        if not seen.refused:
-            what = f"no image of {seen.channel} came within {seen.seconds:g} s"
-            yield warn("images", what, "start an acquisition, and call doctor again")
+    again = "start an acquisition, and call doctor again"
+    if not seen.images:
+        if seen.refusal:
+            yield fail("images", f"{seen.channel}: {seen.refusal}", "name the channel of a detector's PVA plugin")
+        elif not seen.refused:
+            yield warn("images", f"no image of {seen.channel} came within {seen.seconds:g} s", again)
         return
-    yield _shape(seen, contract)
-    if not seen.live:
-        frame = seen.frames[0]
-        what = f"{seen.channel} holds its last image, uniqueId {frame.raw_id}, {seen.began - frame.time:.0f} s old"
-        yield warn("images", f"{what}; nothing is acquired now", "start an acquisition, and call doctor again")
+    if seen.wanted:
+        yield check_shape(seen, contract)
+    else:
+        what = f"none of {len(seen.images)} frames is of the wanted kind"
+        yield fail("selection", what, "correct input.select_attribute and input.select_value")
+    if seen.held is not None:
+        held = seen.held
+        old = f", {seen.began - held.time:.0f} s old" if held.time else ""
+        what = f"{seen.channel} holds its last image, uniqueId {held.raw_id}{old}; nothing is acquired now"
+        yield warn("images", what, again)
         return
     yield _rate(seen)
     yield _gaps(seen)
 
 
-def _shape(seen: SeenStream, contract: ModelContract | None) -> Finding:
-    shapes = sorted({(frame.shape, frame.dtype) for frame in seen.frames})
+def check_shape(seen: SeenStream, contract: ModelContract | None) -> Finding:
+    """Whether the wanted frames have one shape and type, and those that the model takes."""
+    shapes = sorted({(frame.shape, frame.dtype) for frame in seen.wanted})
     told = " and ".join(f"{height} × {width} {dtype}" for (height, width), dtype in shapes)
     if len(shapes) > 1:
         return fail("frame", f"frames of {told} by turns", "let one plugin send to this channel, with one region")
@@ -57,7 +65,7 @@ def _shape(seen: SeenStream, contract: ModelContract | None) -> Finding:
 
 
 def _rate(seen: SeenStream) -> Finding:
-    live = seen.live
+    live = seen.frames
     first, last = live[0].arrived, live[-1].arrived
     rate = f", {(len(live) - 1) / (last - first):.0f}/s" if last > first else ""
     return ok("rate", f"{len(live)} frames within {seen.seconds:g} s{rate}")
@@ -65,9 +73,9 @@ def _rate(seen: SeenStream) -> Finding:
 
 def _gaps(seen: SeenStream) -> Finding:
     ids, twice = FrameIds(), 0
-    for frame in seen.live:
+    for frame in seen.frames:
         twice += ids.accept(frame.raw_id, frame.time) is None
-    count = len(seen.live)
+    count = len(seen.frames)
     if twice:
         what = f"{twice} of {count} frames came again with the same uniqueId and time"
         return fail("frame ids", what, "look whether two plugins, or a repeating gateway, serve this channel")
@@ -76,4 +84,4 @@ def _gaps(seen: SeenStream) -> Finding:
         remedy = "raise the queues of the detector's PVA plugin, and look at its DroppedArrays and at the network"
         return (fail if ids.missed > _BAD_SHARE * count else warn)("frame ids", what, remedy)
     disorder = f", {ids.disordered} out of order" if ids.disordered else ""
-    return ok("frame ids", f"{seen.live[0].raw_id} to {seen.live[-1].raw_id} without a gap{disorder}")
+    return ok("frame ids", f"{seen.frames[0].raw_id} to {seen.frames[-1].raw_id} without a gap{disorder}")

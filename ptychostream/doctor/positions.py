@@ -6,24 +6,28 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptychostream.doctor.finding import Finding, fail, ok, warn
 from ptychostream.doctor.stream import SeenFrame, SeenStream
 from ptychostream.errors import PtychostreamError, StreamError
 from ptychostream.ioc.config.settings import PositionSettings
+from ptychostream.plugins.position_receiver import (
+    IndexReceiver,
+    IndexReceiverSettings,
+    PositionReceiver,
+    PositionReceiverSettings,
+)
 from ptychostream.positions.route_file import read_route
-from ptychostream.pva.channel_reader import ChannelReader, each
-from ptychostream.pva.position_update import decode_positions
 
 _CHECK = "positions"
 
 
 @dataclass
 class SeenPositions:
-    """What a stream of positions sent: updates with samples, samples, those not finite, why other updates failed."""
+    """What a channel of positions sent: updates with samples, samples, those not finite, why other updates failed."""
 
     connected: bool = False
     updates: int = 0
@@ -35,12 +39,12 @@ class SeenPositions:
 def check_positions(settings: PositionSettings, seen: SeenStream, samples: SeenPositions | None) -> Iterator[Finding]:
     """The findings for the source that is configured."""
     if settings.source == "attributes" and not settings.own:
-        if seen.frames:
-            yield _attributes(seen.live or seen.frames, settings)
+        if seen.wanted:
+            yield _attributes(seen.wanted, settings)
     elif settings.source == "route":
         yield from _route(settings, seen)
-    elif settings.source == "stream":
-        yield _stream(settings, samples)
+    elif settings.source in ("stream", "index"):
+        yield _stream(settings.source, position_channel(settings), samples)
     elif settings.source != "waveform":  # that one's records are looked at
         what = f"the source {settings.own or settings.source} is not looked at here"
         yield warn(_CHECK, what, "look at PositionMessage_RBV and PositionsCount_RBV of the IOC while a scan runs")
@@ -80,30 +84,35 @@ def _route(settings: PositionSettings, seen: SeenStream) -> Iterator[Finding]:
     except PtychostreamError as error:
         yield fail(_CHECK, str(error.what), error.remedy or "write the route anew")
         return
-    lowest = min((frame.raw_id for frame in seen.live), default=0)
+    lowest = min((frame.raw_id for frame in seen.frames), default=0)
     first = lowest if settings.first_id is None else settings.first_id
     ids = np.arange(first, first + len(route.x)) if route.ids is None else route.ids
     known = set(ids.tolist())
-    outside = [frame.raw_id for frame in seen.live if frame.raw_id not in known]
+    outside = [frame.raw_id for frame in seen.frames if frame.raw_id not in known]
     if outside:
         what = f"frame {outside[0]} is not in {settings.route_file}, which covers ids {ids.min()} to {ids.max()}"
         remedy = "set positions.first_id to the id of the scan's first frame, or give the route ids"
-        yield fail(_CHECK, f"{what} ({len(outside)} of {len(seen.live)} frames)", remedy)
+        yield fail(_CHECK, f"{what} ({len(outside)} of {len(seen.frames)} frames)", remedy)
         return
     yield ok(_CHECK, f"{settings.route_file}: {len(route.x)} positions, ids {ids.min()} to {ids.max()}")
 
 
-def _stream(settings: PositionSettings, samples: SeenPositions | None) -> Finding:
-    channel = settings.stream.pv
+def position_channel(settings: PositionSettings) -> str:
+    """The PVA channel that the configured source is read from; empty where it is none, or where none is named."""
+    channels = {"stream": settings.stream.pv, "index": settings.index.pv}
+    return channels.get(settings.source, "").strip()
+
+
+def _stream(source: str, channel: str, samples: SeenPositions | None) -> Finding:
     if not channel or samples is None:
         return fail(
-            _CHECK, "positions.stream.pv is empty", "name the channel of the positions, or choose another source"
+            _CHECK, f"positions.{source}.pv is empty", "name the channel of the positions, or choose another source"
         )
     if not samples.connected:
         return fail(_CHECK, f"{channel} does not answer", "start its server, and put its host into EPICS_PVA_ADDR_LIST")
     if samples.refused:
         what = f"{len(samples.refused)} updates of {channel} give no positions: {samples.refused[0]}"
-        return fail(_CHECK, what, "correct positions.stream.columns, or what is sent")
+        return fail(_CHECK, what, f"correct positions.{source}.columns, or what is sent")
     if samples.bad:
         what = f"{samples.bad} of {samples.samples} samples of {channel} are not finite"
         return fail(_CHECK, what, "look at the encoder or the PV that gives them")
@@ -113,28 +122,40 @@ def _stream(settings: PositionSettings, samples: SeenPositions | None) -> Findin
 
 
 def watch_positions(settings: PositionSettings, seconds: float) -> SeenPositions:
-    """Subscribe to the stream of positions for `seconds`."""
-    seen, connected = SeenPositions(), Event()
+    """Subscribe to the positions for `seconds`, as the IOC does."""
+    seen = SeenPositions()
 
-    def take(value: Any) -> None:
+    def count(values: NDArray[np.float64]) -> None:
+        seen.updates += 1
+        seen.samples += values.shape[1]
+        seen.bad += int(np.count_nonzero(~np.isfinite(values).all(axis=0)))
+
+    def count_columns(x: object, y: object) -> None:
         try:
-            samples = decode_positions(value, settings.stream.columns)
-        except StreamError as error:
-            seen.refused.append(error.what)
-            return
-        if samples is not None:
-            seen.updates += 1
-            seen.samples += samples.shape[1]
-            seen.bad += int(np.count_nonzero(~np.isfinite(samples).all(axis=0)))
+            count(np.atleast_2d(np.array([x, y], np.float64)))
+        except (TypeError, ValueError):
+            seen.refused.append("x and y are not two columns of numbers of one length")
+
+    def refuse(error: StreamError) -> None:
+        seen.refused.append(error.what)
 
     def note(here: bool) -> None:
-        if here:
-            connected.set()
+        seen.connected = seen.connected or here
 
-    queue = settings.stream.queue_size
-    reader = ChannelReader(settings.stream.pv, "field()", queue, each(take), note, name="doctor's positions")
-    reader.start()
+    receiver: PositionReceiver | IndexReceiver
+    if settings.source == "stream":
+        stream = settings.stream
+        by_time = PositionReceiverSettings(
+            channel=stream.pv, columns=stream.columns, time_unit=stream.time_unit, queue_size=stream.queue_size
+        )
+        receiver = PositionReceiver(by_time, lambda samples, _: count(samples), refuse, note)
+    else:
+        index = settings.index
+        by_index = IndexReceiverSettings(
+            channel=index.pv, columns=index.columns, names=index.names, queue_size=index.queue_size
+        )
+        receiver = IndexReceiver(by_index, lambda one, _: count_columns(one.x, one.y), refuse, note)
+    receiver.start()
     Event().wait(seconds)
-    reader.stop()
-    seen.connected = connected.is_set()
+    receiver.stop()
     return seen

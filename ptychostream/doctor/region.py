@@ -1,34 +1,25 @@
-"""The region of the sensor that the detector says its images show, beside the region of the model's contract."""
+"""What the frames say of themselves beside what the IOC expects: the contract's statements, or the configuration's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from p4p import Value
-from p4p.client.thread import Context
-
 from ptychostream.doctor.finding import Finding, fail, ok
+from ptychostream.doctor.stream import SeenStream
+from ptychostream.errors import DropCause
 from ptychostream.model.contract import ModelContract
-from ptychostream.pva.frame_statements import region_said
-from ptychostream.statements.description import Description
 from ptychostream.statements.quantities import REGION
 
-_REMEDY = "set the detector's region, binning and reverse as at the training, or load a model for these"
 
-
-def check_region(said: Description | None, contract: ModelContract | None) -> Iterator[Finding]:
-    """The findings, from what `read_region` gave. None: the channel did not answer."""
-    if said is None or contract is None or not contract.region:
-        return
-    contradictions = said.against(contract.said(), REGION, remedy=_REMEDY)
-    for contradiction in contradictions:
-        yield fail("region", str(contradiction), contradiction.remedy)
-    if not contradictions:
+def check_region(seen: SeenStream, contract: ModelContract | None) -> Iterator[Finding]:
+    """A finding for each quantity that contradicts. The frames are judged as they come, by the IOC's own rule."""
+    images = seen.images
+    dropped = sum(frame.fault is DropCause.CONTRADICTION for frame in images)
+    told: set[str] = set()
+    for one in seen.contradictions:
+        if one.quantity not in told:
+            told.add(one.quantity)
+            check = "region" if one.quantity in REGION else one.quantity
+            yield fail(check, f"{one}; {dropped} of {len(images)} frames would be dropped", one.remedy)
+    if contract is not None and images and not told and any(seen.said.about(quantity) for quantity in REGION):
         yield ok("region", f"offset, binning and reverse are those of model {contract.name}")
-
-
-def read_region(channel: str, timeout_s: float) -> Description | None:
-    """What the channel's newest image says; None where it does not answer."""
-    with Context("pva", nt=False) as context:
-        answer = context.get(channel, request="field(dimension)", timeout=timeout_s, throw=False)
-    return region_said(answer, channel) if isinstance(answer, Value) else None

@@ -16,7 +16,7 @@ _LEVEL = 3
 
 def check_marks(seen: SeenStream, settings: IocSettings) -> Iterator[Finding]:
     """The findings where frames name their scan."""
-    if settings.scan.boundary != "attribute" or not seen.frames:
+    if settings.scan.boundary != "attribute" or not seen.images:
         return
     name, end = settings.input.scan_attribute, settings.input.end_attribute
     if name:
@@ -26,7 +26,7 @@ def check_marks(seen: SeenStream, settings: IocSettings) -> Iterator[Finding]:
 
 
 def _named(seen: SeenStream, name: str) -> Finding:
-    values = [frame.attributes.get(name) for frame in seen.frames]
+    values = [frame.attributes.get(name) for frame in seen.images]
     missing = sum(value is None for value in values)
     if missing:
         what = f"{missing} of {len(values)} frames have no attribute {name}: all scans go onto one canvas"
@@ -36,7 +36,7 @@ def _named(seen: SeenStream, name: str) -> Finding:
 
 
 def _ended(seen: SeenStream, end: str) -> Finding:
-    marks = [frame.attributes.get(end) for frame in seen.live or seen.frames]
+    marks = [frame.attributes.get(end) for frame in seen.images]
     if all(mark is None for mark in marks):
         what = f"frames have no attribute {end}: nothing says that a scan is over"
         return warn("end of scan", what, f"add {end} to the attributes file, or set scan.active_pv")

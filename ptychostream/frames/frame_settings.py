@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from ptychostream.config import Setting, Settings
 from ptychostream.frames.intake import Intake
-
-UNIT_EV: dict[Literal["eV", "keV"], float] = {"eV": 1.0, "keV": 1e3}
-"""Value of each unit of energy."""
+from ptychostream.statements.units import EnergyUnit
 
 
 class RegionSettings(Settings):
@@ -43,7 +41,7 @@ class FrameSettings(Settings):
         str, Setting(flag="--energy-attribute", help="NTNDArray attribute that gives the energy")
     ] = ""
     """NTNDArray attribute that gives the energy, compared with that of the model; empty: none."""
-    energy_unit: Annotated[Literal["eV", "keV"], Setting(flag="--energy-unit", help="unit of that energy")] = "eV"
+    energy_unit: Annotated[EnergyUnit, Setting(flag="--energy-unit", help="unit of that energy")] = "eV"
     """Unit of the attribute and of the PV."""
     region: RegionSettings = RegionSettings()
     """What frames must say of the region of the sensor, where the model's contract does not say it, or not right."""
@@ -51,5 +49,5 @@ class FrameSettings(Settings):
     def intake(self, scan_attribute: str, end_attribute: str, further: tuple[str, ...] = ()) -> Intake:
         """The reading of a stream by these settings."""
         select = (self.select_attribute, self.select_value)
-        energy = (self.energy_attribute, UNIT_EV[self.energy_unit])
+        energy = (self.energy_attribute, self.energy_unit)
         return Intake(scan_attribute, end_attribute, further, select=select, energy=energy)

@@ -75,6 +75,11 @@ class HeldImages(Generic[T]):
         """The image that is kept back; None: there is none."""
         return self._held[1] if self._held is not None else None
 
+    @property
+    def image(self) -> T | None:
+        """The same image, as it was given to `take`."""
+        return self._held[0] if self._held is not None else None
+
     def restart_count(self) -> None:
         """Count from zero."""
         self._dropped = 0

@@ -16,6 +16,7 @@ from ptychostream.frames.frames import Frame
 from ptychostream.frames.idle import ends_scan
 from ptychostream.frames.scan_id import id_text
 from ptychostream.frames.stream_watch import Region, Said, StreamWatch
+from ptychostream.statements.units import EnergyUnit, energy_ev
 
 Scalar = float | int | str
 
@@ -54,7 +55,7 @@ class Intake:
         NTAttribute and its value in the frames that are wanted, such as those of one threshold of several; the others
         are dropped as `UNSELECTED`. An empty name: all.
     energy
-        NTAttribute that gives the energy, and its value of 1 in eV. An empty name: none does.
+        NTAttribute that gives the energy, and its unit. An empty name: none does.
 
     Attributes
     ----------
@@ -73,13 +74,13 @@ class Intake:
         further: Iterable[str] = (),
         *,
         select: tuple[str, str] = ("", ""),
-        energy: tuple[str, float] = ("", 1.0),
+        energy: tuple[str, EnergyUnit] = ("", "eV"),
     ) -> None:
         self.unnamed = ""
         self._scan_attribute = scan_attribute
         self._end_attribute = end_attribute
         self._select, self._selected = select[0], select[1].strip()
-        self._energy, self._energy_ev = energy
+        self._energy, self._energy_unit = energy
         self.watch = StreamWatch()
         self.want(further)
 
@@ -101,18 +102,25 @@ class Intake:
     def frame(self, raw: Decoded, now: float) -> Frame:
         """The frame of an update that came at `now`, s since the POSIX epoch, which is its time where it has none."""
         scan, flag, time = self.scan_of(raw.attributes), self.flag(raw.attributes), raw.time or now
-        fault = self._fault(raw, scan, time, now)
+        fault = self.fault(scan, Said(raw.region, raw.array.shape, raw.array.dtype), raw.attributes, time, now)
         return Frame(scan, raw.raw_id, time, raw.array, raw.attributes, now, raw_id=raw.raw_id, flag=flag, fault=fault)
 
     def selects(self, attributes: Mapping[str, Scalar]) -> bool:
         """Whether a frame with these attributes is of the wanted kind."""
         return not self._select or id_text(attributes.get(self._select)) == self._selected
 
-    def _fault(self, raw: Decoded, scan: str, time: float, now: float) -> DropCause | None:
-        if not self.selects(raw.attributes):
+    def fault(
+        self, scan: str, said: Said, attributes: Mapping[str, Scalar], time: float, now: float
+    ) -> DropCause | None:
+        """Why a frame of that scan, taken at `time` and come at `now`, is not wanted; None: it is.
+
+        Parameters
+        ----------
+        said
+            What it says of itself; the energy is added here, from the attributes.
+        """
+        if not self.selects(attributes):
             return DropCause.UNSELECTED
-        energy: float | None = None
         if self._energy:
-            value = raw.attributes.get(self._energy)
-            energy = value * self._energy_ev if isinstance(value, int | float) and value > 0 else None
-        return self.watch.look(Said(raw.region, raw.array.shape, raw.array.dtype, energy), scan, time, now)
+            said = said._replace(energy=energy_ev(attributes.get(self._energy), self._energy_unit))
+        return self.watch.look(said, scan, time, now)

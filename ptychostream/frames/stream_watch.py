@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ptychostream.errors import DropCause
@@ -60,6 +60,8 @@ class StreamWatch:
         What the latest frame says.
     told, since
         What contradicts, empty where nothing does, and since when, s since the POSIX epoch.
+    on_contradiction
+        Called in the thread of `look` with what contradicts, where a frame begins to say something else.
     """
 
     def __init__(self, source: str = "") -> None:
@@ -67,6 +69,7 @@ class StreamWatch:
         self.description = Description(source)
         self.told = ""
         self.since = 0.0
+        self.on_contradiction: Callable[[Sequence[Contradiction]], None] = lambda _: None
         self._lock = threading.Lock()  # guards what follows
         self._expected: Description | None = None
         self._measured = Description(source)  # by PVs
@@ -105,6 +108,8 @@ class StreamWatch:
             if told and not self.told:
                 self.since = now
             changed, self.told = told != self.told, told
+        if found:
+            self.on_contradiction(found)
         if changed and told:
             _log.warning("frames are dropped: %s", told)
         elif changed:
@@ -136,14 +141,13 @@ def describe(said: Said, source: str) -> Description:
 
 
 def state_region(said: Description, region: Region) -> None:
-    """Add what the dimensions say. A dimension whose binning was never set says nothing."""
+    """Add what the dimensions say. Where its binning was never set, a dimension says only what is not 0."""
     for index, axis in enumerate("xy"):
         offset, binning, reverse = region[index], region[2 + index], region[4 + index]
-        if binning:
-            place = f"dimension[{index}]"
-            said.state(f"offset_{axis}", int(offset), f"{place}.offset")
-            said.state(f"binning_{axis}", int(binning), f"{place}.binning")
-            said.state(f"reverse_{axis}", bool(reverse), f"{place}.reverse")
+        place = f"dimension[{index}]"
+        said.state(f"offset_{axis}", int(offset) if binning or offset else None, f"{place}.offset")
+        said.state(f"binning_{axis}", int(binning) or None, f"{place}.binning")
+        said.state(f"reverse_{axis}", bool(reverse) if binning or reverse else None, f"{place}.reverse")
 
 
 def expected_of(contract: Description, given: Mapping[str, float | bool | None]) -> Description:

@@ -16,9 +16,9 @@ from p4p.client.thread import Context
 from pydantic import Field
 
 from ptychostream.config import Settings
+from ptychostream.statements.units import EnergyUnit, energy_ev
 
 _log = logging.getLogger(__name__)
-_EV = {"eV": 1.0, "keV": 1e3}
 _CA = "ca://"
 _asking_ca = threading.Lock()  # aioca closes the channels of all threads at once
 _M = {"m": 1.0, "mm": 1e-3}
@@ -42,7 +42,7 @@ class MetadataSettings(Settings):
 
     energy_ev: float | None = Field(None, gt=0)
     energy_pv: str = ""
-    energy_unit: Literal["eV", "keV"] = "eV"
+    energy_unit: EnergyUnit = "eV"
     distance_m: float | None = Field(None, gt=0)
     distance_pv: str = ""
     distance_unit: Literal["m", "mm"] = "m"
@@ -56,13 +56,20 @@ class MetadataSettings(Settings):
         names = {"energy": self.energy_pv, "distance": self.distance_pv}
         names.update({f"pv {name}": pv for name, pv in self.pvs.items()})
         found = read_pvs({name: pv for name, pv in names.items() if pv}, deadline)
-        energy, distance = _number(found, "energy"), _number(found, "distance")
+        energy, distance = self._energy_ev(found), _number(found, "distance")
         geometry = {
-            "energy_ev": self.energy_ev if energy is None else energy * _EV[self.energy_unit],
+            "energy_ev": self.energy_ev if energy is None else energy,
             "distance_m": self.distance_m if distance is None else distance * _M[self.distance_unit],
             "detector_pixel_m": self.detector_pixel_m,
         }
         return geometry, {name: found[f"pv {name}"] for name in self.pvs if f"pv {name}" in found}
+
+    def _energy_ev(self, found: Mapping[str, Any]) -> float | None:
+        value = found.get("energy")
+        known = energy_ev(value, self.energy_unit)
+        if value is not None and known is None:
+            _log.warning("the energy PV gives %r, which is left out", value)
+        return known
 
 
 def read_pvs(names: Mapping[str, str], deadline: float) -> dict[str, Any]:

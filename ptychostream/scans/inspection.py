@@ -18,7 +18,8 @@ from ptychostream.scans import scan_geometry
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import ScanOptions, open_parts
 from ptychostream.scans.scan_parts import build_scan
-from ptychostream.statements.description import Contradiction, Description, Statement
+from ptychostream.statements.as_json import contradiction_json, error_json, statement_json
+from ptychostream.statements.description import Contradiction, Description
 from ptychostream.statements.quantities import QUANTITIES
 
 
@@ -93,22 +94,13 @@ class Inspection:
 
     def as_json(self) -> dict[str, Any]:
         """The same as values of JSON."""
-        error = self.error
         return {
             "file": self.file,
             "sound": self.sound,
             "scan": None if self.scan is None else asdict(self.scan),
-            "statements": [_statement(statement) for statement in self.said],
-            "contradictions": [
-                {
-                    "quantity": found.quantity,
-                    "text": str(found),
-                    "statements": [_statement(statement) for statement in found.statements],
-                    "remedy": found.remedy,
-                }
-                for found in self.contradictions
-            ],
-            "error": None if error is None else {"what": error.what, "where": error.where, "remedy": error.remedy},
+            "statements": [statement_json(statement) for statement in self.said],
+            "contradictions": [contradiction_json(found) for found in self.contradictions],
+            "error": error_json(self.error),
         }
 
 
@@ -158,16 +150,3 @@ def _figures(scan: Scan) -> ScanFigures:
         bad_share=None if scan.bad_pixels is None else float(scan.bad_pixels.mean()),
         probe_modes=0 if scan.probe is None else len(scan.probe),
     )
-
-
-def _statement(statement: Statement) -> dict[str, Any]:
-    value = statement.value
-    finite = not isinstance(value, float) or np.isfinite(value)
-    return {
-        "quantity": statement.quantity,
-        "value": value if finite else None,
-        "unit": QUANTITIES[statement.quantity].unit,
-        "origin": statement.origin,
-        "where": statement.where,
-        "written": statement.written,
-    }

@@ -5,12 +5,14 @@ A unit that is unknown or not of the wanted dimension is an error, never a facto
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from ptychostream.errors import UnitError
 
 Dimension = Literal["length", "energy", "time", "angle", "inverse length"]
 
+EnergyUnit = Literal["eV", "keV"]
 JOULE_PER_EV = 1.602176634e-19
 """The elementary charge, coulombs (SI 2019, exact)."""
 
@@ -87,6 +89,13 @@ def factor(text: str, dimension: Dimension, where: str) -> float:
         )  # fmt: skip
         raise UnitError(what, where=where, remedy=f"write its units as one of {', '.join(_SHOWN[dimension])}")
     return found
+
+
+def energy_ev(value: object, unit: EnergyUnit) -> float | None:
+    """The energy in eV that an attribute or a PV gives in `unit`; None if the value is no positive finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        return None
+    return float(value) * factor(unit, "energy", "")
 
 
 def _cleaned(text: str) -> str:

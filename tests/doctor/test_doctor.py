@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from epics_env import EpicsEnv
 from ioc_helpers import Detector
 from tiny_model import tiny_contract, write_tiny
 
 from ptychostream.doctor.clock import check_clock
+from ptychostream.doctor.examine import intake_of
 from ptychostream.doctor.files import check_autosave, check_disk
 from ptychostream.doctor.finding import Finding, Level, exit_code
 from ptychostream.doctor.frames import check_frames
@@ -30,12 +32,13 @@ from ptychostream.doctor.scan_pv import check_scan_pvs
 from ptychostream.doctor.servers import check_servers
 from ptychostream.doctor.stream import SeenFrame, SeenStream
 from ptychostream.errors import DropCause, FrameError
+from ptychostream.frames.stream_watch import Region
 from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.ioc.records.autosave import format_values
+from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.engines.base import EngineStatus
 from ptychostream.plugins.pipeline_settings import PipelineSettings
-from ptychostream.pva.frame_statements import region_said
-from ptychostream.statements.description import Description
+from ptychostream.pva.reading import RawArray
 
 NOW = 1.79e9
 SETTINGS = IocSettings.model_validate({"input": {"pv": "det:Image"}})
@@ -112,7 +115,8 @@ FAULTS: dict[str, tuple[SeenStream, str, Level, str]] = {
     ),
     "nobody acquires": (healthy(frames=[]), "images", Level.WARN, "no image of det:Image came within 3 s"),
     "a held image": (
-        healthy(frames=[replace(healthy().frames[0], time=NOW - 900)]), "images", Level.WARN, "holds its last image",
+        healthy(frames=[], held=replace(healthy().frames[0], time=NOW - 900)), "images", Level.WARN,
+        "holds its last image, uniqueId 7, 900 s old",
     ),
     "frames lost": (
         every(lambda n, f: replace(f, raw_id=f.raw_id + 3 * (n // 5))), "frame ids", Level.FAIL, "9 of 29 frames are",
@@ -159,11 +163,14 @@ def test_a_fault_of_the_stream_is_named_and_no_other(name: str) -> None:
     assert exit_code([found]) == (level is Level.FAIL)
 
 
-def test_an_image_that_is_held_before_a_scan_is_no_frame_of_it() -> None:
-    seen = healthy()
-    seen.frames.insert(0, replace(seen.frames[0], raw_id=2, time=NOW - 50))
-    assert len(seen.live) == 20
-    assert bad(of_stream(seen)) == []
+def test_frames_that_are_not_wanted_are_counted_and_their_positions_and_shapes_are_not_looked_at() -> None:
+    other = every(
+        lambda n, f: replace(without(f, "PositionX"), shape=(1, 1), fault=DropCause.UNSELECTED) if n % 2 else f
+    )
+    assert bad(of_stream(other)) == []
+    (found,) = bad(of_stream(every(lambda _, f: replace(f, fault=DropCause.UNSELECTED))))
+    assert (found.check, found.level) == ("selection", Level.FAIL)
+    assert "select_attribute" in found.remedy
 
 
 @pytest.mark.parametrize(
@@ -196,10 +203,9 @@ def test_a_route_covers_the_frames_or_the_first_that_it_does_not_is_named(tmp_pa
         assert what in found.what
 
 
-def test_a_stream_of_positions_is_looked_at() -> None:
-    source = SETTINGS.positions.model_copy(
-        update={"source": "stream", "stream": SETTINGS.positions.stream.model_copy(update={"pv": "panda:pos"})}
-    )
+@pytest.mark.parametrize("kind", ["stream", "index"])
+def test_a_channel_of_positions_is_looked_at(kind: str) -> None:
+    source = IocSettings.model_validate({"positions": {"source": kind, kind: {"pv": "panda:pos"}}}).positions
     cases = {
         "20 samples in 4 updates": SeenPositions(True, 4, 20),
         "does not answer": SeenPositions(),
@@ -213,19 +219,40 @@ def test_a_stream_of_positions_is_looked_at() -> None:
         assert (found.level is Level.OK) == (what.startswith("20"))
 
 
-def test_a_region_that_is_not_the_models_is_named() -> None:
-    contract = CONTRACT.model_copy(update={"region": {"offset_x": 8, "binning_x": 1, "reverse_x": False}})
+CONTRACT_OF_REGION = CONTRACT.model_copy(update={"region": {"offset_x": 8, "binning_x": 1, "reverse_x": False}})
 
-    def said(**x: Any) -> Description:
-        return region_said({"dimension": [{"offset": 8, "binning": 1, "reverse": False, **x}] * 2}, "det:Image")
 
-    (same,) = check_region(said(), contract)
-    assert same.level is Level.OK
-    for change, name in (({"offset": 14}, "offset"), ({"binning": 2}, "binning"), ({"reverse": True}, "reverse")):
-        (found,) = check_region(said(**change), contract)
-        assert (found.check, found.level) == ("region", Level.FAIL)
-        assert name in found.what and "model tiny" in found.what and found.remedy
-    assert list(check_region(said(), CONTRACT)) == list(check_region(None, contract)) == []
+@pytest.mark.parametrize(
+    ("contract", "given", "region", "name"),
+    [
+        (CONTRACT_OF_REGION, {}, (8, 0, 1, 1, False, False), ""),
+        (CONTRACT_OF_REGION, {}, (14, 0, 1, 1, False, False), "offset"),
+        (CONTRACT_OF_REGION, {}, (8, 0, 2, 1, False, False), "binning"),
+        (CONTRACT_OF_REGION, {}, (8, 0, 1, 1, True, False), "reverse"),
+        (CONTRACT_OF_REGION, {"offset_x": 14}, (14, 0, 1, 1, False, False), ""),
+        (CONTRACT, {}, (14, 0, 1, 1, False, False), ""),
+        (CONTRACT, {}, (0, 0, 2, 2, False, False), "binning"),
+        (CONTRACT, {"binning_x": 2, "binning_y": 2}, (0, 0, 2, 2, False, False), ""),
+    ],
+)
+def test_the_region_is_judged_as_the_ioc_judges_it(
+    contract: ModelContract, given: dict[str, int], region: Region, name: str
+) -> None:
+    settings = IocSettings.model_validate({"input": {"pv": "det:Image", "region": given}})
+    intake = intake_of(settings, contract)
+    seen = healthy()
+    intake.watch.on_contradiction = seen.contradictions.extend
+    counts = np.ones((ROWS, COLUMNS), np.uint16)
+    seen.frames = [
+        replace(one, fault=intake.frame(RawArray(one.raw_id, one.time, counts, one.attributes, region), NOW).fault)
+        for one in seen.frames
+    ]
+    seen.said = intake.watch.description
+    found = list(check_region(seen, contract))
+    assert {one.level for one in found} == {Level.FAIL if name else Level.OK}
+    for one in found:
+        assert one.check == "region" and "model tiny" in one.what
+        assert name in one.what and (not name or ("20 of 20 frames would be dropped" in one.what and one.remedy))
 
 
 def test_a_source_of_positions_that_is_not_looked_at_is_said() -> None:

@@ -74,3 +74,13 @@ def test_at_most_the_first_is_lost(stream: list[tuple[str, int, float]]) -> None
     first = next((number for number, frame in enumerate(frames) if frame != frames[0]), len(frames))
     assert through in (frames[first:], frames[:1] + frames[first:])
     assert gate.count == (len(through) == len(frames[first:])) * bool(frames)
+
+
+def test_the_image_that_is_kept_back_can_be_looked_at() -> None:
+    held: HeldImages[str] = HeldImages()
+    held.subscribed()
+    assert held.image is None
+    assert held.take("a", Seen("s", 1, 1.0)) == ()
+    assert held.image == "a"
+    assert tuple(held.take("b", Seen("s", 2, 1.1))) == ("a", "b")
+    assert held.image is None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import DropCause
 from ptychostream.frames.intake import Intake
-from ptychostream.frames.stream_watch import PLAIN, Region
+from ptychostream.frames.stream_watch import PLAIN, Region, Said
+from ptychostream.statements.units import EnergyUnit, energy_ev
 
 COUNTS = np.ones((2, 2), np.uint8)
 
@@ -59,3 +61,19 @@ def test_frames_of_another_threshold_are_not_wanted(value: float | str, fault: D
     assert "Threshold" in intake.wanted
     assert intake.frame(Raw(3, 1.0, COUNTS, {"Threshold": value}), 2.0).fault is fault
     assert intake.frame(Raw(3, 1.0, COUNTS, {}), 2.0).fault is DropCause.UNSELECTED
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "found"),
+    [
+        (9.1, "keV", 9_100.0), (9100, "eV", 9_100.0), (0, "eV", None), (-1.0, "keV", None), (math.nan, "eV", None),
+        (math.inf, "keV", None), ("9.1", "keV", None), (True, "keV", None), (None, "eV", None),
+    ],
+)  # fmt: skip
+def test_what_is_an_energy(value: object, unit: EnergyUnit, found: float | None) -> None:
+    assert energy_ev(value, unit) == (None if found is None else pytest.approx(found))
+    intake = Intake("ScanID", energy=("E", unit))
+    assert intake.wanted == {"ScanID", "E"}
+    attributes: Any = {"E": value}
+    assert intake.fault("s", Said(PLAIN, (4, 4), np.dtype("u2")), attributes, 1.0, 1.0) is None
+    assert intake.watch.description.value("energy") == (None if found is None else pytest.approx(found))

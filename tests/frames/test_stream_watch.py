@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 
 from ptychostream.errors import DropCause
-from ptychostream.frames.stream_watch import PLAIN, UNSAID, Region, Said, StreamWatch, expected_of, region_of
+from ptychostream.frames.stream_watch import (
+    PLAIN,
+    UNSAID,
+    Region,
+    Said,
+    StreamWatch,
+    expected_of,
+    region_of,
+    state_region,
+)
 from ptychostream.model.contract import ModelContract
+from ptychostream.statements.description import Description
 
 TYPE = np.dtype(np.uint16)
 
@@ -113,3 +123,25 @@ def test_dimensions_of_other_emitters_say_nothing() -> None:
     assert region_of(full) == (3, 4, 2, 1, True, False)
     assert region_of([{"size": 3}, {"size": 4}]) == UNSAID
     assert region_of([]) == UNSAID
+
+
+@pytest.mark.parametrize(
+    ("region", "found"),
+    [
+        (UNSAID, {}),
+        ((7, 0, 0, 0, False, True), {"offset_x": 7, "reverse_y": True}),
+        ((0, 0, 2, 0, False, False), {"offset_x": 0, "binning_x": 2, "reverse_x": False}),
+    ],
+)
+def test_a_dimension_whose_binning_was_never_set_says_only_what_was_set(region: Region, found: dict[str, Any]) -> None:
+    stated = Description("det:Image")
+    state_region(stated, region)
+    assert {one.quantity: one.value for one in stated} == found
+
+
+def test_what_contradicts_is_handed_on() -> None:
+    made, told = watch(), []
+    made.on_contradiction = told.extend
+    for number, region in enumerate((PLAIN, (0, 0, 2, 2, False, False), (0, 0, 2, 2, False, False), PLAIN)):
+        made.look(said(region), "s", 1.0 + number, 1.0)
+    assert {one.quantity for one in told} == {"binning_x", "binning_y"} and len(told) == 2

@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 from ptychostream.scans.hdf5_statements import differing, state_number
 from ptychostream.scans.scan_layout import BINNED, DIMENSION
 from ptychostream.statements.description import Description
-
-_NAMES = {
-    "binning": ("bin", "binning"),
-    "offset": ("min", "offset", "start"),
-    "reverse": ("reverse",),
-}
-"""Names of drivers' attributes without the axis, `_RBV`, upper case and underscores."""
+from ptychostream.statements.driver_names import region_name
 
 
 def state_region(said: Description, data: Any, columns: Mapping[str, NDArray[Any]], place: str) -> None:
@@ -39,7 +33,7 @@ def state_region(said: Description, data: Any, columns: Mapping[str, NDArray[Any
             for axis, value in zip("xy", values.tolist(), strict=False):
                 _state(said, quantity, axis, value, f"{data.name}@{name}")
     for name, column in columns.items():
-        found = _named(name)
+        found = region_name(name)
         if found is not None and column.dtype.kind in "iuf" and len(column):
             values = column.astype(np.float64)
             for index in differing(values, 0.0):
@@ -53,7 +47,7 @@ def state_pixel(said: Description, detector: Mapping[str, Any], where: str) -> N
     binned = bool(said.about("binning_x") or said.about("binning_y"))
     doubtful = False
     for name, part in detector.items():
-        found = _named(str(name))
+        found = region_name(str(name))
         if found is not None and isinstance(part, h5py.Dataset) and part.size == 1 and part.dtype.kind in "iuf":
             _state(said, *found, np.asarray(part[()]).item(), str(part.name))
             doubtful = doubtful or (found[0] == "binning" and not binned)
@@ -67,17 +61,6 @@ def state_pixel(said: Description, detector: Mapping[str, Any], where: str) -> N
 
 def _is_binned(size: Any) -> bool:
     return isinstance(size, h5py.Dataset) and bool(size.attrs.get(BINNED, False))
-
-
-def _named(name: str) -> tuple[str, str] | None:
-    """(quantity, axis) of a driver's attribute, or None."""
-    plain = name.lower().removesuffix("_rbv").replace("_", "")
-    for quantity, stems in _NAMES.items():
-        for stem in stems:
-            for axis in "xy":
-                if plain in (stem + axis, axis + stem):
-                    return quantity, axis
-    return None
 
 
 def _state(said: Description, quantity: str, axis: str, value: float, where: str) -> None:

@@ -24,9 +24,10 @@ from ptychostream.errors import ConfigError
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.scans import watch_folder
 from ptychostream.hpc_agent.scans.collect import ScanEvent
-from ptychostream.hpc_agent.scans.transitions import Coherence, Transitions, coherence, energy_ev, frame_count, to_tell
+from ptychostream.hpc_agent.scans.transitions import Coherence, Transitions, coherence, frame_count, to_tell
 from ptychostream.hpc_agent.scans.watch import ScanWatch, ScanWatchSettings
 from ptychostream.hpc_agent.scans.watch_folder import FolderSettings, MissedScans, name_pattern
+from ptychostream.statements.units import energy_ev
 
 DATABASE = """
 record(bo, "$(P)Complete") { field(ZNAM, "No") field(ONAM, "Yes") field(VAL, "$(COMPLETE=0)") field(PINI, "YES") }
