@@ -2,8 +2,9 @@
 
 Figures
 
-- `join_us`: microseconds a frame in the join, by source, with `samples` samples in memory. `after`: the frames come
-  when the samples are there; `before`: the frames wait, and blocks of samples place them.
+- `join_us`: microseconds a frame in the join, by source, with `samples` samples in memory, where `together` frames come
+  at once. `after`: the frames come when the samples are there; `before`: the frames wait, and blocks of samples place
+  them. `one_by_one_us`: the same where each frame comes alone.
 - `rss_mb`: memory of a process before, and after 1 and 4 times `samples` samples of a stream that holds `samples`.
 - `cores`: processor time of a pipeline without an engine over wall time, with positions from the frames' attributes
   and from a simulated PandABox in another process, in turns. `panda_more_cores`: the difference of the means.

@@ -51,15 +51,19 @@ def main(samples: int, frames: int) -> None:
 
         return source, send
 
-    report: dict[str, dict[str, float]] = {}
-    for name, make in (("stream", by_time), ("index", by_index)):
-        report[name] = {
-            "after": _after(*make(), [made(number) for number in range(frames)], samples),
-            "before": _before(*make(), [made(number) for number in range(frames)], samples, every),
-        }
-    given = [made(number) for number in range(frames)]
-    report["attributes"] = {"after": _timed(Join(AttributePositions("X", "Y"), frames), given) / frames * 1e6}
-    print(json.dumps({"samples": samples, "frames": frames, "join_us": report, "rss_mb": _memory(by_time, samples)}))
+    together = max(BLOCK // every, 1)
+    report: dict[str, dict[str, dict[str, float]]] = {"join_us": {}, "one_by_one_us": {}}
+    for key, at_once in (("join_us", together), ("one_by_one_us", 1)):
+        for name, make in (("stream", by_time), ("index", by_index)):
+            report[key][name] = {
+                "after": _after(*make(), [made(number) for number in range(frames)], samples, at_once),
+                "before": _before(*make(), [made(number) for number in range(frames)], samples, every, at_once),
+            }
+        given = [made(number) for number in range(frames)]
+        join = Join(AttributePositions("X", "Y"), frames)
+        report[key]["attributes"] = {"after": _timed(join, given, at_once) / frames * 1e6}
+    figures = {"samples": samples, "frames": frames, "together": together, **report}
+    print(json.dumps({**figures, "rss_mb": _memory(by_time, samples)}))
 
 
 def _fill(send: Callable[[int, int], None], first: int, last: int) -> None:
@@ -67,29 +71,40 @@ def _fill(send: Callable[[int, int], None], first: int, last: int) -> None:
         send(begin, min(begin + BLOCK, last))
 
 
-def _timed(join: Join, frames: list[Frame]) -> float:
+def _timed(join: Join, frames: list[Frame], at_once: int) -> float:
     begin = time.process_time()
-    placed = sum(len(join.add(frame).placed) for frame in frames)
+    placed = sum(_add(join, frames[first : first + at_once]) for first in range(0, len(frames), at_once))
     elapsed = time.process_time() - begin
     assert placed == len(frames), f"{placed} of {len(frames)} frames placed"
     return elapsed
 
 
-def _after(source: PositionSource, send: Callable[[int, int], None], frames: list[Frame], samples: int) -> float:
+def _add(join: Join, frames: list[Frame]) -> int:
+    return len((join.add(frames[0]) if len(frames) == 1 else join.add_all(frames)).placed)
+
+
+def _after(
+    source: PositionSource, send: Callable[[int, int], None], frames: list[Frame], samples: int, at_once: int
+) -> float:
     _fill(send, 0, samples)
-    return _timed(Join(source, len(frames)), frames) / len(frames) * 1e6
+    return _timed(Join(source, len(frames)), frames, at_once) / len(frames) * 1e6
 
 
 def _before(
-    source: PositionSource, send: Callable[[int, int], None], frames: list[Frame], samples: int, every: int
+    source: PositionSource,
+    send: Callable[[int, int], None],
+    frames: list[Frame],
+    samples: int,
+    every: int,
+    at_once: int,
 ) -> float:
     """The time in the join: the time of sending is left out."""
     join, elapsed, placed, sent = Join(source, len(frames)), 0.0, 0, 0
     step = max(BLOCK // every, 1)
     for first in range(0, len(frames), step):
         begin = time.process_time()
-        for frame in frames[first : first + step]:
-            placed += len(join.add(frame).placed)
+        for one in range(first, min(first + step, len(frames)), at_once):
+            placed += _add(join, frames[one : one + at_once])
         elapsed += time.process_time() - begin
         last = min((first + step + 1) * every, samples)
         send(sent, last)

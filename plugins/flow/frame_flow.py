@@ -62,6 +62,7 @@ class FrameFlow:
         self.position_wait_s = 5.0
         self._overdue: dict[int, float] = {}  # runs that are over, and until when their frames wait for positions
         self._closed = False
+        self._joining: list[Frame] = []  # taken for the running scan, and about to be joined with their positions
         self._last_entered = 0  # the run of the frame that entered the batcher last
         self._missed_before = 0  # what was counted when the counters were set to zero
         self._disordered_before = 0
@@ -124,6 +125,12 @@ class FrameFlow:
         bool
             Whether the frame's end attribute has ended its run.
         """
+        ends = self._sort(frame, now)
+        self._join_all(now)
+        return ends
+
+    def _sort(self, frame: Frame, now: float) -> bool:
+        """As `submit`; a frame of the running scan is left in `_joining`."""
         frame.entered = now
         self.ledger.received += 1
         run = None if self._closed else self._run_of(frame, now)
@@ -148,13 +155,19 @@ class FrameFlow:
         if frame.fault is not None:
             self._drop(run, frame.fault)
         elif run.active:
-            self._take_in(self._join.add(frame), now)
+            self._joining.append(frame)
         else:
             self.late_taken += 1
             self._place_late(run, frame, now)
         if ends:
             self.end_scan(run.scan, now)
         return ends
+
+    def _join_all(self, now: float) -> None:
+        """Join the frames that have been taken with their positions."""
+        if self._joining:
+            frames, self._joining = self._joining, []
+            self._take_in(self._join.add_all(frames), now)
 
     def submit_up_to_end(self, frames: Iterator[Frame], arrived: float, now: float) -> tuple[int, str, bool]:
         """Take frames up to one whose end attribute ends its scan.
@@ -168,9 +181,10 @@ class FrameFlow:
         for frame in frames:
             frame.received = frame.received or arrived
             taken += 1
-            if self.submit(frame, now):
+            if self._sort(frame, now):
                 return taken, frame.scan, True
             scan = frame.scan
+        self._join_all(now)
         return taken, scan, False
 
     def reject(self, cause: DropCause, raw_id: int | None = None) -> None:
@@ -227,6 +241,7 @@ class FrameFlow:
         Frames without a position are dropped, or wait `position_wait_s` where positions are matched by time.
         """
         self._boundary.told = True
+        self._join_all(now)
         if scan == self.scan:
             self._told_end(at)
             self._end_waiting(now)
@@ -296,6 +311,7 @@ class FrameFlow:
             self.runs.current.told_until = at
 
     def _begin_run(self, scan: str, now: float, provisional: bool = False, time: float | None = None) -> FlowRun:
+        self._join_all(now)
         if self.scan is not None:
             self._end_waiting(now)
             self.batcher.flush()

@@ -10,7 +10,9 @@ source).
 
 from __future__ import annotations
 
+import operator
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +34,7 @@ class OffsetEstimate(NamedTuple):
     uncertainty_s: float
 
 
-class LeastDelay:
+class DelayMinima:
     """The minimum of arrival - stamp over the last half minute. It forgets older minima, because clocks drift."""
 
     def __init__(self) -> None:
@@ -63,6 +65,19 @@ class LeastDelay:
         while self._buckets[0][0] <= number - _BUCKETS:
             self._buckets.popleft()
 
+    def note_all(self, arrivals: Sequence[float], stamps: Sequence[float]) -> None:
+        """Note some messages in rising order of arrival, as `note` does one by one."""
+        if self._begin <= arrivals[0] and arrivals[-1] < self._end:
+            least = min(map(operator.sub, arrivals, stamps))
+            self._notes += len(arrivals)
+            self.latest = arrivals[-1]
+            if least < self._least:
+                self._least = least
+                self._buckets[-1] = (self._buckets[-1][0], least)
+            return
+        for arrival, stamp in zip(arrivals, stamps, strict=True):
+            self.note(arrival, stamp)
+
     @property
     def known(self) -> bool:
         """Whether enough messages have arrived for a reliable minimum."""
@@ -86,13 +101,26 @@ class ClockOffset:
 
     def __init__(self, delay_difference_s: float = 0.0) -> None:
         self.delay_difference_s = delay_difference_s
-        self._frames = LeastDelay()
-        self._positions = LeastDelay()
+        self._frames = DelayMinima()
+        self._positions = DelayMinima()
 
     def note_frame(self, received: float, stamp: float) -> None:
         """Note a frame's arrival. A frame that waited and is looked up again is noted once."""
         if received > self._frames.latest:
             self._frames.note(received, stamp)
+
+    def note_frames(self, received: Sequence[float], stamps: Sequence[float]) -> None:
+        """Note the arrivals of some frames, as `note_frame` does one by one."""
+        ordered = sorted(set(received))
+        if ordered[-1] <= self._frames.latest:  # they waited
+            return
+        if len(ordered) == 1:  # they came at once
+            self._frames.note(received[0], stamps[0])
+        elif ordered[0] > self._frames.latest and ordered == list(received):
+            self._frames.note_all(received, stamps)
+        else:
+            for arrival, stamp in zip(received, stamps, strict=True):
+                self.note_frame(arrival, stamp)
 
     def note_positions(self, received: float, stamp: float) -> None:
         """Note the arrival of a block whose newest sample has this stamp."""

@@ -6,6 +6,8 @@ of the one before, and a position must not be found by time alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ptychostream.frames.frames import Frame
 
 SET_BACK_S = 1.0
@@ -58,3 +60,19 @@ class FrameClock:
             if key > older.last:
                 return older.number
         return passes[0].number
+
+    def one_pass(self, run: int, ids: Sequence[int], times: Sequence[float]) -> int | None:
+        """Number of the pass that frames of a run belong to, whose ids and times rise.
+
+        None: they may belong to several, and each must be asked for.
+        """
+        if not self._passes:
+            return None
+        newest, first, last = self._passes[-1], (run, ids[0]), (run, ids[-1])
+        if first > newest.last:
+            if times[0] < newest.time - SET_BACK_S:
+                return None
+            newest.last, newest.time = last, times[-1]
+            return newest.number
+        known = last <= newest.last and (len(self._passes) == 1 or first >= newest.first)
+        return newest.number if known else None

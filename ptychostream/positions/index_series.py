@@ -7,7 +7,7 @@ changes; but a sample that comes again with another place voids it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -72,6 +72,11 @@ class IndexSeries:
         """Frames from this one on are certainly not known yet."""
         return -(-self.end // self._per_frame) if self.end >= 0 else 0
 
+    @property
+    def unknown_from(self) -> int:
+        """Frames from this one on are certainly not known yet, and may still come."""
+        return max(self.frames_end, self._never_before)
+
     def equal(self, first: int, x: Doubles, y: Doubles) -> bool:
         """Whether every sample that is held already has the same place here."""
         state, rows, given = self._overlap(first, x, y)
@@ -125,6 +130,17 @@ class IndexSeries:
         if at < 0:
             raise NeverPlaced("its position is no longer in memory: raise the capacity")
         return None
+
+    def places(self, frames: Sequence[int]) -> list[tuple[float, float]] | None:
+        """(x, y) of frames of the series, in rising order; None: not all of them are known."""
+        first, last = frames[0] - self._base, frames[-1] - self._base
+        if first < 0 or last >= self._frames.shape[1]:
+            return None
+        found = self._frames[:, first : last + 1]
+        if last - first >= len(frames):
+            found = found[:, np.array(frames) - frames[0]]
+        x, y, state = found.tolist()
+        return list(zip(x, y, strict=True)) if min(state) == max(state) == _KNOWN else None
 
     def clear(self) -> None:
         """Remove all samples."""

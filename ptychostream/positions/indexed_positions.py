@@ -8,9 +8,10 @@ has sent something shortly before the run's first frame. If there is none, its f
 
 from __future__ import annotations
 
+import bisect
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -22,7 +23,7 @@ from ptychostream.config import Setting, Settings
 from ptychostream.errors import GeometryError
 from ptychostream.frames.frames import Frame
 from ptychostream.positions.index_series import IndexSeries, sample_runs
-from ptychostream.positions.positions import AxisConfig, NeverPlaced
+from ptychostream.positions.positions import AxisConfig, NeverPlaced, Place, one_by_one
 from ptychostream.positions.sample_counts import SampleCounts
 
 _RUNS = 64
@@ -254,6 +255,25 @@ class IndexedPositions:
             return self._place(run, frame, frame.id - run.first)
         except NeverPlaced as why:
             raise NeverPlaced(f"frame {frame.id}: {why}") from None
+
+    def lookup_many(self, frames: Sequence[Frame]) -> Sequence[Place]:
+        """What `lookup` gives for each frame."""
+        number = frames[0].run
+        run, ids = self._runs.get(number), [frame.id for frame in frames if frame.run == number]
+        plain = run is not None and run.first is not None and run.lower is None and len(run.series) == 1
+        if run is None or run.first is None or not plain or self.settings.frames_per_arm:
+            return one_by_one(self, frames)
+        if len(ids) != len(frames) or ids[0] < run.first or ids != sorted(set(ids)):
+            return one_by_one(self, frames)
+        series, first = run.series[0], run.first
+        goes_on = series is self._series[-1] and not series.ended and not self._complete
+        known = bisect.bisect_left(ids, first + series.samples.unknown_from) if goes_on else len(ids)
+        found = series.samples.places([one - first for one in ids[:known]]) if known else []
+        if found is None:
+            return one_by_one(self, frames)
+        if number == self._newest_run:
+            self._latest_frame = max(self._latest_frame, *[frame.received for frame in frames])
+        return [*found, *[None] * (len(ids) - known)]
 
     def _place(self, run: _Run, frame: Frame, number: int) -> tuple[float, float] | None:
         """The place of the run's frame with that number, from 0."""

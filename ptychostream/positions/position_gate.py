@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
 from ptychostream.config import Setting, Settings
 from ptychostream.frames.frames import Frame
-from ptychostream.positions.positions import NeverPlaced, PositionSource
+from ptychostream.positions.positions import NeverPlaced, Place, PositionSource, lookup_all, one_by_one
 
 _RUNS = 64
 
@@ -104,10 +105,32 @@ class GatedPositions:
             raise
         return place
 
+    def lookup_many(self, frames: Sequence[Frame]) -> Sequence[Place]:
+        """What `lookup` gives for each frame."""
+        settings = self.settings
+        if settings.settling_s:
+            return one_by_one(self, frames)
+        places = lookup_all(self.source, frames)
+        if settings.field_width_m or settings.field_height_m:
+            places = [self._checked(frame, place) for frame, place in zip(frames, places, strict=True)]
+        refused = next((place for place in reversed(places) if isinstance(place, NeverPlaced)), None)
+        if refused is not None:
+            self.message = str(refused)
+        return places
+
     def restart_counts(self) -> None:
         """Set the counts to zero."""
         self.settling = self.outside = 0
         self.message = ""
+
+    def _checked(self, frame: Frame, place: Place) -> Place:
+        if not isinstance(place, tuple):
+            return place
+        try:
+            self._check_field(frame, *place)
+        except NeverPlaced as why:
+            return why
+        return place
 
     def _check_settled(self, frame: Frame) -> None:
         if not self.settings.settling_s:

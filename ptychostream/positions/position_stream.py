@@ -18,8 +18,10 @@ The error of the linear interpolation is at most a·dt²/8: 1.25 nm for samples 
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -30,7 +32,7 @@ from ptychostream.config import Setting, Settings
 from ptychostream.frames.frames import Frame
 from ptychostream.positions.clock_offset import ClockOffset, OffsetEstimate
 from ptychostream.positions.frame_clock import FrameClock
-from ptychostream.positions.positions import AxisConfig, NeverPlaced
+from ptychostream.positions.positions import AxisConfig, NeverPlaced, Place, one_by_one
 from ptychostream.positions.sample_counts import SampleCounts
 from ptychostream.positions.sample_history import sample_block
 from ptychostream.positions.source_clock import SourceClock, SourcePass
@@ -237,6 +239,43 @@ class StreamPositions:
         if settings.clock_offset_mode == "Auto":
             return self._by_estimate(frame, key, frame_pass)
         return self._by_given(frame, key, frame_pass)
+
+    def lookup_many(self, frames: Sequence[Frame]) -> Sequence[Place]:
+        """What `lookup` gives for each frame."""
+        places = self._together(frames)
+        return one_by_one(self, frames) if places is None else places
+
+    def _together(self, frames: Sequence[Frame]) -> list[Place] | None:
+        """The places of frames of one run and one pass of each clock, in order; None: ask for them one by one."""
+        settings, run = self.settings, frames[0].run
+        ids, times = [frame.id for frame in frames if frame.run == run], [frame.time for frame in frames]
+        if settings.max_speed_m_s or len(ids) != len(frames) or ids != sorted(ids) or times != sorted(times):
+            return None
+        source, offset_s = self._settled(run)
+        if source is None or not (math.isfinite(times[0]) and math.isfinite(times[-1])):
+            return None
+        if self._frames.one_pass(run, ids, times) != self._frame_pass:
+            return None
+        self._clocks.note_frames([frame.received for frame in frames], times)
+        at = [time + settings.frame_time_offset_s + offset_s for time in times]
+        goes_on = source.live and not self._complete
+        known = bisect.bisect_right(at, source.newest) if goes_on else len(at)
+        places: list[Place] = [None] * len(at)
+        if known:
+            found, number = source.places(np.array(at[:known]), settings.tolerance_s)
+            places[:known] = zip(*found.tolist(), strict=True)
+            if number < known:
+                for index in np.flatnonzero(np.isnan(found[0])).tolist():
+                    (places[index],) = one_by_one(self, frames[index : index + 1])
+        return places
+
+    def _settled(self, run: int) -> tuple[SourcePass | None, float]:
+        """The pass of the source's clock that places the run's frames, and the offset; None: that is still open."""
+        if not self._auto:
+            number = self._bound.get((run, self._frame_pass))
+            return None if number is None else self._clock.get(number), self.settings.clock_offset_s
+        offset_s = self._fixed.get((run, self._frame_pass, self._clock.live.number))
+        return (self._clock.live, offset_s) if self._clock.single and offset_s is not None else (None, 0.0)
 
     def _by_given(self, frame: Frame, key: float, frame_pass: int) -> tuple[float, float] | None:
         """Mode Manual."""

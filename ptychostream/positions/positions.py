@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Protocol, TypeVar
 
@@ -52,8 +53,15 @@ class AxisConfig(Settings):
         return a * (self.sign_x * self.unit_m), b * (self.sign_y * self.unit_m)
 
 
+Place = tuple[float, float] | None | NeverPlaced
+"""What a source says of a frame: (x, y) in metres, not known yet, or why never."""
+
+
 class PositionSource(Protocol):
-    """Gives the position of one frame at a time.
+    """Gives the positions of frames.
+
+    A source may also have a method `lookup_many`, which is faster than a `lookup` for each of many frames: it takes a
+    sequence of frames and returns the `Place` of each.
 
     Attributes
     ----------
@@ -81,6 +89,23 @@ class PositionSource(Protocol):
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
         """(x, y) in metres, or None if not known yet. Raises NeverPlaced if no position can ever come."""
         ...
+
+
+def lookup_all(source: PositionSource, frames: Sequence[Frame]) -> Sequence[Place]:
+    """What the source says of each frame, in this order."""
+    many: Callable[[Sequence[Frame]], Sequence[Place]] | None = getattr(source, "lookup_many", None)
+    return one_by_one(source, frames) if many is None or len(frames) == 1 else many(frames)
+
+
+def one_by_one(source: PositionSource, frames: Sequence[Frame]) -> list[Place]:
+    """As `lookup_all`, by a `lookup` for each frame."""
+    places: list[Place] = []
+    for frame in frames:
+        try:
+            places.append(source.lookup(frame))
+        except NeverPlaced as why:
+            places.append(why)
+    return places
 
 
 class _ById:

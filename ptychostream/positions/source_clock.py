@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ptychostream.positions.clock_offset import OffsetEstimate
+from ptychostream.positions.interpolation import interpolate
 from ptychostream.positions.sample_history import Doubles, SampleHistory
 
 _PASSES = 64
@@ -73,6 +74,14 @@ class SourcePass:
         self._step, self._at = found - self._at, found
         return found
 
+    def places(self, at: Doubles, tolerance_s: float) -> tuple[Doubles, int]:
+        """[2, n] x and y at the times `at`, NaN where there is none, and the number of those that there are.
+
+        See `interpolation.interpolate`.
+        """
+        found = np.empty((2, len(at)))
+        return found, interpolate(self.times, self.x, self.y, at, tolerance_s, found)
+
     def refresh(self) -> None:
         """The history has changed."""
         self.cut = self._history.cut
@@ -115,6 +124,11 @@ class SourceClock:
         if number == self.live.number:
             return self.live
         return next((one for one in self._closed if one.number == number), None)
+
+    @property
+    def single(self) -> bool:
+        """Whether there is no pass but the live one."""
+        return not self._closed
 
     def add(self, block: Doubles) -> None:
         """Take a [3, n] block of samples."""
