@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptychostream.errors import ConfigError, PtychostreamError, StreamError
 from ptychostream.ioc.config.settings import PositionIndexSettings, PositionStreamSettings
 from ptychostream.panda.messages import Begun, Ended, Rows
+from ptychostream.panda.placing import tell
 from ptychostream.panda.settings import PandaSettings
 from ptychostream.plugins.position_receiver import (
     IndexReceiver,
@@ -204,15 +205,11 @@ class PandaFeed(PositionFeed[IndexedPositions]):
         return PandaReader(self._settings.model_copy(update={"host": host}), self._take, self._fault)
 
     def _take(self, heard: Begun | Rows | Ended, arrived: float) -> None:
-        source = self.source
         if isinstance(heard, Begun):
             self.missed, self.ended = heard.missed, f"{heard.arm}: capturing"
-            self.change(lambda: source.begin(arm=heard.arm, never_before=heard.missed, arrival=arrived))
-        elif isinstance(heard, Rows):
-            self.change(lambda: source.update(heard.first, heard.x_m, heard.y_m, arm=heard.arm, arrival=arrived))
-        else:
+        self.change(lambda: tell(self.source, heard, arrived))
+        if isinstance(heard, Ended):
             self.ended = f"{heard.arm}: {heard.reason} after {heard.rows} rows"
-            self.change(source.end)
             if heard.problem:
                 self._fault(StreamError(heard.problem, where="PandABox", remedy="later frames of it have no position"))
 

@@ -13,8 +13,11 @@ from ptychostream.cli import finite
 from ptychostream.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console
 
+    from ptychostream.positions.indexed_positions import IndexedPositions
     from ptychostream.positions.positions import AxisConfig
     from ptychostream.recording.record import Recorded
     from ptychostream.recording.record_settings import PositionFeed
@@ -53,22 +56,30 @@ def _add_stream(group: Any) -> None:
     group.add_argument(
         "--end-attribute", metavar="NAME", help="NTAttribute that marks a scan's last frame (default ScanComplete)"
     )
+    group.add_argument("--select-attribute", metavar="NAME", help="NTAttribute that tells the frames that are wanted")
+    group.add_argument("--select-value", metavar="VALUE", help="its value in the frames that are wanted")
     group.add_argument("--attribute", action="append", metavar="NAME", help="a further number to keep; may be repeated")
 
 
 def _add_positions(group: Any) -> None:
     group.add_argument(
         "--positions",
-        choices=("attributes", "waveform", "stream", "route", "none"),
+        choices=("attributes", "waveform", "stream", "index", "panda", "route", "none"),
         default="attributes",
         help="where they come from (default %(default)s)",
     )
     group.add_argument("--x", default="", metavar="NAME", help="attribute (default PositionX) or waveform PV of x")
     group.add_argument("--y", default="", metavar="NAME", help="attribute (default PositionY) or waveform PV of y")
     group.add_argument("--route", type=Path, metavar="FILE", help="CSV or HDF5 file of the positions")
-    group.add_argument("--position-pv", metavar="PV", help="PVA channel of (time, x, y), such as a PandABox gives")
-    group.add_argument("--position-columns", nargs=3, metavar="NAME", help="its columns (default time x y)")
+    group.add_argument("--position-pv", metavar="PV", help="PVA channel of (time, x, y), or of (index, x, y)")
+    group.add_argument(
+        "--position-columns", nargs=3, metavar="NAME", help="its columns (default time x y, or index x y)"
+    )
     group.add_argument("--position-time-unit", choices=("s", "ms", "us", "ns"), help="unit of its times (default s)")
+    group.add_argument("--panda-host", metavar="HOST", help="name or address of a PandABox; --x and --y are its fields")
+    group.add_argument("--panda-ports", nargs=2, type=int, metavar="PORT", help="of commands and data (8888 8889)")
+    group.add_argument("--samples-per-frame", type=int, metavar="N", help="samples by index of each frame (default 1)")
+    group.add_argument("--frames-per-arm", type=int, metavar="N", help="of a scan with several arms, such as its lines")
     group.add_argument("--clock-offset", metavar="S", help="its clock minus the detector's, or auto (default 0)")
     group.add_argument(
         "--tolerance", type=finite, metavar="S", help="largest gap between samples around a frame (default 0.02)"
@@ -178,6 +189,8 @@ def _values(arguments: argparse.Namespace) -> dict[str, object]:
         "scan_attribute": arguments.scan_attribute,
         "scan_id": arguments.scan_id,
         "end_attribute": arguments.end_attribute,
+        "select_attribute": arguments.select_attribute,
+        "select_value": arguments.select_value,
         "position_attributes": _axes_names(arguments) if of_attributes else None,
         "attributes": arguments.attribute,
         "codec": arguments.codec,
@@ -228,6 +241,10 @@ def _feed(arguments: argparse.Namespace) -> PositionFeed | None:
         return WaveformMonitor(arguments.x, arguments.y, axes, arguments.first_id)
     if arguments.positions == "stream":
         return _sample_feed(arguments, axes)
+    if arguments.positions == "index":
+        return _index_feed(arguments, axes)
+    if arguments.positions == "panda":
+        return _panda_feed(arguments, axes)
     if arguments.positions == "route":
         if arguments.route is None:
             raise ConfigError("no file", where="--positions route", remedy="name it with --route")
@@ -255,7 +272,64 @@ def _sample_feed(arguments: argparse.Namespace, axes: AxisConfig) -> PositionFee
         "time_unit": arguments.position_time_unit,
     }
     reader = load_settings(PositionReceiverSettings, None, channel)
-    return SampleFeed(source, lambda sink, on_bad: PositionReceiver(reader, sink, on_bad))
+
+    def take(samples: NDArray[np.float64], arrived: float) -> None:
+        source.update(*samples, arrived)
+
+    return SampleFeed(source, lambda sink, on_bad: PositionReceiver(reader, sink, on_bad), take)
+
+
+def _by_index(arguments: argparse.Namespace, axes: AxisConfig) -> IndexedPositions:
+    from ptychostream.config import load_settings
+    from ptychostream.positions.indexed_positions import IndexedPositions, IndexPositionSettings
+
+    values = {
+        "samples_per_frame": arguments.samples_per_frame,
+        "frames_per_arm": arguments.frames_per_arm,
+        "first_frame_id": arguments.first_id,
+    }
+    return IndexedPositions(load_settings(IndexPositionSettings, None, values), axes)
+
+
+def _index_feed(arguments: argparse.Namespace, axes: AxisConfig) -> PositionFeed:
+    from ptychostream.config import load_settings
+    from ptychostream.plugins.position_receiver import IndexReceiver, IndexReceiverSettings
+    from ptychostream.pva.indexed_update import IndexedUpdate
+    from ptychostream.recording.record_positions import SampleFeed
+
+    if not arguments.position_pv:
+        raise ConfigError("no PV", where="--positions index", remedy="name it with --position-pv")
+    source = _by_index(arguments, axes)
+    channel = {"channel": arguments.position_pv, "columns": arguments.position_columns}
+    reader = load_settings(IndexReceiverSettings, None, channel)
+
+    def take(update: IndexedUpdate, arrived: float) -> None:
+        source.update(*update, arrived)
+
+    return SampleFeed(source, lambda sink, on_bad: IndexReceiver(reader, sink, on_bad), take)
+
+
+def _panda_feed(arguments: argparse.Namespace, axes: AxisConfig) -> PositionFeed:
+    from ptychostream.config import load_settings
+    from ptychostream.panda.placing import tell
+    from ptychostream.panda.settings import PandaSettings
+    from ptychostream.recording.record_positions import SampleFeed
+
+    if not arguments.panda_host:
+        raise ConfigError("no box", where="--positions panda", remedy="name it with --panda-host")
+    try:
+        from ptychostream.panda.reader import PandaReader
+    except ImportError as error:
+        remedy = "pip install 'ptychostream[panda]'"
+        raise ConfigError(f"{error}", where="--positions panda", remedy=remedy) from error
+    ports = arguments.panda_ports or (None, None)
+    values = {"host": arguments.panda_host, "control_port": ports[0], "data_port": ports[1]}
+    fields = {"x": arguments.x or None, "y": arguments.y or None}
+    box = load_settings(PandaSettings, None, {**values, **fields})
+    source = _by_index(arguments, axes.model_copy(update={"unit": "m"}))  # the box says its units
+    return SampleFeed(
+        source, lambda sink, on_bad: PandaReader(box, sink, on_bad), lambda heard, arrived: tell(source, heard, arrived)
+    )
 
 
 def _say(recorded: Recorded, say: Console) -> None:

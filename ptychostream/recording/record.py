@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 from p4p import Value
 
-from ptychostream.errors import FrameError, PtychostreamError, StreamError
+from ptychostream.errors import DropCause, FrameError, PtychostreamError, StreamError
 from ptychostream.frames.held_image import HeldImages, Seen
 from ptychostream.frames.intake import Intake
+from ptychostream.frames.stream_watch import Said, state_region
 from ptychostream.pva.channel_reader import ChannelReader, each
-from ptychostream.pva.frame_statements import region_said
 from ptychostream.pva.reading import UPDATE_FIELDS, RawPayload, payload_of_value
 from ptychostream.recording.record_queue import BoundedQueue
 from ptychostream.recording.record_scans import Counts, RecordedFile, ScanRules, ScanSorter, recorded_file
@@ -61,6 +61,7 @@ class _Arrived(NamedTuple):
     frame: RawPayload
     codec: str
     at: float
+    fault: DropCause | None = None
 
 
 _MOST_REGIONS = 64
@@ -124,8 +125,10 @@ class _Recording:
         self._settings, self._stop, self._positions = settings, stop, positions
         self._channel, self._on_progress, self._on_scan = channel, on_progress, on_scan
         further = (*settings.position_attributes, *settings.attributes)
-        self._intake = Intake(settings.scan_attribute, settings.end_attribute, further)
+        select = (settings.select_attribute, settings.select_value)
+        self._intake = Intake(settings.scan_attribute, settings.end_attribute, further, select=select)
         self._intake.unnamed = settings.scan_id
+        self._intake.watch.source = channel
         self._held: HeldImages[_Arrived] = HeldImages()
         self._codec: str = "" if settings.codec == "auto" else settings.codec
         self._arrivals: BoundedQueue[_Arrived | FrameError | None] = BoundedQueue(
@@ -192,7 +195,7 @@ class _Recording:
             frame = payload_of_value(update, self._intake.wanted)
             scan = "" if frame is None else self._intake.scan_of(frame.attributes)
             if frame is not None:
-                self._note_region(update, scan)
+                self._note_region(frame, scan)
         except FrameError as error:
             self._held.empty()
             self._arrivals.put(error)
@@ -201,7 +204,9 @@ class _Recording:
             self._held.empty()
             return
         flag = self._intake.flag(frame.attributes)
-        for one in self._held.take(_Arrived(scan, frame, "", now), Seen(scan, frame.raw_id, frame.time, flag)):
+        time_s, said = frame.time or now, Said(frame.region, frame.shape, frame.dtype)
+        fault = self._intake.fault(scan, said, frame.attributes, time_s, now)
+        for one in self._held.take(_Arrived(scan, frame, "", now, fault), Seen(scan, frame.raw_id, frame.time, flag)):
             # the first frame decides for all, so that the workers need not ask which file is open
             self._codec = self._codec or file_codec(one.frame.codec)
             self._arrivals.put(one._replace(codec=self._codec), one.frame.payload.nbytes)
@@ -210,11 +215,12 @@ class _Recording:
         if connected:
             self._held.subscribed()
 
-    def _note_region(self, update: Value, scan: str) -> None:
+    def _note_region(self, frame: RawPayload, scan: str) -> None:
         """Keep what the first frame of each scan says of its region, until the scan's file begins."""
         if scan != self._region_of:
             self._region_of = scan
-            self._said[scan] = region_said(update, self._channel)
+            self._said[scan] = said = Description(self._channel)
+            state_region(said, frame.region)
             if len(self._said) > _MOST_REGIONS:  # of scans that never got a file
                 del self._said[next(iter(self._said))]
 
@@ -225,6 +231,8 @@ class _Recording:
 
     def _chunk(self, arrived: _Arrived) -> bytes | FrameError:
         frame = arrived.frame
+        if arrived.fault is not None:
+            return b""
         try:
             return as_chunk(
                 frame.payload, frame.codec, frame.shape, frame.dtype, arrived.codec, check=self._settings.check
@@ -312,8 +320,8 @@ class _Recording:
                 self._sorter.refuse(chunk)
             elif isinstance(arrived, _Arrived):
                 self._first_s = self._first_s or arrived.at
-                scan, frame, codec, at = arrived
-                if not self._guard(self._sorter.take, scan, frame, chunk, codec, at, now):
+                scan, frame, codec, at, fault = arrived
+                if not self._guard(self._sorter.take, scan, frame, chunk, codec, at, now, fault):
                     counts.unwritten += 1
                 self._last_s = arrived.at
         self._guard(self._sorter.flush)

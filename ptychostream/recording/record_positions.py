@@ -1,4 +1,4 @@
-"""Positions that come over PV Access beside the frames: two waveforms, or a stream of (time, x, y)."""
+"""Positions that come beside the frames: two waveforms, or samples by time or by index."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from p4p import Value
 
-from ptychostream.errors import StreamError
-from ptychostream.positions.position_stream import StreamPositions
-from ptychostream.positions.positions import AxisConfig, WaveformPositions
+from ptychostream.errors import PtychostreamError
+from ptychostream.positions.positions import AxisConfig, PositionSource, WaveformPositions
 from ptychostream.pva.channel_reader import ChannelReader, each
 
 _log = logging.getLogger(__name__)
-Samples = NDArray[np.float64]
 
 _QUEUE = 4  # of a waveform only the newest arrays count
 
@@ -90,27 +88,34 @@ class SampleReader(Protocol):
     def stop(self) -> None: ...
 
 
-class SampleFeed:
-    """Samples of (time, x, y) that a reader's thread brings, handed to their source in the recording's thread.
+T = TypeVar("T")
+
+
+class SampleFeed(Generic[T]):
+    """What a reader's thread brings, handed to the position source in the recording's thread.
 
     Parameters
     ----------
     source
-        The position source, which interpolates the samples.
+        The position source.
     connect
-        Makes the reader from a sink, for [3, n] samples and their arrival, and one for errors.
+        Makes the reader from a sink, for what it brings and its arrival, and one for errors.
+    take
+        Gives the source what was brought, and its arrival.
     """
 
     def __init__(
         self,
-        source: StreamPositions,
-        connect: Callable[[Callable[[Samples, float], None], Callable[[StreamError], None]], SampleReader],
+        source: PositionSource,
+        connect: Callable[[Callable[[T, float], None], Callable[[PtychostreamError], None]], SampleReader],
+        take: Callable[[T, float], None],
     ) -> None:
         self.source = source
         self.bad = 0
-        """Updates that held no samples."""
-        self._arrived: queue.SimpleQueue[tuple[Samples, float]] = queue.SimpleQueue()
-        self._reader = connect(lambda samples, arrived: self._arrived.put((samples, arrived)), self._refuse)
+        """Updates that could not be used."""
+        self._take = take
+        self._arrived: queue.SimpleQueue[tuple[T, float]] = queue.SimpleQueue()
+        self._reader = connect(lambda brought, arrived: self._arrived.put((brought, arrived)), self._refuse)
 
     def start(self) -> None:
         self._reader.start()
@@ -119,15 +124,18 @@ class SampleFeed:
         self._reader.stop()
 
     def begin(self, last_frame_s: float) -> None:
-        """Do nothing: samples are matched by time, not by scan."""
+        """Do nothing: samples are matched by time, or by the arm that a scan is bound to."""
 
     def bring(self) -> None:
-        """Hand the samples that have come to the source."""
+        """Hand what has come to the source."""
         while not self._arrived.empty():
-            (times, x, y), arrived = self._arrived.get()
-            self.source.update(times, x, y, arrived)
+            brought, arrived = self._arrived.get()
+            try:
+                self._take(brought, arrived)
+            except PtychostreamError as error:
+                self._refuse(error)
 
-    def _refuse(self, error: StreamError) -> None:
+    def _refuse(self, error: PtychostreamError) -> None:
         self.bad += 1
         if self.bad == 1:
             _log.warning("%s; more of the kind are counted", error)

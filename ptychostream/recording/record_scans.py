@@ -70,7 +70,8 @@ class Counts:
     @property
     def lost(self) -> int:
         """Frames that should be in a file and are not."""
-        return sum(self.dropped.values()) - self.dropped[DropCause.DUPLICATE] + self.unwritten + self.missed
+        meant = self.dropped[DropCause.DUPLICATE] + self.dropped[DropCause.UNSELECTED]
+        return sum(self.dropped.values()) - meant + self.unwritten + self.missed
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,20 @@ class ScanSorter:
         if self.counts.dropped[error.cause] == 1:
             _log.warning("%s; more of the kind are counted", error)
 
-    def take(self, scan: str, frame: RawPayload, chunk: bytes, codec: str, arrived: float, now: float) -> None:
-        """One good frame, that arrived at a POSIX time; `now` is monotonic. It is written with the next `flush`."""
+    def take(
+        self,
+        scan: str,
+        frame: RawPayload,
+        chunk: bytes,
+        codec: str,
+        arrived: float,
+        now: float,
+        fault: DropCause | None = None,
+    ) -> None:
+        """One good frame, that arrived at a POSIX time; `now` is monotonic. It is written with the next `flush`.
+
+        A frame with a `fault` is counted under it and not written. Its end attribute counts.
+        """
         time_s = frame.time or arrived
         one = self._run_of(scan, time_s, frame, codec, now)
         if one is None:
@@ -205,6 +218,11 @@ class ScanSorter:
         frame_id = one.ids.accept(frame.raw_id, time_s)
         if frame_id is None:
             self._drop(DropCause.DUPLICATE)
+            return
+        if fault is not None:
+            self._drop(fault)
+            if self._boundary.ends(one, time_s, flag):
+                self._runs.end(now)
             return
         row = one.recording.frames + len(one.new)
         place = self._place(one, row, one.frame(frame, frame_id, time_s, arrived))
@@ -308,8 +326,10 @@ class ScanSorter:
             one.unplaced += 1
             return _NAN
         joined = one.join.add(frame)
-        if joined.placed:
-            return joined.placed[0].x_m, joined.placed[0].y_m
+        others = [found for found in joined.placed if found.frame is not frame]
+        self._settle(one, others)
+        if len(others) < len(joined.placed):
+            return next((found.x_m, found.y_m) for found in joined.placed if found.frame is frame)
         gone = {dropped.id for dropped, _ in joined.dropped}
         one.unplaced += len(gone)
         if frame.id not in gone:

@@ -25,6 +25,9 @@ class RecordSettings(Settings):
     end_attribute
         NTAttribute of the scan's last frame: a number other than 0, or a text such as "true" (see
         `ptychostream.frames.idle.ends_scan`).
+    select_attribute, select_value
+        NTAttribute that tells frames of several kinds apart, such as a detector's thresholds, and its value in those
+        that are recorded; empty: all are.
     position_attributes, attributes
         NTAttributes that hold x and y, read where positions come from attributes; further numbers to keep.
     codec
@@ -50,6 +53,8 @@ class RecordSettings(Settings):
     scan_attribute: str = "ScanID"
     scan_id: str = ""
     end_attribute: str = "ScanComplete"
+    select_attribute: str = ""
+    select_value: str = ""
     position_attributes: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     codec: Literal["auto", "none", "lz4", "bslz4", "blosc", "zlib"] = "auto"

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from epics_env import EpicsEnv, Process, wait_until
 from folders import HELPERS
+from p4p import Type, Value
 from p4p.nt import NTScalar, NTTable
 from p4p.server import Server
 from p4p.server.thread import SharedPV
@@ -27,6 +28,7 @@ from ptychostream.errors import DropCause, FrameError, ScanFileError
 from ptychostream.frames.codecs import compress
 from ptychostream.frames.intake import Intake
 from ptychostream.positions.positions import AttributePositions
+from ptychostream.pva.ntndarray import build
 from ptychostream.pva.reading import RawPayload
 from ptychostream.recording.record_metadata import MetadataSettings
 from ptychostream.recording.record_scans import ScanRules, ScanSorter
@@ -327,6 +329,41 @@ def test_positions_from_a_stream_of_samples(env: EpicsEnv, tmp_path: Path) -> No
         np.testing.assert_allclose(scan.positions_m[:, 1], -2 * scan.positions_m[:, 0], atol=1e-11)
 
 
+@pytest.mark.server
+def test_positions_by_index(env: EpicsEnv, tmp_path: Path) -> None:
+    kind = Type([("index", "l"), ("x", "ad"), ("y", "ad")])
+    pv = SharedPV(initial=Value(kind, {"index": 0, "x": [], "y": []}))
+    words = ("--frames", "40", "--positions", "index", "--position-pv", "t:Index", "--position-unit", "um")
+    with (
+        Server(providers=[{"t:Index": pv}], conf=env.epics, useenv=False),
+        recording(env, tmp_path / "a.h5", *words, "--samples-per-frame", "2") as recorder,
+        detector(env, recorder) as source,
+    ):
+        wait_until(lambda: "t:Index connected" in recorder.output, TIMEOUT_S, lambda: recorder.output)
+        source.send("s", 40, value=1, rate=100, first=11)
+        for first in range(0, 80, 20):
+            at = np.arange(first, first + 20)
+            pv.post(Value(kind, {"index": first, "x": at + 0.0, "y": -2.0 * at}))
+        assert recorder.wait(TIMEOUT_S) == 0, recorder.output
+        assert summary(recorder)["without_position"] == 0
+    with open_scan(tmp_path / "a.h5", GEOMETRY) as scan:
+        np.testing.assert_allclose(scan.positions_m[:, 0], (2 * np.arange(40) + 0.5) * 1e-6, atol=1e-12)
+        np.testing.assert_allclose(scan.positions_m[:, 1], -2 * scan.positions_m[:, 0], atol=1e-12)
+
+
+@pytest.mark.server
+def test_one_kind_of_frame_is_recorded(env: EpicsEnv, tmp_path: Path) -> None:
+    words = ("--seconds", "8", "--select-attribute", "Threshold", "--select-value", "1")
+    with recording(env, tmp_path / "a.h5", *words) as recorder, detector(env, recorder) as source:
+        for number in range(6):
+            source.send("s", 1, value=1 + number % 2, first=1 + number, attributes={"Threshold": 1 + number % 2})
+        assert recorder.wait(TIMEOUT_S) == 0, recorder.output
+        told = summary(recorder)
+    assert (told["written"], told["dropped"], told["lost"]) == (3, {"Unselected": 3}, 0)
+    with open_scan(tmp_path / "a.h5", GEOMETRY) as scan:
+        assert (scan.counts[:] == 1).all()
+
+
 def test_the_benchmark_reads_back_what_was_sent() -> None:
     words = [sys.executable, "-m", "ptychostream", "bench", "record", "--json", "--fps", "100", "--seconds", "1"]
     done = subprocess.run([*words, "--shape", "64x48", "--codec", "lz4"], capture_output=True, text=True, timeout=240)
@@ -359,14 +396,17 @@ class Sorted:
     def _end(self, scan: ScanRecording, *_: int) -> None:
         self.files.append(scan.finish({}))
 
-    def take(self, scan: str, *ids: int, at: float = 0.0, end: bool = False, shape: int = 4, x: float = 0.0) -> None:
+    def take(
+        self, scan: str, *ids: int, at: float = 0.0, end: bool = False, shape: int = 4, x: float = 0.0,
+        fault: DropCause | None = None,
+    ) -> None:  # fmt: skip
         counts = np.full((shape, shape), 1, np.uint16)
         chunk = compress(counts, "zlib")
         for one in ids:
             self.received += 1
             attributes = {"X": x, "Y": 0.0, "End": int(end and one == ids[-1])}
             frame = RawPayload(one, 1e9 + (at or one), counts.ravel(), "", counts.shape, counts.dtype, attributes)
-            self.sorter.take(scan, frame, chunk, "zlib", 1e9, float(self.received))
+            self.sorter.take(scan, frame, chunk, "zlib", 1e9, float(self.received), fault)
         self.sorter.flush()
 
     def frames(self) -> list[tuple[str, list[int]]]:
@@ -456,3 +496,36 @@ def test_a_failing_disk_is_counted(tmp_path: Path) -> None:
     assert (counts.written, counts.unwritten) == (2, 1)
     assert [(one.path.name, one.frames, one.finished) for one in files] == [("a.h5.partial", 2, False)]
     assert recover(files[0].path)[1] == 2
+
+
+def test_frames_with_a_fault_are_counted_and_not_written_and_their_end_counts(tmp_path: Path) -> None:
+    sorted_ = Sorted(tmp_path)
+    sorted_.take("a", 1, 2)
+    sorted_.take("a", 3, fault=DropCause.CONTRADICTION)
+    sorted_.take("a", 4)
+    sorted_.take("a", 5, end=True, fault=DropCause.UNSELECTED)
+    sorted_.sorter.tick(100.0)
+    assert len(sorted_.files) == 1, "the scan is over"
+    assert sorted_.frames() == [("a", [1, 2, 4])]
+    counts = sorted_.sorter.counts
+    assert (counts.missed, counts.dropped[DropCause.CONTRADICTION], counts.lost) == (0, 1, 1)
+
+
+@pytest.mark.server
+def test_frames_of_another_region_within_a_scan_are_not_recorded(env: EpicsEnv, tmp_path: Path) -> None:
+    image = SharedPV(initial=build(np.ones((8, 8), np.uint16), 0, 1.0, {"ScanID": "old"}, descriptor="", units=""))
+    with (
+        Server(providers=[{CHANNEL: image}], conf=env.epics, useenv=False),
+        recording(env, tmp_path / "a.h5", "--seconds", "6", "--positions", "none") as recorder,
+    ):
+        wait_until(lambda: f"{CHANNEL} connected" in recorder.output, TIMEOUT_S, lambda: recorder.output)
+        for number in range(1, 9):
+            one = build(np.ones((8, 8), np.uint16), number, time.time(), {"ScanID": "s"}, descriptor="", units="")
+            offset = 4 if number in (4, 5) else 0
+            one["dimension"] = [{**part.todict(), "offset": offset} for part in one["dimension"]]
+            image.post(one)
+            time.sleep(0.02)
+        recorder.wait(TIMEOUT_S)
+        told = summary(recorder)
+        assert "dimension[0].offset says 4 px, but dimension[0].offset says 0 px" in recorder.output
+    assert (told["written"], told["dropped"], told["missed"]) == (6, {"Contradiction": 2}, 0)
