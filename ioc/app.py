@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection
+from functools import cached_property
 from types import FrameType
 
 import numpy as np
@@ -350,12 +351,15 @@ class Ioc:
         """Values for the autosave file: settings in force, and the other records that are kept."""
         known, settings = setpoints(type(self._parts.settings)), self._parts.settings
         return {
-            info.name: known[name].shown(known[name].declared.value(settings))
-            if name in known
-            else self._records.get(name)
-            for name in self._records.names()
-            if "autosaveFields" in (info := self._records.info(name)).info
+            full: known[name].shown(known[name].declared.value(settings)) if name in known else self._records.get(name)
+            for name, full in self._saved.items()
         }
+
+    @cached_property
+    def _saved(self) -> dict[str, str]:
+        """The full name of every record that is autosaved, by its name. The database does not change while it runs."""
+        infos = {name: self._records.info(name) for name in self._records.names()}
+        return {name: info.name for name, info in infos.items() if "autosaveFields" in info.info}
 
     def _autosaved(self, failure: str) -> None:
         self._records.put("AutosaveStatus_RBV", int(bool(failure)))

@@ -6,6 +6,7 @@ import base64
 import html
 import importlib.metadata
 import json
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -61,7 +62,21 @@ def versions() -> dict[str, str]:
 
 def write_json(report: Report, path: Path) -> None:
     """Write `report.json`, atomically."""
-    write_bytes_atomic(path, (json.dumps(asdict(report), indent=2) + "\n").encode())
+    write_bytes_atomic(path, (json.dumps(_known(asdict(report)), indent=2, allow_nan=False) + "\n").encode())
+
+
+def _known(value: Any) -> Any:
+    """The same with null in the place of numbers that are not known, for which JSON has no word."""
+    if isinstance(value, dict):
+        return {key: _known(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: float | None, form: str) -> str:
+    """A figure, or that it is not known: never 0 or nan in its place."""
+    return "not known" if value is None or not math.isfinite(value) else format(value, form)
 
 
 def write_html(report: Report, path: Path) -> None:
@@ -90,15 +105,17 @@ th {{ font-weight: 600; }}
 def _live(report: Report, figure: Path) -> str:
     """The section about the live image and its quality."""
     latency = report.latency_ms
-    ssim = f"{report.ssim_heldout:.3f} ({report.ssim_heldout_1px:.3f} at one pixel's resolution)"
+    one_px = _number(report.ssim_heldout_1px, ".3f")
+    ssim = f"{_number(report.ssim_heldout, '.3f')} ({one_px} at one pixel's resolution)"
+    p50, p95, p99 = (_number(latency.get(name), ".1f") for name in ("p50", "p95", "p99"))
     rows = [
         ("Frames stitched of received", f"{report.frames['stitched']} of {report.frames['received']}"),
         ("SSIM, unseen area", ssim),
         ("SSIM after refinement, unseen area", "" if report.ssim_refined is None else f"{report.ssim_refined:.3f}"),
-        ("Pearson r, unseen area", f"{report.pearson_heldout:.3f}"),
-        ("ePIE R factor", f"{report.r_factor:.4f}"),
-        ("Rate", f"{report.rate_hz:.0f} frames/s"),
-        ("Latency p50 / p95 / p99", f"{latency['p50']:.1f} / {latency['p95']:.1f} / {latency['p99']:.1f} ms"),
+        ("Pearson r, unseen area", _number(report.pearson_heldout, ".3f")),
+        ("ePIE R factor", _number(report.r_factor, ".4f")),
+        ("Rate", f"{_number(report.rate_hz, '.0f')} frames/s"),
+        ("Latency p50 / p95 / p99", f"{p50} / {p95} / {p99} ms"),
         ("Engine", report.engine),
         ("Trained on", f"{report.training_frames} patterns, and {report.simulated_ratio:g} simulated for each"),
         ("Never seen in training", f"{report.heldout_frames} patterns"),
@@ -125,7 +142,7 @@ def _loop(loop: dict[str, Any], folder: Path) -> str:
                 scan["version"] or "none",
                 f"{scan['stitched']} of {scan['sent']}",
                 str(scan["lost"]),
-                f"{of['value']:.3f} ({of['ssim']:.3f})" if of else "",
+                f"{_number(of['value'], '.3f')} ({_number(of['ssim'], '.3f')})" if of else "",
                 f"retrained: {new['version']}" if new else "kept" if of else "passed over",
                 f"{new['seconds']:.0f} s" if new else "",
             )

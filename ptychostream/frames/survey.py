@@ -53,7 +53,8 @@ class Survey:
     highest
         The largest value that is a count.
     saturation
-        Count of a saturated pixel, from the options or the file; None: the type's maximum.
+        Count of a saturated pixel, from the options, the file or its bit depth; None: the type's maximum. Reports,
+        corpora and contracts take it over, so that every door has one limit.
     proposed
         Count that so many pixels share that it is probably the saturation; None: there is none.
     at_shared_maximum
@@ -115,8 +116,10 @@ def survey(scan: Surveyed) -> Survey:
     level = None if saturation is None else int(saturation)
     highest = highest_count(frames.dtype, saturation=level)
     marks = find_marks(frames, highest, mask)
-    if level is None and bit_depth is not None and _fits(frames, marks.pixels | mask, highest, int(bit_depth)):
-        highest = highest_count(frames.dtype, bit_depth=int(bit_depth))
+    fewer = level is None and bit_depth is not None and 2 ** int(bit_depth) - 2 < highest
+    if fewer and _fits(frames, marks.pixels | mask, highest, int(bit_depth or 0)):
+        level = 2 ** int(bit_depth or 0) - 1
+        highest = highest_count(frames.dtype, saturation=level)
     counted = is_count(frames, highest) & ~marks.pixels
     none = 1 - float(counted.mean())
     if none > MOST_BAD:

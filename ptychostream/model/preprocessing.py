@@ -212,9 +212,10 @@ def _good_pixels(spec: Preprocessing, raw_shape: tuple[int, int]) -> NDArray[np.
     bad = spec.bad_pixels.unpack().astype(np.bool_)
     if bad.shape != raw_shape:
         raise GeometryError(
-            f"bad-pixel mask of {bad.shape} for frames of {raw_shape}",
+            f"frames of {raw_shape[0]} × {raw_shape[1]}, where the model's bad pixels are of frames of "
+            f"{bad.shape[0]} × {bad.shape[1]}",
             where="preprocessing",
-            remedy="the mask is of the raw frame, before the crop: make it for this detector region",
+            remedy="set the detector's region and binning as at the training, or load a model for this region",
         )
     return ~bad
 

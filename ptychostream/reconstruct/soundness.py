@@ -59,7 +59,8 @@ def unsound(reconstruction: Reconstruction, limits: SoundnessLimits) -> str:
         return f"R is {last:.3g}, {noise:.3g} of it photon noise: more than {limits.r_factor:g} is left"
     if last > limits.rise * least and last - least > _SMALL_RISE:
         return f"R rose again, from {least:.3g} to {last:.3g}"
-    share = overlap(reconstruction)
+    known = reconstruction.provenance.get("overlap")  # as the reconstruction computed it
+    share = known if isinstance(known, float) else overlap(reconstruction)
     if share < limits.overlap:
         return in_words(share)
     return _degenerate(reconstruction.object[covered], reconstruction.coverage[covered], limits)

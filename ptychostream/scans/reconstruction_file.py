@@ -79,10 +79,12 @@ def read_reconstruction(path: str | os.PathLike[str]) -> Reconstruction:
     if not Path(path).is_file():
         raise ScanFileError("there is no such file", where=where, remedy="reconstruct the scan first")
     products = importlib.import_module("ptychostream.scans.exports.ptychodus")
-    if products.is_product(path):
+    if products.is_archive(path):
         return products.read_product(path)
     try:
         with open_checked(path) as file:
+            if products.is_product(file):
+                return products.read_product(path)
             _check_kind(file, where)
             entry = file["entry"]
             arrays = {name: _array(entry, name, where) for name in _ARRAYS}

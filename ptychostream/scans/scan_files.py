@@ -56,6 +56,15 @@ def open_scan(
 @contextmanager
 def open_parts(path: str | os.PathLike[str], options: ScanOptions) -> Iterator[ScanParts]:
     """Open a scan file as `open_scan` does, for what it says, before that is checked. Raises ScanFileError."""
+    with _open_layout(path, options) as parts:
+        _check_obeyed(parts, options, str(path))
+        if options.transpose and parts.bad_pixels is not None:
+            parts.bad_pixels = parts.bad_pixels.T
+        yield parts
+
+
+@contextmanager
+def _open_layout(path: str | os.PathLike[str], options: ScanOptions) -> Iterator[ScanParts]:
     where = str(path)
     start = _start(Path(path))
     if start.startswith(_ZIP_SIGNATURE) and Path(path).suffix != ".zspy":
@@ -67,6 +76,19 @@ def open_parts(path: str | os.PathLike[str], options: ScanOptions) -> Iterator[S
         return
     with open_hdf5(path, swmr=options.swmr) as file:
         yield _read_hdf5(file, options, where)
+
+
+def _check_obeyed(parts: ScanParts, options: ScanOptions, where: str) -> None:
+    """Raise ScanFileError for an option about the axes of the patterns that this layout's reader does not follow."""
+    remedy = "leave it out, or name the array: --data PATH, with --scan-shape or positions, is read with all options"
+    for name, given in (("pick", bool(options.pick)), ("transpose", options.transpose)):
+        if given and name not in parts.obeys:
+            raise ScanFileError(
+                f"--{name} has no effect on this layout, whose axes are fixed", where=where, remedy=remedy
+            )
+    if options.transpose and parts.probe is not None:
+        what = "--transpose exchanges rows and columns of the patterns, and the file has a probe that belongs to them"
+        raise ScanFileError(what, where=where, remedy="leave it out, or write the file anew")
 
 
 def _read_hdf5(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:

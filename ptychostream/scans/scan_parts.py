@@ -127,6 +127,8 @@ class ScanParts:
         All that the file says of itself: a reader only adds statements.
     bad_pixels, probe, frame_ids, times, metadata
         See `ptychostream.scans.scan.Scan`.
+    obeys
+        Those of the options `pick` and `transpose` that the reader follows. `counts` has followed them already.
     """
 
     counts: Any
@@ -137,6 +139,7 @@ class ScanParts:
     frame_ids: NDArray[np.int64] | None = None
     times: NDArray[np.float64] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    obeys: frozenset[str] = frozenset()
 
 
 def build_scan(parts: ScanParts, options: ScanOptions, where: str, *, geometry: bool = True) -> Scan:

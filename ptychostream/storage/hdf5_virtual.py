@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,17 +40,31 @@ class VirtualFrames:
         self.shape: tuple[int, ...] = dataset.shape
         self.dtype: np.dtype[Any] = dataset.dtype
         self._dataset, self._where = dataset, where
-        self._sources = _sources(dataset)
-        self._sound: set[_Source] = set()
+        self._left = sorted(_sources(dataset.virtual_sources(), len(dataset)))  # those that were not opened yet
+        self._index()
 
     def __getitem__(self, key: int | slice) -> NDArray[Any]:
         frames = range(len(self._dataset))[key]
         chosen = range(frames, frames + 1) if isinstance(frames, int) else frames
-        for source in self._sources:
-            if source not in self._sound and chosen and source.start <= chosen[-1] and chosen[0] < source.stop:
-                _check_part(source, self._dataset, self._where)
-                self._sound.add(source)
+        if self._left and len(chosen):
+            self._check(min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1]))
         return np.asarray(self._dataset[key])
+
+    def _check(self, first: int, last: int) -> None:
+        """Open the sources of these frames that were not opened yet."""
+        begin = bisect.bisect_right(self._stops, first)
+        end = bisect.bisect_right(self._left, last, key=lambda source: source.start)
+        touched = [source for source in self._left[begin:end] if source.stop > first]
+        for source in touched:
+            _check_part(source, self._dataset, self._where)
+        if touched:
+            gone = set(touched)
+            self._left[begin:end] = [source for source in self._left[begin:end] if source not in gone]
+            self._index()
+
+    def _index(self) -> None:
+        """The highest frame that the sources up to each one reach, in rising order."""
+        self._stops = list(itertools.accumulate((source.stop for source in self._left), max))
 
 
 def check_sources(dataset: h5py.Dataset, where: str) -> None:
@@ -65,22 +82,23 @@ def check_sources(dataset: h5py.Dataset, where: str) -> None:
     """
     if not dataset.is_virtual or not dataset.size:
         return
-    for name in dict.fromkeys(source.file for source in _sources(dataset)):
+    maps = dataset.virtual_sources()
+    for name in dict.fromkeys(source.file for source in _sources(maps, len(dataset))):
         if _found(name, dataset) is None:
             what = f"{dataset.name} is virtual, and its file {name} is not there"
             raise FileMissingError(what, where=where, remedy=_COPY)
-    covered = _covered(dataset)
+    covered = _covered(dataset, maps)
     if covered is not None and covered < dataset.size:
         what = f"{dataset.name} is virtual, and {dataset.size - covered} of its {dataset.size} values have no source"
         raise ScanFileError(what, where=where, remedy="write the virtual data set again for the files that there are")
 
 
-def _sources(dataset: h5py.Dataset) -> list[_Source]:
+def _sources(maps: Sequence[Any], length: int) -> list[_Source]:
     """The sources in other files. Of names with a block number (`%b`) only the first block is known."""
     found = []
-    for source in dataset.virtual_sources():
+    for source in maps:
         if source.file_name != _SAME_FILE:
-            first, last = _extent(source.vspace, len(dataset))
+            first, last = _extent(source.vspace, length)
             found.append(
                 _Source(first, last, source.file_name.replace(_BLOCK, "0"), source.dset_name.replace(_BLOCK, "0"))
             )
@@ -96,13 +114,13 @@ def _extent(space: Any, length: int) -> tuple[int, int]:
     return int(low[0]), int(high[0]) + 1
 
 
-def _covered(dataset: h5py.Dataset) -> int | None:
+def _covered(dataset: h5py.Dataset, maps: Sequence[Any]) -> int | None:
     """The number of values that have a source, each counted once if all sources are of whole frames. None where a
     selection may grow.
     """
     values, frames = 0, np.zeros(len(dataset), np.bool_)
     whole_frames = True
-    for source in dataset.virtual_sources():
+    for source in maps:
         try:
             points = int(source.vspace.get_select_npoints())
             low, high = source.vspace.get_select_bounds()

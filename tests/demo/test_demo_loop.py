@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ptychostream.demo.loop_place import prepare_folder
 from ptychostream.demo.loop_plan import LoopPlan, Stage, stage_over
 from ptychostream.demo.loop_record import LoopRecord, ScanTaken, assemble
 from ptychostream.demo.processes import DemoError
-from ptychostream.demo.report import Report, write_html
+from ptychostream.demo.report import Report, write_html, write_json
 from ptychostream.demo.run import LOOP_PLAN, Demo
 from ptychostream.errors import DropCause
 from ptychostream.hpc_agent.agent_process import check_options
@@ -181,6 +182,28 @@ def test_figure_and_report_show_it(tmp_path: Path) -> None:
         assert text in page
     assert "Live phase of" not in page, "no scan was compared"
     json.dumps(asdict(report), allow_nan=False)
+
+
+def test_figures_that_are_not_known_are_shown_as_not_known(tmp_path: Path) -> None:
+    report = Report(
+        dataset="scan 247",
+        frames={"sent": 10, "received": 10, "stitched": 10, "dropped": {c.value: 0 for c in DropCause}},
+        rate_hz=math.nan,
+        latency_ms={"p50": math.nan, "p95": math.nan, "p99": math.nan},
+        engine="none",
+        model_version="m",
+        training_frames=1,
+        simulated_ratio=0.0,
+        ssim_heldout=0.5,
+        ssim_heldout_1px=math.nan,
+    )
+    write_json(report, tmp_path / "report.json")
+    found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert (found["rate_hz"], found["latency_ms"]["p50"], found["r_factor"]) == (None, None, None)
+    write_html(report, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("not known") == 7, "rate, three latencies, R, Pearson, SSIM at one pixel"
+    assert "nan" not in page.replace("resonance", "")
 
 
 def test_an_empty_loop_still_has_a_figure() -> None:

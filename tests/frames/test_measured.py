@@ -19,6 +19,10 @@ from ptychostream.frames.measured_pixels import (
     mask_fault,
     proposed_saturation,
 )
+from ptychostream.frames.survey import survey
+from ptychostream.model.contract import Preprocessing
+from ptychostream.model.preprocessing import Preprocessor, refined
+from ptychostream.scans.scan import Scan
 
 SIDE = 32
 
@@ -233,3 +237,21 @@ def test_both_limits_can_be_switched_off() -> None:
     assert limits.measured(np.array([1e-3, 1e12])).all()
     assert limits.fault(0.0) is FrameFault.DARK
     assert limits.high == math.inf
+
+
+@pytest.mark.parametrize(("bits", "level"), [(12, 4095), (16, None), (32, None)])
+def test_the_bit_depth_of_a_file_is_one_limit_for_every_door(bits: int, level: int | None) -> None:
+    """`reconstruct` goes by `highest`; `infer`, `train`, the agent and the edge by the preprocessing."""
+    random = np.random.default_rng(3)
+    frames = random.poisson(40, (12, 16, 16)).astype(np.uint16)
+    frames[::3, 5, 7] = 4095
+    scan = Scan("s", frames, random.uniform(0, 1e-6, (12, 2)), 1e4, 1.0, 1e-4)
+    scan.said.state("bit_depth", bits, "bit_depth_readout")
+    found = survey(scan)
+    assert found.saturation == level
+    spec = refined(Preprocessing(), found.bad_pixels, found.saturation)
+    made = Preprocessor(spec, (16, 16), frames.dtype)
+    kept = np.empty((12, 16, 16), np.float32)
+    made.apply_all(list(frames), kept)
+    assert (kept[::3, 5, 7] == 0).all() == (level is not None)
+    assert (kept[::3, 5, 7] == 0).all() == (not found.counted(frames[::3])[:, 5, 7].any())

@@ -137,3 +137,16 @@ def test_atomic_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
     with pytest.raises(FileNotFoundError), atomic_path(path):
         pass
+
+
+def test_a_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_reconstruction(tmp_path / "r.h5", make())
+    opened, real = [], h5py.File.__init__
+
+    def note(file: h5py.File, *arguments: object, **named: object) -> None:
+        opened.extend(one for one in arguments[:1] if isinstance(one, str | Path))  # else: a file that is open already
+        real(file, *arguments, **named)
+
+    monkeypatch.setattr(h5py.File, "__init__", note)
+    read_reconstruction(tmp_path / "r.h5")
+    assert len(opened) == 1

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,16 +77,20 @@ def read_product(path: str | os.PathLike[str]) -> Reconstruction:
         ) from error
 
 
-def is_product(path: str | os.PathLike[str]) -> bool:
-    """Whether the names of a product are there."""
+def is_archive(path: str | os.PathLike[str]) -> bool:
+    """Whether it is a product that was saved as npz, by the names in it."""
     try:
-        if _is_zip(path):
-            with np.load(path) as archive:
-                return {"probe_position_x_m", "object", "probe"} <= set(archive.files)
-        with open_hdf5(path) as file:
-            return "probe_position_x_m" in file and "object" in file
-    except (OSError, ValueError, RuntimeError, ScanFileError):
+        if not _is_zip(path):
+            return False
+        with np.load(path) as archive:
+            return {"probe_position_x_m", "object", "probe"} <= set(archive.files)
+    except (OSError, ValueError):
         return False
+
+
+def is_product(file: h5py.File) -> bool:
+    """Whether the names of a product are in an open file."""
+    return "probe_position_x_m" in file and "object" in file
 
 
 def _values(scan: Scan, reconstruction: Reconstruction) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from typing import Any
 from ptychostream.errors import ScanFileError
 from ptychostream.scans.layouts.stacks import AxisFrames
 
+BOTH = frozenset({"pick", "transpose"})
+"""What a reader follows that takes its patterns from `chosen_frames`."""
+
 
 def chosen_frames(
     source: Any,

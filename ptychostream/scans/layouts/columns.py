@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import Any
 
 import h5py
@@ -21,7 +22,19 @@ _PART = re.compile(r"(?P<path>.+?)(?::(?P<column>\d+))?")
 _GROUPS = ("entry/instrument/NDAttributes", "entry/instrument/detector/NDAttributes", "NDAttributes")
 
 
-def find(file: h5py.File, name: str, where: str) -> h5py.Dataset | None:
+class Walk:
+    """Every data set of a file, looked for once and only if it is asked for."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+
+    @cached_property
+    def data_sets(self) -> list[h5py.Dataset]:
+        """See `data_sets`."""
+        return data_sets(self._file)
+
+
+def find(file: h5py.File, name: str, where: str, walk: Walk | None = None) -> h5py.Dataset | None:
     """The data set at the path `name`, or the only one of the file that is called so. None if there is none.
 
     A data set that areaDetector made of an attribute keeps its name as `NDAttrName`, wherever an XML layout places it.
@@ -35,7 +48,7 @@ def find(file: h5py.File, name: str, where: str) -> h5py.Dataset | None:
         return None
     same = [
         dataset
-        for dataset in data_sets(file)
+        for dataset in (walk or Walk(file)).data_sets
         if str(dataset.name).rsplit("/", 1)[-1] == name or text(dataset.attrs.get("NDAttrName")) == name
     ]
     if len(same) > 1:
@@ -75,7 +88,9 @@ def data_sets(file: h5py.File) -> list[h5py.Dataset]:
     return list(found.values())
 
 
-def column(file: h5py.File, name: str, where: str) -> tuple[h5py.Dataset, NDArray[Any]] | None:
+def column(
+    file: h5py.File, name: str, where: str, walk: Walk | None = None
+) -> tuple[h5py.Dataset, NDArray[Any]] | None:
     """The data set that `name` means, and its values [N]. None if there is no such data set.
 
     `name` is a path, a name, or one of them with `:K` for column K of a table [N, columns]. A column of shape [N, 1] or
@@ -88,7 +103,7 @@ def column(file: h5py.File, name: str, where: str) -> tuple[h5py.Dataset, NDArra
     """
     match = _PART.fullmatch(name)
     path, which = (match["path"], match["column"]) if match else (name, None)
-    dataset = find(file, path, where)
+    dataset = find(file, path, where, walk)
     if dataset is None:
         return None
     values = whole(dataset, where, "iuf")
@@ -112,26 +127,29 @@ def read_places(file: h5py.File, options: ScanOptions, said: Description, where:
     """
     if options.route is not None:
         return None
-    names = (options.x_name, options.y_name)
-    if (places := named_columns(file, names, said, where)) is not None:
+    names, walk = (options.x_name, options.y_name), Walk(file)
+    if (places := named_columns(file, names, said, where, walk)) is not None:
         return places
     if (raster := given_raster(options, said)) is not None:
         return raster
-    missing = " and ".join(name for name in names if find(file, name.partition(":")[0], where) is None)
+    missing = " and ".join(name for name in names if find(file, name.partition(":")[0], where, walk) is None)
     raise NoPositionsError(
         f"no positions: there is no {missing} in the file",
         where=where,
         remedy="name the two columns with --x-name and --y-name, give a route file (--route), or the raster with "
-        f"--scan-shape and --scan-step-m; columns of the file: {_listed(file)}",
+        f"--scan-shape and --scan-step-m; columns of the file: {_listed(walk)}",
     )
 
 
-def named_columns(file: h5py.File, names: tuple[str, str], said: Description, where: str) -> NDArray[np.float64] | None:
+def named_columns(
+    file: h5py.File, names: tuple[str, str], said: Description, where: str, walk: Walk | None = None
+) -> NDArray[np.float64] | None:
     """[N, 2] of the two columns, wherever in the file they are, and their units into `said`. None if one is not there.
 
     Raises ScanFileError: they differ in length, hold no numbers, or a name is not clear.
     """
-    x, y = (column(file, name, where) for name in names)
+    walk = walk or Walk(file)
+    x, y = (column(file, name, where, walk) for name in names)
     if x is None or y is None:
         return None
     if len(x[1]) != len(y[1]):
@@ -144,8 +162,8 @@ def named_columns(file: h5py.File, names: tuple[str, str], said: Description, wh
     return np.stack([x[1], y[1]], axis=1).astype(np.float64)
 
 
-def _listed(file: h5py.File) -> str:
+def _listed(walk: Walk) -> str:
     """Names of the file's columns of numbers, some of them."""
-    columns = [part for part in data_sets(file) if 1 <= part.ndim <= 2 and part.dtype.kind in "iuf" and part.size > 1]
+    columns = [part for part in walk.data_sets if 1 <= part.ndim <= 2 and part.dtype.kind in "iuf" and part.size > 1]
     names = sorted(str(part.name) for part in columns)
     return (", ".join(names[:12]) + (" …" if len(names) > 12 else "")) or "none"

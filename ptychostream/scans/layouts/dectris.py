@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
 from ptychostream.scans.hdf5_statements import state_number
-from ptychostream.scans.layouts.choosing import chosen_frames
+from ptychostream.scans.layouts.choosing import BOTH, chosen_frames
 from ptychostream.scans.layouts.columns import read_places
 from ptychostream.scans.layouts.links import broken, missing_link
 from ptychostream.scans.layouts.stacks import JoinedFrames
@@ -61,8 +61,10 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
         pick=dict(options.pick),
         raster=options.scan_shape,
         places=None if positions is None else len(positions),
+        transpose=options.transpose,
     )
     return ScanParts(
+        obeys=BOTH,
         counts=counts,
         raw_positions=positions,
         said=said,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
 from ptychostream.scans.hdf5_statements import state_number
-from ptychostream.scans.layouts.choosing import chosen_frames
+from ptychostream.scans.layouts.choosing import BOTH, chosen_frames
 from ptychostream.scans.layouts.columns import column, data_sets, read_places
 from ptychostream.scans.layouts.links import broken, broken_links, missing_link
 from ptychostream.scans.layouts.matlab import is_matlab
@@ -57,6 +57,7 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     )
     mask = file.get(_MASK)
     return ScanParts(
+        obeys=BOTH,
         counts=counts,
         raw_positions=positions,
         said=said,

@@ -69,7 +69,7 @@ def open_folder(path: str, options: ScanOptions) -> Iterator[ScanParts]:
             remedy="give --scan-shape ROWS COLUMNS and --scan-step-m Y X, or a route file (--route)",
         )
     counts = CalledFrames((len(files), *shape), first.dtype, read)
-    yield ScanParts(counts=counts, raw_positions=positions, said=said)
+    yield ScanParts(counts=counts, raw_positions=positions, said=said, obeys=frozenset({"transpose"}))
 
 
 class _First:

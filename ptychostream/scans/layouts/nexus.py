@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import NoPositionsError, ScanFileError
 from ptychostream.scans.hdf5_statements import state_number, state_units
-from ptychostream.scans.layouts.choosing import chosen_frames
+from ptychostream.scans.layouts.choosing import BOTH, chosen_frames
 from ptychostream.scans.layouts.columns import named_columns
 from ptychostream.scans.layouts.links import refuse_broken
 from ptychostream.scans.layouts.raster import given_raster
@@ -62,6 +62,7 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     own = group(file, "entry/ptychostream")
     _state(said, file, source, columns, where)
     return ScanParts(
+        obeys=BOTH,
         counts=counts,
         raw_positions=positions,
         said=said,

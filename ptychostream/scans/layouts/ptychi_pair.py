@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
-from ptychostream.scans.layouts.choosing import chosen_frames
+from ptychostream.scans.layouts.choosing import BOTH, chosen_frames
 from ptychostream.scans.layouts.matlab import is_matlab
 from ptychostream.scans.scan_hdf5 import checked_dataset, open_hdf5, whole
 from ptychostream.scans.scan_parts import ScanOptions, ScanParts
@@ -60,8 +60,9 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
         pick=dict(options.pick),
         raster=options.scan_shape,
         places=None if positions is None else len(positions),
+        transpose=options.transpose,
     )
-    return ScanParts(counts=counts, raw_positions=positions, said=said, bad_pixels=bad_pixels, probe=probe)
+    return ScanParts(counts=counts, raw_positions=positions, said=said, bad_pixels=bad_pixels, probe=probe, obeys=BOTH)
 
 
 def probe_from(dataset: Any, where: str) -> NDArray[np.complex64] | None:

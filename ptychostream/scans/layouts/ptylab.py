@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
 from ptychostream.scans.hdf5_statements import state_number
-from ptychostream.scans.layouts.choosing import chosen_frames
+from ptychostream.scans.layouts.choosing import BOTH, chosen_frames
 from ptychostream.scans.layouts.matlab import is_matlab
 from ptychostream.scans.scan_hdf5 import checked_dataset, number, whole
 from ptychostream.scans.scan_parts import ScanOptions, ScanParts
@@ -55,9 +55,9 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
         pick=dict(options.pick),
         raster=options.scan_shape,
         places=None if positions is None else len(positions),
-        transpose=is_matlab(source),
+        transpose=is_matlab(source) or options.transpose,
     )
-    return ScanParts(counts=counts, raw_positions=positions, said=said)
+    return ScanParts(counts=counts, raw_positions=positions, said=said, obeys=BOTH)
 
 
 def _encoder(file: h5py.File, frames: int, said: Description, where: str) -> NDArray[np.float64]:

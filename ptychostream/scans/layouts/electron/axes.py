@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import NoPositionsError, ScanFileError, UnitError
 from ptychostream.imaging.geometry import wavelength_m
+from ptychostream.scans.layouts.choosing import BOTH
 from ptychostream.scans.layouts.raster import raster_positions
 from ptychostream.scans.layouts.stacks import AxisFrames
 from ptychostream.scans.scan_parts import ScanOptions, ScanParts
@@ -130,14 +131,24 @@ def stem_parts(
     """
     axes = _sorted_out(source, axes, options, name, where)
     rows, columns = (_one(axes, scan=False, row=row, name=name, where=where) for row in (True, False))
+    if options.transpose:
+        rows, columns = columns, rows
     pick = dict(options.pick)
+    for axis, index in pick.items():
+        if axis in (rows, columns) or not 0 <= axis < len(axes) or not 0 <= index < axes[axis].size:
+            sizes = ", ".join(f"{k} (of {axes[k].size})" for k in range(len(axes)) if k not in (rows, columns))
+            raise ScanFileError(
+                f"--pick {axis}={index}: {name} of shape {tuple(source.shape)} has no such element beside the patterns",
+                where=where,
+                remedy=f"choose from axis {sizes}",
+            )
     left = [index for index in range(len(axes)) if index not in (rows, columns)]
     chosen = {index: pick.get(index, 0) for index in left if axes[index].size == 1 or index in pick}
     counts = AxisFrames(source, chosen, (rows, columns))
     outer = [index for index in range(len(axes)) if index not in chosen and index not in (rows, columns)]
     _state_object_pixel(said, axes[rows], axes[columns])
     positions = None if options.route is not None else _positions(axes, outer, options, said, name, where)
-    return ScanParts(counts=counts, raw_positions=positions, said=said, metadata=metadata or {})
+    return ScanParts(counts=counts, raw_positions=positions, said=said, metadata=metadata or {}, obeys=BOTH)
 
 
 def turned(degrees: float, name: str, options: ScanOptions, where: str) -> None:

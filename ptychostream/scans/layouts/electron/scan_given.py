@@ -24,9 +24,11 @@ def given_scan(source: Any, options: ScanOptions, said: Description, where: str)
         what = f"its array has shape {tuple(source.shape)}, not (patterns, height, width)"
         raise ScanFileError(what, where=where, remedy="give a stack of patterns")
     frames = math.prod(source.shape[:-2])
-    counts = source if len(source.shape) == 3 else AxisFrames(source, {})
+    axes, obeys = len(source.shape), frozenset({"transpose"})
+    pattern = (axes - 1, axes - 2) if options.transpose else (axes - 2, axes - 1)
+    counts = AxisFrames(source, {}, pattern) if axes > 3 or options.transpose else source
     if options.route is not None:
-        return ScanParts(counts=counts, raw_positions=None, said=said)
+        return ScanParts(counts=counts, raw_positions=None, said=said, obeys=obeys)
     if options.scan_shape is None:
         raise NoPositionsError(
             f"{frames} patterns, and the file does not say the rows and columns of the scan",
@@ -45,4 +47,4 @@ def given_scan(source: Any, options: ScanOptions, said: Description, where: str)
         raise NoPositionsError(
             "the file does not say the step of the scan", where=where, remedy="give --scan-step-m Y X"
         )
-    return ScanParts(counts=counts, raw_positions=points, said=said)
+    return ScanParts(counts=counts, raw_positions=points, said=said, obeys=obeys)
