@@ -18,9 +18,9 @@ _LEAST_S = 1.0
 
 def check_memory(seen: SeenStream, whole: IocSettings) -> Iterator[Finding]:
     """How many frames may wait, by number and by memory, and how long that lasts at the rate that was seen."""
-    if not seen.frames:
+    if not seen.images:
         return
-    frame = seen.frames[-1]
+    frame = seen.images[-1]
     size = math.prod(frame.shape) * np.dtype(frame.dtype).itemsize
     settings = whole.pipeline
     numbers = (whole.input.queue_size, settings.join_size, settings.queue_size)
@@ -29,7 +29,7 @@ def check_memory(seen: SeenStream, whole: IocSettings) -> Iterator[Finding]:
     told = (
         f"a frame takes {size / _MIB:.2f} MiB, {settings.waiting_bytes / _MIB:.0f} MiB in each place hold {room} frames"
     )
-    live = seen.live
+    live = seen.frames
     seconds = live[-1].arrived - live[0].arrived if len(live) > 1 else 0.0
     lasts = min(room, min(numbers)) * seconds / (len(live) - 1) if seconds > 0 else math.inf
     if math.isfinite(lasts):
