@@ -274,7 +274,8 @@ def _sample_feed(arguments: argparse.Namespace, axes: AxisConfig) -> PositionFee
     reader = load_settings(PositionReceiverSettings, None, channel)
 
     def take(samples: NDArray[np.float64], arrived: float) -> None:
-        source.update(*samples, arrived)
+        times, x, y = samples
+        source.update(times, x, y, arrived)
 
     return SampleFeed(source, lambda sink, on_bad: PositionReceiver(reader, sink, on_bad), take)
 
@@ -311,6 +312,7 @@ def _index_feed(arguments: argparse.Namespace, axes: AxisConfig) -> PositionFeed
 
 def _panda_feed(arguments: argparse.Namespace, axes: AxisConfig) -> PositionFeed:
     from ptychostream.config import load_settings
+    from ptychostream.panda.messages import Begun, Ended, Rows
     from ptychostream.panda.placing import tell
     from ptychostream.panda.settings import PandaSettings
     from ptychostream.recording.record_positions import SampleFeed
@@ -327,9 +329,11 @@ def _panda_feed(arguments: argparse.Namespace, axes: AxisConfig) -> PositionFeed
     fields = {"x": arguments.x or None, "y": arguments.y or None}
     box = load_settings(PandaSettings, None, {**values, **fields})
     source = _by_index(arguments, axes.model_copy(update={"unit": "m"}))  # the box says its units
-    return SampleFeed(
-        source, lambda sink, on_bad: PandaReader(box, sink, on_bad), lambda heard, arrived: tell(source, heard, arrived)
-    )
+
+    def take(heard: Begun | Rows | Ended, arrived: float) -> None:
+        tell(source, heard, arrived)
+
+    return SampleFeed(source, lambda sink, on_bad: PandaReader(box, sink, on_bad), take)
 
 
 def _say(recorded: Recorded, say: Console) -> None:

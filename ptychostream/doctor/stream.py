@@ -97,7 +97,8 @@ class SeenStream:
 def watch(channel: str, intake: Intake, seconds: float, enough: int = _MOST) -> SeenStream:
     """Subscribe for `seconds`, or until `enough` frames have come."""
     seen = SeenStream(channel, time.time(), seconds)
-    done, texts = Event(), set()
+    done = Event()
+    texts: set[str] = set()
 
     def take(frames: Sequence[Frame]) -> None:
         seen.frames += [_seen(frame) for frame in frames[: max(0, _MOST - len(seen.frames))]]
