@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,14 +28,23 @@ def wrong_size(_: Path) -> Act:
     """A large frame that compresses well."""
     packed = ("lz4", _UINT16, 0, 2 * 16384 * 16384, False)
     payload = compress(np.zeros((4096, 4096), np.uint16), "lz4")
-    update = (1, 1.0, payload, 5, 16384, 16384, {}, packed)
+    update: tuple[Any, ...] = (1, 1.0, payload, 5, 16384, 16384, {}, packed)
     return lambda: refusal(lambda: decode_taken(update, (), partial(shape_fault, _CONTRACT)))
 
 
 def cut_payload(_: Path) -> Act:
     """Half of a payload."""
     payload = compress(np.random.default_rng(0).integers(0, 9, (128, 128), np.uint16), "lz4")
-    update = (1, 1.0, payload[: len(payload) // 2], 5, 128, 128, {}, ("lz4", _UINT16, 0, 2 * 128 * 128, False))
+    update: tuple[Any, ...] = (
+        1,
+        1.0,
+        payload[: len(payload) // 2],
+        5,
+        128,
+        128,
+        {},
+        ("lz4", _UINT16, 0, 2 * 128 * 128, False),
+    )
     return lambda: refusal(lambda: decode_taken(update, (), partial(shape_fault, _CONTRACT)))
 
 

@@ -63,7 +63,7 @@ def refined_figure(
     ]
     line = most_varied_line(shown[0], area)
     figure = Figure(figsize=(5 * len(panels), 8.6), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[1.6, 1])
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.6, 1])[:, 0]
     axes = above.subplots(1, len(panels), squeeze=False)[0]
     for place, picture, (name, _) in zip(axes, shown, panels, strict=True):
         drawn = phase_panel(place, picture, title=name, limits=limits, colour_bar=False, area=area)
