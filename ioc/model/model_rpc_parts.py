@@ -73,9 +73,7 @@ class Arrival:
         with self._lock:
             if request.offset == 0:
                 self._claim(request)
-                self._path = temporary_beside(self._folder.place(request.sha256))
-                self._file = self._path.open("wb")
-                self._digest, self._received = hashlib.sha256(), 0
+                self._begin(request)
             if self._file is None or self._key != request.key or request.offset != self._received:
                 raise OtherPushError("the parts before this one did not come")
             if len(request.model) > PART_BYTES or request.offset + len(request.model) > request.size:
@@ -113,6 +111,18 @@ class Arrival:
             raise OtherPushError("another push is under way")
         self._discard()
         self._key, self._heard_s = request.key, self._clock()
+
+    def _begin(self, request: PushRequest) -> None:
+        """Open the file. The folder is made if it is missing: a newly installed edge has none."""
+        try:
+            path = self._folder.place(request.sha256)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._path = temporary_beside(path)
+            self._file = self._path.open("wb")
+        except (OSError, ModelError):
+            self._discard()
+            raise
+        self._digest, self._received = hashlib.sha256(), 0
 
     def _discard(self) -> None:
         if self._file is not None:

@@ -110,3 +110,14 @@ def test_texts_of_clients_are_on_one_line_and_cut() -> None:
     request = PushRequest(b"", "z\n" * 40, "name\r\n" * 40, "", "", "user\n", "host\x00")
     assert str(request).isprintable()
     assert len(str(request)) < 250
+
+
+def test_a_missing_folder_is_made_and_one_that_cannot_be_leaves_no_push_under_way(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "not" / "there")
+    assert bench.arrival.add(part(0, 1000)) is False
+    bench.arrival.end()
+    (tmp_path / "file").write_text("no folder")
+    barred = Bench(tmp_path / "file" / "models")
+    for nonce in ("first", "second"):  # the second is not told that another push is under way
+        with pytest.raises(OSError, match="Not a directory"):
+            barred.arrival.add(part(0, 1000, nonce))
