@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 
@@ -22,10 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
     from rich.console import Console
 
+    from ptychostream.demo.report import as_json
     from ptychostream.demo.run import Demo
     from ptychostream.processes.stopping import stop_on_signals
 
@@ -54,5 +52,5 @@ def run(arguments: argparse.Namespace) -> int:
     ]:
         console.print(f"  {path}")
     if arguments.json:
-        print(json.dumps(asdict(report), indent=2))
+        print(as_json(report))
     return 0

@@ -60,9 +60,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+def as_json(report: Report) -> str:
+    """The report as JSON; what is not known is null."""
+    return json.dumps(_known(asdict(report)), indent=2, allow_nan=False)
+
+
 def write_json(report: Report, path: Path) -> None:
     """Write `report.json`, atomically."""
-    write_bytes_atomic(path, (json.dumps(_known(asdict(report)), indent=2, allow_nan=False) + "\n").encode())
+    write_bytes_atomic(path, (as_json(report) + "\n").encode())
 
 
 def _known(value: Any) -> Any:

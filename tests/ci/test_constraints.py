@@ -63,12 +63,16 @@ def test_every_difference_is_named(constraints: Any) -> None:
     assert constraints.differences({"a": "1.0"}, {"a": "1"}, set()) == []
 
 
+NOT_OURS = {"tensorrt", "pycuda", "ophyd-async"}
+"""Packages of extras that none of the project's own environments has."""
+
+
 def test_the_file_names_a_version_of_every_requirement_for_every_python(constraints: Any) -> None:
     """No requirement of setup.cfg is left without a version, whichever Python runs."""
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     named = [constraints.Requirement(line) for line in lines]
     ours = [constraints.Requirement(line) for line in importlib.metadata.requires("ptychostream") or []]
-    names = {constraints.canonicalize_name(requirement.name) for requirement in ours} - {"tensorrt", "pycuda"}
+    names = {constraints.canonicalize_name(requirement.name) for requirement in ours} - NOT_OURS
     for minor in constraints.MINORS:
         here = {"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.0"}
         applying = {r.name for r in named if r.marker is None or r.marker.evaluate(here)}

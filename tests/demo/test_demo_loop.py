@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -120,8 +122,9 @@ def test_the_journal_is_read_as_the_agent_wrote_it(tmp_path: Path) -> None:
 def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     journal = Journal(path)
-    journal._db.execute("PRAGMA user_version=99")
     journal.close()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version=99")
     with pytest.raises(DemoError, match="version 99"):
         read_journal(path)
 

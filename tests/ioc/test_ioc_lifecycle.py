@@ -168,6 +168,6 @@ def test_only_named_users_may_write(env: EpicsEnv, tmp_path: Path) -> None:
         assert env.caget("safe:Agent:Epoch") == 3
         env.caput("safe:ModelFile", list(b"a.onnx\0"))
         weight = env.pvget("safe:Weight")  # the images can be read before the first frame
-        assert [axis.size for axis in weight.dimension] == [128, 128]
+        assert [axis.size for axis in weight.dimension] == [512, 512]
         assert not weight.value.any()
         assert ioc.stop() == 0, ioc.output

@@ -340,7 +340,12 @@ def test_the_agent_waits_for_no_canvas_that_cannot_come(tmp_path: Path, edge: St
     assert not waits and runner.asked[0][1]["initial"]["canvas"] is None
 
 
-def test_the_agent_starts_a_reconstruction_from_canvas_and_last_probe(tmp_path: Path) -> None:
+def test_the_agent_starts_a_reconstruction_from_canvas_and_last_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "abcd":  # only a file that is there is started from
+        Path(f"{name}.h5").touch()
     runner, journal = _Runner(), Journal(tmp_path / "journal.sqlite")
     canvas = save_phase_image(tmp_path / "canvases", "b", smooth_image(), {"scan": "b"})
     work = work_of(tmp_path, runner, journal, StillEdge())

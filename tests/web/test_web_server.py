@@ -172,7 +172,7 @@ def test_scripts_get_status_history_events_and_images(env: EpicsEnv, ioc: StandI
                 found: dict[str, Any] = (await get("/api/status"))["iocs"][0]
                 return found
 
-            while len((await told())["records"]) < 4:
+            while len((await told())["records"]) < 4 or "Phase" not in (await told())["images"]:
                 await asyncio.sleep(0.05)
             found = await told()
             assert found["connected"]
