@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -287,6 +288,7 @@ def test_a_judgement_of_nobody_is_not_followed(rig: Rig) -> None:
     rig.load("first")
     first, second = rig.shas["first"], rig.shas["second"]
     rig.wait("Agent:Lost_RBV", 1)  # the agent of the test before was killed, and has the lease still
+    time.sleep(3.5)  # a lease counts as alive for timeout_s after it was taken, whether the heart beats or not
     for name, value in (("SSIM", 0.1), ("SSIMPrevious", 0.9), ("JudgedPreviousSHA", second), ("JudgedSHA", first)):
         rig.put(f"Agent:{name}", value)
     wait_until(lambda: "the heart of agent-a does not beat" in rig.get("StatusMessage_RBV"), 10, "the refusal")
