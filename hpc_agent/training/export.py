@@ -13,13 +13,14 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from ptychostream.errors import ModelError
 from ptychostream.hpc_agent.training.networks import ConvBlock, Decoder, Network
-from ptychostream.model.contract import GoldenPair, ModelContract, PackedArray
+from ptychostream.model.contract import GoldenPair, ModelContract
+from ptychostream.model.graph_nodes import GraphNodes
 from ptychostream.model.model_file import write_model
 
 OPSET = 17
@@ -28,24 +29,11 @@ EXPORT_TOLERANCE = 1e-4
 """rad rms between the ONNX graph and torch, both in float32."""
 
 
-class _Graph:
-    """ONNX nodes and weights, numbered in the order in which they are added."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-
-    def constant(self, name: str, value: NDArray[np.float32]) -> str:
-        self.weights.append(numpy_helper.from_array(np.asarray(value, dtype=np.float32), name))
-        return name
-
-    def add(self, operator: str, inputs: list[str], output: str = "", **attributes: object) -> str:
-        output = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
-        return output
+class _Graph(GraphNodes):
+    """The parts of an encoder-decoder."""
 
     def convolution(self, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32], name: str) -> str:
-        inputs = [x, self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)]
+        inputs = [x, self.constant(weight, f"{name}.weight"), self.constant(bias, f"{name}.bias")]
         return self.add("Conv", inputs, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
 
     def block(self, x: str, block: ConvBlock, name: str) -> str:
@@ -82,18 +70,18 @@ def _numpy(tensor: torch.Tensor) -> NDArray[np.float32]:
 def build_onnx(network: Network, input_shape: tuple[int, int]) -> onnx.ModelProto:
     """The network as an ONNX model: `counts` [N, 1, H, W] and `dose_scale` [1] in, a head's [N, 1, h, w] out each."""
     graph = _Graph()
-    graph.constant("enlarge", np.array([1, 1, 2, 2], dtype=np.float32))
+    graph.constant(np.array([1, 1, 2, 2], dtype=np.float32), "enlarge")
     scale, gain, offset = (np.float32(value) for value in network.normalisation.tolist())
-    factor = graph.add("Mul", ["dose_scale", graph.constant("scale", np.array([scale]))])
+    factor = graph.add("Mul", ["dose_scale", graph.constant(np.array([scale]), "scale")])
     x = graph.add("Sqrt", [graph.add("Mul", ["counts", factor])])
-    x = graph.add("Mul", [x, graph.constant("gain", np.array([gain]))])
-    x = graph.add("Add", [x, graph.constant("offset", np.array([offset]))])
+    x = graph.add("Mul", [x, graph.constant(np.array([gain]), "gain")])
+    x = graph.add("Add", [x, graph.constant(np.array([offset]), "offset")])
     if network.architecture.stem > 1:
         x = graph.add("SpaceToDepth", [x], blocksize=network.architecture.stem)
     for level, block in enumerate(network.encoder):
         x = graph.block(x, block, f"encoder.{level}")
         x = graph.add("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
-    graph.constant("pi", np.array([math.pi], dtype=np.float32))
+    graph.constant(np.array([math.pi], dtype=np.float32), "pi")
     for head, decoder in network.decoders.items():
         y = graph.decoder(x, decoder, head)
         if network.shuffled > 1:
@@ -133,19 +121,8 @@ def predict(network: Network, counts: NDArray[np.float32], dose_scale: float = 1
 
 
 def make_golden(network: Network, counts: NDArray[np.float32], dose_scale: float = 1.0) -> GoldenPair:
-    """A golden pair from a few whole-numbered frames [n, H, W].
-
-    The tolerance is a tenth of the phase's standard deviation. A sound bfloat16 or float16 engine needs about a tenth
-    of that; another network, or frames in another order, differ by many times the tolerance.
-    """
-    phase = predict(network, counts, dose_scale)
-    small = counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
-    return GoldenPair(
-        counts=PackedArray.pack(small if np.array_equal(small, counts) else counts),
-        dose_scale=dose_scale,
-        phase=PackedArray.pack(phase),
-        tolerance=max(0.1 * float(phase.std()), 2e-3),
-    )
+    """A golden pair from a few whole-numbered frames [n, H, W]; see `GoldenPair.of`."""
+    return GoldenPair.of(counts, predict(network, counts, dose_scale), dose_scale)
 
 
 def reference_infer(model: onnx.ModelProto, counts: NDArray[np.float32], dose_scale: float) -> NDArray[np.float32]:

@@ -9,7 +9,8 @@ import sys
 from contextlib import suppress
 
 from ptychostream.errors import ScanFileError
-from ptychostream.processes.bounded import Bounds, run_bounded, share_of_memory
+from ptychostream.processes.bounded import Bounds, share_of_memory
+from ptychostream.scans.read_apart import read_apart
 from ptychostream.scans.reconstruction_file import read_reconstruction
 from ptychostream.scans.scan import Reconstruction
 
@@ -27,13 +28,7 @@ def read_reference(path: str, bounds: Bounds | None = None) -> Reconstruction:
         As `read_reconstruction`; or the child crashed, needed more memory or time than it may, or could not start.
     """
     bounds = bounds or Bounds(share_of_memory(_SHARE), _TIME_S)
-    try:
-        ended = run_bounded(_MODULE, [path], bounds)
-    except OSError as error:
-        what = f"the process that reads it cannot be started: {error.strerror or error}"
-        raise ScanFileError(what, where=path, remedy="free memory or processes of this machine") from error
-    if ended.fault:
-        raise ScanFileError(f"reading it {ended.fault}", where=path, remedy="copy the file again, or make it again")
+    read_apart(_MODULE, path, (), bounds, "copy the file again, or make it again")
     return read_reconstruction(path)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import numpy as np
 
 from ptychostream.errors import ScanFileError
 from ptychostream.positions.route_file import Route, read_route
-from ptychostream.processes.bounded import Bounds, run_bounded, share_of_memory
+from ptychostream.processes.bounded import Bounds, share_of_memory
+from ptychostream.scans.read_apart import read_apart
 
 _MODULE = "ptychostream.ioc.scan.route_apart"
 _SHARE = 0.25
@@ -32,17 +32,11 @@ def read_route_apart(path: Path, bounds: Bounds | None = None) -> Route:
     """
     bounds = bounds or Bounds(share_of_memory(_SHARE), _TIME_S)
     remedy = "give a file with the positions of one scan; copy it again if it is damaged"
-    try:
-        ended = run_bounded(_MODULE, [os.fspath(path)], bounds)
-    except OSError as error:
-        what = f"the process that reads it cannot be started: {error.strerror or error}"
-        raise ScanFileError(what, where=str(path), remedy="free memory or processes of this machine") from error
-    if ended.fault:
-        raise ScanFileError(f"reading it {ended.fault}", where=str(path), remedy=remedy)
-    if ended.output.startswith(b"{"):
-        told = json.loads(ended.output)
+    output = read_apart(_MODULE, str(path), (), bounds, remedy)
+    if output.startswith(b"{"):
+        told = json.loads(output)
         raise ScanFileError(told["what"], where=told["where"], remedy=told["remedy"])
-    with np.load(io.BytesIO(ended.output), allow_pickle=False) as columns:
+    with np.load(io.BytesIO(output), allow_pickle=False) as columns:
         return Route(columns.get("ids"), columns["x"], columns["y"])
 
 

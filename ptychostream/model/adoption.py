@@ -7,7 +7,6 @@ mean and deviation. After the network: one channel, and a factor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from ptychostream.errors import ModelError
 from ptychostream.model.admitted import check_graph
+from ptychostream.model.graph_nodes import GraphNodes
 from ptychostream.model.model_file import read_model_bytes
 
 Function = Literal["none", "sqrt", "log1p", "log10"]
@@ -97,7 +96,7 @@ def adopt_graph(foreign: onnx.ModelProto, preparation: Preparation, where: str) 
     graph = model.graph
     given, chosen = _input(graph, where), _output(graph, preparation, where)
     batch, sides, form = _layout(given, "input", where)
-    maker = _Maker()
+    maker = GraphNodes("before/")
     x = maker.add("Mul", ["counts", "dose_scale"])
     if preparation.threshold > 0:
         low = maker.add("Less", [x, maker.constant(np.float32(preparation.threshold))])
@@ -106,16 +105,17 @@ def adopt_graph(foreign: onnx.ModelProto, preparation: Preparation, where: str) 
         scales = [1, 1, *(there / here for there, here in zip(sides, preparation.input_shape, strict=True))]
         resize = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
         x = maker.add("Resize", [x, "", maker.constant(np.array(scales, np.float32))], **resize)
-    x = maker.function(x, preparation.function)
+    x = _apply(maker, x, preparation.function)
     if preparation.mean:
         x = maker.add("Sub", [x, maker.constant(np.float32(preparation.mean))])
     if preparation.deviation != 1:
         x = maker.add("Div", [x, maker.constant(np.float32(preparation.deviation))])
-    shape = {"nhw": [-1, *sides], "nhwc": [-1, *sides, 1], "nchw": []}[form]
-    maker.add("Reshape", [x, maker.constant(np.array(shape, np.int64))], given.name) if shape else maker.add(
-        "Identity", [x], given.name
-    )
-    after = _Maker("after")
+    if form == "nchw":
+        maker.add("Identity", [x], given.name)
+    else:
+        shape = [-1, *sides] if form == "nhw" else [-1, *sides, 1]
+        maker.add("Reshape", [x, maker.constant(np.array(shape, np.int64))], given.name)
+    after = GraphNodes("after/")
     _, out_sides, out_form = _layout(chosen, "output", where, channels=True)
     y = _one_channel(after, chosen, preparation, out_sides, out_form, where)
     after.add("Mul", [y, after.constant(np.float32(preparation.factor))], "phase")
@@ -142,31 +142,14 @@ def adopt_graph(foreign: onnx.ModelProto, preparation: Preparation, where: str) 
     return made
 
 
-class _Maker:
-    """Nodes and constants, numbered in the order in which they are added."""
-
-    def __init__(self, name: str = "before") -> None:
-        self._name = name
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-
-    def constant(self, value: NDArray[Any] | np.generic) -> str:
-        name = f"{self._name}/constant_{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def add(self, operator: str, inputs: Sequence[str], output: str = "", **attributes: object) -> str:
-        output = output or f"{self._name}/{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
-        return output
-
-    def function(self, x: str, function: Function) -> str:
-        if function == "none":
-            return x
-        if function == "sqrt":
-            return self.add("Sqrt", [x])
-        x = self.add("Log", [self.add("Add", [x, self.constant(np.float32(1))])])
-        return x if function == "log1p" else self.add("Div", [x, self.constant(np.float32(np.log(10)))])
+def _apply(maker: GraphNodes, x: str, function: Function) -> str:
+    """The function of the counts `x`."""
+    if function == "none":
+        return x
+    if function == "sqrt":
+        return maker.add("Sqrt", [x])
+    x = maker.add("Log", [maker.add("Add", [x, maker.constant(np.float32(1))])])
+    return x if function == "log1p" else maker.add("Div", [x, maker.constant(np.float32(np.log(10)))])
 
 
 def _at_a_known_opset(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
@@ -222,7 +205,7 @@ def _layout(
 
 
 def _one_channel(
-    maker: _Maker,
+    maker: GraphNodes,
     chosen: onnx.ValueInfoProto,
     preparation: Preparation,
     sides: tuple[int, int],

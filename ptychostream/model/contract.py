@@ -107,6 +107,22 @@ class GoldenPair(BaseModel):
     phase: PackedArray
     tolerance: float = Field(0.05, gt=0)
 
+    @classmethod
+    def of(cls, counts: NDArray[np.float32], phase: NDArray[np.float32], dose_scale: float = 1.0) -> GoldenPair:
+        """A pair of frames [n, H, W] and the phase [n, h, w] that float32 gives for them.
+
+        Whole-numbered frames are kept in the smallest type. The tolerance is a tenth of the phase's standard deviation.
+        A sound bfloat16 or float16 engine needs about a tenth of that; another network, or frames in another order,
+        differ by many times the tolerance.
+        """
+        small = counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
+        return cls(
+            counts=PackedArray.pack(small if np.array_equal(small, counts) else counts),
+            dose_scale=dose_scale,
+            phase=PackedArray.pack(phase),
+            tolerance=max(0.1 * float(phase.std()), 2e-3),
+        )
+
 
 class ModelContract(BaseModel):
     """The contract. Units: eV, metres, radians.

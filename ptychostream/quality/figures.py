@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,6 +68,12 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) ->
         raise cannot_be_written(path, error) from error
 
 
+def on_grid(reference: PhaseImage, measured: NDArray[np.bool_], values: NDArray[np.float64]) -> PhaseImage:
+    """An image of `values` [H, W] on the reference's grid, NaN where they or the reference were not measured."""
+    phase = np.where(measured & np.isfinite(values), values, np.nan).astype(np.float32)
+    return replace(reference, phase=phase)
+
+
 def stitched_figure(image: PhaseImage, reference: PhaseImage | None) -> Figure:
     """A stitched phase alone, or beside a reference. Raises GeometryError if the two cannot be compared."""
     if reference is not None:
@@ -107,15 +114,7 @@ def comparison_figure(
     aligned = align(image, reference, area)
     quality = measure(aligned)
     measured = measured_area(reference)
-    shown = [
-        PhaseImage(
-            np.where(measured & np.isfinite(values), values, np.nan).astype(np.float32),
-            reference.weight,
-            reference.origin_m,
-            reference.pixel_m,
-        )
-        for values in (aligned.reference, aligned.image)
-    ]
+    shown = [on_grid(reference, measured, values) for values in (aligned.reference, aligned.image)]
     limits = phase_limits(np.where(aligned.mask, aligned.reference, np.nan))
     line = line or most_varied_line(shown[0], aligned.mask)
 

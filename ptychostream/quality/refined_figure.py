@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.registration import align, measured_area
 from ptychostream.quality.figure_panels import MICRO, OUTLINE, crop, phase_limits, phase_panel
-from ptychostream.quality.figures import line_profile, most_varied_line
+from ptychostream.quality.figures import line_profile, most_varied_line, on_grid
 from ptychostream.quality.quality import measure
 
 _COLOURS = ("#8a8a8a", OUTLINE)
@@ -52,15 +52,7 @@ def refined_figure(
             panels.append((reference_name, aligned.reference))
         panels.append((f"{name}: SSIM {measure(aligned).ssim:.3f}", aligned.image))
         limits = phase_limits(np.where(aligned.mask, aligned.reference, np.nan))
-    shown = [
-        PhaseImage(
-            np.where(measured & np.isfinite(values), values, np.nan).astype(np.float32),
-            reference.weight,
-            reference.origin_m,
-            reference.pixel_m,
-        )
-        for _, values in panels
-    ]
+    shown = [on_grid(reference, measured, values) for _, values in panels]
     line = most_varied_line(shown[0], area)
     figure = Figure(figsize=(5 * len(panels), 8.6), layout="constrained")
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.6, 1])[:, 0]

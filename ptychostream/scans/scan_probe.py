@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from ptychostream.errors import ScanFileError
 from ptychostream.positions.positions import AxisConfig
-from ptychostream.processes.bounded import Bounds, run_bounded, share_of_memory
+from ptychostream.processes.bounded import Bounds, share_of_memory
+from ptychostream.scans.read_apart import read_apart
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 
@@ -56,16 +57,8 @@ def open_probed(
 def probe(path: str | os.PathLike[str], deadline_s: float = DEADLINE_S, options: ScanOptions | None = None) -> None:
     """Open `path` and read some frames in a child process. Raises ScanFileError if the child crashes or hangs."""
     which = json.dumps({name: getattr(options or _ANY, name) for name in _WHICH})
-    try:
-        ended = run_bounded(_MODULE, [os.fspath(path), which], Bounds(share_of_memory(_SHARE), deadline_s))
-    except OSError as error:
-        what = f"the process that reads it first cannot be started: {error.strerror or error}"
-        remedy = "free memory or processes of this machine"
-        raise ScanFileError(what, where=os.fspath(path), remedy=remedy) from error
-    what = f"reading it {ended.fault}" if ended.fault else ""
-    if what:
-        remedy = "it is damaged in a way that HDF5 does not detect, or its disk does not answer; copy it again"
-        raise ScanFileError(what, where=os.fspath(path), remedy=remedy)
+    remedy = "it is damaged in a way that HDF5 does not detect, or its disk does not answer; copy it again"
+    read_apart(_MODULE, os.fspath(path), [which], Bounds(share_of_memory(_SHARE), deadline_s), remedy)
 
 
 def main(path: str, which: str = "{}") -> None:

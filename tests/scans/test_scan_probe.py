@@ -12,7 +12,6 @@ from layout_samples import patterns, write
 from scan_samples import FRAMES, a_file, crashing, end_of_opening
 
 from ptychostream.errors import FileMissingError, ScanFileError
-from ptychostream.processes.bounded import Ended
 from ptychostream.scans import scan_probe
 from ptychostream.scans.scan_counts import LazyCounts
 from ptychostream.scans.scan_files import ScanOptions
@@ -42,7 +41,7 @@ def test_the_child_reads_the_parts_that_are_meant(tmp_path: Path, monkeypatch: p
         tmp_path / "a.h5", first=patterns(), second=patterns()[:, :4], PositionX=range(12), PositionY=range(12)
     )
     asked: list[list[str]] = []
-    monkeypatch.setattr(scan_probe, "run_bounded", lambda _module, words, _: asked.append(words) or Ended(b"", ""))
+    monkeypatch.setattr(scan_probe, "read_apart", lambda _module, path, words, *_: asked.append([path, *words]) or b"")
     probe(path, options=ScanOptions(data="second", pick=((0, 1),)))
     assert asked[0][0] == str(path)
     seen: list[tuple[int, ...]] = []
