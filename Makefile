@@ -55,9 +55,9 @@ test-hosts: $(READY)
 
 # The page in Debian's Chromium, which is installed as root where it is missing; selenium drives it.
 test-web: $(READY)
-	command -v chromium chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
-	$(BIN)/python -m pip install --quiet 'selenium>=4.20,<5'
-	$(BIN)/python -m pytest -m browser tests/web
+	{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
+	$(BIN)/python -m pip install --quiet --upgrade --target build/selenium 'selenium>=4.20,<5'
+	PYTHONPATH=build/selenium $(BIN)/python -m pytest -m browser tests/web
 
 lint: $(READY)
 	$(BIN)/ruff check .

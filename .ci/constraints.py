@@ -8,7 +8,6 @@ python .ci/constraints.py outdated   say which versions `write` would change for
 from __future__ import annotations
 
 import argparse
-import configparser
 import importlib.metadata
 import itertools
 import json
@@ -18,21 +17,17 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+from hashes import CONSTRAINTS, ROOT, extras
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from setup_environment import CUDA_PACKAGES
 
-ROOT = Path(__file__).resolve().parents[1]
-CONSTRAINTS = ROOT / "constraints.txt"
 MINORS = (10, 11, 12, 13)
 """The Python versions 3.N that the project supports."""
 HELD = {"torch": ("2.13.0", "the figures in docs/results and of the demo were measured with it")}
 """Versions that do not follow the index, and why."""
-NOT_RESOLVED = {"tensorrt"}
-"""Extras that install only beside an NVIDIA driver."""
 NEVER_NAMED = {"pip", "ptychostream"}
 HEADER = "# Versions that install together, for {}. `make constraints` writes this file: do not edit it."
 Versions = dict[str, str]
@@ -99,12 +94,6 @@ def differences(named: Versions, installed: Versions, optional: set[str]) -> lis
 def installed_versions() -> Versions:
     found = {canonicalize_name(d.name): d.version for d in importlib.metadata.distributions()}
     return {name: version for name, version in found.items() if is_named(name)}
-
-
-def extras() -> list[str]:
-    setup = configparser.RawConfigParser()
-    setup.read(ROOT / "setup.cfg", encoding="utf-8")
-    return [name for name in setup["options.extras_require"] if name not in NOT_RESOLVED]
 
 
 def resolve(python: str) -> Versions:

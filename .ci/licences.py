@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from importlib.metadata import PackageMetadata
 from pathlib import Path
 
+from hashes import canonical
+
 FINE = (
     r"0BSD|Apache([ -]2\.0| License.*| Software License)?|BSD.*|3-Clause BSD License|BSL-1\.0|CC0-1\.0|EPICS.*|HPND|"
     r"ISC|LLVM-exception|MIT.*|MPL-2\.0|Mozilla Public License 2\.0.*|PSF-2\.0|Python Software Foundation License|"
@@ -61,7 +63,7 @@ def why_not(name: str, found: Iterable[str]) -> str:
 def installed() -> dict[str, list[str]]:
     found = {}
     for distribution in importlib.metadata.distributions():
-        name = re.sub(r"[-_.]+", "-", distribution.name).lower()
+        name = canonical(distribution.name)
         if name not in OURS:
             found[name] = licences(distribution.metadata)
     return dict(sorted(found.items()))

@@ -26,12 +26,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hashes import HASHES, Pin, canonical, line_of, parse
+from hashes import CONSTRAINTS, HASHES, Pin, canonical, line_of, parse
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 """PyTorch's own index of builds without CUDA."""
 ANSWER_S = 3.0
-CONSTRAINTS = Path(__file__).resolve().parents[1] / "constraints.txt"
 CUDA_PACKAGES = ("nvidia-", "cuda-", "triton")
 """Prefixes of the names of the packages that only torch's CUDA build needs."""
 CUDA_FOLDERS = ("torch", "torchgen", "functorch", "nvidia", "cuda", "triton")
