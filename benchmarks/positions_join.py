@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from ptychostream.positions.indexed_positions import IndexedPositions, IndexPosi
 from ptychostream.positions.join import Join
 from ptychostream.positions.position_stream import StreamPositions, StreamPositionSettings
 from ptychostream.positions.positions import AttributePositions, PositionSource
+from ptychostream.processes.bounded import status_bytes
 
 BEGIN = 1.7e9
 PERIOD_S = 1e-5
@@ -117,17 +117,12 @@ def _before(
 
 
 def _memory(make: Callable[[], tuple[PositionSource, Callable[[int, int], None]]], samples: int) -> list[float]:
-    before = _rss_mb()
+    before = status_bytes("VmRSS")
     _, send = make()
     _fill(send, 0, samples)
-    once = _rss_mb()
+    once = status_bytes("VmRSS")
     _fill(send, samples, 4 * samples)
-    return [round(one, 1) for one in (before, once, _rss_mb())]
-
-
-def _rss_mb() -> float:
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+    return [round(one / 2**20, 1) for one in (before, once, status_bytes("VmRSS"))]
 
 
 if __name__ == "__main__":

@@ -312,28 +312,25 @@ def _index_feed(arguments: argparse.Namespace, axes: AxisConfig) -> PositionFeed
 
 def _panda_feed(arguments: argparse.Namespace, axes: AxisConfig) -> PositionFeed:
     from ptychostream.config import load_settings
-    from ptychostream.panda.messages import Begun, Ended, Rows
-    from ptychostream.panda.placing import tell
+    from ptychostream.panda.messages import Ended
+    from ptychostream.panda.placing import Heard, ended_badly, in_metres, open_reader, tell
     from ptychostream.panda.settings import PandaSettings
     from ptychostream.recording.record_positions import SampleFeed
 
     if not arguments.panda_host:
         raise ConfigError("no box", where="--positions panda", remedy="name it with --panda-host")
-    try:
-        from ptychostream.panda.reader import PandaReader
-    except ImportError as error:
-        remedy = "pip install 'ptychostream[panda]'"
-        raise ConfigError(f"{error}", where="--positions panda", remedy=remedy) from error
     ports = arguments.panda_ports or (None, None)
     values = {"host": arguments.panda_host, "control_port": ports[0], "data_port": ports[1]}
     fields = {"x": arguments.x or None, "y": arguments.y or None}
     box = load_settings(PandaSettings, None, {**values, **fields})
-    source = _by_index(arguments, axes.model_copy(update={"unit": "m"}))  # the box says its units
+    source = _by_index(arguments, in_metres(axes))
 
-    def take(heard: Begun | Rows | Ended, arrived: float) -> None:
+    def take(heard: Heard, arrived: float) -> None:
         tell(source, heard, arrived)
+        if isinstance(heard, Ended) and (problem := ended_badly(heard)) is not None:
+            raise problem  # the feed counts and tells it
 
-    return SampleFeed(source, lambda sink, on_bad: PandaReader(box, sink, on_bad), take)
+    return SampleFeed(source, lambda sink, on_bad: open_reader(box, sink, on_bad, "--positions panda"), take)
 
 
 def _say(recorded: Recorded, say: Console) -> None:

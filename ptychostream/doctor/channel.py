@@ -21,7 +21,6 @@ from ptychostream.doctor.stream import SeenFrame, SeenStream, watch
 from ptychostream.errors import DropCause, PtychostreamError, StreamError
 from ptychostream.frames.frame_ids import FrameIds
 from ptychostream.frames.frame_settings import FrameSettings
-from ptychostream.frames.stream_watch import expected_of
 from ptychostream.model.contract import ModelContract
 from ptychostream.statements.as_json import contradiction_json, error_json, statement_json
 from ptychostream.statements.description import Contradiction, Description
@@ -136,9 +135,7 @@ def inspect_channel(
     except StreamError as error:
         return ChannelInspection(channel, nothing, [], error, None)
     names = tuple(str(one["name"]) for one in newest["attribute"])
-    intake = settings.intake(scan_attribute, "", names)
-    if contract is not None:
-        intake.watch.expect(expected_of(contract.said(), settings.region.model_dump()))
+    intake = settings.intake(scan_attribute, "", names, contract.said() if contract is not None else None)
     seen = watch(channel, intake, seconds, frames)
     if not seen.wanted:
         return ChannelInspection(channel, nothing, [], _no_image(seen), None)
@@ -206,7 +203,7 @@ def _state_driver(said: Description, name: str, values: Sequence[object]) -> Non
     if found is None or not numbers:
         return
     quantity, axis = found
-    for value in dict.fromkeys((numbers[0], next((one for one in numbers if one != numbers[0]), numbers[0]))):
+    for value in list(dict.fromkeys(numbers))[:2]:
         if quantity != "binning" or value:  # 0: never set
             said.state(f"{quantity}_{axis}", bool(value) if quantity == "reverse" else value, f"attribute {name}")
 

@@ -21,7 +21,6 @@ from ptychostream.doctor.scan_pv import asked, check_scan_pvs
 from ptychostream.doctor.servers import check_servers, find_servers, searched
 from ptychostream.doctor.stream import SeenStream, watch
 from ptychostream.frames.intake import Intake
-from ptychostream.frames.stream_watch import expected_of
 from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.model.contract import ModelContract
 from ptychostream.plugins.engines import probe_engines
@@ -69,7 +68,6 @@ def _findings(settings: IocSettings, seconds: float) -> Iterator[Finding]:
 def intake_of(settings: IocSettings, contract: ModelContract | None) -> Intake:
     """The reading of the stream that the IOC has with these settings and this model."""
     given, positions = settings.input, settings.positions
-    intake = given.intake(given.scan_attribute, given.end_attribute, (positions.x_attribute, positions.y_attribute))
-    if contract is not None:
-        intake.watch.expect(expected_of(contract.said(), given.region.model_dump()))
-    return intake
+    further = (positions.x_attribute, positions.y_attribute)
+    expected = contract.said() if contract is not None else None
+    return given.intake(given.scan_attribute, given.end_attribute, further, expected)

@@ -16,9 +16,7 @@ from ptychostream.errors import PtychostreamError, StreamError
 from ptychostream.ioc.config.settings import PositionSettings
 from ptychostream.plugins.position_receiver import (
     IndexReceiver,
-    IndexReceiverSettings,
     PositionReceiver,
-    PositionReceiverSettings,
 )
 from ptychostream.positions.route_file import read_route
 
@@ -144,17 +142,9 @@ def watch_positions(settings: PositionSettings, seconds: float) -> SeenPositions
 
     receiver: PositionReceiver | IndexReceiver
     if settings.source == "stream":
-        stream = settings.stream
-        by_time = PositionReceiverSettings(
-            channel=stream.pv, columns=stream.columns, time_unit=stream.time_unit, queue_size=stream.queue_size
-        )
-        receiver = PositionReceiver(by_time, lambda samples, _: count(samples), refuse, note)
+        receiver = PositionReceiver(settings.stream.receiver(), lambda samples, _: count(samples), refuse, note)
     else:
-        index = settings.index
-        by_index = IndexReceiverSettings(
-            channel=index.pv, columns=index.columns, names=index.names, queue_size=index.queue_size
-        )
-        receiver = IndexReceiver(by_index, lambda one, _: count_columns(one.x, one.y), refuse, note)
+        receiver = IndexReceiver(settings.index.receiver(), lambda one, _: count_columns(one.x, one.y), refuse, note)
     receiver.start()
     Event().wait(seconds)
     receiver.stop()

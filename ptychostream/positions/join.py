@@ -166,17 +166,24 @@ class Join:
 
     def _take_out(self, arrival: int) -> Frame:
         frame = self._waiting.pop(arrival)
-        self.held_bytes -= frame.counts.nbytes
-        self._of_run[frame.run] -= 1
-        if not self._of_run[frame.run]:
-            del self._of_run[frame.run]
+        self._left((frame,))
         return frame
+
+    def _left(self, frames: Sequence[Frame]) -> None:
+        """These frames wait no more."""
+        self.held_bytes -= sum(frame.counts.nbytes for frame in frames)
+        for run, number in Counter(frame.run for frame in frames).items():
+            self._of_run[run] -= number
+            if not self._of_run[run]:
+                del self._of_run[run]
 
     def _settle(self, arrivals: Sequence[int], out: Joined) -> list[int]:
         """Look up waiting frames. Returns those that go on waiting."""
         if not arrivals:
             return []
-        waits, gone, frames = [], [], [self._waiting[arrival] for arrival in arrivals]
+        waits: list[int] = []
+        gone: list[Frame] = []
+        frames = [self._waiting[arrival] for arrival in arrivals]
         for arrival, frame, place in zip(arrivals, frames, lookup_all(self.source, frames), strict=True):
             if place is None:
                 waits.append(arrival)
@@ -186,12 +193,8 @@ class Join:
             else:
                 out.dropped.append((frame, DropCause.NO_POSITION))
             del self._waiting[arrival]
-            self.held_bytes -= frame.counts.nbytes
-            gone.append(frame.run)
-        for run, number in Counter(gone).items():
-            self._of_run[run] -= number
-            if not self._of_run[run]:
-                del self._of_run[run]
+            gone.append(frame)
+        self._left(gone)
         return waits
 
     def _forget_the_gone(self) -> None:

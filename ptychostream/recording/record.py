@@ -193,22 +193,22 @@ class _Recording:
         now = time.time()
         try:
             frame = payload_of_value(update, self._intake.wanted)
-            scan = "" if frame is None else self._intake.scan_of(frame.attributes)
-            if frame is not None:
+            if frame is None:
+                self._held.empty()
+                return
+            scan, said = self._intake.scan_of(frame.attributes), Said(frame.region, frame.shape, frame.dtype)
+            fault = self._intake.fault(scan, said, frame.attributes, frame.time or now, now)
+            if fault is None:
                 self._note_region(frame, scan)
         except FrameError as error:
             self._held.empty()
             self._arrivals.put(error)
             return
-        if frame is None:
-            self._held.empty()
-            return
         flag = self._intake.flag(frame.attributes)
-        time_s, said = frame.time or now, Said(frame.region, frame.shape, frame.dtype)
-        fault = self._intake.fault(scan, said, frame.attributes, time_s, now)
         for one in self._held.take(_Arrived(scan, frame, "", now, fault), Seen(scan, frame.raw_id, frame.time, flag)):
-            # the first frame decides for all, so that the workers need not ask which file is open
-            self._codec = self._codec or file_codec(one.frame.codec)
+            # the first frame that is wanted decides for all, so that the workers need not ask which file is open
+            if one.fault is None:
+                self._codec = self._codec or file_codec(one.frame.codec)
             self._arrivals.put(one._replace(codec=self._codec), one.frame.payload.nbytes)
 
     def _connected(self, connected: bool) -> None:

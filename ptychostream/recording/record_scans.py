@@ -204,13 +204,14 @@ class ScanSorter:
     ) -> None:
         """One good frame, that arrived at a POSIX time; `now` is monotonic. It is written with the next `flush`.
 
-        A frame with a `fault` is counted under it and not written. Its end attribute counts.
+        A frame with a `fault` is counted under it and not written, and begins no file. Its end attribute counts.
         """
         time_s = frame.time or arrived
-        one = self._run_of(scan, time_s, frame, codec, now)
+        one = self._run_of(scan, time_s, frame, codec, now, fault)
         if one is None:
             return
-        if (frame.shape, frame.dtype, codec) != (one.recording.shape, one.recording.dtype, one.recording.codec):
+        held = one.recording
+        if fault is None and (frame.shape, frame.dtype, codec) != (held.shape, held.dtype, held.codec):
             one.ids.refuse(frame.raw_id)
             self._drop(DropCause.SHAPE if frame.shape != one.recording.shape else DropCause.TYPE)
             return
@@ -283,7 +284,9 @@ class ScanSorter:
         late_end = quiet_s >= linger_s or now - ended >= max(linger_s, _LONGEST_S)
         return late_end and (not one.rows or now - ended >= self._rules.position_wait_s)
 
-    def _run_of(self, scan: str, time_s: float, frame: RawPayload, codec: str, now: float) -> _RecordedRun | None:
+    def _run_of(
+        self, scan: str, time_s: float, frame: RawPayload, codec: str, now: float, fault: DropCause | None
+    ) -> _RecordedRun | None:
         """The run that a frame belongs to, perhaps begun by it; None where the frame is not to be written."""
         if self._rules.frames is not None and self._rows >= self._rules.frames:
             self.counts.beyond += 1
@@ -297,6 +300,9 @@ class ScanSorter:
         if self._rules.scans is not None and self._runs.next_number > self._rules.scans:
             self.counts.beyond += 1
             self._runs.end(now, time_s)  # another scan has begun
+            return None
+        if fault is not None:
+            self._drop(fault)
             return None
         if self._positions is not None and not self._positions.outlasts_scan:
             for other in self._runs.oldest_first:

@@ -364,6 +364,22 @@ def test_one_kind_of_frame_is_recorded(env: EpicsEnv, tmp_path: Path) -> None:
         assert (scan.counts[:] == 1).all()
 
 
+@pytest.mark.server
+def test_frames_that_are_not_wanted_do_not_decide_the_file(env: EpicsEnv, tmp_path: Path) -> None:
+    """The unwanted kind comes first, and has another shape and type."""
+    words = ("--seconds", "8", "--select-attribute", "Threshold", "--select-value", "1")
+    with recording(env, tmp_path / "a.h5", *words) as recorder, detector(env, recorder) as source:
+        for number in range(6):
+            kind = 2 - number % 2
+            shape = {"size": 8, "dtype": "uint8"} if kind == 2 else {}
+            source.send("s", 1, value=kind, first=1 + number, attributes={"Threshold": kind}, **shape)
+        assert recorder.wait(TIMEOUT_S) == 0, recorder.output
+        told = summary(recorder)
+    assert (told["written"], told["dropped"], told["lost"]) == (3, {"Unselected": 3}, 0)
+    with open_scan(tmp_path / "a.h5", geometry=False) as scan:
+        assert (scan.counts[:] == 1).all() and scan.counts.dtype == np.uint16
+
+
 def test_the_benchmark_reads_back_what_was_sent() -> None:
     words = [sys.executable, "-m", "ptychostream", "bench", "record", "--json", "--fps", "100", "--seconds", "1"]
     done = subprocess.run([*words, "--shape", "64x48", "--codec", "lz4"], capture_output=True, text=True, timeout=240)
