@@ -26,7 +26,7 @@ from p4p.server.raw import SharedPV
 
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.pixel_box import PixelBox
-from ptychostream.ioc.images.served_area import ServedArea, box_of, displayed, patch_attributes, phase_attributes
+from ptychostream.ioc.images.served_area import ServedArea, displayed, patch_attributes, phase_attributes
 from ptychostream.ioc.images.square import ServedSquare
 from ptychostream.pva.reading import Scalar
 from ptychostream.plugins.flow.snapshot import LatestPatch, Snapshot, Stitched
@@ -119,7 +119,6 @@ class ImageServer:
         self.served = 0
         self.last_s = math.nan
         self.failure = ""
-        self.size = (0, 0)
         self.area = ServedArea(PixelBox(0, 0, 0, 0), self._square.box, 0.0)
         self._shown: tuple[object, ...] | None = None
         self._once_more = False
@@ -195,7 +194,7 @@ class ImageServer:
         self.last_s = time.perf_counter() - start
 
     def _serve_canvas(self, stitched: Stitched, finished: bool, number: int) -> None:
-        used = box_of(stitched.image)
+        used = stitched.image.box
         box = self._square.fit(used, (stitched.run, stitched.image.pixel_m), finished)
         image, fill = displayed(stitched.image, box)
         area = ServedArea(used, box, image.pixel_m)
@@ -203,7 +202,7 @@ class ImageServer:
         time_s = time.time()
         for name, array in ((WEIGHT, image.weight), (PHASE, image.phase)):
             self._channels[name].post(_image(name, array, number, time_s, attributes))
-        self.served, self.size, self.area = number, used.shape, area
+        self.served, self.area = number, area
 
     def _serve_patch(self, snapshot: Snapshot, patch: LatestPatch) -> None:
         self._patches += 1

@@ -13,11 +13,12 @@ from p4p.server import StaticProvider
 from p4p.server.raw import SharedPV
 
 from ptychostream.imaging.phase_image import PhaseImage
-from ptychostream.ioc.images.served_area import box_of, displayed
+from ptychostream.ioc.images.served_area import displayed, place_attributes
 from ptychostream.plugins.refining.live import LiveRefinement
 from ptychostream.plugins.refining.refined import Refined
 from ptychostream.pva.ntndarray import build
 from ptychostream.pva.reading import Scalar
+from ptychostream.refine.figures import RefineFigures
 
 log = logging.getLogger(__name__)
 
@@ -26,21 +27,20 @@ REFINED_IMAGES = (REFINED, AMPLITUDE, PROBE)
 _UNITS = {REFINED: "rad", AMPLITUDE: "1", PROBE: "sqrt(photons)"}
 
 
-def refined_attributes(refined: Refined | None, sha256: str, fill: float) -> dict[str, Scalar]:
-    """Attributes of the three images. None: those before the first."""
-    if refined is None:
-        numbers = {"PixelSize": 0.0, "OriginX": 0.0, "OriginY": 0.0, "RFactor": 0.0, "Passes": 0.0, "FillValue": 0.0}
-        texts = {"ScanID": "", "ModelVersion": "", "ModelSHA": "", "ProbeSource": ""}
-        return {**texts, **numbers, "FramesRefined": 0, "LastFrameId": -1, "Converged": 0}
+_EMPTY = PhaseImage(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), (0.0, 0.0), 0.0)
+_NOTHING = Refined(0, _EMPTY, _EMPTY, np.zeros((1, 1, 1), np.complex64), "", 0, "", RefineFigures(r_factor=0.0), "", -1)
+"""What is served before the first image."""
+
+
+def refined_attributes(refined: Refined, sha256: str, fill: float) -> dict[str, Scalar]:
+    """Attributes of the three images."""
     figures = refined.figures
     return {
         "ScanID": refined.scan,
         "ModelVersion": refined.model,
         "ModelSHA": sha256,
         "ProbeSource": refined.probe_source,
-        "PixelSize": float(refined.phase.pixel_m),
-        "OriginX": float(refined.phase.origin_m[0]),
-        "OriginY": float(refined.phase.origin_m[1]),
+        **place_attributes(refined.phase),
         "RFactor": float(figures.r_factor),
         "Passes": float(figures.passes),
         "FillValue": fill,
@@ -51,7 +51,7 @@ def refined_attributes(refined: Refined | None, sha256: str, fill: float) -> dic
 
 
 def _filled(image: PhaseImage) -> tuple[NDArray[np.float32], float]:
-    shown, fill = displayed(image, box_of(image))
+    shown, fill = displayed(image, image.box)
     return shown.phase, fill
 
 
@@ -91,7 +91,7 @@ class RefinedImages:
         """Open the channels. Returns their provider, to be served."""
         provider = StaticProvider("refined images")
         first = np.zeros(self._first_shape, np.float32)
-        attributes = refined_attributes(None, "", 0.0)
+        attributes = refined_attributes(_NOTHING, "", 0.0)
         for name, channel in self._channels.items():
             value = build(first, 0, time.time(), attributes, descriptor=name, units=_UNITS[name])
             channel.open(value)

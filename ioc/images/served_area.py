@@ -48,15 +48,6 @@ class ServedArea:
         return self.image.slices(self.canvas) if self.canvas.pixels else (slice(0, 0), slice(0, 0))
 
 
-def box_of(image: PhaseImage) -> PixelBox:
-    """The absolute pixels of an image. Empty where it has no pixel."""
-    rows, columns = image.phase.shape
-    if not image.phase.size:
-        return PixelBox(0, 0, 0, 0)
-    left, top = (round(origin / image.pixel_m) for origin in image.origin_m)
-    return PixelBox(top, left, top + rows, left + columns)
-
-
 def displayed(image: PhaseImage, box: PixelBox) -> tuple[PhaseImage, float]:
     """The image that is served, and the value of its pixels without a measurement.
 
@@ -73,7 +64,7 @@ def displayed(image: PhaseImage, box: PixelBox) -> tuple[PhaseImage, float]:
         An image of the size of `box`. Where its weight is 0, its phase is the mean of the measured pixels. `fill` is
         that mean, which is exact in float32; 0 where nothing was measured.
     """
-    used, pixel_m = box_of(image), image.pixel_m
+    used, pixel_m = image.box, image.pixel_m
     measured = image.weight > 0
     count = int(np.count_nonzero(measured))
     fill = np.float32(np.sum(image.phase, where=measured, dtype=np.float64) / count if count else 0.0)
@@ -83,6 +74,12 @@ def displayed(image: PhaseImage, box: PixelBox) -> tuple[PhaseImage, float]:
         np.copyto(phase[inner], image.phase, where=measured)
         weight[inner] = image.weight
     return PhaseImage(phase, weight, (box.left * pixel_m, box.top * pixel_m), pixel_m), float(fill)
+
+
+def place_attributes(image: PhaseImage) -> dict[str, Scalar]:
+    """Size of a pixel, and the place of the first one, metres."""
+    x_m, y_m = image.origin_m
+    return {"PixelSize": float(image.pixel_m), "OriginX": float(x_m), "OriginY": float(y_m)}
 
 
 def phase_attributes(stitched: Stitched, sha256: str, fill: float, part: tuple[slice, slice]) -> dict[str, Scalar]:
@@ -96,9 +93,7 @@ def phase_attributes(stitched: Stitched, sha256: str, fill: float, part: tuple[s
         "ModelVersion": stitched.model,
         "ModelSHA": sha256,
         "DoseScale": float(stitched.dose_scale),
-        "PixelSize": float(stitched.image.pixel_m),
-        "OriginX": float(stitched.image.origin_m[0]),
-        "OriginY": float(stitched.image.origin_m[1]),
+        **place_attributes(stitched.image),
         "FramesStitched": int(stitched.frames),
         "LastFrameId": int(stitched.last_frame_id),
         "FillValue": fill,

@@ -70,8 +70,6 @@ class LiveRefinement:
         Gives the canvas of a run as an image; None: it is gone.
     folder
         Gives the folder in which results are saved as reconstructions; None: they are not.
-    network_error_rad
-        See `Refiner`.
     """
 
     def __init__(
@@ -229,22 +227,26 @@ class LiveRefinement:
     def _add(self, frame: _Frame) -> None:
         run = frame.placed.frame.run
         if run < self._run:
-            self._not_taken += 1  # a late frame of a scan that is over
+            self._pass_over()  # a late frame of a scan that is over
             return
         if run > self._run or frame.contract.object_pixel_m != (self._contract or frame.contract).object_pixel_m:
             self._begin(frame)
         if self._refiner is None:
-            self._not_taken += 1
+            self._pass_over()
             return
         counts, good = on_the_probe(frame.spec, frame.placed.frame.counts, self._refiner.size)
         try:
             self._refiner.add(counts, good, (frame.placed.x_m, frame.placed.y_m))
         except PtychostreamError as error:  # of this frame alone, such as a position that jumped
-            self._not_taken += 1
+            self._pass_over()
             self._state = replace(self._state, message=str(error))
             return
         self._newest = frame.placed
         self._is_saved = False
+
+    def _pass_over(self) -> None:
+        with self._wake:
+            self._not_taken += 1
 
     def _begin(self, frame: _Frame) -> None:
         """Another scan: the result of the last one is kept, its frames are forgotten."""
@@ -252,7 +254,7 @@ class LiveRefinement:
         self._run, self._contract, self._refiner = frame.placed.frame.run, frame.contract, None
         with self._wake:
             self._not_taken = 0
-        self._state = RefineState(scan=frame.placed.frame.scan)
+        self._state = RefineState(scan=frame.placed.frame.scan, saved=self._state.saved)
         # Imported here: the kernels and scipy would cost the IOC a second of its start.
         from ptychostream.refine.refiner import Refiner
 
@@ -274,10 +276,10 @@ class LiveRefinement:
         self._guide.took(time.monotonic() - began)
 
     def _show(self, refiner: Refiner) -> None:
-        figures = refiner.figures()
         image = refiner.image()
         if not image.phase.size or self._newest is None or self._contract is None:
             return
+        figures = refiner.figures()
         number = self._latest.number + 1 if self._latest is not None else 1
         self._latest = Refined(
             number, image, refiner.amplitude(), refiner.probe, self._state.scan, self._run, self._contract.name,
@@ -337,6 +339,7 @@ class LiveRefinement:
             folder.mkdir(parents=True, exist_ok=True)
             write_reconstruction(path, made)
         except (OSError, PtychostreamError) as error:
+            log.error("the refined scan %s is not saved: %s", self._state.scan, error)
             self._state = replace(self._state, message=f"not saved: {error}")
         else:
             self._state = replace(self._state, saved=str(path))

@@ -59,7 +59,7 @@ class RefineState:
     waiting
         Frames in the queue.
     lag_s
-        Age of the oldest frame that waits or of the last one that was taken, s; NaN before any.
+        Age of the oldest frame that waits, s; 0 where none waits, NaN before any came.
     ssim
         Similarity of the network's phase to the refined phase; NaN before any comparison.
     stopped, message

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptychostream.imaging.pixel_box import PixelBox
+
 
 @dataclass(frozen=True)
 class PhaseImage:
@@ -30,6 +32,15 @@ class PhaseImage:
     weight: NDArray[np.float32]
     origin_m: tuple[float, float]
     pixel_m: float
+
+    @property
+    def box(self) -> PixelBox:
+        """The absolute pixels of the image (see `ptychostream.imaging.stitching`). Empty where it has no pixel."""
+        rows, columns = self.phase.shape
+        if not self.phase.size:
+            return PixelBox(0, 0, 0, 0)
+        left, top = (round(origin / self.pixel_m) for origin in self.origin_m)
+        return PixelBox(top, left, top + rows, left + columns)
 
 
 def canvas_part(attributes: Mapping[str, Any]) -> tuple[slice, slice]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class PixelBox:
@@ -29,6 +32,29 @@ class PixelBox:
             min(self.left, other.left),
             max(self.bottom, other.bottom),
             max(self.right, other.right),
+        )
+
+    def widened(self, other: PixelBox) -> PixelBox:
+        """The smallest box that contains both, with half its side more at each edge where it grew."""
+        base = self.union(other)
+        rows, columns = base.shape
+        return PixelBox(
+            base.top - rows // 2 * (base.top < self.top),
+            base.left - columns // 2 * (base.left < self.left),
+            base.bottom + rows // 2 * (base.bottom > self.bottom),
+            base.right + columns // 2 * (base.right > self.right),
+        )
+
+    def around(self, mask: NDArray[np.bool_]) -> PixelBox:
+        """The bounding box of the pixels that are set in `mask`, which covers this box; empty if there is none."""
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if not rows.size:
+            return PixelBox(0, 0, 0, 0)
+        return PixelBox(
+            self.top + int(rows[0]),
+            self.left + int(columns[0]),
+            self.top + int(rows[-1]) + 1,
+            self.left + int(columns[-1]) + 1,
         )
 
     def contains(self, other: PixelBox) -> bool:

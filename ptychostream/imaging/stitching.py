@@ -266,30 +266,15 @@ class Canvas:
 
     def _covered(self) -> PixelBox:
         """The bounding box of the pixels with a weight."""
-        used = self._weight[self._held.slices(self._used)] > 0
-        rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
-        if rows.size == 0:
-            return _EMPTY
-        top, left = self._used.top, self._used.left
-        return PixelBox(
-            top + int(rows[0]), left + int(columns[0]), top + int(rows[-1]) + 1, left + int(columns[-1]) + 1
-        )
+        return self._used.around(self._weight[self._held.slices(self._used)] > 0)
 
     def _grow(self, used: PixelBox) -> None:
         """Enlarge the arrays to cover `used`, by at least half their side, so that they are seldom enlarged."""
         if self._held.contains(used) and self._held.pixels:
             return
         old = self._held if self._held.pixels else used
-        base = old.union(used)
-        rows, columns = base.shape
-        wide = PixelBox(
-            base.top - rows // 2 * (base.top < old.top),
-            base.left - columns // 2 * (base.left < old.left),
-            base.bottom + rows // 2 * (base.bottom > old.bottom),
-            base.right + columns // 2 * (base.right > old.right),
-        )
         # Only `_used` must be kept. Memory that was never used does not count against the limit.
-        held = next((box for box in (wide, base) if box.pixels <= self.max_pixels), used)
+        held = next((box for box in (old.widened(used), old.union(used)) if box.pixels <= self.max_pixels), used)
         try:
             value, weight = np.zeros(held.shape, np.int64), np.zeros(held.shape, np.int64)
         except MemoryError as error:

@@ -69,21 +69,12 @@ class RefinedField:
                 where="refinement",
                 remedy="check the positions' unit, or raise max_canvas_pixels",
             )
-        rows, columns = base.shape
-        old = self.box if self.box.pixels else base
-        wide = PixelBox(
-            base.top - rows // 2 * (base.top < old.top),
-            base.left - columns // 2 * (base.left < old.left),
-            base.bottom + rows // 2 * (base.bottom > old.bottom),
-            base.right + columns // 2 * (base.right > old.right),
-        )
+        wide = self.box.widened(window) if self.box.pixels else base
         self._move(wide if wide.pixels <= self.max_pixels else base)
 
     def guide(self, image: PhaseImage) -> None:
         """Take the network's phase as it is now. Pixels that were hardly measured follow it."""
-        rows, columns = image.phase.shape
-        top, left = (round(start / self.pixel_m) for start in reversed(image.origin_m))
-        there = PixelBox(top, left, top + rows, left + columns)
+        there = image.box
         box = PixelBox(
             max(there.top, self.box.top), max(there.left, self.box.left),
             min(there.bottom, self.box.bottom), min(there.right, self.box.right),
@@ -106,10 +97,6 @@ class RefinedField:
         for part, elsewhere in enumerate((self._elsewhere.real, self._elsewhere.imag)):
             value = np.where(drawn_now, self.prior[part], elsewhere)
             np.copyto(self.object[part], value, where=fresh)
-
-    def complex(self) -> NDArray[np.complex64]:
-        """[H, W] the object."""
-        return (self.object[0] + 1j * self.object[1]).astype(np.complex64)
 
     def _move(self, box: PixelBox) -> None:
         inner = box.slices(self.box) if self.box.pixels else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ptychostream.refine.field import RefinedField
 from ptychostream.refine.figures import RefineFigures
 from ptychostream.refine.frame_store import FrameStore
 from ptychostream.refine.kernels import add_visits, visit
-from ptychostream.refine.pull import NETWORK_ERROR_RAD, Pull, pull_of
+from ptychostream.refine.pull import Pull, pull_of
 from ptychostream.scans.scan import Reconstruction
 
 OBJECT_STEP, PROBE_STEP = 0.5, 0.1
@@ -45,8 +46,6 @@ class Refiner:
         Size of an object pixel: that of the canvas.
     memory_bytes, max_pixels
         Memory of the frames, and largest object.
-    network_error_rad
-        Rms error of the network's phase, as far as it is known beforehand.
     seed
         Of the order of equal frames.
 
@@ -63,7 +62,6 @@ class Refiner:
         *,
         memory_bytes: int = 256 * 2**20,
         max_pixels: int = 64_000_000,
-        network_error_rad: float = NETWORK_ERROR_RAD,
         seed: int = 0,
     ) -> None:
         if probe.ndim != 3 or probe.shape[1] != probe.shape[2] or not fft_kernels.supports(probe.shape[1]):
@@ -81,7 +79,7 @@ class Refiner:
         self._work = np.zeros((2, 2, len(probe), self.size, self.size + fft_kernels.PADDING), np.float32)
         self._twiddles = fft_kernels.twiddles(self.size)
         self._random = np.random.default_rng(seed)
-        self._pull = Pull(phase_error=network_error_rad)
+        self._pull = Pull()
         self._until_pass = 0
         self._before: NDArray[np.float32] | None = None
         self._footprint = np.zeros((self.size, self.size), np.float32)
@@ -155,11 +153,11 @@ class Refiner:
 
     def image(self) -> PhaseImage:
         """The refined phase, trimmed to the measured pixels. `weight` is the visits."""
-        return self._trimmed(np.arctan2(self.field.object[1], self.field.object[0]))
+        return self._trimmed(lambda real, imaginary: np.arctan2(imaginary, real))
 
     def amplitude(self) -> PhaseImage:
         """The refined modulus on the pixels of `image`; 1 where the sample absorbs nothing."""
-        return self._trimmed(np.hypot(self.field.object[0], self.field.object[1]))
+        return self._trimmed(np.hypot)
 
     def reconstruction(self, scan_id: str, provenance: dict[str, Any]) -> Reconstruction:
         """The result as a reconstruction, with the R factor of each pass as its errors."""
@@ -276,17 +274,17 @@ class Refiner:
     def _local(self, corners: NDArray[np.int64]) -> NDArray[np.int64]:
         return corners - np.array([self.field.box.top, self.field.box.left])
 
-    def _trimmed(self, values: NDArray[np.float32]) -> PhaseImage:
-        visits, box = self.field.visits, self.field.box
+    def _trimmed(self, of: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]) -> PhaseImage:
+        """An image of a function of the object's real and imaginary part, on the measured pixels only."""
+        visits, held = self.field.visits, self.field.box
         seen = visits > _SEEN * visits.max() if visits.size else visits > 0
-        if not seen.any():
+        box = held.around(seen)
+        if not box.pixels:
             return PhaseImage(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), (0.0, 0.0), self.pixel_m)
-        rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        shown = np.where(seen[part], values[part], np.nan).astype(np.float32)
+        part = held.slices(box)
+        shown = np.where(seen[part], of(*self.field.object[:, part[0], part[1]]), np.nan).astype(np.float32)
         weight = np.where(seen[part], visits[part], 0).astype(np.float32)
-        origin = (box.left + int(columns[0])) * self.pixel_m, (box.top + int(rows[0])) * self.pixel_m
-        return PhaseImage(shown, weight, origin, self.pixel_m)
+        return PhaseImage(shown, weight, (box.left * self.pixel_m, box.top * self.pixel_m), self.pixel_m)
 
 
 def warm_up() -> None:

@@ -88,16 +88,17 @@ def test_a_scan_is_refined_while_it_comes_and_after_its_end(tmp_path: Path) -> N
     assert len(made.positions_m) == len(made.provenance["frame_r_factors"]) == 120
 
 
-def test_the_next_scan_begins_with_the_last_ones_probe() -> None:
+def test_the_next_scan_begins_with_the_last_ones_probe(tmp_path: Path) -> None:
     one = case()
     model = contract(one, one.probe)
-    with running(one) as live:
+    with running(one, tmp_path) as live:
         live.note(model, batch(one, range(120)))
         passed(live, 10, 120)
         live.note(model, batch(one, range(60), run=2))
         wait_until(lambda: live.state.scan == "s2", 20, "the second scan")
         passed(live, 2, 60)
         assert live.state.probe_source == "scan s1"
+        assert live.state.saved == str(tmp_path / "s1_1.h5"), "the file of the last one is told"
         live.note(model, batch(one, range(60, 70)))  # late ones of the first
         wait_until(lambda: live.state.not_taken == 10, 20, "late frames counted")
         assert live.state.figures.frames == 60
