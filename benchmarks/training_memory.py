@@ -24,6 +24,7 @@ from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
 from ptychostream.hpc_agent.corpus.training_data import Corpus
 from ptychostream.hpc_agent.training.training import TrainingOptions, train
 from ptychostream.model.contract import Preprocessing
+from ptychostream.processes import bounded
 
 SHARD = 1000
 """Pairs per file, like those of a scan."""
@@ -98,11 +99,9 @@ def peak_bytes() -> int:
 
     On Linux a child's `ru_maxrss` includes the parent's peak, so it is read from the status of the process.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return bounded.peak_bytes() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def main(folder: str, options: str) -> int:

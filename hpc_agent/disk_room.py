@@ -7,7 +7,11 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from ptychostream.errors import DiskFullError
+
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 _AGAIN_S = 5.0
@@ -77,6 +81,21 @@ class DiskRoom:
         if waited and not self.reason:
             _log.info("work goes on")
             self.on_change("")
+
+    def insist(self, attempt: Callable[[], _T], what: str) -> _T:
+        """The result of `attempt`, which is tried again as long as the system refuses it. Raises StoppedError."""
+        while True:
+            try:
+                result = attempt()
+            except OSError as error:
+                self.refused(f"{what}: {error.strerror or error}")
+            else:
+                self.done()
+                return result
+
+    def is_cause_of(self, error: Exception) -> bool:
+        """Whether a step failed for want of room, through no fault of its own."""
+        return isinstance(error, DiskFullError) or bool(self.missing())
 
     def missing(self) -> str:
         """Why no step can be done now; empty: it can."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from ptychostream.errors import AgentError
 from ptychostream.hpc_agent.disk_room import DiskRoom, StoppedError
@@ -62,14 +63,8 @@ def held(
     with _locked(folder, room) as sure:
         if not sure:
             say(f"{folder} has no locks that other hosts see: only the lease keeps a second agent out")
-        while True:
-            try:
-                if not lease.take(sure):
-                    raise StoppedError
-                break
-            except OSError as error:
-                room.refused(f"the lease of {folder} cannot be written: {error.strerror or error}")
-        room.done()
+        if not room.insist(lambda: lease.take(sure), f"the lease of {folder} cannot be written"):
+            raise StoppedError
         room.also = lambda: f"the lease of {folder} could not be renewed" if lease.overdue else ""
         ended = threading.Event()
         keeper = threading.Thread(target=_keep, args=(lease, ended, on_lost), name="lease", daemon=True)
@@ -107,15 +102,7 @@ def _locked(folder: Path, room: DiskRoom) -> Iterator[bool]:
     if fcntl is None:
         yield False
         return
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = (folder / "agent.lock").open("ab")
-            break
-        except OSError as error:
-            room.refused(f"{folder} cannot be locked: {error.strerror or error}")
-    room.done()
-    with file:
+    with room.insist(lambda: _lock_file(folder), f"{folder} cannot be locked") as file:
         holder = str(read(folder / NAME).get("holder", ""))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,6 +117,11 @@ def _locked(folder: Path, room: DiskRoom) -> Iterator[bool]:
         if holder.partition(":")[0] == socket.gethostname():
             (folder / NAME).unlink(missing_ok=True)
         yield file_system(folder).shares_locks
+
+
+def _lock_file(folder: Path) -> IO[bytes]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / "agent.lock").open("ab")
 
 
 def _own_name() -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ptychostream.config import Settings
-from ptychostream.errors import AgentError, DiskFullError, PtychostreamError
+from ptychostream.errors import AgentError, PtychostreamError
 from ptychostream.hpc_agent.disk_room import DiskRoom, StoppedError
 from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
 from ptychostream.hpc_agent.journal.journal import Journal, ScanEntry, StepState
@@ -261,7 +261,7 @@ class ScanWork:
             try:
                 return self._collect(ScanEvent(**entry.event))
             except PtychostreamError as error:
-                if not (isinstance(error, DiskFullError) or self._room.missing()):
+                if not self._room.is_cause_of(error):
                     raise
                 self._room.refused(str(error))
 
@@ -344,7 +344,7 @@ class ScanWork:
                     self._runner.submit(of or name, arguments, self._on_progress if progress else None), stop
                 )
             except PtychostreamError as error:
-                if isinstance(error, DiskFullError) or self._room.missing():
+                if self._room.is_cause_of(error):
                     self._journal.postpone(key, name, str(error), time.time())
                     self._room.refused(str(error))
                     continue

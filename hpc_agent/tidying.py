@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 import sqlite3
 import time
@@ -14,13 +13,11 @@ from pathlib import Path
 
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.scans.phase_file import file_stem
-from ptychostream.storage.atomic import atomic_path
+from ptychostream.storage.atomic import TEMPORARY, atomic_path
 
 _log = logging.getLogger(__name__)
 
 COPIES = "journal-copies"
-_TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp\..+")
-"""As `ptychostream.storage.atomic.temporary_beside` names them."""
 _AT_ONCE = 20  # scans whose results are removed in one go
 _COPY_AGAIN_S = 3600.0
 _KEPT_COPIES = 7
@@ -41,7 +38,7 @@ def remove_leftovers(work: Path) -> int:
     found = [path for path in (temporary(work),) if path.exists()]
     for folder in (work, work / COPIES, work / "corpus", work / "scans", *_folders(work / "scans", 2)):
         if folder.is_dir():
-            found += [path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name)]
+            found += [path for path in folder.iterdir() if TEMPORARY.fullmatch(path.name)]
     runs = [run for run in _folders(work / "parsl", 1) if run.name.isdigit()]
     found += sorted(runs, key=lambda run: int(run.name))[:-_PARSL_RUNS]
     for path in found:

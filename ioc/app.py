@@ -25,10 +25,11 @@ from ptychostream.ioc.agent_watch import AgentWatch
 from ptychostream.ioc.assembly import assemble
 from ptychostream.ioc.collector.collector import Collector
 from ptychostream.ioc.declarations import load_others
+from ptychostream.db.templates import GROUPS
 from ptychostream.ioc.images.consistency_watch import ConsistencyWatch
 from ptychostream.ioc.images.images import UNITS
 from ptychostream.ioc.records.database import (
-    CLUSTER_GROUP, GPU_GROUP, GROUPS, keep_memory_pageable, load_group, names_of, put_static, records,
+    CLUSTER_GROUP, GPU_GROUP, keep_memory_pageable, load_group, put_static, records,
 )  # fmt: skip
 from ptychostream.ioc.handlers import Handlers
 from ptychostream.ioc.readbacks import readbacks, values
@@ -50,6 +51,7 @@ from ptychostream.processes.stopping import end_within
 from ptychostream.plugins.engines.plain import PLAIN
 from ptychostream.plugins.flow.snapshot import Snapshot
 from ptychostream.plugins.pipeline import Pipeline
+from ptychostream.plugins.trajectory import Trajectory
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +128,7 @@ class Ioc:
         self._consistency = ConsistencyWatch()
         self._next_beat_s = 0.0
         self._diagnoser = Diagnoser()
-        self._trajectory: tuple[int, int] | None = None
+        self._trajectory: tuple[Trajectory | None, int] | None = None
         self._started = False
         with preflight.checked(settings.prefix, settings.images_port):
             self._load(settings, given)
@@ -137,8 +139,7 @@ class Ioc:
         in_cluster = bool(settings.cluster.consumers)
         extra = ((GPU_GROUP, gpu_here), (CLUSTER_GROUP, in_cluster))
         groups = (*GROUPS, *(name for name, wanted in extra if wanted))
-        for group in groups:
-            load_group(group, prefix, {"POINTS": settings.positions.points})
+        names = {group: load_group(group, prefix, {"POINTS": settings.positions.points}) for group in groups}
         snapshots = self.collectors.snapshots if in_cluster else self.pipelines.snapshots
         self._shown = [one for one in readbacks(snapshots) if in_cluster or one.group != CLUSTER_GROUP]
         load_others(prefix, type(settings), self._shown)
@@ -158,12 +159,9 @@ class Ioc:
         for name, text in texts.items():
             put_static(name, "VAL", text)
         self._records = Records(prefix, infos)
-        by_name = {info.name.removeprefix(prefix): info for info in infos}
-        names = {group: names_of(group) for group in groups}
-        grouped = {group: [info for name, info in by_name.items() if name in names[group]] for group in groups}
+        grouped = {group: [info for info in infos if info.name in names[group]] for group in groups}
         self._pvi = pvi_structures(prefix, grouped, UNITS)
-        key_file = settings.model.key_file
-        key = read_key(key_file, "model.key_file") if key_file is not None else None
+        key = read_key(settings.model.key_file, "model.key_file")
         self._parts = assemble(settings, self.update, self._frame_ended, self.pipelines, self.collectors, key)
         scale = self._records.info("DoseScale").fields
         self._parts.pipeline.scan_dose.limits = float(scale["DRVL"]), float(scale["DRVH"])
@@ -298,11 +296,12 @@ class Ioc:
 
     def _show_trajectory(self) -> None:
         canvas = self._parts.shown.canvas()
-        now = (id(canvas), canvas.trajectory.seen if canvas is not None else 0)
+        trajectory = canvas.trajectory if canvas is not None else None
+        now = (trajectory, trajectory.seen if trajectory is not None else 0)
         if now == self._trajectory:
             return
         self._trajectory = now
-        x_um, y_um = canvas.trajectory.places_um() if canvas is not None else np.empty((2, 0))
+        x_um, y_um = trajectory.places_um() if trajectory is not None else np.empty((2, 0))
         self._records.put_array("TrajectoryX_RBV", x_um)
         self._records.put_array("TrajectoryY_RBV", y_um)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from ptychostream.ioc.config.settings import IocSettings
 from ptychostream.ioc.config.setpoints import setpoints
 from ptychostream.ioc.readbacks import readbacks
-from ptychostream.ioc.records.database import DB_FOLDER, load_template, records
+from ptychostream.db.templates import FOLDER as DB_FOLDER
+from ptychostream.ioc.records.database import load_template, records
 from ptychostream.ioc.records.templates import setting_text, shown_text
 from ptychostream.ioc.view import Readback
 

@@ -159,9 +159,9 @@ STREAM: Groups = {
         _edge("CanvasTop_RBV", "y of the canvas's first row", lambda area: area.canvas_um[2]),
         _edge("CanvasWidth_RBV", "Width of the canvas", lambda area: area.canvas_um[1] - area.canvas_um[0]),
         _edge("CanvasHeight_RBV", "Height of the canvas", lambda area: area.canvas_um[3] - area.canvas_um[2]),
-        Readback("CanvasSizeX_RBV", "Width of the stitched phase", int, lambda v: v.parts.images.size[1],
+        Readback("CanvasSizeX_RBV", "Width of the stitched phase", int, lambda v: v.parts.images.area.canvas.shape[1],
                  egu="pixels", high=65536),
-        Readback("CanvasSizeY_RBV", "Height of the stitched phase", int, lambda v: v.parts.images.size[0],
+        Readback("CanvasSizeY_RBV", "Height of the stitched phase", int, lambda v: v.parts.images.area.canvas.shape[0],
                  egu="pixels", high=65536),
     ),
     "timing": (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from typing import NamedTuple
 
+from ptychostream.opi.widgets import document
+
 
 class Alarm(NamedTuple):
     """A record that alarms.
@@ -123,9 +125,7 @@ def alarm_tree(prefix: str) -> str:
         component = ET.SubElement(ioc, "component", {"name": group})
         for alarm in alarms:
             _add(component, alarm, prefix)
-    ET.indent(root)
-    made = "<!--Made by `ptychostream generate`; do not edit. -->"
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{made}\n{ET.tostring(root, encoding="unicode")}\n'
+    return document(root)
 
 
 def _add(component: ET.Element, alarm: Alarm, prefix: str) -> None:

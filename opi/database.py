@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import ptychostream.db
+from ptychostream.db import templates
 
-DB_FOLDER = Path(ptychostream.db.__file__).parent
-GROUPS = (
-    "plugin", "accounting", "dropped", "timing", "stages", "decimation", "model", "canary", "quality", "scan",
-    "positions", "canvases", "images", "refine", "agent", "health",
-)  # fmt: skip
-"""Groups of records that every IOC serves."""
 BEAMLINE = "beamline.db"
-
-_RECORD = re.compile(r'^record\((\w+), *"(?:\$\(\w+\))+([^"]+)"\) *\{(.*?)^\}', re.MULTILINE | re.DOTALL)
-_FIELD = re.compile(r'\bfield\((\w+), *"((?:[^"\\]|\\.)*)"\)')
-_INFO = re.compile(r'\binfo\(([^,]+), *"([^"]*)"\)')
-_STATES = ("ZR", "ON", "TW", "TH", "FR", "FV", "SX", "SV", "EI", "NI", "TE", "EL", "TV", "TT", "FT", "FF")
 
 
 @dataclass(frozen=True)
@@ -66,7 +54,7 @@ class Record:
             return [(n, fields[name], fields.get(sv, "NO_ALARM")) for n, (name, sv) in enumerate(pairs)]
         return [
             (number, fields[f"{short}ST"], fields.get(f"{short}SV", "NO_ALARM"))
-            for number, short in enumerate(_STATES)
+            for number, short in enumerate(templates.STATES)
             if f"{short}ST" in fields
         ]
 
@@ -81,22 +69,18 @@ _WRITTEN = ("ao", "bo", "longout", "mbbo", "stringout", "waveform")
 
 def read_template(path: Path, group: str) -> Iterator[Record]:
     """The records of one template."""
-    for kind, name, body in _RECORD.findall(path.read_text(encoding="utf-8")):
-        yield Record(name, kind, group, dict(_FIELD.findall(body)), dict(_INFO.findall(body)))
+    for kind, name, fields, info in templates.parts(path.read_text(encoding="utf-8")):
+        yield Record(name, kind, group, fields, info)
 
 
 def database() -> dict[str, Record]:
     """Every record of the IOC by its name, in the order of the groups."""
     records = (
-        record
-        for group in GROUPS
-        for path in (DB_FOLDER / f"{group}_declared.template", DB_FOLDER / f"{group}.template")
-        if path.exists()
-        for record in read_template(path, group)
+        record for group in templates.GROUPS for path in templates.paths(group) for record in read_template(path, group)
     )
     return {record.name: record for record in records}
 
 
 def beamline() -> dict[str, Record]:
     """The records of the simulated beamline by name."""
-    return {record.name: record for record in read_template(DB_FOLDER / BEAMLINE, "beamline")}
+    return {record.name: record for record in read_template(templates.FOLDER / BEAMLINE, "beamline")}

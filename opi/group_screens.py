@@ -47,7 +47,7 @@ SCREENS = {
 
 def group_screen(given: GroupScreen, records: Mapping[str, Record]) -> Screen:
     """A screen that lists groups in columns, with what belongs beside them."""
-    screen = Screen(f"ptychostream: {given.title}", given.title, WIDTH, BOTTOM)
+    screen = Screen(f"ptychostream: {given.title}", WIDTH, BOTTOM)
     parts = Parts(screen, records)
     heading(parts, given.title, screen.width)
     height = _Flow(parts).add(given.groups)
@@ -67,7 +67,7 @@ def group_screen(given: GroupScreen, records: Mapping[str, Record]) -> Screen:
 
 def beamline_screen(records: Mapping[str, Record]) -> Screen:
     """The screen of the simulated beamline."""
-    screen = Screen("ptychostream: simulated beamline", "simulated beamline", WIDTH, BOTTOM)
+    screen = Screen("ptychostream: simulated beamline", WIDTH, BOTTOM)
     parts = Parts(screen, records, BEAMLINE_PREFIX)
     heading(parts, "Simulated beamline", screen.width, BEAMLINE_PREFIX)
     _Flow(parts).add(("beamline",))

@@ -15,7 +15,7 @@ LARGE, SMALL = 690, 288
 
 def image_screen(records: Mapping[str, Record]) -> Screen:
     """The screen."""
-    screen = Screen("ptychostream images", "images", 1700, 1000)
+    screen = Screen("ptychostream images", 1700, 1000)
     parts = Parts(screen, records)
     canvas = ("ImageSizeX_RBV", "ImageSizeY_RBV")
     parts.panel(Box(10, 10, 830, 780))

@@ -14,6 +14,15 @@ LEFT, RIGHT, TOP, BOTTOM = 45, 41, 1, 45
 AXES_UM = ("ImageLeft_RBV", "ImageRight_RBV", "ImageTop_RBV", "ImageBottom_RBV")
 
 
+def _edges(parts: Parts, y_axis: str) -> list[Rule]:
+    """The axes are those of the served images. A limit is NaN, which is unequal to itself, before the first image."""
+    edges = ("x_axis.minimum", "x_axis.maximum", f"{y_axis}.maximum", f"{y_axis}.minimum")
+    return [
+        Rule(edge, (parts.channel(record),), [("pv0 == pv0", "pv0")])
+        for edge, record in zip(edges, AXES_UM, strict=True)
+    ]
+
+
 def image(
     parts: Parts, name: str, place: tuple[int, int], side: int, *, colours: str = "VIRIDIS", log: bool = False,
     size: tuple[str, str] | None = None, in_um: bool = False, about: str,
@@ -39,12 +48,7 @@ def image(
     axis, unit = {"title_font": Font(style.SMALL), "scale_font": Font(style.SMALL)}, "px"
     if in_um:
         unit = "µm"
-        edges = ("x_axis.minimum", "x_axis.maximum", "y_axis.maximum", "y_axis.minimum")
-        # NaN, which is unequal to itself, before the first image
-        given += [
-            Rule(edge, (parts.channel(record),), [("pv0 == pv0", "pv0")])
-            for edge, record in zip(edges, AXES_UM, strict=True)
-        ]
+        given += _edges(parts, "y_axis")
     parts.screen.add(
         "image", name, box,
         pv_name=f"pva://{parts.channel(name)}",
@@ -60,12 +64,12 @@ def image(
 
 def trend(
     parts: Parts, box: Box, title: str, records: Mapping[str, str], *, axis: str,
-    limits: tuple[float, float] | None = None, log: bool = False, minutes: int = 10,
+    limits: tuple[float, float] | None = None, minutes: int = 10,
 ) -> None:  # fmt: skip
     """The last minutes of some records, by their names in the legend."""
     low, high = limits or (0, 100)
     y_axis = element("y_axis", {
-        "title": axis, "autoscale": limits is None, "log_scale": log, "minimum": low, "maximum": high,
+        "title": axis, "autoscale": limits is None, "log_scale": False, "minimum": low, "maximum": high,
         "show_grid": True, "visible": True,
     })  # fmt: skip
     lines = traces((text, {"y_pv": parts.channel(record), "trace_type": 1}) for record, text in records.items())
@@ -86,12 +90,7 @@ def places(
         "scale_font": Font(style.SMALL),
         "autoscale": not as_image,
     }
-    edges = ("x_axis.minimum", "x_axis.maximum", "y_axes[0].maximum", "y_axes[0].minimum")
-    given = [
-        Rule(edge, (parts.channel(record),), [("pv0 == pv0", "pv0")])
-        for edge, record in zip(edges, AXES_UM, strict=True)
-        if as_image
-    ]
+    given = _edges(parts, "y_axes[0]") if as_image else []
     lines = traces(
         (name, {"x_pv": parts.channel(x), "y_pv": parts.channel(y), "trace_type": 0, "point_type": 2, "point_size": 4,
                 "line_width": 1})

@@ -48,7 +48,7 @@ COMMANDS = ("EndScan", "CompareSSIM", "SaveCanvas", "ResetStitch", "LoadModel", 
 
 def main_screen(records: Mapping[str, Record], others: Mapping[str, str]) -> Screen:
     """The screen; `others` gives the titles of the other screens by their files."""
-    screen = Screen("ptychostream", "one glance", WIDTH, HEIGHT)
+    screen = Screen("ptychostream", WIDTH, HEIGHT)
     parts = Parts(screen, records)
     _banner(parts)
     lamp = (WIDTH - 20) // len(LAMPS)

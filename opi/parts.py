@@ -78,10 +78,10 @@ class Parts:
             given["format"] = _STRING
         self._of(record, "textupdate", box, font=Font(size), **given)
 
-    def tile(self, name: str, caption: str, box: Box, size: int = style.LARGE, **properties: Any) -> None:
+    def tile(self, name: str, caption: str, box: Box) -> None:
         """A caption over a value."""
         self.label(caption, Box(box.x, box.y, box.width, 20), style.SMALL, foreground_color=style.QUIET)
-        self.value(name, Box(box.x, box.y + 20, box.width, box.height - 20), size, **properties)
+        self.value(name, Box(box.x, box.y + 20, box.width, box.height - 20), style.LARGE)
 
     def lamp(self, name: str, box: Box, caption: str = "") -> None:
         """A lamp for the states of a record, with the state's name in it."""
@@ -110,13 +110,13 @@ class Parts:
             text: dict[str, Any] = {"format": _STRING} if record.is_text else {}
             self._of(record, "textentry", box, font=Font(), background_color=style.ENTRY, **text)
 
-    def command(self, name: str, box: Box, text: str = "") -> None:
+    def command(self, name: str, box: Box) -> None:
         """A button that writes 1, and a lamp that is on until the command is done."""
         record, channel = self.records[name], self.channel(name)
         ask = {"show_confirm_dialog": True, "confirm_message": f"{record.about}?"} if name in CONFIRMED else {}
         self.screen.add(
             "action_button", name, Box(box.x, box.y, box.width - 16, box.height),
-            actions=write_action(channel, "1", record.about), text=text or spaced(name), font=Font(style.NORMAL, True),
+            actions=write_action(channel, "1", record.about), text=spaced(name), font=Font(style.NORMAL, True),
             foreground_color=style.TEXT, background_color=style.ENTRY, tooltip=f"{record.about}\n{channel}", **ask,
         )  # fmt: skip
         lamp = Box(box.x + box.width - 13, box.y + 4, 11, box.height - 8)

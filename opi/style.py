@@ -26,22 +26,9 @@ ENTRY = (200, 232, 255)
 """Background of what can be written."""
 
 BY_SEVERITY = {"NO_ALARM": OK, "MINOR": WARN, "MAJOR": BAD, "INVALID": BAD}
-QUIET_STATES = frozenset(
-    {
-        "Idle",
-        "Not used",
-        "No",
-        "Off",
-        "Disable",
-        "Unknown",
-        "Within",
-        "Done",
-        "Manual",
-        "Offline",
-        "No agent",
-        "NoModel",
-    }
-) - {"Within"}
+QUIET_STATES = frozenset({
+    "Idle", "Not used", "No", "Off", "Disable", "Unknown", "Done", "Manual", "Offline", "No agent", "NoModel",
+})  # fmt: skip
 """States without an alarm that are shown in grey."""
 
 SMALL, NORMAL, LARGE, HUGE = 14, 17, 22, 28

@@ -58,12 +58,9 @@ class Screen:
     ----------
     name
         Title of the window.
-    about
-        What it is for.
     """
 
     name: str
-    about: str
     width: int
     height: int
     widgets: list[ET.Element] = field(default_factory=list)
@@ -84,12 +81,16 @@ class Screen:
         for key, value in (("name", self.name), ("width", self.width), ("height", self.height)):
             _text(display, key, value)
         set_property(display, "background_color", style.PAPER)
-        for key in ("grid_visible",):
-            _text(display, key, "false")
+        _text(display, "grid_visible", "false")
         display.extend(self.widgets)
-        ET.indent(display)
-        made = "<!--Made by `ptychostream generate`; do not edit. -->"
-        return f'<?xml version="1.0" encoding="UTF-8"?>\n{made}\n{ET.tostring(display, encoding="unicode")}\n'
+        return document(display)
+
+
+def document(root: ET.Element) -> str:
+    """A generated file with this root."""
+    ET.indent(root)
+    made = "<!--Made by `ptychostream generate`; do not edit. -->"
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{made}\n{ET.tostring(root, encoding="unicode")}\n'
 
 
 def set_property(parent: ET.Element, key: str, value: Any) -> None:

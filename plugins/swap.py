@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
 from dataclasses import dataclass
 
 from ptychostream.errors import EngineError
@@ -29,6 +30,24 @@ class Swap:
     prepare: Callable[[], Inference]
     done: Future[str]
     discard: Callable[[], None] = lambda: None
+
+
+def await_swap(swap: Future[str], deadline_s: float, where: str) -> None:
+    """Wait until the engine is in use. A swap that is not taken in time is called off.
+
+    Raises
+    ------
+    EngineError
+        The engine was not ready in time. Other errors are those of the swap.
+    """
+    try:
+        swap.result(deadline_s)
+    except NotInTime:
+        if not swap.cancel():  # the inference thread has it by now
+            swap.result(deadline_s)
+            return
+        what = f"the engine was not ready within {deadline_s:.0f} s"
+        raise EngineError(what, where=where, remedy="try another engine, or raise engine.trial_s") from None
 
 
 class SwapQueue:

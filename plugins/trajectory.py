@@ -45,4 +45,5 @@ class Trajectory:
     def places_um(self) -> NDArray[np.float64]:
         """[2, n] x and y in µm."""
         with self._lock:
-            return 1e6 * np.array(self._places, np.float64).reshape(-1, 2).T
+            places = self._places[:]
+        return 1e6 * np.array(places, np.float64).reshape(-1, 2).T

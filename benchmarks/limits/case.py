@@ -10,14 +10,7 @@ import time
 from pathlib import Path
 
 from ptychostream.benchmarks.limits.cases import CASES
-
-_KIB = 1024
-
-
-def _status(name: str) -> int:
-    """A figure of /proc/self/status in bytes."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    return next(int(line.split()[1]) * _KIB for line in lines if line.startswith(f"{name}:"))
+from ptychostream.processes.bounded import status_bytes
 
 
 def main(kind: str, folder: str) -> None:
@@ -25,10 +18,10 @@ def main(kind: str, folder: str) -> None:
     _, prepare = CASES[kind]
     act = prepare(Path(folder))
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak counts from here
-    before, start = _status("VmRSS"), time.monotonic()
+    before, start = status_bytes("VmRSS"), time.monotonic()
     said = act()
     seconds = time.monotonic() - start
-    peak = max(0, _status("VmHWM") - before)
+    peak = max(0, status_bytes("VmHWM") - before)
     found = {"seconds": seconds, "peak_mib": peak / (1 << 20), "said": said}
     print(json.dumps(found), flush=True)
     os._exit(0)  # servers and pipelines run on

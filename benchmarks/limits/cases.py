@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ptychostream.benchmarks.limits import files, frames, models, network
+from ptychostream.benchmarks.limits.models import Act
 
-Act = Callable[[], str]
 Prepare = Callable[[Path], Act]
 
 CASES: dict[str, tuple[str, Prepare]] = {

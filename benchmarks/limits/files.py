@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from ptychostream.benchmarks.limits.models import refusal
+from ptychostream.benchmarks.limits.models import Act, refusal
 from ptychostream.ioc.images.reference_file import read_reference
 from ptychostream.ioc.scan.route_apart import read_route_apart
 from ptychostream.scans.scan_files import ScanOptions
 from ptychostream.scans.scan_probe import open_probed
 
-Act = Callable[[], str]
 _GIVEN = ScanOptions(energy_ev=9e3, distance_m=1.0, detector_pixel_m=1e-4)
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ptychostream.benchmarks.limits.models import refusal
+from ptychostream.benchmarks.limits.models import Act, refusal
 from ptychostream.errors import DropCause
 from ptychostream.frames.codecs import compress
 from ptychostream.frames.frames import Frame
-from ptychostream.model.raw_shape import shape_fault
+from ptychostream.model.raw_shape import shape_judge
 from ptychostream.plugins.engines.plain import plain_contract
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.positions.positions import WaveformPositions
 from ptychostream.pva.reading import decode_taken
 
-Act = Callable[[], str]
 _CONTRACT = plain_contract((128, 128), 1e-8)
 _UINT16 = 6
 
@@ -29,7 +26,7 @@ def wrong_size(_: Path) -> Act:
     packed = ("lz4", _UINT16, 0, 2 * 16384 * 16384, False)
     payload = compress(np.zeros((4096, 4096), np.uint16), "lz4")
     update: tuple[Any, ...] = (1, 1.0, payload, 5, 16384, 16384, {}, packed)
-    return lambda: refusal(lambda: decode_taken(update, (), partial(shape_fault, _CONTRACT)))
+    return lambda: refusal(lambda: decode_taken(update, (), shape_judge(_CONTRACT)))
 
 
 def cut_payload(_: Path) -> Act:
@@ -45,7 +42,7 @@ def cut_payload(_: Path) -> Act:
         {},
         ("lz4", _UINT16, 0, 2 * 128 * 128, False),
     )
-    return lambda: refusal(lambda: decode_taken(update, (), partial(shape_fault, _CONTRACT)))
+    return lambda: refusal(lambda: decode_taken(update, (), shape_judge(_CONTRACT)))
 
 
 def without_positions(_: Path) -> Act:

@@ -7,28 +7,26 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from p4p.client.thread import Context
 
-from ptychostream.benchmarks.limits.models import refusal
-from ptychostream.benchmarks.limits.push_client import PREFIX
+from ptychostream.benchmarks.limits.models import Act, refusal
+from ptychostream.benchmarks.limits.push_client import PREFIX, loopback
 from ptychostream.ioc.images.images import ImageServer
 from ptychostream.ioc.model.canary_rollback import Judgement
 from ptychostream.ioc.model.model_rpc import ModelRpc
 from ptychostream.ioc.model.model_rpc_folder import PushedModels
 from ptychostream.ioc.model.verdicts import Verdicts
-from ptychostream.model.model_push import read_key
+from ptychostream.model.model_push import REFUSED, read_key
 from ptychostream.plugins.consumer.consumer_report import Report
 from ptychostream.plugins.consumer.consumer_word import check_report
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.positions.positions import AttributePositions
 from ptychostream.pva.server import port_of, serve
 
-Act = Callable[[], str]
 _KEY = b"a key for the measurement"
 _CLIENT = "ptychostream.benchmarks.limits.push_client"
 _JUDGED = Judgement("a" * 64, "b" * 64, 0.1, 0.9)
@@ -67,7 +65,9 @@ def _pushing(folder: Path, way: str, key: bytes | None = None) -> Act:
         server.stop()
         left = [path.name for path in folder.iterdir()]
         assert not left, left
-        return done.stdout.decode().strip()
+        said = done.stdout.decode().strip()
+        assert said.startswith(REFUSED), said
+        return said
 
     return act
 
@@ -126,7 +126,6 @@ def silent_connections(_: Path) -> Act:
     images = ImageServer("limits:", pipeline, lambda _: "", 5.0, None, (128, 128))
     images.start()
     port = images.port
-    conf = {"EPICS_PVA_NAME_SERVERS": f"127.0.0.1:{port}", "EPICS_PVA_AUTO_ADDR_LIST": "NO"}
 
     def act() -> str:
         silent = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(_SILENT)]
@@ -135,7 +134,7 @@ def silent_connections(_: Path) -> Act:
         waits = []
         for _ in range(_NEWCOMERS):
             began = time.monotonic()
-            with Context("pva", conf=conf, useenv=False, nt=False) as newcomer:
+            with Context("pva", conf=loopback(port), useenv=False, nt=False) as newcomer:
                 newcomer.get("limits:Phase", timeout=30)
                 waits.append(time.monotonic() - began)
         for connection in silent:

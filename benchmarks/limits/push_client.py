@@ -20,12 +20,16 @@ _CHANNEL = push_channel(PREFIX)
 _SHA = "0" * 64
 
 
+def loopback(port: int | str) -> dict[str, str]:
+    """How a client finds the server at a port of the loopback interface."""
+    return {"EPICS_PVA_NAME_SERVERS": f"127.0.0.1:{port}", "EPICS_PVA_AUTO_ADDR_LIST": "NO"}
+
+
 class Client:
     """The edge at a port of the loopback interface."""
 
     def __init__(self, port: str) -> None:
-        conf = {"EPICS_PVA_NAME_SERVERS": f"127.0.0.1:{port}", "EPICS_PVA_AUTO_ADDR_LIST": "NO"}
-        self._context = Context("pva", conf=conf, useenv=False, nt=False)
+        self._context = Context("pva", conf=loopback(port), useenv=False, nt=False)
 
     def call(self, **query: Any) -> str:
         """What the edge said."""

@@ -44,6 +44,7 @@ from ptychostream.hpc_agent.scan_work import ScanWork, WorkSettings
 from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.scans.scan_checks import FrameStatistics
 from ptychostream.model.contract import Preprocessing
+from ptychostream.processes.bounded import status_bytes
 from ptychostream.processes.hardware import cpu_name
 from ptychostream.scans.scan_files import ScanOptions
 
@@ -231,7 +232,8 @@ def measure(
                 break
             numbers = range(tenth * scans // _TENTHS, (tenth + 1) * scans // _TENTHS)
             tenths.append(_tenth(agent, ended, numbers))
-            tenths[-1].update(scans=numbers.stop, rss_mb=_rss_mb(), disk_mb=_disk_mb(folder))
+            rss_mb = round(status_bytes("VmRSS") / 2**20, 1)
+            tenths[-1].update(scans=numbers.stop, rss_mb=rss_mb, disk_mb=_disk_mb(folder))
             say(f"{tenths[-1]}")
         shards = len(CorpusStore(folder / "corpus").shards())
         folders = len(list((folder / "scans").iterdir()))
@@ -264,11 +266,6 @@ def _tenth(agent: Agent, ended: _Ended, numbers: range) -> dict[str, Any]:
         "ms": round(statistics.median(times) * 1e3, 2),
         "cpu_ms": round((time.process_time() - cpu) / len(numbers) * 1e3, 2),
     }
-
-
-def _rss_mb() -> float:
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024, 1)
 
 
 def _disk_mb(folder: Path) -> float:

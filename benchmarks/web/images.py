@@ -57,7 +57,7 @@ async def measure(side: int, rate_hz: float, seconds: float) -> dict[str, Any]:
         log = Path(folder) / "web.log"
         with Measured("ptychostream", ["web", PREFIX, "--port", "0"], log, environment) as web:
             assert isinstance(web, Measured)
-            address = await asyncio.to_thread(page_address, web, log)
+            address = await asyncio.to_thread(page_address, web)
             async with chromium() as page:
                 ready = await until_ready(page, address)
                 begin = time.time()

@@ -20,7 +20,6 @@ import asyncio
 import json
 import math
 import platform
-import re
 import tempfile
 import time
 from contextlib import ExitStack
@@ -33,6 +32,7 @@ import numpy as np
 from ptychostream.benchmarks.measured import Measured, say
 from ptychostream.benchmarks.stream_source import Source, checked_shape
 from ptychostream.benchmarks.web.chromium import Page, chromium
+from ptychostream.demo.page import address_of
 from ptychostream.demo.pvs import Pvs, until
 from ptychostream.processes.hardware import cores, cpu_name
 from ptychostream.processes.loopback import free_ports, loopback_environment
@@ -60,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-rate", type=float, default=10.0, metavar="HZ", help="PhaseRate (default %(default)g)")
     parser.add_argument("--reconnects", type=int, default=200, metavar="N", help="browsers that come and go (200)")
     parser.add_argument("--browsers", type=int, default=0, metavar="N", help="further clients beside Chromium (none)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,7 +92,7 @@ async def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any
         pvs.put("PhaseRate", arguments.image_rate)
         web_log = folder / "web.log"
         web = stack.enter_context(Measured("ptychostream", ["web", PREFIX, "--port", "0"], web_log, environment))
-        address = await asyncio.to_thread(page_address, web, web_log)
+        address = await asyncio.to_thread(page_address, web)
         async with chromium() as page:
             say("the page is opened")
             ready = await until_ready(page, address)
@@ -123,13 +122,11 @@ async def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any
         return report
 
 
-def page_address(web: Measured, log: Path) -> str:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end and web.running():
-        if found := re.search(r"^the page: (\S+)", log.read_text(encoding="utf-8"), re.MULTILINE):
-            return found[1]
-        time.sleep(0.05)
-    raise web.failure()
+def page_address(web: Measured) -> str:
+    """The address of the page. Raises the failure of its server where there is none in time."""
+    if not (address := address_of(web, START_S)):
+        raise web.failure()
+    return address
 
 
 async def until_ready(page: Page, address: str) -> dict[str, float]:

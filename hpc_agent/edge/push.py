@@ -41,7 +41,7 @@ class PushSettings(Settings):
 
     def key(self) -> bytes | None:
         """The key; None where nothing is signed. Raises ConfigError."""
-        return read_key(self.key_file, "key_file") if self.key_file is not None else None
+        return read_key(self.key_file, "key_file")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import Protocol, TypeVar
 
 from ptychostream.errors import AgentError
 
+_WRONG_STATEMENT = 1
+"""SQLite's result code SQLITE_ERROR: no such table, no such column."""
 _T = TypeVar("_T")
 Work = Callable[[sqlite3.Connection], _T]
 
@@ -131,5 +133,10 @@ def _transaction(db: sqlite3.Connection, work: Work[_T]) -> _T:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether the next try may succeed: full disk, disk error, lock. A damaged file is a plain DatabaseError."""
-    return isinstance(error, OSError | sqlite3.OperationalError)
+    """Whether the next try may succeed: full disk, disk error, lock.
+
+    A damaged file is a plain DatabaseError. A statement that does not go with the tables of the file never succeeds;
+    Python tells that one apart from 3.11 on.
+    """
+    wrong_statement = getattr(error, "sqlite_errorcode", None) == _WRONG_STATEMENT
+    return isinstance(error, OSError | sqlite3.OperationalError) and not wrong_statement

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ptychostream.config import explain
 from ptychostream.errors import ModelError
 from ptychostream.model.contract import ModelContract
+from ptychostream.storage.checksums import sha256_of
 
 MODEL, CHECKPOINT, ENTRY, PIN, MARK = "model.onnx", "model.pt", "model.json", "pinned", "rolled_back.json"
 _ARRAYS: dict[str, Any] = {"golden": True, "patch_weight": True, "probe": True, "preprocessing": {"bad_pixels"}}
@@ -147,11 +147,8 @@ def read_number(folder: Path) -> int:
 
 
 def _sum(path: Path) -> str:
-    total = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            total.update(chunk)
-    return total.hexdigest()
+        return sha256_of(file)
 
 
 def folder_size(folder: Path) -> int:

@@ -84,10 +84,15 @@ def prepare(job: StepJob, arguments: dict[str, Any]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             raise
     except OSError as error:
-        if error.errno in FULL:
-            raise cannot_be_written(folder, error) from error
-        what = f"the step {job.step} cannot be prepared: {error.strerror or error}"
-        raise AgentError(what, where=job.folder, remedy="check the work folder's permissions and free space") from error
+        remedy = "check the work folder's permissions and free space"
+        raise refused(job.folder, f"the step {job.step} cannot be prepared", remedy, error) from error
+
+
+def refused(where: str, what: str, remedy: str, error: OSError) -> PtychostreamError:
+    """The error to raise where the system refuses: DiskFullError where the disk is full, else AgentError."""
+    if error.errno in FULL:
+        return cannot_be_written(where, error)
+    return AgentError(f"{what}: {error.strerror or error}", where=where, remedy=remedy)
 
 
 def variables(threads: int | None) -> dict[str, str]:

@@ -22,13 +22,13 @@ from ptychostream.hpc_agent.running.runner_process import (
     ProgressFile,
     StepJob,
     prepare,
+    refused,
     run_job,
     start_plain,
 )
 from ptychostream.hpc_agent.scans.collect import Collected, CollectSettings, ScanEvent, file_of, options_of
 from ptychostream.hpc_agent.scans.scan_checks import CollectError, FrameStatistics, ScanFault
 from ptychostream.processes.program import GroupLeader
-from ptychostream.storage.atomic import FULL, cannot_be_written
 
 
 def collect_apart(
@@ -90,10 +90,8 @@ def _temporary_folder(beside: Path | None) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix="ptychostream-collect-", dir=beside))
     except OSError as error:
         where = str(beside or tempfile.gettempdir())
-        if error.errno in FULL:
-            raise cannot_be_written(where, error) from error
-        what = f"no folder can be made for the child that reads a scan: {error.strerror or error}"
-        raise AgentError(what, where=where, remedy="check its permissions") from error
+        what = "no folder can be made for the child that reads a scan"
+        raise refused(where, what, "check its permissions", error) from error
     try:
         yield folder
     finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptychostream.model.contract import ModelContract
+from ptychostream.model.model_folder import in_folder
 from ptychostream.errors import ConfigError, ModelError
 from ptychostream.ioc.model.canary import Canary
 from ptychostream.ioc.model.changes import Change, Changes
@@ -157,11 +158,7 @@ class ClusterSlot:
     def _resolve(self, path: str | Path) -> Path:
         if not str(path).strip():
             raise ModelError("no file named", where="ModelFile", remedy="write the path of an .onnx file to it")
-        base = self._directory.resolve() if self._directory is not None else Path.cwd()
-        staged = (base / path).resolve()
-        if self._directory is not None and not staged.is_relative_to(base):
-            raise ModelError("lies outside the models folder", where=str(path), remedy=f"copy it into {base}")
-        return staged
+        return in_folder(path, self._directory)
 
     def _check_rollback(self, only_from: str | None) -> ModelFile:
         if only_from is not None and (self._now is None or self._now.sha256 != only_from):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -20,6 +20,9 @@ from ptychostream.positions.indexed_positions import IndexPositionSettings
 from ptychostream.positions.position_gate import GateSettings
 from ptychostream.positions.position_stream import StreamPositionSettings
 from ptychostream.positions.positions import AxisConfig
+
+if TYPE_CHECKING:
+    from ptychostream.plugins.position_receiver import IndexReceiverSettings, PositionReceiverSettings
 
 _USER = r"[A-Za-z0-9_.\-]+"
 
@@ -63,6 +66,14 @@ class PositionStreamSettings(StreamPositionSettings):
     queue_size: int = Field(1000, ge=1)
     """Updates that may wait on the server's side."""
 
+    def receiver(self, channel: str = "") -> PositionReceiverSettings:
+        """How the channel is read; "": `pv`."""
+        from ptychostream.plugins.position_receiver import PositionReceiverSettings
+
+        return PositionReceiverSettings(
+            channel=channel or self.pv, columns=self.columns, time_unit=self.time_unit, queue_size=self.queue_size
+        )
+
 
 class PositionIndexSettings(IndexPositionSettings):
     """A PVA channel of positions by trigger or frame index, and how frames find theirs in it."""
@@ -79,6 +90,14 @@ class PositionIndexSettings(IndexPositionSettings):
     A channel need not have them."""
     queue_size: int = Field(1000, ge=1)
     """Updates that may wait on the server's side."""
+
+    def receiver(self, channel: str = "") -> IndexReceiverSettings:
+        """How the channel is read; "": `pv`."""
+        from ptychostream.plugins.position_receiver import IndexReceiverSettings
+
+        return IndexReceiverSettings(
+            channel=channel or self.pv, columns=self.columns, names=self.names, queue_size=self.queue_size
+        )
 
 
 class PositionSettings(Settings):
@@ -267,7 +286,7 @@ class ClusterInput(Settings):
 
     def key(self) -> bytes | None:
         """The cluster's key; None without one. Raises ConfigError."""
-        return read_key(self.key_file, "cluster.key_file") if self.key_file is not None else None
+        return read_key(self.key_file, "cluster.key_file")
 
     def channel(self, number: int, prefix: str) -> str:
         """Output channel of a consumer."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as NotInTime
 from contextlib import contextmanager
 
 from ptychostream.errors import EngineError
+from ptychostream.plugins.swap import await_swap
 
 
 class Change:
@@ -51,16 +51,10 @@ class Change:
             if self.give_way.is_set():
                 swap.cancel()
         try:
-            swap.result(deadline_s)
+            await_swap(swap, deadline_s, self._what)
         except CancelledError:
             self.check()
             raise
-        except NotInTime:
-            if not swap.cancel():  # the inference thread has it by now
-                swap.result(deadline_s)
-                return
-            what = f"the engine was not ready within {deadline_s:.0f} s"
-            raise EngineError(what, where=self._what, remedy="try another engine, or raise engine.trial_s") from None
 
 
 class Changes:

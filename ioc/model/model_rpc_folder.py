@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Collection, Iterator
@@ -11,12 +10,12 @@ from pathlib import Path
 
 from ptychostream.storage.atomic import atomic_path, publish
 from ptychostream.errors import ModelError
+from ptychostream.storage.checksums import sha256_of
 
 log = logging.getLogger(__name__)
 
 _OURS = re.compile(r"[0-9a-f]{64}\.onnx")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_PART_BYTES = 1 << 20
 
 
 class PushedModels:
@@ -104,8 +103,5 @@ def _holds(path: Path, sha256: str) -> bool:
     """Whether the file is there and has this sha256."""
     if not path.is_file():
         return False
-    found = hashlib.sha256()
     with path.open("rb") as file:
-        while part := file.read(_PART_BYTES):
-            found.update(part)
-    return found.hexdigest() == sha256.lower()
+        return sha256_of(file) == sha256.lower()

@@ -59,7 +59,7 @@ class Arrival:
         Returns
         -------
         bool
-            Whether it was the last one: the push is claimed then, and `path` is the file.
+            Whether it was the last one: the push is claimed then, and `finish` gives the file.
 
         Raises
         ------

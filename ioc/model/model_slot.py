@@ -17,7 +17,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
-from ptychostream.model.contract import ModelContract
+from ptychostream.model.contract import CONTRACT_KEY, ModelContract
+from ptychostream.model.model_folder import in_folder
 from ptychostream.errors import EngineError, ModelError, PtychostreamError
 from ptychostream.ioc.model.canary import Canary
 from ptychostream.ioc.model.changes import Change, Changes
@@ -239,25 +240,19 @@ class ModelSlot:
         given = {"name": name, "precision": precision, "batch": batch}
         with self._changes.one("changing the engine") as change:
             wish = replace(self.wish, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
-            before = self._running
-            model = before.model if before else None
+            model = self._running.model if self._running else None
             if wish == self.wish:
                 return
             if model is None and wish.name != "None":
                 self._leave_plain(wish)
                 return
             with self._reported(f"building {wish.name}"):
-                self._rebuild(change, model, wish)
-            if before is not None:
-                before.engine.close()
+                self._replace(change, model, wish)
 
     def run_plain(self) -> None:
         """Start engine None without a model, as frames of the plain contract. Raises EngineError."""
         with self._changes.one("starting engine None") as change, self._reported("starting engine None"):
-            before = self._running
-            self._rebuild(change, None, replace(self.wish, name="None"))
-            if before is not None:
-                before.engine.close()
+            self._replace(change, None, replace(self.wish, name="None"))
 
     def close(self) -> None:
         """Free the engines that are kept. The one in use is freed when the pipeline has stopped, too."""
@@ -277,12 +272,7 @@ class ModelSlot:
     def _resolve(self, path: str | Path) -> Path:
         if not str(path).strip():
             raise ModelError("no file named", where="ModelFile", remedy="write the path of an .onnx file to it")
-        base = self._directory.resolve() if self._directory is not None else Path.cwd()
-        staged = (base / path).resolve()
-        if self._directory is not None and not staged.is_relative_to(base):
-            remedy = f"copy the model into {base} and name it there"
-            raise ModelError("lies outside the models folder", where=str(path), remedy=remedy)
-        return staged
+        return in_folder(path, self._directory)
 
     def _check_rollback(self, only_from: str | None) -> Running:
         """What a rollback goes back to. Raises ModelError where there is nothing, or another model is live."""
@@ -292,10 +282,18 @@ class ModelSlot:
             raise ModelError("no previous model", where="RollbackModel", remedy="load a second model first")
         return self._kept
 
+    def _replace(self, change: Change, model: ModelFile | None, wish: EngineWish) -> None:
+        """Build an engine again, and free the one that ran before."""
+        before = self._running
+        self._rebuild(change, model, wish)
+        if before is not None:
+            before.engine.close()
+
     def _rebuild(self, change: Change, model: ModelFile | None, wish: EngineWish) -> None:
         """Try a model that ran before on another engine, and install it."""
         if model is not None:
-            sidecar = model.contract.to_json().encode()
+            # as when it was loaded, so that a trial that it passed counts
+            sidecar = None if CONTRACT_KEY.encode() in model.data else model.contract.to_json().encode()
             self._maker.try_out(wish, model.data, sidecar, model.path, change.give_way)
         self._install(change, model, wish)
 

@@ -14,7 +14,7 @@ from epicscorelibs.ioc import dbCore
 
 from ptychostream.errors import ConfigError
 from ptychostream.ioc.config.settings import AccessSettings
-from ptychostream.ioc.records.database import DB_FOLDER
+from ptychostream.db.templates import FOLDER
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ def choose(settings: AccessSettings) -> Access:
     operators, agents = settings.operators, settings.agents
     if settings.mode == "locked" or operators or agents:
         mode = Mode.OPERATORS if operators or agents else Mode.LOCKED
-        return Access(mode, DB_FOLDER / "access.acf", f"OPERATORS={_users(operators)},AGENTS={_users(agents)}")
-    return Access(Mode.OPEN, DB_FOLDER / "open.acf")
+        return Access(mode, FOLDER / "access.acf", f"OPERATORS={_users(operators)},AGENTS={_users(agents)}")
+    return Access(Mode.OPEN, FOLDER / "open.acf")
 
 
 def install(access: Access) -> None:

@@ -11,19 +11,12 @@ from ctypes import c_char_p, c_int, c_long, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 
-import ptychostream.db
 from epicscorelibs.ioc import dbCore, pdbbase
 from softioc import softioc
 
+from ptychostream.db import templates
 from ptychostream.errors import ConfigError
 
-DB_FOLDER = Path(ptychostream.db.__file__).parent
-GROUPS = (
-    "plugin", "accounting", "dropped", "timing", "stages", "decimation", "model", "canary", "quality", "scan",
-    "positions", "canvases", "images", "refine", "agent", "health",
-)  # fmt: skip
-"""What every IOC serves: `<group>_declared.template`, made from declarations, and `<group>.template`, written by hand,
-where db/ has one."""
 GPU_GROUP = "gpu"
 """Where the machine has one."""
 CLUSTER_GROUP = "cluster"
@@ -80,24 +73,13 @@ def check_prefix(prefix: str, key: str = "prefix") -> None:
         )
 
 
-def load_group(group: str, prefix: str, macros: Mapping[str, str | int] | None = None) -> None:
-    """Load `<group>_declared.template` and `<group>.template` of db/ with `$(P)$(R)` = `prefix`."""
-    for path in (DB_FOLDER / f"{group}_declared.template", DB_FOLDER / f"{group}.template"):
-        if path.exists():
-            load_template(path, prefix, macros)
+def load_group(group: str, prefix: str, macros: Mapping[str, str | int] | None = None) -> set[str]:
+    """Load the templates of a group with `$(P)$(R)` = `prefix`. Returns the names of its records."""
+    return {name for path in templates.paths(group) for name in load_template(path, prefix, macros)}
 
 
-def names_of(group: str) -> set[str]:
-    """Names, without prefix, of the records in a group's templates."""
-    paths = (DB_FOLDER / f"{group}_declared.template", DB_FOLDER / f"{group}.template")
-    texts = (path.read_text(encoding="utf-8") for path in paths if path.exists())
-    return {
-        name for text in texts for name in re.findall(r'^record\(\w+, *"\$\(P\)\$\(R\)([^"]+)"', text, re.MULTILINE)
-    }
-
-
-def load_template(path: Path, prefix: str, macros: Mapping[str, str | int] | None = None) -> None:
-    """Load a template with `$(P)$(R)` = `prefix`.
+def load_template(path: Path, prefix: str, macros: Mapping[str, str | int] | None = None) -> list[str]:
+    """Load a template with `$(P)$(R)` = `prefix`. Returns the names of its records.
 
     Raises
     ------
@@ -112,11 +94,14 @@ def load_template(path: Path, prefix: str, macros: Mapping[str, str | int] | Non
         if macro not in given and not default:
             remedy = f"use {', '.join(f'$({name})' for name in given)}, or give a default: $({macro}=…)"
             raise ConfigError(f"unknown macro $({macro})", where=str(path), remedy=remedy)
+    loaded = []
     for name in re.findall(r'^record\(\w+, *"([^"]+)"', text, re.MULTILINE):
         full = re.sub(r"\$\((\w+)(?:=[^)]*)?\)", lambda found: str(given.get(found[1], found[0])), name)
         if get_static(full, "NAME") is not None:
             raise ConfigError(f"record {full} exists", where=str(path), remedy="give the record another name")
+        loaded.append(full)
     softioc.dbLoadDatabase(path.name, str(path.parent), ",".join(f"{name}={value}" for name, value in given.items()))
+    return loaded
 
 
 class _Entry:

@@ -15,7 +15,7 @@ from ctypes import c_short, c_uint8, c_void_p, cast, create_string_buffer
 from epicscorelibs.ioc import dbCore
 from softioc.imports import db_get_field
 
-from ptychostream.ioc.records.templates import STATES
+from ptychostream.db.templates import STATES
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from ptychostream.ioc.records.database import CLUSTER_GROUP, GPU_GROUP, GROUPS, RecordInfo, load_group, records
+from ptychostream.db.templates import GROUPS, STATES
+from ptychostream.ioc.records.database import CLUSTER_GROUP, GPU_GROUP, RecordInfo, load_group, records
 
 PREFIX = "P:"
 TITLES = {
@@ -62,7 +63,6 @@ also `PositionX`, `PositionY` (m, the patch's centre). The refined images have `
 `ProbeSource` and `Converged` in place of `DoseScale` and `FramesStitched`.
 """
 _LIMITS = (("DRVL", "DRVH"), ("LOPR", "HOPR"))
-_STATES = ("ZR", "ON", "TW", "TH", "FR", "FV", "SX", "SV")
 _ALARMS = (("HIHI", "HHSV"), ("HIGH", "HSV"), ("LOW", "LSV"), ("LOLO", "LLSV"))
 
 
@@ -73,7 +73,7 @@ def describe(info: RecordInfo) -> str:
     if info.type in ("bi", "bo"):
         parts.append(" / ".join(_state(fields, name, f"{short}SV") for name, short in (("ZNAM", "Z"), ("ONAM", "O"))))
     if info.type in ("mbbi", "mbbo"):
-        states = [_state(fields, f"{state}ST", f"{state}SV") for state in _STATES if fields.get(f"{state}ST")]
+        states = [_state(fields, f"{state}ST", f"{state}SV") for state in STATES if fields.get(f"{state}ST")]
         parts.append(" / ".join(states))
     for low, high in _LIMITS:
         if fields.get(low, "0") != fields.get(high, "0"):

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ptychostream.config import Shown
+from ptychostream.db.templates import STATES
 from ptychostream.ioc.config.setpoints import LONGEST_STRING, Setpoint
 
-STATES = ("ZR", "ON", "TW", "TH", "FR", "FV", "SX", "SV", "EI", "NI", "TE", "EL", "TV", "TT", "FT", "FF")
-"""EPICS's abbreviations of a choice's states."""
 _TYPES = {bool: ("bi", "bo"), int: ("longin", "longout"), float: ("ai", "ao")}
 
 

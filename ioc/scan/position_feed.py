@@ -9,21 +9,20 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.errors import ConfigError, PtychostreamError, StreamError
+from ptychostream.errors import PtychostreamError
 from ptychostream.ioc.config.settings import PositionIndexSettings, PositionStreamSettings
 from ptychostream.panda.messages import Begun, Ended, Rows
 from ptychostream.panda.placing import tell
 from ptychostream.panda.settings import PandaSettings
 from ptychostream.plugins.position_receiver import (
     IndexReceiver,
-    IndexReceiverSettings,
     PositionReceiver,
-    PositionReceiverSettings,
 )
 from ptychostream.positions.indexed_positions import IndexedPositions
 from ptychostream.positions.position_stream import StreamPositions
 from ptychostream.positions.positions import AxisConfig, PositionSource
 from ptychostream.pva.indexed_update import IndexedUpdate
+from ptychostream.panda.placing import ended_badly, in_metres, open_reader
 
 
 class Placer(Protocol):
@@ -134,10 +133,7 @@ def feed_by_time(
         feed.change(lambda: source.update(times, x, y, arrived))
 
     def read(channel: str) -> PositionReceiver:
-        receiver = PositionReceiverSettings(
-            channel=channel, columns=settings.columns, time_unit=settings.time_unit, queue_size=settings.queue_size
-        )
-        return PositionReceiver(receiver, take, feed.refuse)
+        return PositionReceiver(settings.receiver(channel), take, feed.refuse)
 
     feed.read = read
     return feed
@@ -158,10 +154,7 @@ def feed_by_index(
             feed.refuse(error)
 
     def read(channel: str) -> IndexReceiver:
-        receiver = IndexReceiverSettings(
-            channel=channel, columns=settings.columns, names=settings.names, queue_size=settings.queue_size
-        )
-        return IndexReceiver(receiver, take, feed.refuse)
+        return IndexReceiver(settings.receiver(channel), take, feed.refuse)
 
     feed.read = read
     return feed
@@ -183,8 +176,7 @@ class PandaFeed(PositionFeed[IndexedPositions]):
     def __init__(
         self, settings: PandaSettings, index: PositionIndexSettings, axes: AxisConfig, say: Callable[[str], None]
     ) -> None:
-        metres = axes.model_copy(update={"unit": "m"})  # the box says its units
-        super().__init__(IndexedPositions(index, metres), settings.host, say)
+        super().__init__(IndexedPositions(index, in_metres(axes)), settings.host, say)
         self.missed = self.faults = 0
         self.ended = ""
         self._settings = settings
@@ -196,13 +188,8 @@ class PandaFeed(PositionFeed[IndexedPositions]):
         self.faults = 0
 
     def _read(self, host: str) -> Reader:
-        try:
-            from ptychostream.panda.reader import PandaReader
-        except ImportError as error:
-            raise ConfigError(
-                f"{error}", where="a PandABox as position source", remedy="pip install 'ptychostream[panda]'"
-            ) from error
-        return PandaReader(self._settings.model_copy(update={"host": host}), self._take, self._fault)
+        settings = self._settings.model_copy(update={"host": host})
+        return open_reader(settings, self._take, self._fault, "a PandABox as position source")
 
     def _take(self, heard: Begun | Rows | Ended, arrived: float) -> None:
         if isinstance(heard, Begun):
@@ -210,8 +197,8 @@ class PandaFeed(PositionFeed[IndexedPositions]):
         self.change(lambda: tell(self.source, heard, arrived))
         if isinstance(heard, Ended):
             self.ended = f"{heard.arm}: {heard.reason} after {heard.rows} rows"
-            if heard.problem:
-                self._fault(StreamError(heard.problem, where="PandABox", remedy="later frames of it have no position"))
+            if (problem := ended_badly(heard)) is not None:
+                self._fault(problem)
 
     def _fault(self, error: PtychostreamError) -> None:
         self.faults += 1

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from ptychostream.errors import FrameError
 from ptychostream.frames.frames import Frame
@@ -15,7 +14,7 @@ from ptychostream.frames.stream_watch import expected_of
 from ptychostream.ioc.config.settings import InputSettings
 from ptychostream.ioc.scan.energy_watch import EnergyWatch
 from ptychostream.model.contract import ModelContract
-from ptychostream.model.raw_shape import raw_bytes, shape_fault
+from ptychostream.model.raw_shape import raw_bytes, shape_judge
 from ptychostream.plugins.receiver import Receiver, ReceiverSettings
 from ptychostream.frames.scan_boundary import is_time_name, time_name
 
@@ -98,7 +97,7 @@ class Stream:
             self._contract = contract
             receiver = self._receiver
             if receiver is not None:
-                receiver.shape_fault = partial(shape_fault, contract)
+                receiver.shape_fault = shape_judge(contract)
                 if self._queue() < self._queued:
                     self._stop()
                     self._start()
@@ -177,7 +176,7 @@ class Stream:
         settings = ReceiverSettings(channel=self.channel, queue_size=self._queued)
         self._receiver = Receiver(settings, self._intake, self._take, self._reject)
         if self._contract is not None:
-            self._receiver.shape_fault = partial(shape_fault, self._contract)
+            self._receiver.shape_fault = shape_judge(self._contract)
         self._receiver.start()
 
     def _queue(self) -> int:

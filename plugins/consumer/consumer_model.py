@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from pathlib import Path
 
-from ptychostream.errors import EngineError, ModelError
+from ptychostream.errors import EngineError
+from ptychostream.model.checksum import check_sha256
 from ptychostream.model.model_file import parse_model, read_model
+from ptychostream.model.model_folder import in_folder
 from ptychostream.plugins.consumer.consumer_report import EngineReport
 from ptychostream.plugins.consumer.consumer_settings import ConsumerSettings
 from ptychostream.plugins.engines import Engine
@@ -16,6 +17,7 @@ from ptychostream.plugins.engines.checking import check_engine
 from ptychostream.plugins.engines.plain import PLAIN, plain_contract
 from ptychostream.plugins.flow.batcher import frames_at_once
 from ptychostream.plugins.pipeline import Pipeline
+from ptychostream.plugins.swap import await_swap
 from ptychostream.plugins.trial.order import EngineOrder
 from ptychostream.plugins.trial.trial import try_model
 
@@ -46,12 +48,13 @@ def install(
     wished, order = settings.engine, _order(settings)
     model = None
     if path is not None:
-        data, sidecar = read_model(_inside(path, settings.model_directory))
-        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-            remedy = "let every host see the same file, or copy it to each"
-            raise ModelError("is not the file that the collector means", where=str(path), remedy=remedy)
+        named = "copy the model into {}, or name another folder as consumer.model_directory"
+        in_folder(path.resolve(), settings.model_directory, named)
+        data, sidecar = read_model(path)
+        remedy = "let every host see the same file, or copy it to each"
+        check_sha256(data, sha256, str(path), "is not the file that the collector means", remedy)
         try_model(data, sidecar, path, order, wished.trial_bounds, give_up)
-        model = parse_model(data, path, sidecar)
+        model = parse_model(data, path, sidecar, sha256)
     contract = model.contract if model is not None else plain_contract(wished.frame_shape, wished.pixel_m)
     built: list[Engine] = []
 
@@ -67,7 +70,7 @@ def install(
         built.append(engine)
         return engine
 
-    pipeline.swap_engine(factory, contract).result(wished.trial_s)
+    await_swap(pipeline.swap_engine(factory, contract), wished.trial_s, str(path or PLAIN))
     engine = built[0]
     return EngineReport(
         name=engine.name,
@@ -81,14 +84,6 @@ def install(
         pixel_m=contract.object_pixel_m,
         mean_counts=contract.mean_counts or 0.0,
     )
-
-
-def _inside(path: Path, folder: Path | None) -> Path:
-    """The path, where it lies in the folder of models. Raises ModelError."""
-    if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
-        remedy = f"copy the model into {folder}, or name another folder as consumer.model_directory"
-        raise ModelError("lies outside the folder of models", where=str(path), remedy=remedy)
-    return path
 
 
 def _order(settings: ConsumerSettings) -> EngineOrder:

@@ -91,7 +91,7 @@ class ConsumerSettings(Settings):
 
     def key(self) -> bytes | None:
         """The cluster's key; None without one. Raises ConfigError."""
-        return read_key(self.key_file, "consumer.key_file") if self.key_file is not None else None
+        return read_key(self.key_file, "consumer.key_file")
 
 
 def consumer_settings(arguments: Mapping[str, Any]) -> ConsumerSettings:

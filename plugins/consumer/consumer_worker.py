@@ -7,7 +7,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pvaccess as pva
@@ -19,7 +18,7 @@ from ptychostream.frames.frames import Frame
 from ptychostream.frames.held_image import HeldImages, Seen
 from ptychostream.frames.stream_watch import expected_of
 from ptychostream.model.contract import ModelContract
-from ptychostream.model.raw_shape import shape_fault
+from ptychostream.model.raw_shape import shape_judge
 from ptychostream.plugins.consumer import consumer_model
 from ptychostream.plugins.consumer.consumer_pipeline import ConsumerPipeline
 from ptychostream.plugins.consumer.consumer_report import (
@@ -166,7 +165,7 @@ class Worker:
 
     def _expect(self, contract: ModelContract) -> None:
         """Compare the frames with the contract of the model that runs; engine None expects nothing."""
-        self._shape_fault = partial(shape_fault, contract)
+        self._shape_fault = shape_judge(contract)
         given = self._settings.input.region.model_dump()
         self._intake.watch.expect(None if is_plain(contract) else expected_of(contract.said(), given))
 

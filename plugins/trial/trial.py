@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -29,9 +28,6 @@ log = logging.getLogger(__name__)
 CHILD = "ptychostream.plugins.trial.trial_child"
 _RUNTIMES = ("ptychostream", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch")
 _REMEDY = "export PtychoNN or a network like it; engine.trial_s and engine.trial_memory are the limits"
-
-TryModel = Callable[[bytes, "bytes | None", Path, EngineOrder, threading.Event], None]
-"""(file's bytes, contract beside it, its path, engine, gives up when set): raises ModelError or EngineError."""
 
 
 def try_model(

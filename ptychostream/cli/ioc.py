@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ptychostream.cli.parts.declared_options import help_of
+
 if TYPE_CHECKING:
     from ptychostream.config import Declared
     from ptychostream.ioc.config.settings import IocSettings
@@ -20,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser, kind: type[IocSettings] | Non
     )
     for one in _options(kind):
         metavar = one.key.rpartition(".")[2].upper()
-        parser.add_argument(one.setting.flag, dest=one.key, metavar=metavar, help=_help(one))
+        parser.add_argument(one.setting.flag, dest=one.key, metavar=metavar, help=help_of(one))
 
 
 def overrides(arguments: argparse.Namespace, kind: type[IocSettings] | None = None) -> dict[str, object]:
@@ -56,16 +58,3 @@ def _options(kind: type[IocSettings] | None) -> list[Declared]:
     from ptychostream.ioc.config.settings import IocSettings
 
     return [one for one in declared(kind or IocSettings) if one.setting.flag]
-
-
-def _help(one: Declared) -> str:
-    """Text, choices and default of an option."""
-    text = one.setting.help or one.setting.about
-    if text[1:2].islower():
-        text = text[0].lower() + text[1:]
-    if one.choices:
-        text += f": {', '.join(map(str, one.choices[:-1]))} or {one.choices[-1]}"
-    default = one.field.default
-    if isinstance(default, tuple):
-        default = "x".join(map(str, default))
-    return f"{text} ({default})".replace("%", "%%") if default not in (None, "", False) else text.replace("%", "%%")

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ptychostream.cli.parts.declared_options import help_of
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from ptychostream.config import declared
@@ -24,10 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for one in declared(WebSettings):
         if one.setting.flag:
-            about = one.setting.about[0].lower() + one.setting.about[1:]
-            shown = "" if one.field.default is None else f" ({one.field.default})"
             metavar = one.key.rpartition("_")[2].upper()
-            parser.add_argument(one.setting.flag, dest=one.key, metavar=metavar, help=about + shown)
+            parser.add_argument(one.setting.flag, dest=one.key, metavar=metavar, help=help_of(one))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,14 +63,18 @@ def _of_cluster(path: Path | None) -> list[str]:
 
 
 async def _serve(server: Any) -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM; a second one does not wait for an orderly end."""
     import asyncio
-    import signal
 
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await server.start()
-    print(f"the page: {server.address}", flush=True)
-    await stop.wait()
-    await server.stop()
+    from ptychostream.processes.stopping import stop_on_signals
+
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def end() -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    with stop_on_signals(end):
+        await server.start()
+        print(f"the page: {server.address}", flush=True)
+        await stop.wait()
+        await server.stop()

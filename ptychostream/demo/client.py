@@ -56,8 +56,9 @@ def watch(prefix: str, path: Path, series: Path | None = None) -> int:
                 continue
             if seen is not None and name == REFINED:
                 seen.add(name, image[1], image[2])
+                continue
             newest[name] = image
-            if name != REFINED and {PHASE, WEIGHT} <= set(newest) and newest[PHASE][0] == newest[WEIGHT][0]:
+            if len(newest) == 2 and newest[PHASE][0] == newest[WEIGHT][0]:
                 _write(path, newest[PHASE], newest[WEIGHT])
                 written += 1
                 if seen is not None:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -131,11 +131,8 @@ def stream(
         _until_refined(pvs, ioc)
         final = read_received(received)
         assert final is not None
-        live = _live(pvs, final.image, peak, ready_s, sent)
         client.stop()
-        series = read_series(stage.folder / "series.npz")
-        refined = [seen.image for seen in series if seen.name == REFINED]
-        return replace(live, series=series, refined=refined[-1] if refined else None)
+        return _live(pvs, final.image, read_series(stage.folder / "series.npz"), peak, ready_s, sent)
 
 
 def _until_refined(pvs: Pvs, ioc: Child) -> None:
@@ -152,7 +149,7 @@ def _until_refined(pvs: Pvs, ioc: Child) -> None:
     until(over, ioc, 2 * REFINE_S, "the refinement")
 
 
-def _live(pvs: Pvs, image: PhaseImage, rate_hz: float, ready_s: float, sent: int) -> Live:
+def _live(pvs: Pvs, image: PhaseImage, series: list[Seen], rate_hz: float, ready_s: float, sent: int) -> Live:
     names = ("FramesReceived_RBV", "FramesStitched_RBV", "FramesPending_RBV", "FramesMissed_RBV")
     received, stitched, pending, missed = (int(value) for value in pvs.get(*names))
     dropped = {
@@ -162,8 +159,8 @@ def _live(pvs: Pvs, image: PhaseImage, rate_hz: float, ready_s: float, sent: int
     engine, version = pvs.get("EngineName_RBV", "ModelVersion_RBV")
     return Live(
         image=image,
-        refined=None,
-        series=[],
+        refined=next((seen.image for seen in reversed(series) if seen.name == REFINED), None),
+        series=series,
         frames={
             "sent": sent,
             "received": received,

@@ -16,6 +16,7 @@ from ptychostream.demo.loop_record import LoopRecord
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.registration import align, measured_area
 from ptychostream.quality.figure_panels import crop, phase_limits, phase_panel
+from ptychostream.quality.figures import on_grid
 
 MODES = {
     "Bootstrap": "#f4a742",
@@ -216,9 +217,7 @@ def images_figure(rows: Sequence[tuple[str, PhaseImage, PhaseImage | None]]) -> 
             limits = phase_limits(np.where(aligned.mask, aligned.reference, np.nan))
             measured = measured_area(made)
             for axes, phase in ((upper, aligned.image), (lower, aligned.reference)):
-                shown = np.where(measured & np.isfinite(phase), phase, np.nan).astype(np.float32)
-                picture = PhaseImage(shown, made.weight, made.origin_m, made.pixel_m)
-                phase_panel(axes, picture, limits=limits, colour_bar=False)
+                phase_panel(axes, on_grid(made, measured, phase), limits=limits, colour_bar=False)
                 crop(axes, made, measured)
         upper.set_title(name, fontsize=8)
     panels[0, 0].set_ylabel("live", fontsize=10)

@@ -32,11 +32,16 @@ def page(prefix: str, environment: Mapping[str, str], log: Path, port: int) -> I
     The page's address; empty where it cannot be served, for example without the extra `web`. The reason is in the log.
     """
     with Child("ptychostream", ["web", prefix, "--port", str(port)], log, environment) as child:
-        deadline, found = time.monotonic() + START_S, None
-        while found is None and child.running() and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-            found = re.search(r"^the page: (\S+)", log.read_text(encoding="utf-8"), re.MULTILINE)
-        yield found[1] if found else ""
+        yield address_of(child, START_S)
+
+
+def address_of(child: Child, timeout_s: float) -> str:
+    """The address that the page's server prints; empty: it has ended, or printed none in time."""
+    deadline, found = time.monotonic() + timeout_s, None
+    while found is None and child.running() and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        found = re.search(r"^the page: (\S+)", child.log_path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def page_line(address: str, log: Path) -> str:

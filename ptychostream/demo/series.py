@@ -52,15 +52,13 @@ class Series:
 def read_series(path: Path) -> list[Seen]:
     """The images of a file of `Series.write`. Pixels that hold the fill value are NaN."""
     with np.load(path, allow_pickle=False) as file:
-        seen = []
-        for index, (name, (seconds, x, y, pixel_m, fill)) in enumerate(
-            zip(file["names"], file["numbers"], strict=True)
-        ):
+        seen, numbers = [], file["numbers"]
+        for index, (name, (seconds, x, y, pixel_m, fill)) in enumerate(zip(file["names"], numbers, strict=True)):
             array = file[f"image{index}"]
             measured = np.isfinite(array) & (array != np.float32(fill) if fill else True)
             phase = np.where(measured, array, np.nan).astype(np.float32)
             image = PhaseImage(phase, measured.astype(np.float32), (float(x), float(y)), float(pixel_m))
-            seen.append(Seen(str(name), float(seconds - file["numbers"][0, 0]), image))
+            seen.append(Seen(str(name), float(seconds - numbers[0, 0]), image))
         return seen
 
 

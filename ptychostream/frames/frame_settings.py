@@ -8,6 +8,8 @@ from pydantic import Field
 
 from ptychostream.config import Setting, Settings
 from ptychostream.frames.intake import Intake
+from ptychostream.frames.stream_watch import expected_of
+from ptychostream.statements.description import Description
 from ptychostream.statements.units import EnergyUnit
 
 
@@ -46,8 +48,17 @@ class FrameSettings(Settings):
     region: RegionSettings = RegionSettings()
     """What frames must say of the region of the sensor, where the model's contract does not say it, or not right."""
 
-    def intake(self, scan_attribute: str, end_attribute: str, further: tuple[str, ...] = ()) -> Intake:
-        """The reading of a stream by these settings."""
+    def intake(
+        self,
+        scan_attribute: str,
+        end_attribute: str,
+        further: tuple[str, ...] = (),
+        expected: Description | None = None,
+    ) -> Intake:
+        """The reading of a stream by these settings. Frames are compared with `expected`, what a model says of them."""
         select = (self.select_attribute, self.select_value)
         energy = (self.energy_attribute, self.energy_unit)
-        return Intake(scan_attribute, end_attribute, further, select=select, energy=energy)
+        made = Intake(scan_attribute, end_attribute, further, select=select, energy=energy)
+        if expected is not None:
+            made.watch.expect(expected_of(expected, self.region.model_dump()))
+        return made

@@ -116,9 +116,9 @@ def survey(scan: Surveyed) -> Survey:
     level = None if saturation is None else int(saturation)
     highest = highest_count(frames.dtype, saturation=level)
     marks = find_marks(frames, highest, mask)
-    fewer = level is None and bit_depth is not None and 2 ** int(bit_depth) - 2 < highest
-    if fewer and _fits(frames, marks.pixels | mask, highest, int(bit_depth or 0)):
-        level = 2 ** int(bit_depth or 0) - 1
+    depth = None if level is not None or bit_depth is None else int(bit_depth)
+    if depth is not None and 2**depth - 2 < highest and _fits(frames, marks.pixels | mask, highest, depth):
+        level = 2**depth - 1
         highest = highest_count(frames.dtype, saturation=level)
     counted = is_count(frames, highest) & ~marks.pixels
     none = 1 - float(counted.mean())

@@ -7,7 +7,9 @@ import hashlib
 from ptychostream.errors import ModelError
 
 
-def check_sha256(data: bytes, expected: str, where: str) -> None:
+def check_sha256(
+    data: bytes, expected: str, where: str, what: str = "the file was changed", remedy: str = "load or push it again"
+) -> None:
     """Raise ModelError where the file's bytes are others than expected; "": any are."""
     if expected and hashlib.sha256(data).hexdigest() != expected:
-        raise ModelError("the file was changed", where=where, remedy="load or push it again")
+        raise ModelError(what, where=where, remedy=remedy)

@@ -2,8 +2,8 @@
 
 A push is several remote procedure calls on one channel. The first call has no model. Its answer gives the largest
 size of a model, the newest contract version that the edge reads, and a nonce. The others have the model in parts,
-in order, so that neither side holds it in memory. If the edge has a key, they must be signed with it. A nonce is valid
-for one push, so a recorded request cannot be sent again.
+in order, so that no push waits in the edge's memory. If the edge has a key, they must be signed with it. A nonce is
+valid for one push, so a recorded request cannot be sent again.
 """
 
 from __future__ import annotations
@@ -66,14 +66,18 @@ def _signed(key: bytes, *texts: str) -> str:
     return hmac.new(key, text, hashlib.sha256).hexdigest()
 
 
-def read_key(path: Path, where: str) -> bytes:
-    """Read the shared key from the file `path`, without the white space around it. Errors name `where`.
+def read_key(path: Path | None, where: str) -> bytes | None:
+    """Read the shared key from the file `path`, without the white space around it; None without a file.
+
+    Errors name `where`.
 
     Raises
     ------
     ConfigError
         The file cannot be read, other users may read or change it, or the key is too short.
     """
+    if path is None:
+        return None
     try:
         mode = path.stat().st_mode
         key = path.read_bytes().strip()

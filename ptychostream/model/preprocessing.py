@@ -7,7 +7,7 @@ flip_ud, fftshift. Bad is what `ptychostream.frames.measured_pixels` calls no co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numba
@@ -209,15 +209,21 @@ def bad_pixels(spec: Preprocessing) -> int:
 def _good_pixels(spec: Preprocessing, raw_shape: tuple[int, int]) -> NDArray[np.bool_]:
     if spec.bad_pixels is None:
         return np.ones((1, 1), np.bool_)
-    bad = spec.bad_pixels.unpack().astype(np.bool_)
-    if bad.shape != raw_shape:
+    good = _unmasked(spec.bad_pixels)
+    if good.shape != raw_shape:
         raise GeometryError(
             f"frames of {raw_shape[0]} × {raw_shape[1]}, where the model's bad pixels are of frames of "
-            f"{bad.shape[0]} × {bad.shape[1]}",
+            f"{good.shape[0]} × {good.shape[1]}",
             where="preprocessing",
             remedy="set the detector's region and binning as at the training, or load a model for this region",
         )
-    return ~bad
+    return good
+
+
+@lru_cache(maxsize=4)
+def _unmasked(bad_pixels: PackedArray) -> NDArray[np.bool_]:
+    """[H, W] True where a mask of bad pixels is not set; kept, because a mask is asked for with every frame."""
+    return ~bad_pixels.unpack().astype(np.bool_)
 
 
 @cache

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ptychostream.model.contract import ModelContract
 
-REMEDY = "set the detector's region to what the model was trained on"
 _WIDEST = 4
 """Bytes of the widest counts that a detector sends."""
 
@@ -27,14 +28,18 @@ def raw_bytes(contract: ModelContract) -> int:
     return rows * columns * _WIDEST
 
 
-def shape_fault(contract: ModelContract, shape: tuple[int, int]) -> str:
-    """Why the model cannot take raw frames of `shape`, [rows, columns]; "": it can.
+def shape_judge(contract: ModelContract) -> Callable[[tuple[int, int]], str]:
+    """Says why the model cannot take raw frames of a shape [rows, columns]; "": it can.
 
     With a crop and without a mask, frames that are larger than the crop are taken.
     """
     spec, least = contract.preprocessing, raw_shape(contract)
     cropped = spec.crop is not None and spec.bad_pixels is None
-    if shape == least or (cropped and shape[0] >= least[0] and shape[1] >= least[1]):
-        return ""
-    takes = f"{least[0]} × {least[1]}" + (" or more" if cropped else "")
-    return f"a frame of {shape[0]} × {shape[1]}, the model {contract.name} takes {takes}"
+
+    def fault(shape: tuple[int, int]) -> str:
+        if shape == least or (cropped and shape[0] >= least[0] and shape[1] >= least[1]):
+            return ""
+        takes = f"{least[0]} × {least[1]}" + (" or more" if cropped else "")
+        return f"a frame of {shape[0]} × {shape[1]}, the model {contract.name} takes {takes}"
+
+    return fault

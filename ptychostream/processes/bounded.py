@@ -139,15 +139,20 @@ def limit_memory(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def status_bytes(name: str) -> int:
+    """A figure of this process's memory as Linux tells it, such as VmRSS; 0 where the system does not say."""
+    if not _STATUS.exists():
+        return 0
+    lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
+
+
 def peak_bytes() -> int:
     """The largest memory that this process has had resident; 0 where the system does not say.
 
     What getrusage gives is, after a start, that of the process that started this one.
     """
-    if not _STATUS.exists():
-        return 0
-    lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+    return status_bytes("VmHWM")
 
 
 def main() -> None:

@@ -169,12 +169,7 @@ def _read_value(
         payload = value["value"]
         if not dimensions and payload is None:
             return None
-        packed = None
-        if codec := value["codec.name"]:
-            code = value["codec.parameters"]
-            long = code == 1 and "int64_t" in str(value["codec"])  # p4p gives the type nowhere else
-            packed = Packed(codec, code, value["compressedSize"], value["uncompressedSize"], long)
-        made = make(raw_id, [dimension["size"] for dimension in dimensions], payload, packed)
+        made = make(raw_id, [dimension["size"] for dimension in dimensions], payload, packed_of(value))
         time = posix_time(value["dataTimeStamp.secondsPastEpoch"], value["dataTimeStamp.nanoseconds"])
         if not time and "timeStamp" in value:  # optional in an NTNDArray
             time = posix_time(value["timeStamp.secondsPastEpoch"], value["timeStamp.nanoseconds"])
@@ -190,6 +185,16 @@ def _read_value(
         return raw_id, time, made, found, region_of(dimensions)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         not_an_ntndarray(error)
+
+
+def packed_of(value: Value | Mapping[str, Any]) -> Packed | None:
+    """How an update is compressed; None: it is not."""
+    codec = value["codec.name"]
+    if not codec:
+        return None
+    code = value["codec.parameters"]
+    long = code == 1 and "int64_t" in str(value["codec"])  # p4p gives the type nowhere else
+    return Packed(codec, code, value["compressedSize"], value["uncompressedSize"], long)
 
 
 def not_an_ntndarray(error: Exception) -> NoReturn:
@@ -231,8 +236,7 @@ def counts_of(
     FrameError
         See `decode_value`.
     """
-    _check_wanted(_shape(sizes, raw_id), fault, raw_id)
-    sent, codec, shape, dtype = _as_sent(raw_id, sizes, payload, packed)
+    sent, codec, shape, dtype = _as_sent(raw_id, sizes, payload, packed, fault)
     try:
         array = decompress(sent, codec, shape, dtype) if codec else sent.reshape(shape)
     except FrameError as error:
@@ -243,10 +247,11 @@ def counts_of(
 
 
 def _as_sent(
-    raw_id: int, sizes: list[int], payload: Any, packed: Packed | None
+    raw_id: int, sizes: list[int], payload: Any, packed: Packed | None, fault: ShapeFault = any_shape
 ) -> tuple[NDArray[Any], str, tuple[int, int], np.dtype[Any]]:
     """Payload, codec, shape [H, W] and type of the counts."""
     shape = _shape(sizes, raw_id)
+    _check_wanted(shape, fault, raw_id)
     values = np.empty(0, np.uint8) if payload is None else np.asarray(payload)
     if packed is not None:
         return _packed_bytes(values, packed), packed.codec, shape, _original_type(packed, values.dtype, shape, raw_id)

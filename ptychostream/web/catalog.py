@@ -6,20 +6,14 @@ here. EPICS base is not needed to read them.
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import ptychostream.db
+from ptychostream.db import templates
 
-DB_FOLDER = Path(ptychostream.db.__file__).parent
 NUMBERS = frozenset({"ai", "ao", "calc", "longin", "longout", "int64in", "int64out"})
 CHOICES = frozenset({"bi", "bo", "mbbi", "mbbo"})
-_RECORD = re.compile(r'^record\((\w+), *"\$\(P\)\$\(R\)([^"]+)"\) *\{(.*?)^\}', re.MULTILINE | re.DOTALL)
-_FIELD = re.compile(r'field\((\w+), *"((?:[^"\\]|\\.)*)"\)')
-_PUT = re.compile(r'info\("?python:put"?, *"([^"]*)"\)')
 
 
 @dataclass(frozen=True)
@@ -69,8 +63,7 @@ class Entry:
 def read_template(text: str, group: str) -> list[Entry]:
     """The entries of a template's text. Arrays of numbers, which no figure is, are left out."""
     found = []
-    for kind, name, body in _RECORD.findall(text):
-        fields = dict(_FIELD.findall(body))
+    for kind, name, fields, info in templates.parts(text):
         if kind == "waveform" and fields.get("FTVL") not in ("CHAR", "UCHAR"):
             continue
         low, high = _number(fields.get("LOPR")), _number(fields.get("HOPR"))
@@ -81,7 +74,7 @@ def read_template(text: str, group: str) -> list[Entry]:
                 kind,
                 fields.get("DESC", ""),
                 "" if fields.get("EGU") == "1" else fields.get("EGU", ""),
-                fields.get("ASG") not in ("READONLY", None) or bool(_PUT.search(body)),
+                fields.get("ASG") not in ("READONLY", None) or "python:put" in info,
                 low if low != high else None,
                 high if low != high else None,
             )
@@ -93,7 +86,7 @@ def read_template(text: str, group: str) -> list[Entry]:
 def catalog() -> dict[str, Entry]:
     """Every record by its name. A setpoint whose readback is there is left out: the readback shows what is in force."""
     entries: dict[str, Entry] = {}
-    for path in sorted(DB_FOLDER.glob("*.template")):
+    for path in sorted(templates.FOLDER.glob("*.template")):
         for entry in read_template(path.read_text(encoding="utf-8"), path.stem.removesuffix("_declared")):
             entries[entry.name] = entry
     return {name: entry for name, entry in entries.items() if f"{name}_RBV" not in entries}

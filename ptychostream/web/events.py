@@ -61,5 +61,7 @@ class Events:
 
     def since(self, number: int) -> list[dict[str, Any]]:
         """Events after this number, the oldest first."""
+        if number >= self.number:
+            return []
         with self._lock:
             return [asdict(event) for event in self._events if event.number > number]

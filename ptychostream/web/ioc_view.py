@@ -42,7 +42,7 @@ class IocView:
         prefix: str,
         entries: Mapping[str, Entry],
         extra: Sequence[str],
-        on_image: Callable[[ImageFeed], None],
+        on_image: Callable[[], None],
     ) -> None:
         self.prefix = prefix
         self.entries = entries
@@ -78,6 +78,8 @@ class IocView:
 
     def places_since(self, number: int) -> list[tuple[int, float, float, int]]:
         """(number, x, y in metres, id of the frame) of patches of this scan that were seen after `number`."""
+        if number >= self._place:
+            return []
         return [place for place in list(self._places) if place[0] > number]
 
     @property
@@ -115,7 +117,7 @@ class IocView:
             self._place += 1
             frame = picture.attributes.get("LastFrameId")
             self._places.append((self._place, x, y, frame if isinstance(frame, int) else self._place))
-        self._on_image(feed)
+        self._on_image()
 
     def _connected(self, there: bool) -> None:
         text, severity = ("the IOC answers", 0) if there else ("the IOC does not answer", DISCONNECTED)

@@ -80,11 +80,6 @@ class RecordWatch:
         take = each(partial(self._take, PILOT))
         self._pilot = ChannelReader(f"{prefix}{PILOT}", FIELDS, 2, take, self._pilot_changed, name=f"web {prefix}")
 
-    @property
-    def stamp(self) -> int:
-        """Grows with every change of a record."""
-        return self._stamp
-
     def start(self) -> None:
         """Search the IOC, and follow it when it is there."""
         self._thread.start()

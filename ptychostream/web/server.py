@@ -15,7 +15,6 @@ from ptychostream.web.answers import Answers
 from ptychostream.web.catalog import catalog
 from ptychostream.web.connections import Connections
 from ptychostream.web.guard import COOKIE, Guard, token_for
-from ptychostream.web.images.image_feed import ImageFeed
 from ptychostream.web.ioc_view import IocView
 from ptychostream.web.requests import LARGEST_REQUEST
 from ptychostream.web.session import Session
@@ -108,7 +107,7 @@ class WebServer:
         await self._runner.cleanup()
         await asyncio.gather(*(asyncio.to_thread(view.stop) for view in self._views.values()))
 
-    def _image_came(self, _feed: ImageFeed) -> None:
+    def _image_came(self) -> None:
         """In a thread of a subscription."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)

@@ -47,11 +47,6 @@ class Session:
         Gives the state of all IOCs, for the page's head.
     rate_hz
         Images of the main channel per second, at most.
-
-    Attributes
-    ----------
-    images
-        Images that were sent.
     """
 
     def __init__(
@@ -61,7 +56,6 @@ class Session:
         describe: Callable[[], list[dict[str, Any]]],
         rate_hz: float,
     ) -> None:
-        self.images = 0
         self._socket = socket
         self._views = views
         self._describe = describe
@@ -175,7 +169,6 @@ class Session:
                 return 0.0  # the browser asked for something else meanwhile
             self._sent[name], self._sent_s[name] = version, time.monotonic()
             self._in_flight[name] += 1
-            self.images += 1
             await asyncio.wait_for(self._socket.send_bytes(message), SEND_S)
         return due_s
 

@@ -37,8 +37,11 @@ def test_images_and_pushed_models_come_from_one_port_that_is_set(env: EpicsEnv) 
             "EPICS_PVA_AUTO_ADDR_LIST": "NO",
         }
         with Context("pva", conf=direct, useenv=False, nt=False) as client:
-            for name in ("Phase", "Weight", "Patch"):
-                assert [dimension.size for dimension in client.get(f"{P}{name}", timeout=10).dimension] == [16, 16]
+            sizes = {
+                name: [dimension.size for dimension in client.get(f"{P}{name}", timeout=10).dimension]
+                for name in ("Phase", "Weight", "Patch")
+            }
+            assert sizes == {"Phase": [64, 64], "Weight": [64, 64], "Patch": [16, 16]}
             query = Type([("query", ("S", None, [("sha256", "s"), ("name", "s"), ("nonce", "s"), ("hmac", "s")]))])
             answer = client.rpc(push_channel(P), Value(query, {"query": {}}), timeout=10)
             assert answer["nonce"]

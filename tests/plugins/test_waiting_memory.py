@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ from pipeline_helpers import make_contract
 from ptychostream.errors import DropCause, FrameError
 from ptychostream.frames.frames import Frame
 from ptychostream.ioc.config.settings import InputSettings
+from ptychostream.ioc.scan import stream as stream_module
 from ptychostream.ioc.scan.stream import Stream
 from ptychostream.model.contract import ModelContract, PackedArray, Preprocessing
-from ptychostream.model.raw_shape import raw_bytes, shape_fault
+from ptychostream.model.raw_shape import raw_bytes, shape_judge
 from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
 from ptychostream.positions.join import Join
 from ptychostream.positions.positions import AttributePositions, WaveformPositions
@@ -79,8 +82,8 @@ def test_a_contract_says_which_raw_frames_it_takes(
     preprocessing: dict[str, object], good: list[tuple[int, int]], bad: list[tuple[int, int]]
 ) -> None:
     of = contract(**preprocessing)
-    assert [shape_fault(of, shape) for shape in good] == [""] * len(good)
-    assert all("the model m1 takes" in shape_fault(of, shape) for shape in bad)
+    assert [shape_judge(of)(shape) for shape in good] == [""] * len(good)
+    assert all("the model m1 takes" in shape_judge(of)(shape) for shape in bad)
 
 
 def test_a_frame_of_another_shape_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +92,7 @@ def test_a_frame_of_another_shape_is_refused_before_it_is_decoded(monkeypatch: p
     packed = ("lz4", 6, 100, 2 * 2048 * 2048, False)
     update = (7, 1.0, bytes(100), 5, 2048, 2048, {}, packed)
     with pytest.raises(FrameError, match="2048 × 2048, the model m1 takes 16 × 16") as told:
-        decode_taken(update, (), lambda shape: shape_fault(contract(), shape))
+        decode_taken(update, (), shape_judge(contract()))
     assert (told.value.cause, told.value.raw_id, decoded) == (DropCause.SHAPE, 7, [])
 
 
@@ -107,3 +110,30 @@ def test_the_subscription_asks_for_no_more_updates_than_the_memory_holds() -> No
     assert stream._queue() == 8  # the least
     stream._waiting_bytes = 640 * MIB
     assert stream._queue() == 40
+
+
+def test_a_subscription_is_renewed_where_larger_frames_would_fill_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    class FakeReceiver:
+        def __init__(self, settings: Any, *_: Any) -> None:
+            made.append(self)
+            self.asked, self.held, self.steps = settings.queue_size, SimpleNamespace(count=0), ["made"]
+
+        def start(self) -> None:
+            self.steps.append("started")
+
+        def stop(self) -> None:
+            self.steps.append("stopped")
+
+    monkeypatch.setattr(stream_module, "Receiver", FakeReceiver)
+    stream = Stream(lambda _: None, lambda _: None, InputSettings(queue_size=2000), 64 * MIB)
+    stream.subscribe(channel="c", enabled=True)
+    stream.expect_shape(contract())
+    assert [one.asked for one in made] == [2000]
+    stream.expect_shape(make_contract().model_copy(update={"input_shape": (2048, 2048)}))
+    assert [(one.asked, one.steps) for one in made] == [
+        (2000, ["made", "started", "stopped"]),
+        (8, ["made", "started"]),
+    ]
+    assert "takes 2048 × 2048" in made[1].shape_fault((16, 16))

@@ -55,7 +55,7 @@ def add_adopt(actions: Any) -> None:
 
 
 def adopt_model(arguments: argparse.Namespace) -> int:
-    """Write the model, infer the scan through it, and say how it looks.
+    """Write the model. With a reconstruction or a figure the scan is inferred, too, and it is said how it looks.
 
     Raises
     ------
@@ -76,20 +76,21 @@ def adopt_model(arguments: argparse.Namespace) -> int:
     check_can_be_written(arguments.output, arguments.figure)
     console = Console(stderr=arguments.json)
     reconstruction = read_reconstruction(arguments.reconstruction) if arguments.reconstruction else None
+    reference = reconstruction.phase_image() if reconstruction is not None else None
     with open_probed(arguments.scan, scan_options(arguments)) as scan:
         model, counts = _prepared(arguments, scan, reconstruction)
         engine = create_engine("ONNXRuntime", model, precision="float32")
         try:
             contract = model.contract.model_copy(update={"golden": _golden(engine, counts)})
-            image = stitch_scan(scan, contract, engine.infer, batch=engine.batch).image()
+            looked_at = reference is not None or arguments.figure
+            image = stitch_scan(scan, contract, engine.infer, batch=engine.batch).image() if looked_at else None
         finally:
             engine.close()
-    quality = compare(image, reconstruction.phase_image()) if reconstruction else None
+    quality = compare(image, reference) if image is not None and reference is not None else None
     sha256 = write_model(arguments.output, model.parsed, contract)
-    if arguments.figure:
+    if image is not None and arguments.figure:
         from ptychostream.quality.figures import save_figure, stitched_figure
 
-        reference = reconstruction.phase_image() if reconstruction else None
         save_figure(stitched_figure(image, reference), arguments.figure)
     summary: dict[str, Any] = {
         "output": str(arguments.output),

@@ -56,8 +56,7 @@ def png_of(picture: Picture, colours: str, low: float, high: float, percentiles:
         low, high = np.percentile(held, (low, high))
     scaled = (array - low) * (_LAST / max(high - low, 1e-30))
     index = np.where(missing, _NOTHING, np.clip(np.nan_to_num(scaled, nan=0.0), 0, _LAST)).astype(np.uint8)
-    image = Image.fromarray(index, "L")
-    image = image.convert("P") if image.mode != "P" else image
+    image = Image.fromarray(index, "L").convert("P")
     image.putpalette(maps[colours][np.linspace(0, 255, _LAST + 1).round().astype(int)].tobytes() + b"\0\0\0")
     written = io.BytesIO()
     image.save(written, "PNG", transparency=_NOTHING, compress_level=3)

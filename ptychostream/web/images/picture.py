@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from p4p import Value
 
 from ptychostream.errors import PtychostreamError, StreamError
-from ptychostream.pva.reading import Packed, counts_of, posix_time
+from ptychostream.pva.reading import counts_of, packed_of, posix_time
 
 LARGEST_PIXELS = 1 << 28
 MOST_ATTRIBUTES = 64
 LONGEST_TEXT = 256
-FIELDS = "field(value,codec,compressedSize,uncompressedSize,uniqueId,timeStamp,dimension,attribute,display,descriptor)"
+FIELDS = "field(value,codec,compressedSize,uncompressedSize,uniqueId,timeStamp,dimension,attribute,display)"
 """What is read of an image, as in a pvRequest."""
 
 Scalar = float | int | str
@@ -87,9 +87,7 @@ def _array(value: Value, sizes: list[int], payload: Any) -> NDArray[Any]:
         raise StreamError(f"dimensions {shape}, where an image has two", remedy="serve one colour, one image at a time")
     if math.prod(sizes) > LARGEST_PIXELS:
         raise StreamError(f"{sizes[1]} × {sizes[0]} pixels", remedy=f"serve at most {LARGEST_PIXELS} pixels")
-    if codec := value["codec.name"]:
-        code = value["codec.parameters"]
-        packed = Packed(codec, code, value["compressedSize"], value["uncompressedSize"])
+    if packed := packed_of(value):
         return counts_of(int(value["uniqueId"]), sizes, payload, packed)
     values = np.empty(0, np.uint8) if payload is None else np.asarray(payload)
     if values.dtype.kind not in "iufb":

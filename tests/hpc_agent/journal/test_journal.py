@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,20 @@ def test_a_journal_of_a_later_version(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version=99")
     with pytest.raises(AgentError, match="version 99"):
         Journal(path)
+
+
+def test_a_file_with_other_tables_is_told_at_once(tmp_path: Path) -> None:
+    """No patience helps: the statement would never succeed."""
+
+    class Patience:
+        def refused(self, reason: str) -> None:
+            raise AssertionError(f"waits: {reason}")
+
+        def done(self) -> None:
+            raise AssertionError("waited")
+
+    path = tmp_path / "journal.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE scans (something TEXT)")
+    with pytest.raises(AgentError, match=r"no such column|has no column"):
+        Journal(path, patience=Patience()).enter("a", {}, 1.0)
