@@ -242,6 +242,12 @@ class EdgeRecords:
         if not self._held and now >= self._claim_at:
             self._claim()
             beat = True
+        if self._held and self._text("Agent:Lease_RBV") not in (None, self.holder):
+            self._held, self._claim_at = False, 0.0
+            self._wake.set()
+        if self._held and beat:  # first: the edge follows no judgement of an agent whose heart has not beaten
+            self._beats = self._beats % 0x7FFFFFFF + 1
+            self._write("Agent:Heartbeat", self._beats)
         if now >= self._refresh_at:
             self._refresh_at = now + _REFRESH_S
             for name in READ:
@@ -249,14 +255,7 @@ class EdgeRecords:
                     self._take(name, plain(self._pvs[name].read(timeout=self._timeout_s)))
         if not self._held:
             return
-        if self._text("Agent:Lease_RBV") not in (None, self.holder):
-            self._held, self._claim_at = False, 0.0
-            self._wake.set()
-            return
         self._write_dirty()
-        if beat:
-            self._beats = self._beats % 0x7FFFFFFF + 1
-            self._write("Agent:Heartbeat", self._beats)
         for name in COMMANDS:
             self._look_for(name)
 
