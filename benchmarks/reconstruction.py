@@ -24,6 +24,7 @@ from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.quality.quality import compare
 from ptychostream.reconstruct.engines import Engine, Misfit, Norms, Problem
 from ptychostream.reconstruct.gauge import fix_gauge
+from ptychostream.reconstruct.grid import ObjectGrid
 from ptychostream.reconstruct.options import ReconstructOptions
 from ptychostream.reconstruct.prepare import prepare
 from ptychostream.reconstruct.run import coverage
@@ -84,10 +85,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="measure pty-chi too (default: if it is installed)",
     )
+    parser.add_argument(
+        "--sizes", metavar="N,N,…", help="instead: nanoseconds per pixel of frames of these sizes, one beside the other"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.sizes:
+        sizes = [int(size) for size in arguments.sizes.split(",")]
+        return _sizes(sizes, arguments.iterations, arguments.torch, arguments.json)
     with_ptychi = arguments.ptychi
     if with_ptychi is None:
         with_ptychi = importlib.util.find_spec("ptychi") is not None
@@ -158,6 +165,62 @@ def measure(engines: list[str], frames: int, size: int, iterations: int, modes: 
         "engines": rows,
         "times_faster_than": {name: statistics.median(turns[name]) for name in engines if name != "epie"},
     }
+
+
+def _sizes(sizes: list[int], turns: int, with_torch: bool, as_json: bool) -> int:
+    result = measure_sizes(sizes, turns, with_torch)
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return 0
+    table = Table("size", *result["engines"], "times a power of two", title="nanoseconds per pixel of a frame and pass")
+    for row in result["sizes"]:
+        costs = [f"{cost:.2f}" for cost in row["ns_per_pixel"].values()]
+        table.add_row(str(row["size"]), *costs, f"{row['times_power_of_two']:.2f}")
+    Console().print(table)
+    return 0
+
+
+def measure_sizes(sizes: list[int], turns: int, with_torch: bool = False) -> dict[str, Any]:
+    """The cost of an ePIE pass over frames of each size, per pixel. The sizes take turns.
+
+    Returns
+    -------
+    `sizes`: for each, the median of nanoseconds per pixel of each engine, and `times_power_of_two`: the ratio of epie's
+    to the mean of the powers of two below and above it, each turn by itself, the median of the turns.
+    """
+    around = {size: (1 << (size.bit_length() - 1), 1 << (size - 1).bit_length()) for size in sizes}
+    engines = ["epie"] + ["torch"] * with_torch
+    seconds: dict[tuple[str, int], list[float]] = {}
+    running = {}
+    for size in sorted({*sizes, *(other for pair in around.values() for other in pair)}):
+        problem = _noise(size, max(4, 48 * 128**2 // size**2))
+        for name in engines if size in sizes else ["epie"]:
+            running[name, size] = _engine(name, problem, ReconstructOptions(device="cpu"))
+            running[name, size].iterate(np.arange(len(problem.amplitudes)), True)
+            seconds[name, size] = []
+    for _ in range(turns):
+        for (name, size), engine in running.items():
+            frames = max(4, 48 * 128**2 // size**2)
+            began = time.perf_counter()
+            engine.iterate(np.arange(frames), True)
+            seconds[name, size].append((time.perf_counter() - began) / (frames * size**2) * 1e9)
+    rows = []
+    for size in sizes:
+        below, above = (seconds["epie", other] for other in around[size])
+        ratios = [2 * own / (a + b) for own, a, b in zip(seconds["epie", size], below, above, strict=True)]
+        costs = {name: statistics.median(seconds[name, size]) for name in engines}
+        rows.append({"size": size, "ns_per_pixel": costs, "times_power_of_two": statistics.median(ratios)})
+    return {"engines": engines, "turns": turns, "machine": platform.machine(), "sizes": rows}
+
+
+def _noise(size: int, frames: int) -> Problem:
+    """Frames that are no pictures of anything: what a pass costs does not depend on what is in them."""
+    random = np.random.default_rng(size)
+    positions = random.uniform(0, 100e-9, (frames, 2))
+    grid = ObjectGrid.around(positions, 1e-9, size, 8)
+    amplitudes = random.uniform(0, 10, (frames, size, size)).astype(np.float32)
+    probe = random.standard_normal((1, size, size, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    return Problem(amplitudes, grid, np.ones(grid.shape, np.complex64), probe)
 
 
 def _engine(name: str, problem: Problem, options: ReconstructOptions) -> Engine:

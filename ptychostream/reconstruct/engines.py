@@ -103,7 +103,7 @@ def epie_engine(problem: Problem, options: ReconstructOptions) -> Engine:
     size = problem.probe.shape[-1]
     if not fft_kernels.supports(size):
         raise ReconstructionError(
-            f"the epie engine takes frames of 16, 32, 64, 128 … pixels, not {size}",
+            f"the epie engine takes frames of {fft_kernels.SIZES}, not {size}",
             where="--engine",
             remedy="crop the frames, or use --engine torch",
         )

@@ -157,29 +157,39 @@ def constrain(waves, amplitudes, factors):  # type: ignore[no-untyped-def]
     return squared, absolute
 
 
+@njit(inline="always", **_FAST)
+def update_probe_row(change, probe, i, a, b, probe_step, d_re, d_im, power):  # type: ignore[no-untyped-def]
+    """Row i of an update: conj(P) · change of the old probe into d_re and d_im, and the new probe's |P|² into power.
+
+    `a` and `b` are the object's row, which is not changed yet.
+    """
+    n = power.shape[0]
+    d_re[:] = 0
+    d_im[:] = 0
+    power[:] = 0
+    for mode in range(probe.shape[1]):
+        x, y = change[0, mode, i, :n], change[1, mode, i, :n]
+        p, q = probe[0, mode, i], probe[1, mode, i]
+        for k in range(n):
+            d_re[k] += p[k] * x[k] + q[k] * y[k]
+            d_im[k] += p[k] * y[k] - q[k] * x[k]
+        for k in range(n):
+            p[k] += probe_step * (a[k] * x[k] + b[k] * y[k])
+            q[k] += probe_step * (a[k] * y[k] - b[k] * x[k])
+        for k in range(n):
+            power[k] += p[k] * p[k] + q[k] * q[k]
+
+
 @njit(**_FAST)
 def _update(change, probe, object_, row, column, object_step, probe_step, scratch):  # type: ignore[no-untyped-def]
     """Update object and probe by the change of the exit waves, each with the other's old value. Return max|P|^2."""
-    modes, n = probe.shape[1], probe.shape[2]
+    n = probe.shape[2]
     columns = np.zeros(n, np.float32)
     power = np.empty(n, np.float32)
     d_re, d_im = scratch[0], scratch[1]
     for i in range(n):
         a, b = row_of(object_, row + i, column, n)
-        d_re[:] = 0
-        d_im[:] = 0
-        power[:] = 0
-        for mode in range(modes):
-            x, y = change[0, mode, i, :n], change[1, mode, i, :n]
-            p, q = probe[0, mode, i], probe[1, mode, i]
-            for k in range(n):
-                d_re[k] += p[k] * x[k] + q[k] * y[k]
-                d_im[k] += p[k] * y[k] - q[k] * x[k]
-            for k in range(n):
-                p[k] += probe_step * (a[k] * x[k] + b[k] * y[k])
-                q[k] += probe_step * (a[k] * y[k] - b[k] * x[k])
-            for k in range(n):
-                power[k] += p[k] * p[k] + q[k] * q[k]
+        update_probe_row(change, probe, i, a, b, probe_step, d_re, d_im, power)
         for k in range(n):
             a[k] += object_step * d_re[k]
             b[k] += object_step * d_im[k]

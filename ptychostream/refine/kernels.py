@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ptychostream.reconstruct.epie import constrain, exit_wave, object_peak, probe_peak_of, row_of
+from ptychostream.reconstruct.epie import constrain, exit_wave, object_peak, probe_peak_of, row_of, update_probe_row
 from ptychostream.reconstruct.fft_kernels import forward, inverse
 from ptychostream.refine.frame_store import BAD, STEP
 
@@ -94,22 +94,12 @@ def _update(change, probe, object_, prior, visits, row, column, peak, step, prob
         a, b = row_of(object_, row + i, column, n)
         u, v = row_of(prior, row + i, column, n)
         m = visits[row + i, column : column + n]
-        d_re[:] = 0
-        d_im[:] = 0
-        power[:] = 0
         old[:] = 0
         for mode in range(modes):
-            x, y = change[0, mode, i, :n], change[1, mode, i, :n]
             p, q = probe[0, mode, i], probe[1, mode, i]
             for k in range(n):
-                d_re[k] += p[k] * x[k] + q[k] * y[k]
-                d_im[k] += p[k] * y[k] - q[k] * x[k]
                 old[k] += p[k] * p[k] + q[k] * q[k]
-            for k in range(n):
-                p[k] += probe_step * (a[k] * x[k] + b[k] * y[k])
-                q[k] += probe_step * (a[k] * y[k] - b[k] * x[k])
-            for k in range(n):
-                power[k] += p[k] * p[k] + q[k] * q[k]
+        update_probe_row(change, probe, i, a, b, probe_step, d_re, d_im, power)
         for k in range(n):
             share = gain * old[k] / max(m[k], tiny)
             modulus = np.sqrt(a[k] * a[k] + b[k] * b[k]) + tiny

@@ -68,7 +68,7 @@ class Refiner:
             raise ReconstructionError(
                 f"a probe of shape {probe.shape}",
                 where="refinement",
-                remedy="refinement takes square frames of 16, 32, 64, 128 … pixels: crop or bin the frames",
+                remedy=f"refinement takes square frames of {fft_kernels.SIZES}: crop or bin the frames",
             )
         self.size = probe.shape[-1]
         self.pixel_m = pixel_m

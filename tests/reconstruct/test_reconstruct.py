@@ -87,7 +87,7 @@ def likeness(result: Reconstruction, truth: np.ndarray = TRUTH) -> float:
 # the FFT
 
 
-@pytest.mark.parametrize("size", [16, 32, 64, 128])
+@pytest.mark.parametrize("size", [16, 32, 64, 128, 18, 20, 25, 27, 45, 75, 90, 96, 100, 108, 125, 150, 160, 192, 200])
 def test_the_compiled_fft_is_the_fft_and_its_inverse_undoes_it(size: int) -> None:
     wave = np.random.default_rng(size).standard_normal((2, size, size)).astype(np.float32)
     planes = np.zeros((4, size, size + fft_kernels.PADDING), np.float32)
@@ -99,6 +99,14 @@ def test_the_compiled_fft_is_the_fft_and_its_inverse_undoes_it(size: int) -> Non
     np.testing.assert_allclose(planes[2:, :, :size], ordered, atol=2e-5 * size)
     fft_kernels.inverse(planes[2], planes[3], planes[0], planes[1], factors)
     np.testing.assert_allclose(planes[:2, :, :size] / size**2, wave, atol=1e-5)
+
+
+def test_only_sizes_that_the_fft_can_transform_are_supported() -> None:
+    assert [size for size in range(60) if fft_kernels.supports(size)] == [
+        16, 18, 20, 24, 25, 27, 30, 32, 36, 40, 45, 48, 50, 54
+    ]  # fmt: skip
+    assert not any(fft_kernels.supports(size) for size in (0, 1, 8, 97, 98, 110, 254, 1022))
+    assert all(fft_kernels.supports(size) for size in (384, 500, 1000, 1024, 1080))
 
 
 # what it must find
@@ -204,12 +212,28 @@ def test_frames_without_a_count_are_left_out_and_counted() -> None:
     assert likeness(result) > 0.9
 
 
-def test_frames_of_any_size_go_to_torch() -> None:
-    inner = slice(2, SIZE - 2)
-    scan = replace(SCAN, counts=SCAN.counts[:, inner, inner], probe=None)
-    assert reconstruct(scan, options(engine="auto", device="cpu", iterations=1, defocus_m=1e-4)).engine == "torch (cpu)"
-    with pytest.raises(ReconstructionError, match="not 60"):
-        reconstruct(scan, options(defocus_m=1e-4))
+def cropped(side: int) -> Scan:
+    first = (SIZE - side) // 2
+    inner = slice(first, first + side)
+    return replace(SCAN, counts=SCAN.counts[:, inner, inner], probe=None)
+
+
+@pytest.mark.parametrize("side", [60, 54, 45])
+def test_frames_whose_size_is_no_power_of_two_are_reconstructed_too(side: int) -> None:
+    """The same numbers as torch, one position at a time, and by the compiled engine."""
+    given = {"device": "cpu", "batch": 1, "iterations": 3, "defocus_m": 1e-4}
+    compiled, plain = (reconstruct(cropped(side), options(engine=name, **given)) for name in ("auto", "torch"))
+    assert compiled.engine == "epie"
+    np.testing.assert_allclose(compiled.errors, plain.errors, rtol=1e-3)
+    np.testing.assert_allclose(compiled.object, plain.object, atol=0.02)
+
+
+def test_frames_of_any_other_size_go_to_torch() -> None:
+    given = {"device": "cpu", "iterations": 1, "defocus_m": 1e-4}
+    assert reconstruct(cropped(62), options(engine="auto", **given)).engine == "torch (cpu)"
+    with pytest.raises(ReconstructionError, match=r"5, such as .* not 62") as caught:
+        reconstruct(cropped(62), options(**given))
+    assert caught.value.remedy
 
 
 def test_the_caller_can_stop_it() -> None:
