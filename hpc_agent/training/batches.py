@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ptychostream.config import Settings
+from ptychostream.hpc_agent.corpus.simulated_pairs import FreshPairs
 from ptychostream.hpc_agent.corpus.training_data import Corpus
 
 _AHEAD = 4
@@ -57,14 +58,22 @@ class Batch:
 
 
 def make_batch(
-    corpus: Corpus, indices: NDArray[np.intp], heads: Sequence[str], dose: Dose, random: np.random.Generator
+    corpus: Corpus,
+    indices: NDArray[np.intp],
+    heads: Sequence[str],
+    dose: Dose,
+    random: np.random.Generator,
+    fresh: FreshPairs | None = None,
 ) -> Batch:
-    """The pairs at `indices`."""
-    return Batch(
-        counts=thin(corpus.counts[indices], dose, random),
-        weight=corpus.weights[corpus.source[indices]],
-        labels={head: np.asarray(getattr(corpus, head)[indices], np.float32) for head in heads},
-    )
+    """The pairs at `indices`; for each index behind the corpus's last one, a pair of `fresh`."""
+    kept = indices if fresh is None else indices[indices < len(corpus)]
+    counts, source = corpus.counts[kept], corpus.source[kept]
+    labels = {head: np.asarray(getattr(corpus, head)[kept], np.float32) for head in heads}
+    if fresh is not None and len(kept) < len(indices):
+        drawn = fresh.draw(len(indices) - len(kept), random)
+        counts, source = np.concatenate([counts, drawn.counts]), np.concatenate([source, drawn.source])
+        labels = {head: np.concatenate([labels[head], getattr(drawn, head)]) for head in heads}
+    return Batch(counts=thin(counts, dose, random), weight=corpus.weights[source], labels=labels)
 
 
 def batches(
@@ -74,6 +83,7 @@ def batches(
     dose: Dose,
     random: np.random.Generator,
     on_wait: Callable[[float], None] | None = None,
+    fresh: FreshPairs | None = None,
 ) -> Iterator[Batch]:
     """A batch for each of `parts`, in order, made up to four ahead; `on_wait` is called with each waiting time, s.
 
@@ -87,7 +97,7 @@ def batches(
             for part in parts:
                 if left.is_set():
                     return
-                ready.put(make_batch(corpus, part, heads, dose, random))
+                ready.put(make_batch(corpus, part, heads, dose, random, fresh))
         except Exception as error:  # noqa: BLE001 - handed to the thread that trains, which raises it
             ready.put(error)
         else:

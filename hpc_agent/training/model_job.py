@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.hpc_agent.corpus.labels import flat_probe, flatten, suggest_reduction
-from ptychostream.hpc_agent.corpus.simulated_pairs import add_simulated
+from ptychostream.hpc_agent.corpus.simulated_pairs import FreshPairs
 from ptychostream.hpc_agent.corpus.training_data import (
     Corpus,
     Source,
@@ -122,8 +122,8 @@ def train_model(
     given = sum(len(source.selected) for source in sources)
     sources = [measured(source, spec) for source in sources]
     corpus = build_corpus(sources, output_shape or patch_shape(sources[0], spec), spec)
-    corpus = add_simulated(corpus, sources, options.simulated, options.seed)
-    result = train(corpus, options, initial=initial, on_epoch=on_epoch)
+    fresh = FreshPairs(corpus, sources, options.simulated) if options.simulated else None
+    result = train(corpus, options, initial=initial, on_epoch=on_epoch, fresh=fresh)
 
     def judge_all(contract: ModelContract) -> list[Quality]:
         return [judge(result.network, contract, source) for source in sources if source.held_out is not None]

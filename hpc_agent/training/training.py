@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ptychostream.config import Settings
 from ptychostream.errors import TrainingError
 from ptychostream.hpc_agent.corpus.normalisation import Normalisation
+from ptychostream.hpc_agent.corpus.simulated_pairs import FreshPairs
 from ptychostream.hpc_agent.corpus.training_data import Corpus, measure_normalisation
 from ptychostream.hpc_agent.training.architectures import NetworkName
 from ptychostream.hpc_agent.training.batches import Batch, Dose, batches, thin
@@ -57,7 +58,8 @@ class TrainingOptions(Settings):
     dose: Dose = Dose()
     """The dose to train for."""
     simulated: float = Field(0.0, ge=0)
-    """Simulated pairs for each measured one (see `ptychostream.hpc_agent.corpus.simulated_pairs`)."""
+    """Simulated pairs for each measured one, others in each epoch
+    (see `ptychostream.hpc_agent.corpus.simulated_pairs`)."""
     seed: int = 0
     """Seed of the first weights, of the order of the pairs and of the choice of the validation pairs."""
 
@@ -141,6 +143,7 @@ def train(
     on_epoch: Callable[[Epoch], None] | None = None,
     state: TrainingState | None = None,
     on_state: Callable[[TrainingState], None] | None = None,
+    fresh: FreshPairs | None = None,
 ) -> TrainingResult:
     """Train a network on `corpus`.
 
@@ -158,6 +161,8 @@ def train(
         State of an unfinished training of the same corpus and options, which is continued.
     on_state
         Called after each epoch, before `on_epoch`, with a state that is valid only during the call.
+    fresh
+        Gives the simulated pairs of each epoch, beside those of the corpus.
 
     Raises
     ------
@@ -174,7 +179,7 @@ def train(
     interrupted = False
     with joined(device) as group:
         network = _start(corpus, options, initial).to(device, memory_format=torch.channels_last)
-        run = _Run(network, corpus, options, device, group)
+        run = _Run(network, corpus, options, device, group, fresh=fresh)
         if state is not None:
             run.resume(state)
         try:
@@ -259,6 +264,7 @@ class _Run:
     options: TrainingOptions
     device: torch.device
     group: TrainingGroup = field(default_factory=TrainingGroup)
+    fresh: FreshPairs | None = None
     started: float = field(default_factory=lambda: time.perf_counter())
     optimiser: torch.optim.Optimizer = field(init=False)
 
@@ -275,6 +281,8 @@ class _Run:
         """Train epoch by epoch, after the first `done` epochs."""
         options, optimiser = self.options, self.optimiser
         training, validation = split_validation(self.corpus, options.validation, options.seed)
+        if self.fresh is not None:
+            training = np.concatenate([training, len(self.corpus) + np.arange(self.fresh.count)])
         generator = np.random.default_rng(options.seed)
         for _ in range(done):
             generator.permutation(training)
@@ -290,7 +298,8 @@ class _Run:
             dosing = np.random.default_rng([options.seed, self.group.rank, number])
             parts = np.array_split(self.group.share(generator.permutation(training)), steps)
             heads = self.network.heads
-            for step, batch in enumerate(batches(self.corpus, parts, heads, options.dose, dosing, waits.append)):
+            ahead = batches(self.corpus, parts, heads, options.dose, dosing, waits.append, self.fresh)
+            for step, batch in enumerate(ahead):
                 now = self.progress(number + step / steps)
                 if now >= options.epochs and (number or losses):  # at least one step, however short the time
                     break

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from training_scans import small_scan
 
 from ptychostream.errors import GeometryError, TrainingError
 from ptychostream.hpc_agent.corpus.labels import INTERPOLATION_MARGIN, flatten, make_labels, suggest_reduction
-from ptychostream.hpc_agent.corpus.simulated_pairs import SYMMETRIES, add_simulated, diffract, simulate, turn
+from ptychostream.hpc_agent.corpus.simulated_pairs import SYMMETRIES, Simulator, add_simulated, diffract, poisson, turn
 from ptychostream.hpc_agent.corpus.training_data import (
     SIDES,
     Source,
@@ -222,9 +223,10 @@ def test_simulated_patterns_look_like_measured_ones() -> None:
     scan, truth = small_scan()
     source = Source(scan, dataclasses.replace(truth, probe=truth.probe * 5))  # of no unit in particular
     spec = default_preprocessing([scan])
-    counts, patches = simulate(source, 200, (16, 16), spec, np.random.default_rng(0))
+    drawn = Simulator(source, (16, 16), spec).draw(200, np.random.default_rng(0))
+    counts = drawn.counts
     assert counts.shape == (200, 32, 32)
-    assert patches.shape == (200, 16, 16)
+    assert drawn.phase.shape == drawn.amplitude.shape == (200, 16, 16)
     assert not counts[:, scan.bad_pixels].any()
     good = ~scan.bad_pixels
     measured, simulated = (c.astype(float).mean(axis=0)[good] for c in (scan.counts, counts))
@@ -236,12 +238,13 @@ def test_a_pattern_belongs_to_its_patch_in_every_symmetry() -> None:
     """The patch of a simulated pair, put under the probe, gives the pair's own pattern and none of the others."""
     scan, truth = small_scan()
     source = Source(scan, truth)
-    counts, patches = simulate(source, 24, (32, 32), Preprocessing(), np.random.default_rng(1))
+    drawn = Simulator(source, (32, 32), Preprocessing()).draw(24, np.random.default_rng(1))
+    patches = drawn.amplitude * np.exp(1j * drawn.phase)
     slope = flatten(truth).slope
     rows, columns = np.indices((32, 32))
     probe = truth.probe * np.exp(1j * (slope[0] * rows + slope[1] * columns))
     expected = np.sqrt(diffract(probe, patches)).reshape(24, -1)
-    found = np.sqrt(np.where(scan.bad_pixels, 0, counts)).reshape(24, -1)
+    found = np.sqrt(np.where(scan.bad_pixels, 0, drawn.counts)).reshape(24, -1)
     alike = np.corrcoef(expected, found)[:24, 24:]
     assert (alike.argmax(axis=1) == np.arange(24)).all()
 
@@ -256,18 +259,28 @@ def test_simulated_patches_stay_in_the_area_trained_on() -> None:
     scan, truth = small_scan()
     split = spatial_split(scan.positions_m, label_extent_m(16, truth.pixel_m), 0.2)
     marked = truth.object.copy()
-    marked[~label_area(truth, scan.positions_m[split.train], 16)] = 1000  # would be seen in any label
+    marked[~label_area(truth, scan.positions_m[split.train], 16)] *= 0.001  # would be seen in any label
     source = Source(scan, dataclasses.replace(truth, object=marked), split.train)
     honest = flatten(source.reconstruction).object
     corpus = add_simulated(build_corpus([source], (16, 16)), [source], 2.0, seed=0)
     assert len(corpus) == 3 * corpus.measured
-    inside = np.abs(honest[np.abs(marked) < 999]).max()
-    patches = simulate(source, 100, (16, 16), corpus.preprocessing, np.random.default_rng(0))[1]
-    assert np.abs(patches).max() <= inside
+    inside = np.abs(honest[np.abs(marked) > 0.01]).min()
+    drawn = Simulator(source, (16, 16), corpus.preprocessing).draw(100, np.random.default_rng(0))
+    assert drawn.amplitude.min() >= inside
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.02, 0.7, 5.0, 300.0])
+def test_simulated_counts_are_poisson_distributed(mean: float) -> None:
+    counts = poisson(np.full((400, 250), mean), np.random.default_rng(4))
+    seen = np.bincount(counts.ravel())
+    expected = stats.poisson.pmf(np.arange(len(seen)), mean) * counts.size
+    enough = expected > 20
+    chi2 = ((seen - expected)[enough] ** 2 / expected[enough]).sum()
+    assert chi2 < enough.sum() + 5 * np.sqrt(2 * enough.sum())
 
 
 def test_simulation_needs_patterns_of_the_probes_shape() -> None:
     scan, truth = small_scan()
     source = Source(dataclasses.replace(scan, counts=scan.counts[:, :16, :16]), truth)
     with pytest.raises(TrainingError, match="frames of"):
-        simulate(source, 3, (8, 8), Preprocessing(), np.random.default_rng(0))
+        Simulator(source, (8, 8), Preprocessing()).draw(3, np.random.default_rng(0))

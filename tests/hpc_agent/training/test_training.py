@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -11,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from training_scans import small_scan
 
 from ptychostream.cli.main import main
 from ptychostream.errors import EngineError, TrainingError
+from ptychostream.hpc_agent.corpus.simulated_pairs import Drawn, FreshPairs
 from ptychostream.hpc_agent.corpus.training_data import Corpus, Source, build_corpus, label_extent_m, spatial_split
 from ptychostream.hpc_agent.training import devices
 from ptychostream.hpc_agent.training.export import predict
@@ -25,6 +28,7 @@ from ptychostream.hpc_agent.training.training import (
     Epoch,
     TrainingOptions,
     TrainingResult,
+    TrainingState,
     _Run,
     split_validation,
     train,
@@ -174,6 +178,32 @@ def test_validation_pairs_are_measured_and_never_trained_on() -> None:
     assert validation.max() < 50
     assert sorted([*training, *validation]) == list(range(len(whole)))
     assert set(range(50, len(whole))) <= set(training)
+
+
+def test_every_epoch_has_simulated_pairs_of_its_own() -> None:
+    """They are no pairs of another epoch, and a training that continues has the same ones as one without a break."""
+    scan, truth = small_scan()
+    measured = corpus()
+    seen: list[NDArray[np.float32]] = []
+
+    class Watched(FreshPairs):
+        def draw(self, count: int, random: np.random.Generator) -> Drawn:
+            drawn = super().draw(count, random)
+            seen.extend(drawn.counts)
+            return drawn
+
+    fresh = Watched(measured, [Source(scan, truth)], 1.5)
+    options = TrainingOptions(epochs=3, batch=8, seed=3)
+    states: list[TrainingState] = []
+    whole = train(measured, options, fresh=fresh, on_state=lambda state: states.append(copy.deepcopy(state)))
+    assert len(seen) == 3 * fresh.count == 3 * round(1.5 * measured.measured)
+    assert len({frame.tobytes() for frame in seen}) == len(seen)
+    first = list(seen)
+    seen.clear()
+    continued = train(measured, options, fresh=fresh, state=states[0])
+    np.testing.assert_array_equal(seen, first[fresh.count :])
+    weights = [result.network.state_dict().values() for result in (whole, continued)]
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 
 
 def test_schedules() -> None:
