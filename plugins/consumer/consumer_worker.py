@@ -99,6 +99,7 @@ class Worker:
         self._state_asked = True
         self._engine = EngineReport()
         self._model_failure = "no model yet"
+        self._one_load = threading.Lock()  # the model that was ordered last is put to use last
         self._loading: Path | None = None
         self._give_up = threading.Event()  # of the model that is being loaded
         # of the reporting thread
@@ -265,6 +266,13 @@ class Worker:
         threading.Thread(target=self._load, args=(path, sha256, give_up), name="model", daemon=True).start()
 
     def _load(self, path: Path | None, sha256: str, give_up: threading.Event) -> None:
+        with self._one_load:
+            self._install(path, sha256, give_up)
+        if not give_up.is_set():
+            self._loading = None
+        self.ask_state()
+
+    def _install(self, path: Path | None, sha256: str, give_up: threading.Event) -> None:
         try:
             engine = consumer_model.install(self.pipeline, self._settings, path, sha256, give_up)
         except Exception as error:
@@ -278,9 +286,6 @@ class Worker:
             log.info("%s runs on %s %s (%s)", engine.model, engine.name, engine.version, engine.precision)
             with self._lock:
                 self._engine, self._model_failure = engine, ""
-        if not give_up.is_set():
-            self._loading = None
-        self.ask_state()
 
     # Reports
 

@@ -100,7 +100,9 @@ def test_a_scan_is_refined_served_and_saved(rig: Rig) -> None:
 
     rig.replay("next")  # the result of a scan is saved when the next one needs the core
     wait_until(lambda: rig.get("Refine:Scan_RBV") == "next", 30, "the next scan")
-    files = [read_reconstruction(path) for path in (rig.folder / "saved/refined").glob("*.h5")]
+    saved = rig.folder / "saved/refined"
+    wait_until(lambda: list(saved.glob("[!.]*.h5")), 30, "a file")
+    files = [read_reconstruction(path) for path in saved.glob("[!.]*.h5")]
     made = next(file for file in files if file.scan_id == "on")
     assert one.ssim(made.phase_image()) > 0.75
     assert rig.ioc.stop() == 0
