@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -106,8 +107,8 @@ def run(settings: IocSettings, given: Collection[str], kind: type[Ioc] | None = 
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    softioc.epicsExit(code)
-    return code
+    atexit._run_exitfuncs()  # those of the EPICS libraries among them, as `softioc.epicsExit` does
+    os._exit(code)  # the libraries' threads run still, and must not see the end of what they use
 
 
 class Ioc:
