@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from ptychostream import __version__
+from ptychostream.cli.parts.logs import configure
 from ptychostream.errors import PtychostreamError
 from ptychostream.processes.stopping import interrupt_on_signals
 
@@ -55,10 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in words if word in COMMANDS), None)
     arguments = build_parser(command).parse_args(words)
-    logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
+    configure(arguments.verbose)
     module = importlib.import_module(f"ptychostream.cli.{arguments.command}")
     try:
         with interrupt_on_signals():
