@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: always constraints constraints-check docs fuzz sbom install demo test test-fast test-slurm test-hosts test-web lint typecheck wheel bench soak clean
+.PHONY: always constraints constraints-check docs fuzz sbom install demo test test-fast test-slurm test-hosts test-web test-viewers lint typecheck wheel bench soak clean
 
 install: $(READY)
 
@@ -58,6 +58,12 @@ test-web: $(READY)
 	{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
 	$(BIN)/python -m pip install --quiet --upgrade --target build/selenium 'selenium>=4.20,<5'
 	PYTHONPATH=build/selenium $(BIN)/python -m pytest -m browser tests/web
+
+# Served images as the viewers of others decode them: PyDM and c2dataviewer, which bring Qt.
+VIEWERS = pydm==1.29.0 c2dataviewer==1.15.4 PyQt5 PyQt5-Qt5 PyQt5-sip pyqtgraph qtpy entrypoints six pyepics colorama
+test-viewers: $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --target build/viewers $(VIEWERS)
+	PYTHONPATH=build/viewers $(BIN)/python -m pytest tests/ioc/test_viewers.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -29,6 +29,7 @@ from ptychostream.ioc.declarations import load_others
 from ptychostream.db.templates import GROUPS
 from ptychostream.ioc.images.consistency_watch import ConsistencyWatch
 from ptychostream.ioc.images.images import UNITS
+from ptychostream.ioc.images.refined_images import REFINED_IMAGES
 from ptychostream.ioc.records.database import (
     CLUSTER_GROUP, GPU_GROUP, keep_memory_pageable, load_group, put_static, records,
 )  # fmt: skip
@@ -161,7 +162,7 @@ class Ioc:
             put_static(name, "VAL", text)
         self._records = Records(prefix, infos)
         grouped = {group: [info for info in infos if info.name in names[group]] for group in groups}
-        self._pvi = pvi_structures(prefix, grouped, UNITS)
+        self._pvi = pvi_structures(prefix, grouped, (*UNITS, *REFINED_IMAGES))
         key = read_key(settings.model.key_file, "model.key_file")
         self._parts = assemble(settings, self.update, self._frame_ended, self.pipelines, self.collectors, key)
         scale = self._records.info("DoseScale").fields

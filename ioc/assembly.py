@@ -124,7 +124,14 @@ def assemble(
         rollback=Rollback(slot, settings.rollback_tolerance),
         verdicts=Verdicts(settings.prefix, key),
         refinement=refinement,
-        refined=RefinedImages(settings.prefix, refinement, slot.sha_of, settings.engine.frame_shape),
+        refined=RefinedImages(
+            settings.prefix,
+            refinement,
+            slot.sha_of,
+            lambda: pipeline.snapshot().runs,
+            settings.engine.frame_shape,
+            settings.pipeline.max_canvas_pixels,
+        ),
         collector=collector,
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ptychostream.ioc.view import LARGEST, Groups, Readback
+from ptychostream.ioc.images.served_area import ServedArea
+from ptychostream.ioc.readbacks_stream import edge
+from ptychostream.ioc.view import LARGEST, Groups, Readback, View
 from ptychostream.plugins.refining.refined import RefineState
 
 
@@ -15,6 +17,10 @@ def status(state: RefineState, enabled: bool) -> int:
     if not state.figures.frames:
         return 1
     return 3 if state.figures.converged else 2
+
+
+def _area(view: View) -> ServedArea:
+    return view.parts.refined.area
 
 
 # fmt: off
@@ -56,6 +62,10 @@ REFINE: Groups = {
                  high=1, fields={"MDEL": 0.001, "ADEL": 0.01}),
         Readback("Refine:Images_RBV", "Refined images served", int, lambda v: v.parts.refined.served & LARGEST,
                  egu="images", high=LARGEST, fields={"ADEL": 10}),
+        edge("Refine:Left_RBV", "x of the refined image's left edge", lambda area: area.image_um[0], _area),
+        edge("Refine:Right_RBV", "x of the refined image's right edge", lambda area: area.image_um[1], _area),
+        edge("Refine:Top_RBV", "y of the refined image's first row", lambda area: area.image_um[2], _area),
+        edge("Refine:Bottom_RBV", "y of the refined image's last row", lambda area: area.image_um[3], _area),
         Readback("Refine:SavedFile_RBV", "File of the last refined scan", str, lambda v: v.refine.saved, length=1024),
     ),
 }

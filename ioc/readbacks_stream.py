@@ -8,7 +8,7 @@ from datetime import datetime
 from ptychostream import __version__
 from ptychostream.errors import DropCause
 from ptychostream.ioc.images.served_area import ServedArea
-from ptychostream.ioc.view import LARGEST, Groups, Readback
+from ptychostream.ioc.view import LARGEST, Groups, Readback, View
 from ptychostream.plugins.flow.snapshot import Snapshot
 from ptychostream.plugins.stage_times import Stage
 
@@ -80,12 +80,19 @@ def _stage(stage: Stage, what: str, percentile: int) -> Readback:
     )
 
 
-def _edge(name: str, about: str, of: Callable[[ServedArea], float]) -> Readback:
+def _served(view: View) -> ServedArea:
+    return view.parts.images.area
+
+
+def edge(
+    name: str, about: str, of: Callable[[ServedArea], float], area: Callable[[View], ServedArea] = _served
+) -> Readback:
+    """A place or a length of a served image, µm; by default of Phase and Weight."""
     return Readback(
         name,
         about,
         float,
-        lambda v: of(v.parts.images.area),
+        lambda v: of(area(v)),
         egu="um",
         low=-1e5,
         high=1e5,
@@ -120,10 +127,10 @@ STREAM: Groups = {
                  egu="pixels", high=65536),
         Readback("ImageSizeY_RBV", "Height of Phase and Weight as served", int, lambda v: v.parts.images.area.shape[0],
                  egu="pixels", high=65536),
-        _edge("ImageLeft_RBV", "x of the image's left edge", lambda area: area.image_um[0]),
-        _edge("ImageRight_RBV", "x of the image's right edge", lambda area: area.image_um[1]),
-        _edge("ImageTop_RBV", "y of the image's first row", lambda area: area.image_um[2]),
-        _edge("ImageBottom_RBV", "y of the image's last row", lambda area: area.image_um[3]),
+        edge("ImageLeft_RBV", "x of the image's left edge", lambda area: area.image_um[0]),
+        edge("ImageRight_RBV", "x of the image's right edge", lambda area: area.image_um[1]),
+        edge("ImageTop_RBV", "y of the image's first row", lambda area: area.image_um[2]),
+        edge("ImageBottom_RBV", "y of the image's last row", lambda area: area.image_um[3]),
         Readback("PhaseTime_RBV", "Time to make and serve the latest image", float,
                  lambda v: 1e3 * v.parts.images.last_s, egu="ms", prec=1, high=1000, fields={"MDEL": 0.1, "ADEL": 5}),
     ),
@@ -155,10 +162,10 @@ STREAM: Groups = {
                  length=39),
     ),
     "scan": (
-        _edge("CanvasLeft_RBV", "x of the canvas's left edge", lambda area: area.canvas_um[0]),
-        _edge("CanvasTop_RBV", "y of the canvas's first row", lambda area: area.canvas_um[2]),
-        _edge("CanvasWidth_RBV", "Width of the canvas", lambda area: area.canvas_um[1] - area.canvas_um[0]),
-        _edge("CanvasHeight_RBV", "Height of the canvas", lambda area: area.canvas_um[3] - area.canvas_um[2]),
+        edge("CanvasLeft_RBV", "x of the canvas's left edge", lambda area: area.canvas_um[0]),
+        edge("CanvasTop_RBV", "y of the canvas's first row", lambda area: area.canvas_um[2]),
+        edge("CanvasWidth_RBV", "Width of the canvas", lambda area: area.canvas_um[1] - area.canvas_um[0]),
+        edge("CanvasHeight_RBV", "Height of the canvas", lambda area: area.canvas_um[3] - area.canvas_um[2]),
         Readback("CanvasSizeX_RBV", "Width of the stitched phase", int, lambda v: v.parts.images.area.canvas.shape[1],
                  egu="pixels", high=65536),
         Readback("CanvasSizeY_RBV", "Height of the stitched phase", int, lambda v: v.parts.images.area.canvas.shape[0],

@@ -112,6 +112,8 @@ ALARMS: dict[str, tuple[Alarm, ...]] = {
               "Keep fewer canvases (KeepCanvases), or end other programs.", 30, "health.bob"),
         Alarm("FD_FREE", "The IOC has hardly any file descriptors left: clients will be refused.",
               "Find the client that connects again and again. Raise the limit of open files.", 30, "health.bob"),
+        Alarm("SUSP_TASK_CNT", "A thread of EPICS was suspended after an error: a part of the IOC does nothing more.",
+              "Save the log and report it. Restart the IOC between two scans.", 0, "health.bob"),
         Alarm("CA_CLNT_CNT", "Very many Channel Access clients.", "Put a gateway before the IOC.", 60, "health.bob"),
     ),
 }  # fmt: skip

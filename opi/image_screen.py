@@ -1,52 +1,67 @@
-"""The images in detail: phase, weight, and the latest patch beside the pattern that it was made of."""
+"""The images in detail: stitched and refined phase, weight, amplitude, probe, the latest patch beside its pattern."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ptychostream.opi import style
 from ptychostream.opi.database import Record
-from ptychostream.opi.images import image
+from ptychostream.opi.images import REFINED, STITCHED, image
 from ptychostream.opi.parts import Parts
 from ptychostream.opi.widgets import Box, Screen
 
-LARGE, SMALL = 690, 288
+WIDTH, HEIGHT = 1900, 1060
+LARGE, SMALL = 562, 280
+_CANVAS: dict[str, Any] = {"size": ("ImageSizeX_RBV", "ImageSizeY_RBV"), "edges": STITCHED}
+_FRAME: dict[str, Any] = {"size": ("ArraySizeX_RBV", "ArraySizeY_RBV"), "colours": "MAGMA", "log": True}
+_LARGE: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("Phase", "Stitched phase, rad", _CANVAS),
+    ("Refined", "Refined phase, rad", {"edges": REFINED}),
+)
+_SMALL: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("Weight", "Patches at each pixel", {"colours": "MAGMA", **_CANVAS}),
+    ("RefinedAmplitude", "Refined amplitude", {"edges": REFINED}),
+    ("Probe", "Probe, √photons", {"colours": "MAGMA"}),
+    ("Patch", "Latest patch, rad", {}),
+    ("Pattern", "Its pattern, counts, log", _FRAME),
+)  # fmt: skip
+_TILES = (
+    ("ShownScanID_RBV", "Scan shown"),
+    ("PixelSize_RBV", "Pixel"),
+    ("CanvasWidth_RBV", "Width of the canvas"),
+    ("CanvasHeight_RBV", "Height of the canvas"),
+    ("PhaseCounter_RBV", "Images served"),
+    ("Consistency_RBV", "Pattern explained by the patch"),
+    ("Refine:Scan_RBV", "Scan refined"),
+    ("Refine:RFactor_RBV", "R factor of the refined image"),
+    ("Refine:Passes_RBV", "Uses of a frame, mean"),
+    ("Refine:SSIM_RBV", "SSIM of stitched to refined"),
+)
+_ROWS = ("Refine:Status_RBV", "Refine:Enable", "ShowScan", "PhaseRate", "SaveCanvas", "CompareSSIM", "RFactor_RBV",
+         "Pearson_RBV", "PhaseTime_RBV", "SSIMReference")  # fmt: skip
 
 
 def image_screen(records: Mapping[str, Record]) -> Screen:
     """The screen."""
-    screen = Screen("ptychostream images", 1700, 1000)
+    screen = Screen("ptychostream images", WIDTH, HEIGHT)
     parts = Parts(screen, records)
-    canvas = ("ImageSizeX_RBV", "ImageSizeY_RBV")
-    parts.panel(Box(10, 10, 830, 780))
-    parts.label("Stitched phase, rad", Box(22, 14, 500, 30), style.LARGE, True)
-    image(parts, "Phase", (14, 50), LARGE, size=canvas, in_um=True, about="Stitched phase")
-    for x, y, name, caption, colours, size, log in (
-        (850, 10, "Weight", "Patches at each pixel", "MAGMA", canvas, False),
-        (850, 400, "Patch", "Latest patch, rad", "VIRIDIS", None, False),
-        (1280, 400, "Pattern", "Its pattern, counts, log", "MAGMA", ("ArraySizeX_RBV", "ArraySizeY_RBV"), True),
-    ):
-        parts.panel(Box(x, y, 420, 384))
-        parts.label(caption, Box(x + 12, y + 4, 400, 30), style.LARGE, True)
-        image(parts, name, (x, y + 44), SMALL, colours=colours, size=size, in_um=name == "Weight", log=log,
-              about=caption)  # fmt: skip
-    parts.panel(Box(1280, 10, 410, 384))
-    for number, (name, caption) in enumerate(
-        (
-            ("ShownScanID_RBV", "Scan shown"),
-            ("PixelSize_RBV", "Pixel"),
-            ("CanvasWidth_RBV", "Width of the canvas"),
-            ("CanvasHeight_RBV", "Height of the canvas"),
-            ("PhaseCounter_RBV", "Images served"),
-            ("Consistency_RBV", "Pattern explained by the patch"),
-        )
-    ):
-        parts.tile(name, caption, Box(1296, 18 + number * 60, 380, 54))
-    parts.panel(Box(10, 800, 1680, 190))
-    y = 810
-    for name in ("ShowScan", "PhaseRate", "SSIMReference"):
-        y += parts.row(name, 22, y, 800)
-    y = 810
-    for name in ("SaveCanvas", "CompareSSIM", "RFactor_RBV", "Pearson_RBV", "PhaseTime_RBV"):
-        y += parts.row(name, 870, y, 800)
+    for number, (name, caption, more) in enumerate(_LARGE):
+        x = 10 + 664 * number
+        parts.panel(Box(x, 10, 656, 652))
+        parts.label(caption, Box(x + 12, 13, 500, 30), style.LARGE, True)
+        image(parts, name, (x + 2, 46), LARGE, about=caption, **more)
+    for number, (name, caption, more) in enumerate(_SMALL):
+        x = 10 + 377 * number
+        parts.panel(Box(x, 672, 371, 378))
+        parts.label(caption, Box(x + 12, 675, 350, 30), style.LARGE, True)
+        image(parts, name, (x + 2, 712), SMALL, about=caption, **more)
+    left, width = 1338, WIDTH - 1338 - 10
+    parts.panel(Box(left, 10, width, 652))
+    for number, (name, caption) in enumerate(_TILES):
+        row, column = divmod(number, 2)
+        parts.tile(name, caption, Box(left + 12 + column * (width // 2 - 6), 16 + row * 56, width // 2 - 18, 52))
+    y = 306
+    for name in _ROWS:
+        y += parts.row(name, left + 12, y, width - 24)
     return screen

@@ -11,21 +11,24 @@ from ptychostream.opi.widgets import Box, Font, Rule, element, rules, traces
 
 LEFT, RIGHT, TOP, BOTTOM = 45, 41, 1, 45
 """Pixels of the image widget around the picture: y axis, colour bar, upper margin, x axis."""
-AXES_UM = ("ImageLeft_RBV", "ImageRight_RBV", "ImageTop_RBV", "ImageBottom_RBV")
+STITCHED = ("ImageLeft_RBV", "ImageRight_RBV", "ImageTop_RBV", "ImageBottom_RBV")
+"""Edges of Phase and Weight, µm."""
+REFINED = ("Refine:Left_RBV", "Refine:Right_RBV", "Refine:Top_RBV", "Refine:Bottom_RBV")
+"""Edges of Refined and RefinedAmplitude, µm."""
 
 
-def _edges(parts: Parts, y_axis: str) -> list[Rule]:
+def _edges(parts: Parts, y_axis: str, records: Sequence[str]) -> list[Rule]:
     """The axes are those of the served images. A limit is NaN, which is unequal to itself, before the first image."""
     edges = ("x_axis.minimum", "x_axis.maximum", f"{y_axis}.maximum", f"{y_axis}.minimum")
     return [
         Rule(edge, (parts.channel(record),), [("pv0 == pv0", "pv0")])
-        for edge, record in zip(edges, AXES_UM, strict=True)
+        for edge, record in zip(edges, records, strict=True)
     ]
 
 
 def image(
     parts: Parts, name: str, place: tuple[int, int], side: int, *, colours: str = "VIRIDIS", log: bool = False,
-    size: tuple[str, str] | None = None, in_um: bool = False, about: str,
+    size: tuple[str, str] | None = None, edges: Sequence[str] = (), about: str, also: Sequence[Rule] = (),
 ) -> None:  # fmt: skip
     """An image over PV Access, in a square of `side` pixels.
 
@@ -33,12 +36,14 @@ def image(
     ----------
     size
         Records of its width and height in pixels. With them, the picture keeps its aspect where it is no square.
-    in_um
-        Whether the axes are those of the canvas.
+    edges
+        Records of its edges in µm: left, right, top, bottom. With them, its axes are in µm.
+    also
+        Further rules.
     """
     x, y = place
     box = Box(x, y, side + LEFT + RIGHT, side + TOP + BOTTOM)
-    given: list[Rule] = []
+    given = list(also)
     if size is not None:
         width, height = (parts.channel(one) for one in size)
         given += [
@@ -46,9 +51,9 @@ def image(
             Rule("height", (width, height), [("pv1 > 0 and pv0 > pv1", f"int({side} * pv1 / pv0) + {TOP + BOTTOM}")]),
         ]
     axis, unit = {"title_font": Font(style.SMALL), "scale_font": Font(style.SMALL)}, "px"
-    if in_um:
+    if edges:
         unit = "µm"
-        given += _edges(parts, "y_axis")
+        given += _edges(parts, "y_axis", edges)
     parts.screen.add(
         "image", name, box,
         pv_name=f"pva://{parts.channel(name)}",
@@ -56,7 +61,7 @@ def image(
         color_bar=element("color_bar", {"visible": True, "bar_size": 40, "scale_font": Font(style.SMALL)}),
         x_axis=element("x_axis", {"visible": True, "title": f"x, {unit}", **axis}),
         y_axis=element("y_axis", {"visible": True, "title": f"y, {unit}", **axis}),
-        limits_from_pv=not in_um, autoscale=True, log_scale=log, unsigned=True, show_toolbar=False,
+        limits_from_pv=not edges, autoscale=True, log_scale=log, unsigned=True, show_toolbar=False,
         cursor_crosshair=True, background_color=style.PANEL, foreground_color=style.TEXT,
         tooltip=f"{about}\n$(pv_name)", border_alarm_sensitive=True, rules=rules(*given),
     )  # fmt: skip
@@ -90,7 +95,7 @@ def places(
         "scale_font": Font(style.SMALL),
         "autoscale": not as_image,
     }
-    given = _edges(parts, "y_axes[0]") if as_image else []
+    given = _edges(parts, "y_axes[0]", STITCHED) if as_image else []
     lines = traces(
         (name, {"x_pv": parts.channel(x), "y_pv": parts.channel(y), "trace_type": 0, "point_type": 2, "point_size": 4,
                 "line_width": 1})

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ptychostream.opi import style
 from ptychostream.opi.database import Record
-from ptychostream.opi.images import image, places, trend
+from ptychostream.opi.images import REFINED, STITCHED, image, places, trend
 from ptychostream.opi.parts import PREFIX, Parts
 from ptychostream.opi.widgets import Box, Font, Rule, Screen, rules
 
@@ -90,12 +90,25 @@ def _banner(parts: Parts) -> None:
 
 
 def _images(parts: Parts) -> None:
-    places = ((10, "Phase", "Stitched phase, rad", "VIRIDIS"), (620, "Weight", "Patches at each pixel", "MAGMA"))
-    for x, name, caption, colours in places:
-        parts.panel(Box(x, 138, 600, 542))
-        parts.label(caption, Box(x + 12, 142, 420, 28), style.LARGE, True)
-        image(parts, name, (x, 172), SIDE, colours=colours, size=("ImageSizeX_RBV", "ImageSizeY_RBV"), in_um=True,
-              about=caption)  # fmt: skip
+    """The phase, and beside it the refined one; while nothing is refined, the weight is in its place."""
+    size = ("ImageSizeX_RBV", "ImageSizeY_RBV")
+    first, second, y = 10, 620, 138
+    for x in (first, second):
+        parts.panel(Box(x, y, 600, 542))
+    parts.label("Stitched phase, rad", Box(first + 12, y + 4, 420, 28), style.LARGE, True)
+    image(parts, "Phase", (first, y + 34), SIDE, size=size, edges=STITCHED, about="Stitched phase")
+    status = (parts.channel("Refine:Status_RBV"),)
+    off, on = Rule("visible", status, [("pv0 != 0", "False")]), Rule("visible", status, [("pv0 == 0", "False")])
+    for caption, one in (("Patches at each pixel", off), ("Refined phase, rad", on)):
+        parts.label(caption, Box(second + 12, y + 4, 250, 28), style.LARGE, True, rules=rules(one))
+    image(parts, "Weight", (second, y + 34), SIDE, colours="MAGMA", size=size, edges=STITCHED,
+          about="Patches at each pixel", also=(off,))  # fmt: skip
+    image(parts, "Refined", (second, y + 34), SIDE, edges=REFINED, about="Phase after the iterations of the refinement",
+          also=(on,))  # fmt: skip
+    parts.label("Refinement", Box(second + 270, y + 6, 84, 24), style.SMALL, foreground_color=style.QUIET)
+    parts.lamp("Refine:Status_RBV", Box(second + 356, y + 4, 100, 28))
+    parts.label("R factor", Box(second + 466, y + 6, 56, 24), style.SMALL, foreground_color=style.QUIET)
+    parts.value("Refine:RFactor_RBV", Box(second + 524, y + 4, 70, 28))
 
 
 def _figures(parts: Parts) -> None:

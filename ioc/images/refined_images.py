@@ -1,11 +1,16 @@
-"""The images Refined, RefinedAmplitude and Probe, served as NTNDArrays beside those of the canvas."""
+"""The images Refined, RefinedAmplitude and Probe, served as NTNDArrays beside those of the canvas.
+
+Refined and RefinedAmplitude are square by the rules of Phase (`square`). After a change of size the image is sent once
+more: some viewers do not show an image well whose size differs from the one before.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +18,10 @@ from p4p.server import StaticProvider
 from p4p.server.raw import SharedPV
 
 from ptychostream.imaging.phase_image import PhaseImage
-from ptychostream.ioc.images.served_area import displayed, place_attributes
+from ptychostream.imaging.pixel_box import PixelBox
+from ptychostream.ioc.images.served_area import ServedArea, canvas_attributes, displayed, place_attributes
+from ptychostream.ioc.images.square import ServedSquare
+from ptychostream.plugins.flow.snapshot import RunFigures
 from ptychostream.plugins.refining.live import LiveRefinement
 from ptychostream.plugins.refining.refined import Refined
 from ptychostream.pva.ntndarray import build
@@ -33,7 +41,7 @@ _NOTHING = Refined(0, _EMPTY, _EMPTY, np.zeros((1, 1, 1), np.complex64), "", 0, 
 
 
 def refined_attributes(refined: Refined, sha256: str, fill: float) -> dict[str, Scalar]:
-    """Attributes of the three images."""
+    """Attributes of the three images; `refined` as it is served."""
     figures = refined.figures
     return {
         "ScanID": refined.scan,
@@ -50,11 +58,6 @@ def refined_attributes(refined: Refined, sha256: str, fill: float) -> dict[str, 
     }
 
 
-def _filled(image: PhaseImage) -> tuple[NDArray[np.float32], float]:
-    shown, fill = displayed(image, image.box)
-    return shown.phase, fill
-
-
 class RefinedImages:
     """Serves the newest refined image, in a thread of its own.
 
@@ -66,35 +69,53 @@ class RefinedImages:
         Gives the refined images.
     sha_of
         Gives the sha256 of a model by its contract's name.
-    first_shape
-        [H, W] of the zeros that are served until the first image.
+    runs
+        Gives the runs of the pipeline.
+    patch_shape
+        [h, w] of a patch. It sets the size of the zeros that are served until the first image.
+    max_pixels
+        Largest number of pixels of a square. Beyond it, the image is served as it is.
 
     Attributes
     ----------
     served
         uniqueId of the last image.
+    area
+        Where the last image lies. Its pixel is 0 before the first.
     """
 
     def __init__(
-        self, prefix: str, source: LiveRefinement, sha_of: Callable[[str], str], first_shape: tuple[int, int] = (1, 1)
+        self,
+        prefix: str,
+        source: LiveRefinement,
+        sha_of: Callable[[str], str],
+        runs: Callable[[], Iterable[RunFigures]],
+        patch_shape: tuple[int, int] = (128, 128),
+        max_pixels: int = 64_000_000,
     ) -> None:
         self._prefix = prefix
         self._source = source
         self._sha_of = sha_of
-        self._first_shape = first_shape
+        self._runs = runs
+        self._patch_shape = patch_shape
+        self._square = ServedSquare(max(patch_shape), max_pixels)
         self._channels = {name: SharedPV() for name in REFINED_IMAGES}
         self.served = 0
+        self.area = ServedArea(PixelBox(0, 0, 0, 0), self._square.box, 0.0)
+        self._finished = False
+        self._once_more = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="refined images", daemon=True)
 
     def open(self) -> StaticProvider:
         """Open the channels. Returns their provider, to be served."""
         provider = StaticProvider("refined images")
-        first = np.zeros(self._first_shape, np.float32)
         attributes = refined_attributes(_NOTHING, "", 0.0)
+        canvas = canvas_attributes((slice(0, 0), slice(0, 0)))
         for name, channel in self._channels.items():
-            value = build(first, 0, time.time(), attributes, descriptor=name, units=_UNITS[name])
-            channel.open(value)
+            first = np.zeros(self._patch_shape if name == PROBE else self._square.box.shape, np.float32)
+            told = attributes if name == PROBE else attributes | canvas
+            channel.open(build(first, 0, time.time(), told, descriptor=name, units=_UNITS[name]))
             provider.add(f"{self._prefix}{name}", channel)
         return provider
 
@@ -109,22 +130,37 @@ class RefinedImages:
             self.serve()
 
     def serve(self) -> None:
-        """Serve the newest image, if it is new."""
+        """Serve the newest image, if it is new, or its scan is over, or the last one changed the size."""
         refined = self._source.latest
-        if refined is None or refined.number == self.served:
+        if refined is None:
             return
+        finished = self._is_finished(refined)
+        if refined.number == self.served and finished == self._finished and not self._once_more:
+            return
+        box = self._square.fit(refined.phase.box, (refined.run, refined.phase.pixel_m), finished)
+        self._once_more = box.shape != self.area.shape
+        self.area = ServedArea(refined.phase.box, box, refined.phase.pixel_m)
+        self._post(refined, box)
+        self.served, self._finished = refined.number, finished
+
+    def _post(self, refined: Refined, box: PixelBox) -> None:
         sha256, now = self._sha_of(refined.model), time.time()
         modulus = np.sqrt((np.abs(refined.probe) ** 2).sum(axis=0)).astype(np.float32)
-        shown: dict[str, tuple[NDArray[np.float32], float]] = {
-            PROBE: (modulus, 0.0),
-            AMPLITUDE: _filled(refined.amplitude),
-            REFINED: _filled(refined.phase),
-        }
-        for name, (array, fill) in shown.items():
-            attributes = refined_attributes(refined, sha256, fill)
+        shown: list[tuple[str, NDArray[np.float32], dict[str, Scalar]]] = [
+            (PROBE, modulus, refined_attributes(refined, sha256, 0.0))
+        ]
+        for name, image in ((AMPLITUDE, refined.amplitude), (REFINED, refined.phase)):
+            square, fill = displayed(image, box)
+            told = refined_attributes(replace(refined, phase=square), sha256, fill)
+            shown.append((name, square.phase, told | canvas_attributes(self.area.part)))
+        for name, array, attributes in shown:
             value = build(array, refined.number, now, attributes, descriptor=name, units=_UNITS[name])
             self._channels[name].post(value)
-        self.served = refined.number
+
+    def _is_finished(self, refined: Refined) -> bool:
+        """Whether its scan is over, and every frame of it is in the image."""
+        over = any(run.number == refined.run and not run.active and not run.pending for run in self._runs())
+        return over and refined.taken == self._source.queued
 
     def _run(self) -> None:
         while not self._stop.wait(0.2):

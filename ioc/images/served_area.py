@@ -82,12 +82,19 @@ def place_attributes(image: PhaseImage) -> dict[str, Scalar]:
     return {"PixelSize": float(image.pixel_m), "OriginX": float(x_m), "OriginY": float(y_m)}
 
 
-def phase_attributes(stitched: Stitched, sha256: str, fill: float, part: tuple[slice, slice]) -> dict[str, Scalar]:
-    """Attributes of Phase and Weight: scan, model, the first pixel's place in metres; `fill` in rad.
-
-    `part` is rows and columns of the canvas in the image, which is a larger square.
-    """
+def canvas_attributes(part: tuple[slice, slice]) -> dict[str, Scalar]:
+    """Which pixels of an image, which is a larger square, belong to the canvas: rows and columns."""
     rows, columns = part
+    return {
+        "CanvasLeft": columns.start,
+        "CanvasTop": rows.start,
+        "CanvasWidth": columns.stop - columns.start,
+        "CanvasHeight": rows.stop - rows.start,
+    }
+
+
+def phase_attributes(stitched: Stitched, sha256: str, fill: float, part: tuple[slice, slice]) -> dict[str, Scalar]:
+    """Attributes of Phase and Weight: scan, model, the first pixel's place in metres; `fill` in rad."""
     return {
         "ScanID": stitched.scan,
         "ModelVersion": stitched.model,
@@ -97,10 +104,7 @@ def phase_attributes(stitched: Stitched, sha256: str, fill: float, part: tuple[s
         "FramesStitched": int(stitched.frames),
         "LastFrameId": int(stitched.last_frame_id),
         "FillValue": fill,
-        "CanvasLeft": columns.start,
-        "CanvasTop": rows.start,
-        "CanvasWidth": columns.stop - columns.start,
-        "CanvasHeight": rows.stop - rows.start,
+        **canvas_attributes(part),
     }
 
 

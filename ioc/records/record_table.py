@@ -51,6 +51,8 @@ Beside the records these NTNDArrays are served over PV Access, uncompressed, at 
 
 `Phase` and `Weight` are float32 and square. The square is larger than the canvas, changes its size at most four times
 in a scan, and keeps that of the scan before if this scan fits into it. The image of a finished scan comes twice.
+`Refined` and `RefinedAmplitude` are squares of their own by the same rules; an image of another size than the one
+before comes twice.
 
 `Images` is a list of their names, an array of strings: a client finds an image there that it does not know.
 
@@ -60,7 +62,11 @@ Their attributes: `ScanID`, `ModelVersion`, `ModelSHA`, `DoseScale`, `LastFrameI
 `PixelSize`, `OriginX`, `OriginY` (m, the centre of the first pixel), `FramesStitched`, `FillValue`, and `CanvasLeft`,
 `CanvasTop`, `CanvasWidth`, `CanvasHeight` (the pixels of the image that belong to the canvas); `Patch` and `Pattern`
 also `PositionX`, `PositionY` (m, the patch's centre). The refined images have `FramesRefined`, `Passes`, `RFactor`,
-`ProbeSource` and `Converged` in place of `DoseScale` and `FramesStitched`.
+`ProbeSource` and `Converged` in place of `DoseScale` and `FramesStitched`. `Probe` is no part of the canvas.
+
+The group *health* has the names of iocStats. `ENGINEER` and `LOCATION` show the variables of these names. Not there:
+`SYSRESET` and `READACF` (an operator restarts the IOC), `ACCESS` (see `Access_RBV`), `ST_SCRIPT` (there is none), and
+`SYS_ZONE_TEMP` (`GPUTemperature_RBV` on machines that have one).
 """
 _LIMITS = (("DRVL", "DRVH"), ("LOPR", "HOPR"))
 _ALARMS = (("HIHI", "HHSV"), ("HIGH", "HSV"), ("LOW", "LSV"), ("LOLO", "LLSV"))

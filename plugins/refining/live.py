@@ -84,6 +84,7 @@ class LiveRefinement:
         self._wake = threading.Condition()
         self._queue: deque[_Frame] = deque()
         self._not_taken = 0
+        self._queued = 0
         self._latest: Refined | None = None
         self._state = RefineState()
         self._refiner: Refiner | None = None
@@ -123,6 +124,7 @@ class LiveRefinement:
                     self._not_taken += 1
                 else:
                     self._queue.append(_Frame(placed, contract, spec))
+                    self._queued += 1
             self._wake.notify()
 
     def configure(self, **changes: Any) -> None:
@@ -135,6 +137,11 @@ class LiveRefinement:
     def latest(self) -> Refined | None:
         """The newest refined image; None before any."""
         return self._latest
+
+    @property
+    def queued(self) -> int:
+        """Frames that were put into the queue since the start."""
+        return self._queued
 
     @property
     def state(self) -> RefineState:
@@ -280,10 +287,12 @@ class LiveRefinement:
         if not image.phase.size or self._newest is None or self._contract is None:
             return
         figures = refiner.figures()
+        with self._wake:
+            taken = self._queued - len(self._queue)
         number = self._latest.number + 1 if self._latest is not None else 1
         self._latest = Refined(
             number, image, refiner.amplitude(), refiner.probe, self._state.scan, self._run, self._contract.name,
-            figures, self._state.probe_source, self._newest.frame.id,
+            figures, self._state.probe_source, self._newest.frame.id, taken,
         )  # fmt: skip
         ssim = self._state.ssim
         if self._compare.due():

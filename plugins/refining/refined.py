@@ -30,6 +30,8 @@ class Refined:
         See `RefineFigures`; where the first probe came from.
     last_frame_id
         Of the newest frame that was taken.
+    taken
+        Frames that had been taken from the queue since the start, those of other scans included.
     """
 
     number: int
@@ -42,6 +44,7 @@ class Refined:
     figures: RefineFigures
     probe_source: str
     last_frame_id: int
+    taken: int = 0
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ def test_the_put_log_says_what_was_there_and_who_wrote() -> None:
         env.caput("log:DropPolicy", 1)
         env.caput("log:InputPVAName", list(b'a "quoted"\nname\0'))
         env.pva.put("log:BatchSize", 6, timeout=15)
+        env.caput("log:EndScan", 1)
+        env.pva.put("log:EndScan", 1, timeout=15)
         env.caput("log:Agent:Heartbeat", 3)
         env.caput("log:Agent:LastScan", "scan 7")
         wait_until(lambda: lines(ioc, "put log:Agent:LastScan"), 15, ioc.output)
@@ -96,6 +98,9 @@ def test_the_put_log_says_what_was_there_and_who_wrote() -> None:
         assert '= 1 ("' in policy and 'was "' in policy, policy
         (text,) = lines(ioc, "put log:InputPVAName")
         assert r'= "a \"quoted\"\nname", was "", by' in text, text
+        over_ca, over_pva = lines(ioc, "put log:EndScan")
+        assert '= 1 ("End"), was "Done", by ' in over_ca, over_ca
+        assert '= "End", was "Done", by ' in over_pva, over_pva
         (scan,) = lines(ioc, "put log:Agent:LastScan")
         assert '= "scan 7", was "", by' in scan, scan
         assert not lines(ioc, "Heartbeat"), "what changes every second is not logged"

@@ -8,53 +8,22 @@ import queue
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from epics_env import EpicsEnv, free_port, wait_until
+from image_sources import CanvasSource
 from numpy.typing import NDArray
 from p4p.client.thread import Context, RemoteError
 
-from ptychostream.imaging.phase_image import PhaseImage, canvas_part
+from ptychostream.imaging.phase_image import canvas_part
 from ptychostream.ioc.images.images import ImageServer
-from ptychostream.plugins.flow.snapshot import LatestPatch, RunFigures, Snapshot, Stitched
-from ptychostream.plugins.pipeline import Pipeline, PipelineSettings
-from ptychostream.positions.positions import AttributePositions
 from ptychostream.pva.server import at_port
 
 P = "im:"
 IMAGES = ("Phase", "Weight", "Patch", "Pattern")
-
-
-class Source:
-    """A canvas of any content, and a patch."""
-
-    def __init__(self) -> None:
-        self.image: PhaseImage | None = None
-        self.patch: LatestPatch | None = None
-        self.batches = 0
-        self._snapshot = Pipeline(PipelineSettings(), AttributePositions("x", "y")).snapshot()
-
-    def show(self, phase: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
-        self.image = PhaseImage(phase, weight, (1e-6, 2e-6), 1e-8)
-        self.patch = LatestPatch(phase, "s", 7, 3e-6, 4e-6, np.arange(6, dtype=np.uint16).reshape(2, 3) + self.batches)
-        self.batches += 1
-
-    def run(self, number: int, active: bool) -> None:
-        """Begin or end a run of the scan."""
-        run = RunFigures(number, "s", active, 1, 1, 0, {}, 0, 0.0, None, None, None)
-        self._snapshot = replace(self._snapshot, runs=(run,), scan_active=active)
-
-    def snapshot(self) -> Snapshot:
-        return replace(self._snapshot, batches=self.batches, patch=self.patch, model="m")
-
-    def stitched(self) -> Stitched | None:
-        runs = self._snapshot.runs
-        run = runs[0].number if runs else 0
-        return Stitched(self.image, "s", 3, 7, "m", 1.5, run) if self.image is not None else None
 
 
 class Stand:
@@ -62,7 +31,7 @@ class Stand:
 
     def __init__(self, env: EpicsEnv) -> None:
         self.env = env
-        self.source = Source()
+        self.source = CanvasSource()
         self.server = ImageServer(P, self.source, lambda name: f"sha of {name}", 50.0, None, (24, 32))
         with env.active():
             self.server.start()

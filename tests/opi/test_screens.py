@@ -12,12 +12,14 @@ from folders import ROOT
 from screen_files import FOLDER, SCREENS, channels
 
 from ptychostream.cli.main import main
-from ptychostream.ioc.images.images import UNITS as IMAGES
+from ptychostream.ioc.images.images import UNITS
+from ptychostream.ioc.images.refined_images import REFINED_IMAGES
 from ptychostream.opi.alarms import ALARMS, alarm_tree
 from ptychostream.opi.archive import POLICIES, policy
 from ptychostream.opi.database import beamline, database
 from ptychostream.opi.parts import BEAMLINE_PREFIX, PREFIX
 
+IMAGES = (*UNITS, *REFINED_IMAGES)
 OF_THE_AGENT = {"Agent:Lease"}
 """Written by the agent's program, although operators may."""
 
