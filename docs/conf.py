@@ -41,10 +41,10 @@ autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_class_signature = "separated"
-# Runtimes that a machine without a GPU does not have; the modules that use them are documented all the same.
+# Packages that the environment may lack; the modules that use them are documented all the same.
 autodoc_mock_imports = [
     name
-    for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "pycuda", "ptychi")
+    for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "pycuda", "ptychi", "bluesky", "ophyd_async")
     if importlib.util.find_spec(name) is None
 ]
 # One class may be named the same in two rooms (Replay, Report): a type in a signature then links to none of them.

@@ -20,9 +20,9 @@ from ptychostream.config import Settings
 from ptychostream.errors import ConfigError, PtychostreamError
 from ptychostream.positions.positions import UNIT_M
 from ptychostream.scans.reconstruction_file import write_reconstruction
-from ptychostream.scans.scan import Reconstruction, Scan
+from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_writer import ScanWriter
-from ptychostream.sim.diffraction import Simulation, simulate_scan
+from ptychostream.sim.diffraction import Simulation, set_up, simulate_scan
 from ptychostream.sim.replay.connections import drain
 from ptychostream.sim.replay.detector import Detector, Streamed, scan_arrays
 from ptychostream.sim.replay.gate import Gate
@@ -30,12 +30,16 @@ from ptychostream.sim.replay.index_stream import PositionSender
 from ptychostream.sim.replay.position_stream import PositionStreamSettings, serve_positions
 from ptychostream.sim.replay.replay import check_codec
 from ptychostream.sim.samples import SAMPLES, check_sample
+from ptychostream.sim.scan_parts import Part, ScanParts, points_m
 from ptychostream.sim.scan_records import ScanRecords
 
 MAX_SCAN_BYTES = 2 << 30
 """The largest scan. It is simulated in memory before it is streamed."""
 
 MAX_POINTS = 100_000
+
+_NEXT_PART = 1_000_003
+"""Between the seeds of a scan's parts."""
 
 _STALE = 2
 """So many first frames still carry the end of the scan before."""
@@ -56,6 +60,7 @@ class State(IntEnum):
     SAVING = 4
     ABORTED = 5
     FAILED = 6
+    OPEN = 7
 
 
 class BeamlineSettings(Settings):
@@ -85,7 +90,8 @@ class BeamlineSettings(Settings):
     ca_port
         Channel Access port of the scan records. None: EPICS's own variables decide.
     simulation
-        The simulated scan. The records Frames, Step, Dose, Sample and Seed change it from scan to scan.
+        The simulated scan. The records Frames, Step, Dose, Sample and Seed change it from scan to scan; PointsX and
+        PointsY replace its trajectory.
     """
 
     prefix: str = "bl:"
@@ -141,6 +147,8 @@ class Beamline:
         self._busy = False
         self._complete = False  # the attribute ScanComplete is up
         self._first_number = next_scan_number(settings.save) if settings.save is not None else 1
+        self._parts = ScanParts()
+        self._samples = -1  # samples since the start, less one
         self._records: ScanRecords
         self._detector: Detector
         self._position_stream: PositionSender | None = None
@@ -175,7 +183,9 @@ class Beamline:
                 if self._stopped:
                     break
                 complete += self._take(number)
-                number += 1
+                number += not self._parts.scan_id
+            if self._parts.taken and settings.save is not None:  # stopped while a scan was open
+                self._save(self._parts.joined())
         return complete
 
     def stop(self) -> None:
@@ -215,6 +225,7 @@ class Beamline:
             complete = self._scan(number)
         except PtychostreamError as error:
             log.error("scan %d: %s", number, error)
+            self._parts.close()
             put("Message_RBV", str(error)[:500])
             put("State_RBV", State.FAILED)
         put("Start", 0)
@@ -225,54 +236,75 @@ class Beamline:
         return complete
 
     def _scan(self, number: int) -> bool:
-        put, settings = self._records.put, self.settings
+        """Take the next part of a scan, which is all of it where it is not left open."""
+        put, settings, parts = self._records.put, self.settings, self._parts
         put("State_RBV", State.PREPARING)
-        simulation = self._simulation(number)
-        scan_id = f"{simulation.sample}_{number:04d}"
+        points = points_m(self._records.get("PointsX"), self._records.get("PointsY"))
+        more = bool(self._get("MorePoints"))
+        if more and settings.positions in ("index", "panda"):
+            remedy = "set MorePoints to Last, or take positions from attributes or from a stream by time"
+            raise ConfigError("a scan in parts has no positions by index", where="MorePoints", remedy=remedy)
+        if not parts.scan_id and (self._samples < 0 or not self._get("SameSample")):
+            self._samples += 1
+        simulation = self._simulation(number, None if points is None else len(points))
+        scan_id = parts.scan_id or f"{simulation.sample}_{number:04d}"
+        parts.scan_id = scan_id
         put("ScanID_RBV", scan_id)
         put("ScanNumber_RBV", number)
-        put("FramesSent_RBV", 0)
+        put("FramesSent_RBV", parts.frames)
         self._on_stage(f"{scan_id}: simulating", simulation.frames)
-        scan, truth = simulate_scan(simulation, scan_id, self._on_step)
+        bench = set_up(simulation, points, parts.bench)
+        scan, truth = simulate_scan(simulation, scan_id, self._on_step, bench)
         unit_m = UNIT_M["um"]  # the records' EGU
-        put("PositionX_RBV", (scan.positions_m[:, 0] / unit_m).tolist())
-        put("PositionY_RBV", (scan.positions_m[:, 1] / unit_m).tolist())
+        places_m = np.concatenate([*(part.scan.positions_m for part in parts.taken), scan.positions_m])
+        put("PositionX_RBV", (places_m[:, 0] / unit_m).tolist())
+        put("PositionY_RBV", (places_m[:, 1] / unit_m).tolist())
         put("State_RBV", State.WAITING)
         if settings.gate.wait(self._interrupt):
             put("State_RBV", State.STREAMING)
-        times, streamed = self._stream(scan, float(self._records.get("FrameRate")))
-        put("FramesSent_RBV", streamed.frames)
+        times, streamed = self._stream(scan, float(self._get("FrameRate")), more)
+        if streamed.frames:
+            parts.taken.append(Part(bench, scan, truth, times, streamed.first_id))
+        put("FramesSent_RBV", parts.frames)
         put("Rate_RBV", streamed.rate_hz)
         put("State_RBV", State.SAVING)
-        path = (
-            self._save(scan, truth, times, streamed.first_id) if settings.save is not None and streamed.frames else None
-        )
+        whole = streamed.frames == len(scan)
+        stays_open = whole and more
+        frames = parts.frames
+        path = self._save(parts.joined()) if settings.save is not None and frames and not stays_open else None
         if path is not None:
             put("FullFileName_RBV", str(path))
+        if not stays_open:
+            parts.close()
         drain(self._interrupt)  # Busy becomes 0 when the clients have all frames
-        complete = streamed.frames == len(scan)
         message = f"{scan_id}: {streamed.frames} of {len(scan)} frames at {streamed.rate_hz:.1f} frames/s"
+        message += f", {frames} in all" if frames > streamed.frames else ""
         message += f", {path}" if path is not None else ""
         put("Message_RBV", message)
-        put("State_RBV", State.IDLE if complete else State.ABORTED)
+        put("State_RBV", State.OPEN if stays_open else State.IDLE if whole else State.ABORTED)
         log.info(message)
-        return complete
+        return whole and not more
 
-    def _simulation(self, number: int) -> Simulation:
-        """The simulation with the values of the records. Each scan has another sample and other noise."""
-        get, base = self._records.get, self.settings.simulation
-        scan = number - self._first_number
+    def _get(self, name: str) -> float:
+        return float(self._records.get(name))
+
+    def _simulation(self, number: int, points: int | None) -> Simulation:
+        """The simulation with the values of the records. Each scan has another sample and other noise.
+
+        `points` is the number of points that replace the trajectory; None: none do.
+        """
+        base, scan = self.settings.simulation, number - self._first_number
         simulation = base.model_copy(
             update={
-                "frames": int(get("Frames")),
-                "step_m": float(get("Step")) * 1e-9,
-                "dose": float(get("Dose")),
-                "sample": KINDS[int(get("Sample"))],
-                "sample_seed": int(get("Seed")) + scan,
-                "seed": base.seed + scan,
+                "frames": int(self._get("Frames")) if points is None else points,
+                "step_m": self._get("Step") * 1e-9,
+                "dose": self._get("Dose"),
+                "sample": KINDS[int(self._get("Sample"))],
+                "sample_seed": int(self._get("Seed")) + self._samples,
+                "seed": base.seed + scan + _NEXT_PART * len(self._parts.taken),
             }
         )
-        size = simulation.frames * simulation.size**2 * np.dtype(simulation.dtype).itemsize
+        size = (simulation.frames + self._parts.frames) * simulation.size**2 * np.dtype(simulation.dtype).itemsize
         if size > MAX_SCAN_BYTES:
             raise ConfigError(
                 f"{simulation.frames} frames of {simulation.size}×{simulation.size} are {size / 2**30:.1f} GiB",
@@ -281,7 +313,7 @@ class Beamline:
             )
         return simulation
 
-    def _stream(self, scan: Scan, rate_hz: float) -> tuple[NDArray[np.float64], Streamed]:
+    def _stream(self, scan: Scan, rate_hz: float, more: bool) -> tuple[NDArray[np.float64], Streamed]:
         times = np.zeros(len(scan))
         self._on_stage(f"{scan.scan_id}: streaming", len(scan))
         shown = 0.0
@@ -306,16 +338,18 @@ class Beamline:
             unit_m=UNIT_M[self.settings.position_unit],
             with_positions=self.settings.positions in ("attributes", "both"),
             stale=_STALE if self._complete else 0,
+            ends=not more,
         )
-        streamed = self._detector.stream(arrays, rate_hz, self._interrupt, sent)
-        self._complete = self.settings.adcore and streamed.frames == len(scan)
+        streamed = self._detector.stream(arrays, rate_hz, self._interrupt, sent, goes_on=self._parts.frames > 0)
+        self._complete = self.settings.adcore and streamed.frames == len(scan) and not more
         if positions is not None:
             positions.end()
         self._on_step(streamed.frames, len(scan))
         return times[: streamed.frames], streamed
 
-    def _save(self, scan: Scan, truth: Reconstruction, times: NDArray[np.float64], first_id: int) -> Path:
+    def _save(self, part: Part) -> Path:
         """Write the streamed frames like areaDetector's file plugin, and the truth beside it as a reconstruction."""
+        scan, times = part.scan, part.times_s
         assert self.settings.save is not None
         path = self.settings.save.resolve() / f"{scan.scan_id}.h5"
         height, width = scan.counts.shape[1:]
@@ -334,9 +368,9 @@ class Beamline:
         ) as writer:
             for index, time_s in enumerate(times):
                 x_m, y_m = scan.positions_m[index]
-                writer.append(scan.counts[index], first_id + index, float(time_s), float(x_m), float(y_m))
+                writer.append(scan.counts[index], part.first_id + index, float(time_s), float(x_m), float(y_m))
                 self._on_step(index + 1, len(times))
-        write_reconstruction(path.with_name(f"{scan.scan_id}_truth.h5"), truth)
+        write_reconstruction(path.with_name(f"{scan.scan_id}_truth.h5"), part.truth)
         return path
 
 

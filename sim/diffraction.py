@@ -111,8 +111,17 @@ class Bench:
     hot: NDArray[np.bool_]
 
 
-def set_up(settings: Simulation) -> Bench:
+def set_up(settings: Simulation, points_m: NDArray[np.float64] | None = None, like: Bench | None = None) -> Bench:
     """Make object, probe and positions of a simulation.
+
+    Parameters
+    ----------
+    settings
+        The simulation.
+    points_m
+        [frames, 2] (x, y) of the exposures, metres, in place of the trajectory around `centre_m`.
+    like
+        A bench with the same detector: its bad pixels are taken. None: they are drawn.
 
     Raises
     ------
@@ -122,8 +131,11 @@ def set_up(settings: Simulation) -> Bench:
     """
     pixel_m, size = settings.pixel_m, settings.size
     random = np.random.default_rng([settings.seed, 1])
-    nominal = trajectory(settings.trajectory, settings.frames, settings.step_m)
-    said_m = nominal.positions_m + np.array(settings.centre_m)
+    if points_m is None:
+        nominal = trajectory(settings.trajectory, settings.frames, settings.step_m)
+        said_m = nominal.positions_m + np.array(settings.centre_m)
+    else:
+        nominal, said_m = Trajectory(points_m, np.zeros_like(points_m)), points_m
     path = Trajectory(jitter(said_m, settings.position_error_m, random), nominal.motion_m)
     reach_m = (size // 2 + MARGIN) * pixel_m + np.abs(path.motion_m).max(axis=0) / 2
     first, last = path.positions_m.min(axis=0) - reach_m, path.positions_m.max(axis=0) + reach_m
@@ -154,8 +166,8 @@ def set_up(settings: Simulation) -> Bench:
         origin_m=(float(x_m[0]), float(y_m[0])),
         path=path,
         said_m=said_m,
-        dead=dead.reshape(size, size),
-        hot=hot.reshape(size, size),
+        dead=dead.reshape(size, size) if like is None else like.dead,
+        hot=hot.reshape(size, size) if like is None else like.hot,
     )
 
 
@@ -203,7 +215,10 @@ def expose(bench: Bench, chunk: int = 64) -> Iterator[tuple[NDArray[np.unsignedi
 
 
 def simulate_scan(
-    settings: Simulation, scan_id: str = "", on_progress: Callable[[int, int], None] | None = None
+    settings: Simulation,
+    scan_id: str = "",
+    on_progress: Callable[[int, int], None] | None = None,
+    bench: Bench | None = None,
 ) -> tuple[Scan, Reconstruction]:
     """Simulate a complete scan in memory, with its truth.
 
@@ -215,13 +230,15 @@ def simulate_scan(
         Id of the scan. Empty: made from sample and seeds.
     on_progress
         Called with (frames done, number of frames).
+    bench
+        The scan as it was set up. None: it is set up from `settings`.
 
     Returns
     -------
     The scan as a detector records it, and the truth in the form of a reconstruction: object, probe (Σ|probe|² = dose),
     true positions, and in `errors` the R factor of photon noise alone.
     """
-    bench = set_up(settings)
+    bench = set_up(settings) if bench is None else bench
     size = settings.size
     good = ~(bench.dead | bench.hot)
     counts = np.empty((settings.frames, size, size), settings.dtype)
@@ -247,17 +264,22 @@ def simulate_scan(
         frame_ids=np.arange(settings.frames, dtype=np.int64),
         metadata={"simulation": settings.model_dump_json()},
     )
-    return scan, Reconstruction(
+    return scan, truth_of(bench, name, difference / total if total else 0.0)
+
+
+def truth_of(bench: Bench, name: str, r_factor: float) -> Reconstruction:
+    """The truth of a scan in the form of a reconstruction; `r_factor` is that of photon noise alone."""
+    return Reconstruction(
         object=bench.object,
         probe=bench.probe[None],
         origin_m=bench.origin_m,
-        pixel_m=settings.pixel_m,
+        pixel_m=bench.settings.pixel_m,
         positions_m=bench.path.positions_m,
-        errors=np.array([difference / total if total else 0.0]),
+        errors=np.array([r_factor]),
         coverage=_coverage(bench),
         scan_id=name,
         engine="simulation",
-        provenance={"simulation": settings.model_dump()},
+        provenance={"simulation": bench.settings.model_dump()},
     )
 
 

@@ -17,6 +17,7 @@ BENCHMARKS = {
     "limits": "broken and hostile input at each door: peak of memory, time, what was said",
     "reconstruction": "ePIE: seconds per iteration, and the error reached",
     "warm-start": "ePIE from the live canvas and the last probe: iterations to the error of a flat start",
+    "adaptive": "SSIM of adaptive scans by the number of their points, beside evenly spread points and the full scan",
     "gpu": "everything that wants a GPU, by one command on a machine that has one: engines, ePIE, training, TensorRT",
     "training": "training from the corpus on disk against a plain loop in memory; the memory that a large corpus takes",
     "agent": "the agent's loop over thousands of scans with steps that take no time: time a scan, memory, disk",
@@ -46,6 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _module(name: str) -> ModuleType:
-    rooms = {"soak": "soak.soak", "limits": "limits.limits", "web": "web.web", "agent": "soak.agent_loop"}
-    inner = rooms.get(name, name.replace("-", "_"))
+    own_room = ("adaptive", "soak", "limits", "web")
+    inner = "soak.agent_loop" if name == "agent" else f"{name}.{name}" if name in own_room else name.replace("-", "_")
     return importlib.import_module(f"ptychostream.benchmarks.{inner}")

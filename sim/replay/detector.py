@@ -92,6 +92,8 @@ class Detector:
         rate_hz: float,
         stop: threading.Event,
         on_sent: Callable[[int, float], None] | None = None,
+        *,
+        goes_on: bool = False,
     ) -> Streamed:
         """Send `arrays` with their ids and the time stamp of the moment of sending.
 
@@ -108,8 +110,10 @@ class Detector:
             Ends the stream early.
         on_sent
             Called with (frame's number in this stream, from 0, POSIX time) for each frame.
+        goes_on
+            The ids go on from those of the stream before.
         """
-        first_id = self._next_id if self._adcore else 0
+        first_id = self._next_id if self._adcore or goes_on else 0
         period, sent, slipped = 1 / rate_hz, 0, 0.0
         first = last = start = 0.0
         for nt in arrays:
@@ -172,6 +176,7 @@ def scan_arrays(
     dtype: DTypeLike | None = None,
     with_positions: bool = True,
     stale: int = 0,
+    ends: bool = True,
 ) -> Iterator[pva.PvObject]:
     """The scan's frames as NTNDArrays. They are read from the file in blocks when they are needed.
 
@@ -194,6 +199,8 @@ def scan_arrays(
     stale
         Number of first frames that still have the `ScanComplete` of the scan before, 1: areaDetector repeats an
         attribute's last value, and learns of a new one some frames late.
+    ends
+        Whether the last frame is the scan's last.
 
     Raises
     ------
@@ -209,7 +216,7 @@ def scan_arrays(
         counts = scan.counts[first:last]
         for index in range(first, last):
             x, y = scan.positions_m[index] / unit_m
-            complete = index < stale or index == len(scan) - 1
+            complete = index < stale or (ends and index == len(scan) - 1)
             attributes: dict[str, Any] = {"ScanID": scan_id, "ScanComplete": int(complete)}
             if with_positions:
                 attributes |= {"PositionX": float(x), "PositionY": float(y)}

@@ -63,7 +63,7 @@ def test_every_difference_is_named(constraints: Any) -> None:
     assert constraints.differences({"a": "1.0"}, {"a": "1"}, set()) == []
 
 
-NOT_OURS = {"tensorrt", "pycuda", "ophyd-async"}
+NOT_OURS = {"tensorrt", "pycuda", "bluesky", "ophyd-async"}
 """Packages of extras that none of the project's own environments has."""
 
 

@@ -1,0 +1,1 @@
+"""Adaptive scans on simulated samples, beside full scans and evenly sparse ones."""

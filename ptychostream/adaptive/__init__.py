@@ -1,0 +1,1 @@
+"""Where a scan should measure next."""
