@@ -29,7 +29,7 @@ UNSHOWN = frozenset({
 
 
 class GroupScreen(NamedTuple):
-    """Title and groups; a number begins that column, counted from 0."""
+    """Title and groups; a number begins that column, counted from 0, unless the groups before reach into it."""
 
     title: str
     groups: tuple[str | int, ...]
@@ -37,7 +37,8 @@ class GroupScreen(NamedTuple):
 
 SCREENS = {
     "plugin.bob": GroupScreen("Plugin and stream", ("plugin", 1, "decimation", "images", 2, "canvases")),
-    "model.bob": GroupScreen("Model and quality", ("model", 1, "canary", "refine", 2, "quality")),
+    "model.bob": GroupScreen("Model and quality", ("model", 1, "canary", 2, "quality")),
+    "refine.bob": GroupScreen("Refinement", ("refine",)),
     "agent.bob": GroupScreen("Agent", ("agent",)),
     "accounting.bob": GroupScreen("Accounting and timing", ("accounting", 1, "dropped", 2, "timing", "stages")),
     "positions.bob": GroupScreen("Scan and positions", ("scan", 1, "positions")),
@@ -53,6 +54,10 @@ def group_screen(given: GroupScreen, records: Mapping[str, Record]) -> Screen:
     height = _Flow(parts).add(given.groups)
     x, half = 3 * GAP + 2 * COLUMN, (BOTTOM - TOP) // 2 - GAP
     upper, lower = Box(x, TOP, COLUMN, half), Box(x, TOP + half + GAP, COLUMN, half)
+    if given.title == "Refinement":
+        trend(parts, upper, "Misfit of the refined image", {"Refine:RFactor_RBV": "R factor"}, axis="R factor")
+        trend(parts, lower, "SSIM of the live to the refined phase", {"Refine:SSIM_RBV": "SSIM"}, axis="SSIM",
+              limits=(0, 1))  # fmt: skip
     if given.title == "Agent":
         trend(parts, upper, "Losses of the training", {"Agent:TrainLoss": "training", "Agent:ValLoss": "validation"},
               axis="rad", minutes=30)  # fmt: skip
@@ -107,7 +112,8 @@ class _Flow:
         """Add groups; returns the height that they take."""
         for group in groups:
             if isinstance(group, int):
-                self._column, self._y = group, TOP
+                if group > self._column:
+                    self._column, self._y = group, TOP
             else:
                 self._add(group)
         return self._lowest + GAP

@@ -84,7 +84,7 @@ def _banner(parts: Parts) -> None:
         tooltip="Part of the scan that is stitched\n$(pv_name)\n$(pv_value)", font=Font(style.SMALL),
         rules=rules(Rule("visible", (parts.channel("ScanProgress_RBV"),), [("pv0 != pv0", "False")])),
     )  # fmt: skip
-    text = Box(950, 2, WIDTH - 960, 18)
+    text = Box(950, 1, WIDTH - 960, 17)
     parts.label("What it waits for, or why a lamp is yellow or red:", text, style.SMALL, foreground_color=style.IDLE)
     parts.value("StatusMessage_RBV", Box(950, 18, WIDTH - 960, 38), style.NORMAL, **on_dark)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -88,6 +89,30 @@ def test_a_screen_is_readable_and_says_what_it_shows(path: Path) -> None:
         if widget.find("pv_name") is not None:
             assert widget.findtext("tooltip"), where
             assert widget.findtext("border_alarm_sensitive", "true") == "true", where
+
+
+Places = tuple[str, int, int, int, int]
+
+
+def places(path: Path) -> list[Places]:
+    """Type and name, left, top, right and bottom of each widget; no panels, and no widget that a rule may hide."""
+    found = []
+    for widget in ET.parse(path).iter("widget"):
+        x, y, wide, high = (int(widget.findtext(key, "0")) for key in ("x", "y", "width", "height"))
+        hidden = any(rule.attrib["prop_id"] == "visible" for rule in widget.iter("rule"))
+        if widget.attrib["type"] != "rectangle" and not hidden:
+            found.append((f"{widget.attrib['type']} {widget.findtext('name')}", x, y, x + wide, y + high))
+    return found
+
+
+@pytest.mark.parametrize("path", SCREENS, ids=lambda path: path.stem)
+def test_no_widget_lies_on_another(path: Path) -> None:
+    pairs = itertools.combinations(places(path), 2)
+    assert [
+        (one[0], other[0])
+        for one, other in pairs
+        if one[1] < other[3] and other[1] < one[3] and one[2] < other[4] and other[2] < one[4]
+    ] == []
 
 
 def test_screens_open_only_screens_that_exist() -> None:

@@ -82,7 +82,7 @@ function takeFigures(told) {
   state.now = told.now;
   trends.append(told.now, Object.fromEntries(trends.names.map((name) => [name, shown(name)])));
   if (told.events) drawLog($("log"), state.events, entries);
-  if (told.records) showRecords();
+  if (told.records) showRecordsSoon();
   showWaits();
 }
 
@@ -157,7 +157,15 @@ function showSmall(name, image) {
   context.drawImage(scratch, 30 - (k * scratch.width) / 2, 30 - (k * scratch.height) / 2, k * scratch.width, k * scratch.height);
 }
 
+// Lists and charts are made anew at most twice a second, so that images do not wait for them.
+function showRecordsSoon() {
+  const wait = (state.shownAt ?? 0) + 500 - performance.now();
+  if (wait <= 0) showRecords(); else state.showing ??= setTimeout(showRecords, wait);
+}
+
 function showRecords() {
+  clearTimeout(state.showing);
+  Object.assign(state, { showing: null, shownAt: performance.now() });
   drawLamps($("lamps"), state.records);
   drawFigures($("figures"), state.records, entries);
   drawAccounting($("law"), state.records, entries);
@@ -192,7 +200,7 @@ function next(select) {
 function setColours() {
   view.colours = { table: maps[$("colours").value], id: $("colours").value };
   localStorage.setItem("colours", $("colours").value);
-  view.recolour();
+  view.draw();
 }
 
 function setContrast() {
@@ -207,7 +215,7 @@ function setContrast() {
     view.percent = chosen.split(",").map(Number);
   }
   view.key = null;
-  view.recolour();
+  view.draw();
 }
 
 const toggle = (id, on) => { $(id).setAttribute("aria-pressed", on); return on; };

@@ -9,7 +9,7 @@ const STEP = 1.25;
 export class View {
   constructor(canvas, onCursor, onLine) {
     Object.assign(this, { canvas, onCursor, onLine, image: null, colours: null, limits: null, byHand: null });
-    Object.assign(this, { percent: [1, 99], places: [], showPath: true, lining: false, line: null, onDrawn: null });
+    Object.assign(this, { percent: [1, 99], places: [], showPath: true, lining: false, line: null, onDrawn: null, changed: null });
     this.buffer = document.createElement("canvas");
     this.fit();
     new ResizeObserver(() => this.draw()).observe(canvas);
@@ -38,8 +38,11 @@ export class View {
       this.onLine();
     }
     this.seen = { origin: image.origin, pixel: image.pixel };
+    // images that come between two refreshes of the screen are painted once
+    if (tiles === null || this.image !== image) this.changed = null;
+    else for (const tile of tiles) this.changed?.add(tile);
     this.image = image;
-    this.recolour(tiles);
+    this.draw();
   }
 
   clear() {
@@ -47,22 +50,20 @@ export class View {
     this.draw();
   }
 
-  // Find the limits, and paint what has changed.
-  recolour(tiles = null) {
-    const { image } = this;
-    if (!image || !this.colours) return;
+  // Paint to the buffer what has changed: everything where colours, limits or the image are others.
+  #paint() {
+    const { image, changed } = this, { offset, step } = image.header;
+    const key = [offset, step, this.colours.id, this.byHand].join(), again = this.key === key && this.painted === image;
+    if (again && changed?.size === 0) return;
     const limits = this.byHand ?? percentiles(image, ...this.percent);
-    const { offset, step } = image.header;
-    const key = [offset, step, this.colours.id, this.byHand].join();
     // a change of the limits that no eye sees would repaint everything with every image
     const same = this.key === key && (this.byHand || this.#close(limits));
     if (!same) {
       Object.assign(this, { limits, key });
       this.table = lookUp(image.header, this.colours.table, limits);
     }
-    paint(this.buffer, image, this.table, same && this.painted === image ? tiles : null);
-    this.painted = image;
-    this.draw();
+    paint(this.buffer, image, this.table, same && again && changed ? [...changed] : null);
+    Object.assign(this, { painted: image, changed: new Set() });
   }
 
   #close([low, high]) {
@@ -85,7 +86,8 @@ export class View {
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, wide, high);
-    if (!this.image?.header) return;
+    if (!this.image?.header || !this.colours) return;
+    this.#paint();
     const area = wide - BAR, { width: w, height: h } = this.image.header;
     if (this.fitted) Object.assign(this, { scale: 0.97 * Math.min(area / w, high / h), x: w / 2, y: h / 2 });
     this.middle = [area / 2, high / 2];
