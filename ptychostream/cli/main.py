@@ -6,8 +6,10 @@ import argparse
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ptychostream import __version__
 from ptychostream.cli.parts.logs import configure
@@ -36,11 +38,17 @@ COMMANDS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes -1e-6 for a number, as do the parsers of its commands; Python's own does from 3.14 on."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+
+
 def build_parser(command: str | None) -> argparse.ArgumentParser:
     """The parser, with the arguments of `command` only."""
-    parser = argparse.ArgumentParser(
-        prog="ptychostream", description="Real-time streaming ptychography at an EPICS beamline."
-    )
+    parser = _Parser(prog="ptychostream", description="Real-time streaming ptychography at an EPICS beamline.")
     parser.add_argument("--version", action="version", version=f"ptychostream {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log at debug level, with tracebacks")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument("--seed", type=int, metavar="N", help="default 0")
     held = parser.add_argument_group("held-out area", "an area of each scan that training never sees")
     held.add_argument("--hold-out", type=finite, default=0.0, metavar="FRACTION", help="of the frames (default none)")
-    held.add_argument("--side", choices=("+x", "-x", "+y", "-y"), default="+x", help="where (default %(default)s)")
+    held.add_argument("--side", choices=("+x", "-x", "+y", "-y"), default="+x", help="where (default +x): --side=-x")
     held.add_argument("--save-area", type=Path, metavar="NPY", help="write the first scan's, on its object's grid")
     frames = parser.add_argument_group("frames", "what is done to them before the network, here and at the edge")
     frames.add_argument("--crop", type=int, nargs=4, metavar=("ROW", "COLUMN", "HEIGHT", "WIDTH"), help="raw pixels")

@@ -12,7 +12,7 @@ import pytest
 from epics_env import EpicsEnv, wait_until
 
 from ptychostream.cli import doctor
-from ptychostream.cli.main import main
+from ptychostream.cli.main import build_parser, main
 from ptychostream.config import load_settings
 from ptychostream.errors import ConfigError, ScanFileError
 from ptychostream.hpc_agent.settings import AgentSettings
@@ -46,6 +46,12 @@ def test_a_misspelt_key_is_answered_with_its_neighbours(tmp_path: Path, text: st
         load_settings(AgentSettings, tmp_path / "agent.toml", {})
     names = caught.value.remedy.partition("known there are ")[2].split(", ")
     assert known in names and unknown not in names
+
+
+@pytest.mark.parametrize("value", ["-13.5e-6", "-1E-05", "-.5", "-2"])
+def test_a_negative_number_is_no_option(value: str) -> None:
+    words = ["reconstruct", "scan.h5", "-o", "out.h5", "--defocus-m", value]
+    assert build_parser("reconstruct").parse_args(words).defocus_m == float(value)
 
 
 def test_a_figure_of_no_known_format(tmp_path: Path) -> None:
