@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ptychostream.cli import finite
+from ptychostream.cli.parts import orientation
 from ptychostream.cli.parts.scan_arguments import add_scan_arguments
 from ptychostream.errors import ConfigError
 
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", type=Path, metavar="FILE", help="compare with this model's contract")
     parser.add_argument("--json", action="store_true", help="print everything as JSON; the rest goes to stderr")
+    orientation.add_argument(parser)
     _add_channel_arguments(parser)
     add_scan_arguments(parser)
 
@@ -57,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         contract = load_model(arguments.model).contract
     if is_channel(arguments.source):
         _refuse_given(arguments, add_scan_arguments, "is about files")
+        _refuse_given(arguments, orientation.add_argument, "is about files")
         return _channel(arguments, contract)
     _refuse_given(arguments, _add_channel_arguments, "is about PVs")
     return _file(arguments, contract)
@@ -89,7 +92,18 @@ def _file(arguments: argparse.Namespace, contract: ModelContract | None) -> int:
         from ptychostream.quality.contract_check import with_contract
 
         found = with_contract(found, contract, str(arguments.model))
-    return _print(arguments, found, found.file, [] if found.scan is None else _scan_figures(found.scan))
+    figures = [] if found.scan is None else _scan_figures(found.scan)
+    if arguments.orientation is None or not found.sound:
+        return _print(arguments, found, found.file, figures)
+    from rich.console import Console
+
+    if not arguments.json:
+        _print(arguments, found, found.file, figures)
+    console = Console(stderr=arguments.json, highlight=False, soft_wrap=True)
+    tried = orientation.find(arguments.source, scan_options(arguments), arguments.orientation, console)
+    if arguments.json:
+        print(json.dumps(found.as_json() | {"orientation": tried}, indent=2))
+    return 0
 
 
 def _channel(arguments: argparse.Namespace, contract: ModelContract | None) -> int:

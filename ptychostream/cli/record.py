@@ -92,6 +92,9 @@ def _add_positions(group: Any) -> None:
     group.add_argument("--flip-x", action="store_true", help="reverse the x axis (after the swap)")
     group.add_argument("--flip-y", action="store_true", help="reverse the y axis (after the swap)")
     group.add_argument(
+        "--position-rotation", type=finite, default=0.0, metavar="DEG", help="turn from x towards y (after the flips)"
+    )
+    group.add_argument(
         "--position-wait", type=finite, metavar="S", help="wait for late positions at a scan's end (default 5)"
     )
 
@@ -224,6 +227,7 @@ def _axes(arguments: argparse.Namespace) -> AxisConfig:
         swap_xy=arguments.swap_xy,
         sign_x=-1 if arguments.flip_x else 1,
         sign_y=-1 if arguments.flip_y else 1,
+        rotation_deg=arguments.position_rotation,
     )
 
 

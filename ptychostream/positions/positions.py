@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from ptychostream.config import Setting, Settings
 from ptychostream.errors import GeometryError
@@ -30,7 +31,7 @@ class NeverPlaced(Exception):  # noqa: N818 - a result, not an error
 
 
 class AxisConfig(Settings):
-    """Converts the beamline's two positions to canvas axes: swaps them, applies the signs, and scales them."""
+    """Converts the beamline's two positions to canvas axes: swaps them, applies the signs, scales and turns them."""
 
     unit: Annotated[Literal["m", "mm", "um", "nm"], Setting(flag="--position-unit", help="unit of the positions")] = "m"
     """Unit of the positions as they are sent."""
@@ -41,6 +42,21 @@ class AxisConfig(Settings):
     """Sign from the beamline's x to the canvas."""
     sign_y: Literal[-1, 1] = 1
     """Sign from the beamline's y to the canvas."""
+    rotation_deg: Annotated[
+        float,
+        Setting(
+            "PositionRotation",
+            "Turn of the positions after the signs",
+            group="scan",
+            egu="deg",
+            prec=2,
+            live=False,
+            flag="--position-rotation",
+            help="turn of the positions from x towards y, after swap and signs, degrees",
+        ),
+    ] = Field(0.0, ge=-180, le=180)
+    """Turn of the positions from the canvas's x towards its y, after swap and signs, degrees: the angle between the
+    scanner's and the detector's axes."""
 
     @property
     def unit_m(self) -> float:
@@ -50,7 +66,15 @@ class AxisConfig(Settings):
         """(x, y) in metres from the sent x and y, numbers or arrays."""
         if self.swap_xy:
             a, b = b, a
-        return a * (self.sign_x * self.unit_m), b * (self.sign_y * self.unit_m)
+        return self.turn(a * (self.sign_x * self.unit_m), b * (self.sign_y * self.unit_m))
+
+    def turn(self, x: Number, y: Number) -> tuple[Number, Number]:
+        """Positions in metres that lack only the rotation."""
+        if not self.rotation_deg:
+            return x, y
+        angle = math.radians(self.rotation_deg)
+        cosine, sine = math.cos(angle), math.sin(angle)
+        return x * cosine - y * sine, x * sine + y * cosine
 
 
 Place = tuple[float, float] | None | NeverPlaced
@@ -137,7 +161,7 @@ class AttributePositions(_ById):
         self.axes = axes
         # Computed once, because `lookup` runs for every frame.
         self._names = (y_name, x_name) if axes.swap_xy else (x_name, y_name)
-        self._scale_x, self._scale_y = axes.apply(1.0, 1.0)
+        self._scale_x, self._scale_y = axes.sign_x * axes.unit_m, axes.sign_y * axes.unit_m
 
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
         """See `PositionSource.lookup`. An attribute that is absent, not a number or not finite raises NeverPlaced."""
@@ -150,7 +174,7 @@ class AttributePositions(_ById):
         except ValueError as error:
             raise NeverPlaced(f"frame {frame.id}: attribute {error}") from None
         if math.isfinite(x) and math.isfinite(y):
-            return x, y
+            return self.axes.turn(x, y)
         raise NeverPlaced(f"frame {frame.id}: attributes {name_x} and {name_y} give ({x}, {y})")
 
 

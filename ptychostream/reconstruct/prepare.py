@@ -74,9 +74,9 @@ def prepare(
     if given is None:
         area = np.pi * wavelength_m(scan.energy_ev, scan.radiation) / (size * pixel) ** 2
         if defocus is None:
-            defocus = float(
-                probe.search_curvature(patterns.mean, _trial(patterns, grid, options, create_engine)) / area
-            )
+            near = middle(grid)
+            trial = half_of(patterns.amplitudes[near], grid.part(near), patterns.power, options, create_engine)
+            defocus = float(probe.search_curvature(patterns.mean, trial) / area)
         given = probe.from_pattern(patterns.mean, defocus * area)
     elif given.ndim != 3 or given.shape[1:] != (size, size):
         raise ReconstructionError(
@@ -106,22 +106,28 @@ def _object(initial: InitialObject | None, grid: ObjectGrid) -> NDArray[np.compl
     return initial
 
 
-def _trial(
-    patterns: Patterns, grid: ObjectGrid, options: ReconstructOptions, create_engine: CreateEngine
+def middle(grid: ObjectGrid) -> NDArray[np.int64]:
+    """Indices of the frames in the middle of the scan that short reconstructions take."""
+    from_middle = np.abs(grid.corners - np.median(grid.corners, axis=0)).max(axis=1)
+    return np.sort(np.argsort(from_middle, kind="stable")[:TRIAL_FRAMES])
+
+
+def half_of(
+    amplitudes: NDArray[np.float32],
+    grid: ObjectGrid,
+    power: float,
+    options: ReconstructOptions,
+    create_engine: CreateEngine,
 ) -> Callable[[NDArray[np.complex64]], float]:
-    """The R factor of half of the frames in the middle of the scan, for a reconstruction from the other half.
+    """The R factor of half of the frames [N, n, n], for a reconstruction of the others with a probe [modes, n, n].
 
     The R factor of the reconstructed frames themselves would prefer a probe so small that no two frames overlap.
     """
-    from_middle = np.abs(grid.corners - np.median(grid.corners, axis=0)).max(axis=1)
-    near = np.sort(np.argsort(from_middle, kind="stable")[:TRIAL_FRAMES])
-    part = grid.part(near)
-    amplitudes = patterns.amplitudes[near]
-    seen, unseen = np.arange(0, len(near), 2), np.arange(1, len(near), 2)
+    seen, unseen = np.arange(0, len(amplitudes), 2), np.arange(1, len(amplitudes), 2)
 
     def r_factor(start: NDArray[np.complex64]) -> float:
-        modes = probe.complete(start, 1, patterns.power)
-        engine = create_engine(Problem(amplitudes, part, np.ones(part.shape, np.complex64), modes), options)
+        modes = probe.complete(start, 1, power)
+        engine = create_engine(Problem(amplitudes, grid, np.ones(grid.shape, np.complex64), modes), options)
         for _ in range(TRIAL_ITERATIONS):
             engine.iterate(seen, True)
         return engine.iterate(unseen, False).r_factor

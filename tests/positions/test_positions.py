@@ -34,12 +34,26 @@ def test_axes_are_swapped_then_signed_and_scaled() -> None:
     np.testing.assert_allclose(y, [1e-6, 3e-6])
 
 
+def test_positions_are_turned_from_x_towards_y_after_swap_and_signs() -> None:
+    axes = AxisConfig(unit="um", swap_xy=True, sign_x=-1, rotation_deg=90)
+    assert axes.apply(1.0, 2.0) == pytest.approx((-1e-6, -2e-6))
+    slanted = AxisConfig(unit="um", sign_y=-1, rotation_deg=-126.3)
+    x, y = slanted.apply(np.array([1.0, 3.0]), np.array([2.0, 4.0]))
+    np.testing.assert_allclose(np.hypot(x, y), np.hypot([1e-6, 3e-6], [2e-6, 4e-6]))
+    turned = np.degrees(np.arctan2(y, x) - np.arctan2([-2, -4], [1, 3])) % 360
+    np.testing.assert_allclose(turned, 360 - 126.3)
+    attributes = AttributePositions("X", "Y", slanted).lookup(frame(X=1.0, Y=2.0))
+    assert attributes == pytest.approx((x[0], y[0]), abs=1e-18)
+
+
 @pytest.mark.parametrize(("unit", "metres"), [("m", 1.0), ("mm", 1e-3), ("um", 1e-6), ("nm", 1e-9)])
 def test_units(unit: str, metres: float) -> None:
     assert AxisConfig(unit=unit).apply(1.0, -1.0) == (metres, -metres)
 
 
-@pytest.mark.parametrize("wrong", [{"unit": "inch"}, {"sign_x": 2}, {"sign_y": 0}, {"swap": True}])
+@pytest.mark.parametrize(
+    "wrong", [{"unit": "inch"}, {"sign_x": 2}, {"sign_y": 0}, {"swap": True}, {"rotation_deg": 181}]
+)
 def test_senseless_axes_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         AxisConfig(**wrong)

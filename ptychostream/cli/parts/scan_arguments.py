@@ -58,6 +58,13 @@ def add_scan_arguments(parser: argparse.ArgumentParser, unit_flag: str = "--posi
     group.add_argument("--swap-xy", action="store_true", help="the file's x is the canvas's y")
     group.add_argument("--flip-x", action="store_true", help="turn the x axis round (after the swap)")
     group.add_argument("--flip-y", action="store_true", help="turn the y axis round (after the swap)")
+    group.add_argument(
+        "--position-rotation",
+        type=finite,
+        default=0.0,
+        metavar="DEG",
+        help="turn the positions from x towards y (after the flips)",
+    )
     group.add_argument("--saturation", type=int, metavar="N", help="count at which a pixel is saturated")
     group.add_argument(
         "--mask-sense", choices=("bad", "good"), help="what a non-zero pixel of the file's mask is (default bad)"
@@ -78,13 +85,15 @@ def scan_options(arguments: argparse.Namespace) -> ScanOptions:
     from ptychostream.scans.scan_files import ScanOptions
 
     axes = None
-    if arguments.file_position_unit or arguments.swap_xy or arguments.flip_x or arguments.flip_y:
+    turned = arguments.swap_xy or arguments.flip_x or arguments.flip_y or arguments.position_rotation
+    if arguments.file_position_unit or turned:
         given = {"unit": arguments.file_position_unit} if arguments.file_position_unit else {}
         axes = AxisConfig(
             **given,
             swap_xy=arguments.swap_xy,
             sign_x=-1 if arguments.flip_x else 1,
             sign_y=-1 if arguments.flip_y else 1,
+            rotation_deg=arguments.position_rotation,
         )
     return ScanOptions(
         data=arguments.data,
