@@ -118,7 +118,8 @@ def _binned(values: NDArray[np.float64], image: PhaseImage, grid: Maps) -> NDArr
     """[H, W] sums of an image's pixel values in the cells."""
     rows, columns, inside = _cells(image, grid)
     flat = (rows[:, None] * grid.weight.shape[1] + columns[None, :])[inside]
-    return np.bincount(flat, values[inside], grid.weight.size).reshape(grid.weight.shape)
+    sums: NDArray[np.float64] = np.bincount(flat, values[inside], grid.weight.size).astype(np.float64)
+    return sums.reshape(grid.weight.shape)
 
 
 def _sums(image: PhaseImage, grid: Maps) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -23,7 +23,7 @@ _TAKEN = ("Idle", "Open")
 """State_RBV after all frames of a scan, or of a part of it, were taken."""
 
 
-class SimulatedBeamline(StandardReadable, Triggerable):
+class SimulatedBeamline(StandardReadable, Triggerable):  # type: ignore[misc]  # ophyd-async is not followed
     """The beamline's scan records. An event has the scan's id and the frames that were sent.
 
     Parameters

@@ -23,7 +23,7 @@ from ptychostream.bluesky.picture import Picture, newest_picture
 from ptychostream.errors import StreamError
 
 
-class ScanSignals(Device):
+class ScanSignals(Device):  # type: ignore[misc]  # ophyd-async is not followed
     """The group "scan"."""
 
     id: SignalR[str]
@@ -31,7 +31,7 @@ class ScanSignals(Device):
     end_scan: TriggerableCommand
 
 
-class AccountingSignals(Device):
+class AccountingSignals(Device):  # type: ignore[misc]  # ophyd-async is not followed
     """The group "accounting"."""
 
     frames_received: SignalR[int]
@@ -40,13 +40,13 @@ class AccountingSignals(Device):
     frames_missed: SignalR[int]
 
 
-class PluginSignals(Device):
+class PluginSignals(Device):  # type: ignore[misc]  # ophyd-async is not followed
     """The group "plugin"."""
 
     dropped_arrays: SignalR[int]
 
 
-class QualitySignals(Device):
+class QualitySignals(Device):  # type: ignore[misc]  # ophyd-async is not followed
     """The group "quality"."""
 
     ssim: SignalR[float]
@@ -57,7 +57,7 @@ class QualitySignals(Device):
     dose_scale: SignalRW[float]
 
 
-class ModelSignals(Device):
+class ModelSignals(Device):  # type: ignore[misc]  # ophyd-async is not followed
     """The group "model"."""
 
     version: SignalR[str]
@@ -65,7 +65,7 @@ class ModelSignals(Device):
     engine_name: SignalR[str]
 
 
-class PtychoEdge(StandardReadable, Triggerable):
+class PtychoEdge(StandardReadable, Triggerable):  # type: ignore[misc]  # ophyd-async is not followed
     """The IOC. Every group of its records is a sub-device; those below are there before it is connected.
 
     An event has the scan's id, the frames that are stitched, the model's version and sha256, SSIM, and the scan that it
