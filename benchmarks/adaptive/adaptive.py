@@ -1,7 +1,7 @@
 """`ptychostream bench adaptive`: the similarity of an adaptive scan's phase to the truth, by the number of its points.
 
-A network is trained on simulated scans of every kind of sample. For samples that it has not seen, the full scan is
-stitched, and parts of it: every k-th point, points that are spread evenly, and points that
+A network is trained on simulated scans of every kind of sample, or read from a file. For samples that it has not seen,
+the full scan is stitched, and parts of it: every k-th point, points that are spread evenly, and points that
 `ptychostream.adaptive.scan.AdaptiveScan` chooses from the pictures so far. All have the same patterns, network and
 truth, so that the choice of the points is the only difference.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,20 +26,23 @@ from ptychostream.adaptive.maps import unseen
 from ptychostream.adaptive.next_points import next_points
 from ptychostream.adaptive.scan import AdaptiveScan
 from ptychostream.hpc_agent.corpus.training_data import Source
-from ptychostream.hpc_agent.training.export import predict
-from ptychostream.hpc_agent.training.model_job import TrainedModel, train_model
+from ptychostream.hpc_agent.training.model_job import train_model
 from ptychostream.hpc_agent.training.training import TrainingOptions
 from ptychostream.imaging.geometry import wavelength_m
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.stitching import Canvas
+from ptychostream.model.contract import ModelContract
+from ptychostream.model.model_file import Infer, ModelFile, load_model
+from ptychostream.plugins.engines import create_engine
 from ptychostream.quality.offline_inference import stitch_scan
 from ptychostream.quality.quality import compare
 from ptychostream.scans.scan import Reconstruction, Scan
 from ptychostream.sim.diffraction import Simulation, simulate_scan
 
-SAMPLES = ("shapes", "letters", "siemens")
+SAMPLES = ("shapes", "letters", "raised", "siemens")
 FRACTIONS = (0.25, 0.375, 0.5, 0.75)
 """Parts of the full scan's points that are compared."""
+_BATCH = 32
 _UNSEEN = 100
 """The seeds of the judged samples begin here; those of the training begin at 0."""
 
@@ -52,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=400, help="points of the full scan (default %(default)s)")
     parser.add_argument("--step", type=float, default=80, metavar="NM", help="its step in nm (default %(default)s)")
     parser.add_argument("--dose", type=float, default=1e6, help="photons per frame (default %(default)s)")
+    parser.add_argument("--model", type=Path, metavar="ONNX", help="model of 64 × 64 frames; none: one is trained")
     parser.add_argument("--scans", type=int, default=2, help="training scans of each sample (default %(default)s)")
     parser.add_argument("--epochs", type=int, default=20, help="epochs of the training (default %(default)s)")
     parser.add_argument("--train-seconds", type=float, default=150, help="its time limit (default %(default)s)")
@@ -63,18 +66,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     console = Console(stderr=True)
     base = Simulation(size=64, frames=arguments.frames, step_m=arguments.step * 1e-9, dose=arguments.dose)
-    trained = train(base, arguments, console)
+    model = load_model(arguments.model) if arguments.model else trained(base, arguments, console)
+    engine = create_engine("Auto", model, batch=_BATCH)
     found: dict[str, Any] = {}
     for sample in SAMPLES:
         runs = []
         for repeat in range(arguments.repeats):
             seed = _UNSEEN + arguments.seed + repeat
             settings = base.model_copy(update={"sample": sample, "sample_seed": seed, "seed": seed})
-            runs.append(judge(trained, *simulate_scan(settings)))
+            runs.append(judge(model.contract, engine.infer, *simulate_scan(settings)))
             console.print(f"{sample} {seed}: {_line(runs[-1])}")
         found[sample] = runs
+    engine.close()
     content = {"frames": arguments.frames, "step_nm": arguments.step, "dose": arguments.dose, "samples": found}
-    content |= {"epochs": len(trained.result.history), "cores": os.cpu_count()}
+    content |= {"model": model.contract.name, "network": model.contract.network, "engine": engine.name}
     if arguments.json:
         print(json.dumps(content, indent=2))
     else:
@@ -82,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def train(base: Simulation, arguments: argparse.Namespace, console: Console) -> TrainedModel:
+def trained(base: Simulation, arguments: argparse.Namespace, console: Console) -> ModelFile:
     """A network for all kinds of sample, trained on the simulation's own truth."""
     sources = []
     for number in range(arguments.scans * len(SAMPLES)):
@@ -99,17 +104,16 @@ def train(base: Simulation, arguments: argparse.Namespace, console: Console) -> 
     )
     with TemporaryDirectory() as folder, Progress(console=console) as progress:
         task = progress.add_task("training", total=options.epochs)
-        return train_model(
-            sources, Path(folder, "model.onnx"), options, on_epoch=lambda e: progress.update(task, completed=e.number)
-        )
+        path = Path(folder, "model.onnx")
+        train_model(sources, path, options, on_epoch=lambda epoch: progress.update(task, completed=epoch.number))
+        return load_model(path)
 
 
-def judge(trained: TrainedModel, scan: Scan, truth: Reconstruction) -> dict[str, Any]:
+def judge(contract: ModelContract, infer: Infer, scan: Scan, truth: Reconstruction) -> dict[str, Any]:
     """SSIM of the full scan, and by the fraction of its points of each way to choose them."""
     reference, frames = truth.phase_image(), len(scan)
-    whole, patches = infer_all(trained, scan)
-    assert trained.contract.patch_weight is not None
-    weight = trained.contract.patch_weight.unpack()
+    whole, patches = infer_all(contract, infer, scan)
+    weight = contract.patch_weight.unpack() if contract.patch_weight else np.ones(contract.output_shape, np.float32)
 
     def stitch(points: NDArray[np.intp]) -> PhaseImage:
         canvas = Canvas(whole.pixel_m, weight)
@@ -133,15 +137,15 @@ def judge(trained: TrainedModel, scan: Scan, truth: Reconstruction) -> dict[str,
     return {"full": full, "parts": parts}
 
 
-def infer_all(trained: TrainedModel, scan: Scan) -> tuple[Canvas, NDArray[np.float32]]:
+def infer_all(contract: ModelContract, infer: Infer, scan: Scan) -> tuple[Canvas, NDArray[np.float32]]:
     """The canvas of all frames, and the patch [N, h, w] of each."""
     patches: list[NDArray[np.float32]] = []
 
-    def infer(counts: NDArray[np.float32], dose_scale: float) -> NDArray[np.float32]:
-        patches.append(predict(trained.result.network, counts, dose_scale))
+    def kept(counts: NDArray[np.float32], dose_scale: float) -> NDArray[np.float32]:
+        patches.append(infer(counts, dose_scale).copy())
         return patches[-1]
 
-    canvas = stitch_scan(replace(scan, probe=None), trained.contract, infer, batch=32)
+    canvas = stitch_scan(replace(scan, probe=None), contract, kept, batch=_BATCH)
     return canvas, np.concatenate(patches)
 
 
