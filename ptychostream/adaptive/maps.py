@@ -120,8 +120,6 @@ def _binned(values: NDArray[np.float64], image: PhaseImage, grid: Maps) -> NDArr
     flat = (rows[:, None] * grid.weight.shape[1] + columns[None, :])[inside]
     sums: NDArray[np.float64] = np.bincount(flat, values[inside], grid.weight.size).astype(np.float64)
     return sums.reshape(grid.weight.shape)
-    sums = np.bincount(flat, values[inside], grid.weight.size).reshape(grid.weight.shape)
-    return np.asarray(sums, np.float64)
 
 
 def _sums(image: PhaseImage, grid: Maps) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
+from bluesky.protocols import Triggerable
 from numpy.typing import NDArray
 from ophyd_async.core import (
     Array1D,
@@ -23,7 +24,6 @@ _TAKEN = ("Idle", "Open")
 
 
 class SimulatedBeamline(StandardReadable, Triggerable):  # type: ignore[misc]  # ophyd-async is not followed
-class SimulatedBeamline(StandardReadable):
     """The beamline's scan records. An event has the scan's id and the frames that were sent.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from bluesky.protocols import Triggerable
 from ophyd_async.core import (
     AsyncStatus,
     Device,
@@ -65,7 +66,6 @@ class ModelSignals(Device):  # type: ignore[misc]  # ophyd-async is not followed
 
 
 class PtychoEdge(StandardReadable, Triggerable):  # type: ignore[misc]  # ophyd-async is not followed
-class PtychoEdge(StandardReadable):
     """The IOC. Every group of its records is a sub-device; those below are there before it is connected.
 
     An event has the scan's id, the frames that are stitched, the model's version and sha256, SSIM, and the scan that it
