@@ -23,20 +23,31 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-class Measured(Child):
-    """A child that prints lines of JSON, and its processor time."""
+class Processor:
+    """Processor time of a process, noted from time to time.
 
-    def __init__(self, module: str, arguments: list[str], log_path: Path, environment: Mapping[str, str]) -> None:
-        super().__init__(module, arguments, log_path, environment)
+    Parameters
+    ----------
+    pid
+        The process.
+    family
+        Whether the processes that it has started count too. What one of them used is lost when it ends.
+    """
+
+    def __init__(self, pid: int, family: bool = False) -> None:
+        self._pid = pid
+        self._family = family
         self._samples: list[tuple[float, float]] = []
 
     def sample(self) -> None:
         """Note the processor time of all threads until now. Does nothing if the process has ended."""
-        try:
-            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
+        read = {self._pid: _used(self._pid)} if not self._family else _used_by_all()
+        if read.get(self._pid) is None:
             return
-        self._samples.append((time.time(), (int(fields[11]) + int(fields[12])) / _TICKS_HZ))
+        ours, before = {self._pid}, 0
+        while before < (before := len(ours)):
+            ours |= {pid for pid, found in read.items() if found is not None and found[0] in ours}
+        self._samples.append((time.time(), sum(found[1] for pid in ours if (found := read[pid]) is not None)))
 
     def cores(self, first_s: float, last_s: float) -> float:
         """The mean number of used cores between two POSIX times, from the samples."""
@@ -45,6 +56,35 @@ class Measured(Child):
         times, used = zip(*self._samples, strict=True)
         start, end = np.interp([first_s, last_s], times, used)
         return float((end - start) / (last_s - first_s))
+
+
+def _used(pid: int) -> tuple[int, float] | None:
+    """The parent of a process, and its processor time in s; None: it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICKS_HZ
+
+
+def _used_by_all() -> dict[int, tuple[int, float] | None]:
+    return {int(path.name): _used(int(path.name)) for path in Path("/proc").glob("[0-9]*")}
+
+
+class Measured(Child):
+    """A child that prints lines of JSON, and its processor time."""
+
+    def __init__(self, module: str, arguments: list[str], log_path: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(module, arguments, log_path, environment)
+        self._processor = Processor(self._process.pid)
+
+    def sample(self) -> None:
+        """Note the processor time of all threads until now. Does nothing if the process has ended."""
+        self._processor.sample()
+
+    def cores(self, first_s: float, last_s: float) -> float:
+        """The mean number of used cores between two POSIX times, from the samples."""
+        return self._processor.cores(first_s, last_s)
 
     def resident_mib(self) -> float:
         """The resident memory now."""

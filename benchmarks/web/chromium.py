@@ -29,9 +29,10 @@ class BrowserError(PtychostreamError):
 
 
 class Page:
-    """One page of the browser."""
+    """One page of the browser; `pid` is the browser's first process."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, pid: int) -> None:
+        self.pid = pid
         self._socket = socket
         self._numbers = itertools.count(1)
 
@@ -86,7 +87,7 @@ async def chromium() -> AsyncIterator[Page]:
                 async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
                     address = next(one for one in await answer.json() if one["type"] == "page")["webSocketDebuggerUrl"]
                 async with session.ws_connect(address, max_msg_size=1 << 26) as socket:
-                    yield Page(socket)
+                    yield Page(socket, process.pid)
         finally:
             if process.returncode is None:
                 process.kill()

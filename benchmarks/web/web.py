@@ -7,7 +7,8 @@ Figures
 - `latency_ms`: percentiles, over the frames, of the time from a frame's time stamp at the detector until the screen
   refresh after the first drawn image with this frame. The detector stamps a frame before it sends it, so this is not
   less than the time from the frame's arrival at the IOC.
-- `lost`: frames sent less stitched. `cpu_cores`: of IOC and page's server, from the first to the last sent frame.
+- `lost`: frames sent less stitched. `cpu_cores`: of source, IOC, page's server and browser, from the first to the last
+  sent frame. Where they add up to the machine's cores, the latency is that of a full machine.
 - `browsers`: further clients, and the images that each of them got.
 - `reconnects`, `memory_mib`: the resident memory of the page's server after each quarter of that many browsers that
   came, got an image, and went.
@@ -29,7 +30,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from ptychostream.benchmarks.measured import Measured, say
+from ptychostream.benchmarks.measured import Measured, Processor, say
 from ptychostream.benchmarks.stream_source import Source, checked_shape
 from ptychostream.benchmarks.web.chromium import Page, chromium
 from ptychostream.demo.page import address_of
@@ -102,7 +103,9 @@ async def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any
                          environment)
             )  # fmt: skip
             say(f"{arguments.fps:g} frames/s for {arguments.seconds:g} s")
-            sent = await asyncio.to_thread(_follow, source, ioc, web, arguments.seconds)
+            browser = Processor(page.pid, family=True)
+            measured = {"source": source, "ioc": ioc, "web": web, "browser": browser}
+            sent = await asyncio.to_thread(_follow, source, (ioc, web), tuple(measured.values()), arguments.seconds)
             await asyncio.sleep(2.0)
             drawn = np.array(await page.run("window.drawn"), dtype=np.float64)
             stitched = int(pvs.get("FramesStitched_RBV")[0])
@@ -114,7 +117,7 @@ async def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any
         report |= {
             "ready_ms": ready,
             "lost": sent["sent"] - stitched,
-            "cpu_cores": {n: child.cores(sent["first"], sent["last"]) for n, child in (("ioc", ioc), ("web", web))},
+            "cpu_cores": {name: one.cores(sent["first"], sent["last"]) for name, one in measured.items()},
             "browsers": {"count": arguments.browsers, "images": images},
             "reconnects": arguments.reconnects,
             "memory_mib": memory,
@@ -143,11 +146,14 @@ async def until_ready(page: Page, address: str) -> dict[str, float]:
     return {"script": script, "image": image}
 
 
-def _follow(source: Measured, ioc: Measured, web: Measured, seconds: float) -> dict[str, Any]:
+def _follow(
+    source: Measured, needed: tuple[Measured, ...], measured: tuple[Measured | Processor, ...], seconds: float
+) -> dict[str, Any]:
     end = time.monotonic() + seconds + 2 * START_S
     while time.monotonic() < end:
-        for child in (ioc, web):
-            child.sample()
+        for one in measured:
+            one.sample()
+        for child in needed:
             if not child.running():
                 raise child.failure()
         if found := [line for line in source.said() if "sent" in line]:
