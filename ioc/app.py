@@ -43,6 +43,7 @@ from ptychostream.ioc.model.model_slot import SlotState
 from ptychostream.ioc.records.put_log import PutLog
 from ptychostream.ioc.records.pvi import provider, pvi_structures
 from ptychostream.ioc.records.records import Records, Value
+from ptychostream.ioc.records.whereabouts import whereabouts
 from ptychostream.ioc.scan_control import ScanControl
 from ptychostream.ioc.config.setpoints import setpoints
 from ptychostream.ioc.config.settings import IocSettings
@@ -209,6 +210,7 @@ class Ioc:
                 "AutosavePassedOver_RBV": len(self._passed_over),
                 "AutosaveMessage_RBV": "\n".join(self._passed_over),
                 "Access_RBV": self._access.mode.value,
+                **whereabouts(),
                 "START_CNT": int(texts.get("START_CNT", "0") or 0) + 1,
             }
         )

@@ -23,7 +23,7 @@ TITLES = {
 }  # fmt: skip
 UNSHOWN = frozenset({
     "TrajectoryX_RBV", "TrajectoryY_RBV", "PositionX_RBV", "PositionY_RBV", "Agent:Lease", "Agent:JudgedSHA",
-    "Agent:JudgedPreviousSHA", "Agent:ReconstructDone", "Agent:RetrainDone",
+    "Agent:JudgedPreviousSHA", "Agent:JudgedSignature", "Agent:ReconstructDone", "Agent:RetrainDone",
 })  # fmt: skip
 """Arrays that a plot shows, and what only the agent's program writes."""
 
@@ -51,9 +51,12 @@ def group_screen(given: GroupScreen, records: Mapping[str, Record]) -> Screen:
     screen = Screen(f"ptychostream: {given.title}", WIDTH, BOTTOM)
     parts = Parts(screen, records)
     heading(parts, given.title, screen.width)
-    height = _Flow(parts).add(given.groups)
-    x, half = 3 * GAP + 2 * COLUMN, (BOTTOM - TOP) // 2 - GAP
-    upper, lower = Box(x, TOP, COLUMN, half), Box(x, TOP + half + GAP, COLUMN, half)
+    flow = _Flow(parts)
+    height = flow.add(given.groups)
+    free = COLUMNS - flow.columns  # trends take the columns that are left
+    x, half = GAP + flow.columns * (COLUMN + GAP), (BOTTOM - TOP) // 2 - GAP
+    width = free * COLUMN + (free - 1) * GAP
+    upper, lower = Box(x, TOP, width, half), Box(x, TOP + half + GAP, width, half)
     if given.title == "Refinement":
         trend(parts, upper, "Misfit of the refined image", {"Refine:RFactor_RBV": "R factor"}, axis="R factor")
         trend(parts, lower, "SSIM of the live to the refined phase", {"Refine:SSIM_RBV": "SSIM"}, axis="SSIM",
@@ -127,6 +130,11 @@ class _Flow:
                 begin = self._begin(f"{TITLES[group]}, continued")
             self._y += self._parts.row(name, self._x + 12, self._y, COLUMN - 24)
         self._end(begin)
+
+    @property
+    def columns(self) -> int:
+        """How many columns are begun."""
+        return self._column + 1
 
     @property
     def _x(self) -> int:

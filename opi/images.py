@@ -29,6 +29,7 @@ def _edges(parts: Parts, y_axis: str, records: Sequence[str]) -> list[Rule]:
 def image(
     parts: Parts, name: str, place: tuple[int, int], side: int, *, colours: str = "VIRIDIS", log: bool = False,
     size: tuple[str, str] | None = None, edges: Sequence[str] = (), about: str, also: Sequence[Rule] = (),
+    visible: bool = True,
 ) -> None:  # fmt: skip
     """An image over PV Access, in a square of `side` pixels.
 
@@ -40,6 +41,8 @@ def image(
         Records of its edges in µm: left, right, top, bottom. With them, its axes are in µm.
     also
         Further rules.
+    visible
+        Whether it is shown before a rule says so.
     """
     x, y = place
     box = Box(x, y, side + LEFT + RIGHT, side + TOP + BOTTOM)
@@ -64,6 +67,7 @@ def image(
         limits_from_pv=not edges, autoscale=True, log_scale=log, unsigned=True, show_toolbar=False,
         cursor_crosshair=True, background_color=style.PANEL, foreground_color=style.TEXT,
         tooltip=f"{about}\n$(pv_name)", border_alarm_sensitive=True, rules=rules(*given),
+        **({} if visible else {"visible": False}),
     )  # fmt: skip
 
 

@@ -98,11 +98,13 @@ def _images(parts: Parts) -> None:
     parts.label("Stitched phase, rad", Box(first + 12, y + 4, 420, 28), style.LARGE, True)
     image(parts, "Phase", (first, y + 34), SIDE, size=size, edges=STITCHED, about="Stitched phase")
     status = (parts.channel("Refine:Status_RBV"),)
-    off, on = Rule("visible", status, [("pv0 != 0", "False")]), Rule("visible", status, [("pv0 == 0", "False")])
-    for caption, one in (("Patches at each pixel", off), ("Refined phase, rad", on)):
-        parts.label(caption, Box(second + 12, y + 4, 250, 28), style.LARGE, True, rules=rules(one))
+    # Until Phoebus has started its rules, which takes seconds, the refined image is shown.
+    off, on = Rule("visible", status, [("pv0 == 0", "True")]), Rule("visible", status, [("pv0 == 0", "False")])
+    for caption, one, shown in (("Patches at each pixel", off, False), ("Refined phase, rad", on, True)):
+        box = Box(second + 12, y + 4, 250, 28)
+        parts.label(caption, box, style.LARGE, True, visible=shown, rules=rules(one))
     image(parts, "Weight", (second, y + 34), SIDE, colours="MAGMA", size=size, edges=STITCHED,
-          about="Patches at each pixel", also=(off,))  # fmt: skip
+          about="Patches at each pixel", also=(off,), visible=False)  # fmt: skip
     image(parts, "Refined", (second, y + 34), SIDE, edges=REFINED, about="Phase after the iterations of the refinement",
           also=(on,))  # fmt: skip
     parts.label("Refinement", Box(second + 270, y + 6, 84, 24), style.SMALL, foreground_color=style.QUIET)
