@@ -28,6 +28,11 @@ def indexed(view: View) -> IndexedPositions:
     return positions.panda.source if positions.name == "panda" else positions.by_index.source
 
 
+def arms(view: View) -> int:
+    """Arms of the source in use, or passes of its clock."""
+    return view.samples.passes if view.parts.positions.name == "stream" else indexed(view).series
+
+
 def covered(view: View) -> float:
     """Frames of the latest scan with a position, of those that have one or never will, in percent. NaN before any."""
     runs = view.snapshot.runs
@@ -86,8 +91,8 @@ POSITIONS: Groups = {
         Readback("PositionUpdatesBad_RBV", "Updates of the stream without positions", int,
                  lambda v: v.parts.positions.feed.bad_updates, egu="updates", high=LARGEST,
                  fields={"HIGH": 1, "HSV": "MINOR"}),
-        Readback("PositionRestarts_RBV", "Times that the stream's clock went back", int,
-                 lambda v: v.counts.restarts, high=LARGEST,
+        Readback("PositionRestarts_RBV", "Restarts that cost a scan its places", int,
+                 lambda v: v.counts.restarts_in_scan, high=LARGEST,
                  fields={"HIGH": 1, "HSV": "MINOR"}),
         Readback("FramesSettling_RBV", "Frames left out at their scan's start", int,
                  lambda v: v.parts.positions.current.settling, egu="frames", high=LARGEST),
@@ -96,8 +101,7 @@ POSITIONS: Groups = {
         Readback("FramesOutside_RBV", "Frames left out: beyond the field", int,
                  lambda v: v.parts.positions.current.outside, egu="frames", high=LARGEST,
                  fields={"HIGH": 1, "HSV": "MINOR"}),
-        Readback("PositionArm_RBV", "Arms whose positions came by index", int,
-                 lambda v: indexed(v).series, egu="arms", high=LARGEST),
+        Readback("PositionArm_RBV", "Arms of the source, or clock passes", int, arms, egu="arms", high=LARGEST),
         Readback("PositionNextIndex_RBV", "Index of the next sample of this arm", int,
                  lambda v: indexed(v).next_index & LARGEST, egu="samples", high=LARGEST),
         Readback("PandAMissed_RBV", "Rows sent before anyone listened", int,

@@ -182,7 +182,8 @@ def _flow(before: StreamState, now: StreamState) -> Diagnosis | None:
     if stitched > 0:
         if most is None or share < _NOTABLE or most is DropCause.DECIMATED:
             return None
-        return Diagnosis(Where.RUNNING, most.value, f"running, but {share:.0%} of the frames are dropped: {most.value}")
+        text = f"running, but {share:.0%} of the frames are dropped: {most.value}{_reason(_STAGE_OF[most], now)}"
+        return Diagnosis(Where.RUNNING, most.value, text)
     if most is not None and share >= 0.5:
         return Diagnosis(_STAGE_OF[most], most.value, _dropping(most, now))
     if now.waiting_position > before.waiting_position:
@@ -192,6 +193,12 @@ def _flow(before: StreamState, now: StreamState) -> Diagnosis | None:
         text = f"the engine is busy: {now.queue_used} frames wait, the batch in work for {now.busy_s:.1f} s"
         return Diagnosis(Where.ENGINE_BUSY, "busy", text)
     return None
+
+
+def _reason(stage: Where, now: StreamState) -> str:
+    """Why frames are dropped that cannot be read or contradict, after a colon; empty where nobody said it."""
+    said = {Where.REJECTED: now.message, Where.CONTRADICTION: now.contradiction}.get(stage, "")
+    return f": {said}" if said else ""
 
 
 def _dropping(cause: DropCause, now: StreamState) -> str:

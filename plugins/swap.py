@@ -35,19 +35,26 @@ class Swap:
 def await_swap(swap: Future[str], deadline_s: float, where: str) -> None:
     """Wait until the engine is in use. A swap that is not taken in time is called off.
 
+    One that the inference thread has begun by then cannot be called off: it has the same time once more.
+
     Raises
     ------
     EngineError
         The engine was not ready in time. Other errors are those of the swap.
     """
-    try:
-        swap.result(deadline_s)
-    except NotInTime:
-        if not swap.cancel():  # the inference thread has it by now
+    for _ in range(2):
+        try:
             swap.result(deadline_s)
+        except NotInTime:
+            if swap.done():  # it failed by a TimeoutError of its own, or ended in this moment
+                swap.result()
+                return
+            if swap.cancel():
+                break
+        else:
             return
-        what = f"the engine was not ready within {deadline_s:.0f} s"
-        raise EngineError(what, where=where, remedy="try another engine, or raise engine.trial_s") from None
+    what = f"the engine was not ready within {deadline_s:.3g} s"
+    raise EngineError(what, where=where, remedy="try another engine, or raise engine.trial_s")
 
 
 class SwapQueue:

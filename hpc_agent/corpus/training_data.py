@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
@@ -16,7 +17,7 @@ from ptychostream.hpc_agent.corpus.normalisation import Normalisation
 from ptychostream.hpc_agent.corpus.stored_array import StoredArray
 from ptychostream.model.contract import Preprocessing
 from ptychostream.model.preprocessing import Preprocessor, refined
-from ptychostream.quality.measured_input import measured_input
+from ptychostream.quality.measured_input import MeasuredInput, measured_input
 from ptychostream.scans.scan import Reconstruction, Scan
 
 Counts: TypeAlias = "NDArray[np.uint16] | NDArray[np.float32]"
@@ -213,15 +214,33 @@ def default_preprocessing(scans: Sequence[Scan]) -> Preprocessing:
 def measured(source: Source, spec: Preprocessing) -> Source:
     """`source` without the frames that are no measurement: those to train on and the held-out ones."""
     ready = measured_input(source.scan, spec)
+    held_out = None if source.held_out is None else _good(ready, source.held_out)
+    return replace(source, frames=_good(ready, source.selected), held_out=held_out)
+
+
+def _good(ready: MeasuredInput, frames: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Those of `frames` that are a measurement."""
     out = np.empty(ready.preprocessor.output_shape, np.float32)
+    return np.array([frame for frame in frames if ready.limits.fault(ready.apply(int(frame), out)) is None], np.intp)
 
-    def good(frames: NDArray[np.intp]) -> NDArray[np.intp]:
-        return np.array(
-            [frame for frame in frames if ready.limits.fault(ready.apply(int(frame), out)) is None], np.intp
-        )
 
-    held_out = None if source.held_out is None else good(source.held_out)
-    return replace(source, frames=good(source.selected), held_out=held_out)
+def _read_measured(source: Source, spec: Preprocessing) -> tuple[Source, Counts]:
+    """What `measured` gives, and the preprocessed counts of the frames to train on: `read_counts` would read again."""
+    ready, frames = measured_input(source.scan, spec), source.selected
+    found = ready.survey
+    plain = None  # what makes the counts, where the scan's own bad pixels are not all in `spec`
+    if refined(spec, found.bad_pixels, found.saturation) != spec:
+        plain = Preprocessor(spec, ready.preprocessor.raw_shape, ready.preprocessor.dtype)
+    out = np.empty((len(frames), *ready.preprocessor.output_shape), np.float32)
+    kept: list[np.intp] = []
+    for frame in frames:
+        raw, at = np.ascontiguousarray(source.scan.counts[int(frame)]), out[len(kept)]
+        if ready.limits.fault(ready.preprocessor.apply(raw, at)) is None:
+            if plain is not None:
+                plain.apply(raw, at)
+            kept.append(frame)
+    held_out = None if source.held_out is None else _good(ready, source.held_out)
+    return replace(source, frames=np.array(kept, np.intp), held_out=held_out), smallest(out[: len(kept)])
 
 
 def build_corpus(
@@ -239,14 +258,40 @@ def build_corpus(
     if not sources:
         raise TrainingError("no scans", where="corpus", remedy="give at least one")
     spec = preprocessing or default_preprocessing([source.scan for source in sources])
+    return _corpus(sources, lambda source: read_counts(source.scan, source.selected, spec), output_shape, spec)
+
+
+def measured_corpus(
+    sources: Sequence[Source], output_shape: tuple[int, int], spec: Preprocessing
+) -> tuple[list[Source], Corpus]:
+    """The sources without the frames that are no measurement, and their corpus. Each pattern is read once.
+
+    Raises
+    ------
+    TrainingError, GeometryError, FrameError, ScanFileError
+        See `build_corpus` and `measured`.
+    """
+    read = [_read_measured(source, spec) for source in sources]
+    kept, counts = [source for source, _ in read], deque(counts for _, counts in read)
+    del read
+    return kept, _corpus(kept, lambda _: counts.popleft(), output_shape, spec)
+
+
+def _corpus(
+    sources: Sequence[Source],
+    read_source: Callable[[Source], Counts],
+    output_shape: tuple[int, int],
+    spec: Preprocessing,
+) -> Corpus:
+    """`read_source` gives the preprocessed counts of a source's selected frames, once for each, in order."""
     pixel = sources[0].reconstruction.pixel_m
     counts: list[Counts] = []
     labels: list[Labels] = []
     for source in sources:
         _check(source, pixel)
-        read = read_counts(source.scan, source.selected, spec)
+        read = read_source(source)
         lit = read.reshape(len(read), -1).any(axis=1)
-        counts.append(read[lit])
+        counts.append(read if lit.all() else read[lit])
         labels.append(make_labels(source.reconstruction, source.positions_m[source.selected[lit]], output_shape))
     return Corpus(
         counts=cast(Counts, np.concatenate(counts)),

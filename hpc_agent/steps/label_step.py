@@ -13,7 +13,7 @@ from ptychostream.config import Settings
 from ptychostream.errors import ReconstructionError
 from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
 from ptychostream.hpc_agent.corpus.simulated_pairs import add_simulated
-from ptychostream.hpc_agent.corpus.training_data import Source, build_corpus, default_preprocessing, measured
+from ptychostream.hpc_agent.corpus.training_data import Source, default_preprocessing, measured_corpus
 from ptychostream.hpc_agent.steps.step_parts import opened, read_options
 from ptychostream.hpc_agent.training.model_job import patch_shape
 from ptychostream.model.contract import Preprocessing
@@ -89,8 +89,7 @@ def label_step(
         with opened(scan, scan_options) as file:
             whole = Source(file, made)
             spec = preprocessing(whole, chosen)
-            source = measured(whole, spec)
-            pairs = build_corpus([source], _shape(store, source, spec), spec)
+            (source,), pairs = measured_corpus([whole], _shape(store, whole, spec), spec)
             pairs = add_simulated(pairs, [source], chosen.simulated, chosen.seed)
         provenance = {
             "scan": scan,

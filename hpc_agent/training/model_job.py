@@ -17,10 +17,9 @@ from ptychostream.hpc_agent.corpus.simulated_pairs import FreshPairs
 from ptychostream.hpc_agent.corpus.training_data import (
     Corpus,
     Source,
-    build_corpus,
     default_preprocessing,
     held_out_area,
-    measured,
+    measured_corpus,
 )
 from ptychostream.hpc_agent.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from ptychostream.hpc_agent.training.export import export, predict
@@ -29,7 +28,7 @@ from ptychostream.hpc_agent.training.training import Epoch, TrainingOptions, Tra
 from ptychostream.model.contract import ModelContract, PackedArray, Preprocessing, Training
 from ptychostream.model.model_file import MAX_PROBE_PIXELS
 from ptychostream.model.preprocessing import Preprocessor
-from ptychostream.quality.contract_check import region_of
+from ptychostream.quality.contract_check import bit_depth_of, region_of
 from ptychostream.quality.offline_inference import stitch_scan
 from ptychostream.quality.quality import Quality, compare
 from ptychostream.scans.scan import Reconstruction
@@ -120,8 +119,7 @@ def train_model(
     initial, parent = (None, "") if warm_start is None else load_checkpoint(warm_start)
     spec = preprocessing or default_preprocessing([source.scan for source in sources])
     given = sum(len(source.selected) for source in sources)
-    sources = [measured(source, spec) for source in sources]
-    corpus = build_corpus(sources, output_shape or patch_shape(sources[0], spec), spec)
+    sources, corpus = measured_corpus(sources, output_shape or patch_shape(sources[0], spec), spec)
     fresh = FreshPairs(corpus, sources, options.simulated) if options.simulated else None
     result = train(corpus, options, initial=initial, on_epoch=on_epoch, fresh=fresh)
 
@@ -228,6 +226,7 @@ def describe(
         distance_m=scan.distance_m,
         detector_pixel_m=scan.detector_pixel_m,
         region=region_of(scan),
+        bit_depth=bit_depth_of(scan),
         preprocessing=corpus.preprocessing,
         patch_weight=PackedArray.pack(corpus.weights.mean(axis=0)),
         probe=_packed_probe(sources[0].reconstruction),

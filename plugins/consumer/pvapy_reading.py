@@ -46,7 +46,7 @@ def decode(pv_object: pva.PvObject, attributes: Collection[str] = (), fault: Sha
         if not time and pv_object.hasField("timeStamp"):  # optional in an NTNDArray
             time = _posix_of(pv_object, "timeStamp")
         found = _attributes(pv_object, attributes) if attributes else {}
-        return RawArray(raw_id, time, array, found, region_of(dimensions))
+        return RawArray(raw_id, time, array, found, region_of(dimensions), codec)
     except (pva.PvaException, LookupError, TypeError, ValueError) as error:
         not_an_ntndarray(error)
 

@@ -48,6 +48,12 @@ def _add_channel_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--select-attribute", default="", metavar="NAME", help="attribute of the wanted frames")
     group.add_argument("--select-value", default="", metavar="VALUE", help="its value in the wanted frames")
     group.add_argument("--energy-attribute", default="", metavar="NAME", help="attribute that gives the energy")
+    group.add_argument(
+        "--bit-depth-attribute",
+        default="BitDepth",
+        metavar="NAME",
+        help="attribute that gives the detector's bit depth (default %(default)s)",
+    )
     group.add_argument("--energy-unit", choices=("eV", "keV"), default="eV", help="unit of that attribute")
 
 
@@ -118,6 +124,7 @@ def _channel(arguments: argparse.Namespace, contract: ModelContract | None) -> i
         select_value=arguments.select_value,
         energy_attribute=arguments.energy_attribute,
         energy_unit=arguments.energy_unit,
+        bit_depth_attribute=arguments.bit_depth_attribute,
     )
     found = inspect_channel(
         arguments.source.removeprefix(_PVA),

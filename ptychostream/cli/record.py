@@ -58,6 +58,11 @@ def _add_stream(group: Any) -> None:
     )
     group.add_argument("--select-attribute", metavar="NAME", help="NTAttribute that tells the frames that are wanted")
     group.add_argument("--select-value", metavar="VALUE", help="its value in the frames that are wanted")
+    group.add_argument(
+        "--bit-depth-attribute",
+        metavar="NAME",
+        help="NTAttribute that gives the detector's bit depth (default BitDepth)",
+    )
     group.add_argument("--attribute", action="append", metavar="NAME", help="a further number to keep; may be repeated")
 
 
@@ -194,6 +199,7 @@ def _values(arguments: argparse.Namespace) -> dict[str, object]:
         "end_attribute": arguments.end_attribute,
         "select_attribute": arguments.select_attribute,
         "select_value": arguments.select_value,
+        "bit_depth_attribute": arguments.bit_depth_attribute,
         "position_attributes": _axes_names(arguments) if of_attributes else None,
         "attributes": arguments.attribute,
         "codec": arguments.codec,

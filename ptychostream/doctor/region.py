@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ptychostream.doctor.finding import Finding, fail, ok
+from ptychostream.doctor.finding import Finding, fail, ok, warn
 from ptychostream.doctor.stream import SeenStream
 from ptychostream.errors import DropCause
 from ptychostream.model.contract import ModelContract
@@ -20,6 +20,7 @@ def check_region(seen: SeenStream, contract: ModelContract | None) -> Iterator[F
         if one.quantity not in told:
             told.add(one.quantity)
             check = "region" if one.quantity in REGION else one.quantity
-            yield fail(check, f"{one}; {dropped} of {len(images)} frames would be dropped", one.remedy)
+            what = f"{one}; {dropped or 'none'} of {len(images)} frames would be dropped"
+            yield (fail if dropped else warn)(check, what, one.remedy)
     if contract is not None and images and not told and any(seen.said.about(quantity) for quantity in REGION):
         yield ok("region", f"offset, binning and reverse are those of model {contract.name}")

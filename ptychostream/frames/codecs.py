@@ -31,6 +31,8 @@ from ptychostream.frames import bitshuffle
 from ptychostream.frames.blosc_frame import decode_blosc, encode_blosc
 from ptychostream.frames.payload import Bytes, as_array, nothing_left, refuse, size_of, take
 
+LOSSY = frozenset({"jpeg"})
+"""The codecs that do not give back the counts that were encoded."""
 MAX_FRAME_BYTES = 1 << 28
 """A larger frame is refused before memory is allocated for it (256 MiB)."""
 

@@ -45,6 +45,11 @@ class FrameSettings(Settings):
     """NTNDArray attribute that gives the energy, compared with that of the model; empty: none."""
     energy_unit: Annotated[EnergyUnit, Setting(flag="--energy-unit", help="unit of that energy")] = "eV"
     """Unit of the attribute and of the PV."""
+    bit_depth_attribute: Annotated[
+        str, Setting(flag="--bit-depth-attribute", help="NTNDArray attribute that gives the detector's bit depth")
+    ] = "BitDepth"
+    """NTNDArray attribute that gives the bits that the detector counts in. Another value than that of the scan's first
+    frame, or of the model, is told. Empty: none."""
     region: RegionSettings = RegionSettings()
     """What frames must say of the region of the sensor, where the model's contract does not say it, or not right."""
 
@@ -58,7 +63,9 @@ class FrameSettings(Settings):
         """The reading of a stream by these settings. Frames are compared with `expected`, what a model says of them."""
         select = (self.select_attribute, self.select_value)
         energy = (self.energy_attribute, self.energy_unit)
-        made = Intake(scan_attribute, end_attribute, further, select=select, energy=energy)
+        made = Intake(
+            scan_attribute, end_attribute, further, select=select, energy=energy, bit_depth=self.bit_depth_attribute
+        )
         if expected is not None:
             made.watch.expect(expected_of(expected, self.region.model_dump()))
         return made

@@ -37,6 +37,9 @@ class Decoded(Protocol):
     def region(self) -> Region: ...
 
     @property
+    def codec(self) -> str: ...
+
+    @property
     def attributes(self) -> Mapping[str, Scalar]: ...
 
 
@@ -56,6 +59,8 @@ class Intake:
         are dropped as `UNSELECTED`. An empty name: all.
     energy
         NTAttribute that gives the energy, and its unit. An empty name: none does.
+    bit_depth
+        NTAttribute that gives the bits that the detector counts in. An empty name: none does.
 
     Attributes
     ----------
@@ -75,18 +80,20 @@ class Intake:
         *,
         select: tuple[str, str] = ("", ""),
         energy: tuple[str, EnergyUnit] = ("", "eV"),
+        bit_depth: str = "",
     ) -> None:
         self.unnamed = ""
         self._scan_attribute = scan_attribute
         self._end_attribute = end_attribute
         self._select, self._selected = select[0], select[1].strip()
         self._energy, self._energy_unit = energy
+        self._bit_depth = bit_depth
         self.watch = StreamWatch()
         self.want(further)
 
     def want(self, further: Iterable[str]) -> None:
         """Change the further NTAttributes."""
-        own = {self._scan_attribute, self._end_attribute, self._select, self._energy}
+        own = {self._scan_attribute, self._end_attribute, self._select, self._energy, self._bit_depth}
         self.wanted = frozenset({*own, *further} - {""})
 
     def scan_of(self, attributes: Mapping[str, Scalar]) -> str:
@@ -102,7 +109,8 @@ class Intake:
     def frame(self, raw: Decoded, now: float) -> Frame:
         """The frame of an update that came at `now`, s since the POSIX epoch, which is its time where it has none."""
         scan, flag, time = self.scan_of(raw.attributes), self.flag(raw.attributes), raw.time or now
-        fault = self.fault(scan, Said(raw.region, raw.array.shape, raw.array.dtype), raw.attributes, time, now)
+        said = Said(raw.region, raw.array.shape, raw.array.dtype, codec=raw.codec)
+        fault = self.fault(scan, said, raw.attributes, time, now)
         return Frame(scan, raw.raw_id, time, raw.array, raw.attributes, now, raw_id=raw.raw_id, flag=flag, fault=fault)
 
     def selects(self, attributes: Mapping[str, Scalar]) -> bool:
@@ -117,10 +125,21 @@ class Intake:
         Parameters
         ----------
         said
-            What it says of itself; the energy is added here, from the attributes.
+            What it says of itself; energy and bit depth are added here, from the attributes.
         """
         if not self.selects(attributes):
             return DropCause.UNSELECTED
         if self._energy:
             said = said._replace(energy=energy_ev(attributes.get(self._energy), self._energy_unit))
+        if (bits := attributes.get(self._bit_depth)) is not None:
+            said = said._replace(bit_depth=_whole(bits))
         return self.watch.look(said, scan, time, now)
+
+
+def _whole(value: Scalar) -> int | None:
+    """A whole number above 0 as an attribute gives it, as a number or as text; None: it gives none."""
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() and number > 0 else None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ptychostream.errors import DropCause
+from ptychostream.frames.codecs import LOSSY
 from ptychostream.statements.description import Contradiction, Description
 from ptychostream.statements.quantities import REGION
 
@@ -21,7 +22,10 @@ _PAUSE_S = 5.0
 _TOLERANCE = 0.01
 """Relative difference of the energy that does not matter."""
 _REMEDY = "set the detector as for the training scans, or load a model for these frames"
-_KEEP = "keep the detector's region during a scan"
+_KEEP = "keep the detector's region, pixel type and compression during a scan"
+_NOTED = "the frames are used; keep the detector's settings during a scan"
+_DEPTH = "the frames are used; set the detector's bit depth as for the training scans, or load a model for this one"
+_FITS = "the frames are used; let the detector send a type that holds its bit depth"
 
 Region = tuple[int, int, int, int, bool, bool]
 """Offset x, y; binning x, y; reverse x, y, as the dimensions of an NTNDArray say. A binning of 0 was never set."""
@@ -38,16 +42,25 @@ class Said(NamedTuple):
         Region of the sensor, [H, W], numpy type of the counts.
     energy
         Value of the energy attribute, in eV; None where there is none.
+    codec
+        Name of the codec; empty where nothing is compressed.
+    bit_depth
+        Value of the bit depth attribute; None where there is none.
     """
 
     region: Region
     shape: tuple[int, ...]
     dtype: Any
     energy: float | None = None
+    codec: str = ""
+    bit_depth: int | None = None
 
 
 class StreamWatch:
     """Judges each frame of one stream. One thread calls `look`; any thread may call the other methods.
+
+    Some contradictions make a picture wrong: a frame with one is dropped. Others are told only, and the frame is used:
+    another codec that loses nothing, or another bit depth, which may come from a PV that is behind the frames.
 
     Parameters
     ----------
@@ -101,32 +114,48 @@ class StreamWatch:
             self._latest = time
             return self._fault
         with self._lock:
-            found = self._judge(said, scan, time)
+            found, noted = self._judge(said, scan, time)
             self._key, self._latest = (scan, said), time
             self._fault = DropCause.CONTRADICTION if found else None
-            told = "; ".join(f"{one} ({one.remedy})" for one in found)
+            told = "; ".join(f"{one} ({one.remedy})" for one in (*found, *noted))
             if told and not self.told:
                 self.since = now
             changed, self.told = told != self.told, told
-        if found:
-            self.on_contradiction(found)
+        if told:
+            self.on_contradiction([*found, *noted])
         if changed and told:
-            _log.warning("frames are dropped: %s", told)
+            _log.warning("%s: %s", "frames are dropped" if found else self.source, told)
         elif changed:
             _log.info("%s: nothing contradicts any more", self.source)
         return self._fault
 
-    def _judge(self, said: Said, scan: str, time: float) -> list[Contradiction]:
+    def _judge(self, said: Said, scan: str, time: float) -> tuple[list[Contradiction], list[Contradiction]]:
+        """What a frame contradicts: for which it is dropped, and what is only told."""
         self.description = description = describe(said, self.source)
-        name, first = self._of_scan
-        if name != scan or not len(first) or abs(time - self._latest) > _PAUSE_S:
+        name, before = self._of_scan
+        if name != scan or not len(before) or abs(time - self._latest) > _PAUSE_S:
             self._of_scan = (scan, description)
         found: list[Contradiction] = []
         if self._expected is not None:
             stated = Description(self.source, [*description, *self._measured])
             found = stated.against(self._expected, REGION, remedy=_REMEDY)
             found += stated.against(self._expected, ("energy",), tolerance=_TOLERANCE, remedy=_REMEDY)
-        return found or description.against(self._of_scan[1], REGION, remedy=_KEEP)
+        first = self._of_scan[1]
+        found = found or description.against(first, (*REGION, "pixel_type"), remedy=_KEEP)
+        codec = description.against(first, ("codec",), remedy=_NOTED)
+        if any(one.value in LOSSY for contradiction in codec for one in contradiction.statements):
+            codec, found = [], found or description.against(first, ("codec",), remedy=_KEEP)
+        return found, [*codec, *self._depths(said, description, first)]
+
+    def _depths(self, said: Said, description: Description, first: Description) -> list[Contradiction]:
+        """What the bit depth contradicts: that of the scan's first frame, that of the model, the type."""
+        found = description.against(first, ("bit_depth",), remedy=_NOTED)
+        if self._expected is not None:
+            found = found or description.against(self._expected, ("bit_depth",), remedy=_DEPTH)
+        if said.bit_depth is not None and said.bit_depth > 8 * said.dtype.itemsize:
+            statements = (*description.about("bit_depth"), *description.about("pixel_type"))
+            found = found or [Contradiction("bit_depth", statements, _FITS)]
+        return found
 
 
 def describe(said: Said, source: str) -> Description:
@@ -136,6 +165,8 @@ def describe(said: Said, source: str) -> Description:
         found.state(name, said.shape[axis], f"dimension[{1 - axis}].size")
     state_region(found, said.region)
     found.state("pixel_type", str(said.dtype), "value")
+    found.state("codec", said.codec or "none", "codec.name")
+    found.state("bit_depth", said.bit_depth, "the bit depth attribute")
     found.state("energy", said.energy, "the energy attribute")
     return found
 

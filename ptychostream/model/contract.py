@@ -153,6 +153,8 @@ class ModelContract(BaseModel):
     region: dict[str, float | bool] | None = None
     """The region of the sensor, as the first training scan states it: some of `offset_x`, `offset_y`, `binning_x`,
     `binning_y`, `reverse_x`, `reverse_y` (see `ptychostream.statements.quantities`). None: not known."""
+    bit_depth: int | None = Field(default=None, ge=1, le=64)
+    """Bits that the detector counted in, as the first training scan states it. None: not known."""
     mean_counts: float | None = Field(default=None, ge=0)
     """The mean over the training frames of the counts per frame: the dose that the model was trained at."""
     training: Training = Training()
@@ -173,6 +175,7 @@ class ModelContract(BaseModel):
         said.state("object_pixel", self.object_pixel_m, f"{name}: object_pixel_m")
         for axis in "xy":
             said.state(f"detector_pixel_{axis}", self.detector_pixel_m, f"{name}: detector_pixel_m")
+        said.state("bit_depth", self.bit_depth, f"{name}: bit_depth")
         for quantity, value in (self.region or {}).items():
             if quantity in REGION:
                 said.state(quantity, value, f"{name}: region.{quantity}")

@@ -75,6 +75,7 @@ class _Series:
     last_first: int = -1  # where the latest update began
     run: int | None = None
     ended: bool = False
+    cut_short: bool = False  # it began anew while frames of its scan still came
 
 
 @dataclass
@@ -290,11 +291,23 @@ class IndexedPositions:
         if place is None and (self._complete or series.ended or series is not self._series[-1]):
             if series is self._series[-1] or number < series.samples.frames_end:
                 raise NeverPlaced("its position has not come")
+            self._note_cut(series, frame)
             raise NeverPlaced(
                 f"the index began anew after {series.samples.end} samples, without this frame's: "
                 "a scan with several arms needs frames_per_arm"
             )
         return place
+
+    def _note_cut(self, series: _Series, frame: Frame) -> None:
+        """Count a restart within a scan: `frame`, which belongs to the series, came after the next series began.
+
+        One that came before waited for samples beyond the arm's end, which is no fault of the restart.
+        """
+        after = next((one for one in self._series if one.number > series.number), None)
+        if series.cut_short or after is None or 0 < frame.received <= after.began:
+            return
+        series.cut_short = True
+        self.counts.restarts_in_scan += 1
 
     def _check_arm(self, series: _Series, per_arm: int) -> None:
         """Frames of later arms have their numbers only if this arm had as many as it should."""

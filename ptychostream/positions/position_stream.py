@@ -123,6 +123,11 @@ class StreamPositions:
         return self._clock.held
 
     @property
+    def passes(self) -> int:
+        """Number of the pass of the source's clock that takes samples, from 1. 0 before any."""
+        return self._clock.live.number + 1 if self.held else 0
+
+    @property
     def offset_s(self) -> float | None:
         """The clock offset of the latest scan, seconds. None in mode Auto while it is not known yet."""
         if not self._auto:
@@ -180,6 +185,7 @@ class StreamPositions:
         self._complete = False
         self.version += 1
         if self._clock.ended is not None:
+            self._clock.live.began = arrival
             estimate = self._clocks.estimate()
             if estimate is not None:
                 self._clock.ended.estimates[self._frame_pass] = estimate
@@ -348,6 +354,7 @@ class StreamPositions:
         """The place at a time of one pass. None: it may still come."""
         if time > source.newest:
             if not source.live:
+                self.counts.restarts_in_scan += self._clock.is_cut_short(source, frame.received)
                 raise NeverPlaced(f"frame {frame.id}: the position source's clock began anew before it")
             if self._complete:
                 raise NeverPlaced(f"frame {frame.id}: no position was measured after it")

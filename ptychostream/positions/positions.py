@@ -172,7 +172,7 @@ class AttributePositions(_ById):
         except KeyError as error:
             raise NeverPlaced(f"frame {frame.id} has no attribute {error}") from None
         except ValueError as error:
-            raise NeverPlaced(f"frame {frame.id}: attribute {error}") from None
+            raise NeverPlaced(f"frame {frame.id}: attributes {name_x} and {name_y}: {error}") from None
         if math.isfinite(x) and math.isfinite(y):
             return self.axes.turn(x, y)
         raise NeverPlaced(f"frame {frame.id}: attributes {name_x} and {name_y} give ({x}, {y})")

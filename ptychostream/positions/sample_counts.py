@@ -27,7 +27,9 @@ class SampleCounts:
     forgotten
         The oldest samples, removed to make room.
     restarts
-        How often the source's clock or index began anew.
+        How often the source's clock or index began anew, which a source does at every arm.
+    restarts_in_scan
+        How often it did so while frames of a scan still came, which had no place for that reason.
     """
 
     received: int = 0
@@ -37,3 +39,4 @@ class SampleCounts:
     bad: int = 0
     forgotten: int = 0
     restarts: int = 0
+    restarts_in_scan: int = 0

@@ -27,6 +27,10 @@ class SourcePass:
         Counted from 0.
     live
         Whether it still takes samples.
+    began
+        When its first samples came, on this machine's clock; 0: not known.
+    cut_short
+        Whether the clock began anew while frames of its scan still came.
     least_delay_s
         The least of arrival - time of a block's newest sample, on the two clocks; infinite before any is known. A
         sample was measured no later than its time plus this, on this machine's clock.
@@ -41,13 +45,15 @@ class SourcePass:
     """
 
     __slots__ = (
-        "_at", "_history", "_step", "cut", "estimates", "least_delay_s", "live", "newest", "number", "oldest", "times",
-        "x", "y",
+        "_at", "_history", "_step", "began", "cut", "cut_short", "estimates", "least_delay_s", "live", "newest",
+        "number", "oldest", "times", "x", "y",
     )  # fmt: skip
 
     def __init__(self, number: int, history: SampleHistory) -> None:
         self.number = number
         self.live = True
+        self.began = 0.0
+        self.cut_short = False
         self.least_delay_s = math.inf
         self.estimates: dict[int, OffsetEstimate] = {}
         self._history = history
@@ -124,6 +130,23 @@ class SourceClock:
         if number == self.live.number:
             return self.live
         return next((one for one in self._closed if one.number == number), None)
+
+    def is_cut_short(self, one: SourcePass, received: float) -> bool:
+        """Whether a frame shows, as the first one, that the clock began anew within the scan that a pass places.
+
+        The frame is later than the samples of the pass. If it came before the clock began anew, it waited for samples
+        beyond the end, which is no fault of the restart.
+
+        Parameters
+        ----------
+        received
+            When it came, on this machine's clock; 0: not known.
+        """
+        after = self.get(one.number + 1)
+        if one.cut_short or after is None or 0 < received <= after.began:
+            return False
+        one.cut_short = True
+        return True
 
     @property
     def single(self) -> bool:

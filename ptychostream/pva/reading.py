@@ -48,7 +48,8 @@ _ND_DATA_TYPES: dict[int, np.dtype[Any]] = dict(
 class RawArray(NamedTuple):
     """A decoded NTNDArray. `array` has the counts [H, W], read-only. `time` is in seconds since the POSIX epoch.
 
-    `region` is what its dimensions say of the sensor, see `ptychostream.frames.stream_watch`.
+    `region` is what its dimensions say of the sensor, see `ptychostream.frames.stream_watch`. `codec` is the name of
+    the codec that it came with.
     """
 
     raw_id: int
@@ -56,6 +57,7 @@ class RawArray(NamedTuple):
     array: NDArray[np.integer]
     attributes: Mapping[str, Scalar]
     region: Region = UNSAID
+    codec: str = ""
 
 
 class RawPayload(NamedTuple):
@@ -141,8 +143,9 @@ def decode_taken(
     if not further or further[0] is None:
         return RawArray(raw_id, time, np.ndarray((rows, columns), SCALAR_TYPES[kind], payload), found, region)
     values = np.frombuffer(payload, SCALAR_TYPES[kind])
-    array = counts_of(raw_id, [columns, rows], values, Packed(*further[0]))
-    return RawArray(raw_id, time, array, found, region)
+    packed = Packed(*further[0])
+    array = counts_of(raw_id, [columns, rows], values, packed)
+    return RawArray(raw_id, time, array, found, region, packed.codec)
 
 
 def payload_of_value(value: Value, attributes: Collection[str] = ()) -> RawPayload | None:
@@ -150,7 +153,7 @@ def payload_of_value(value: Value, attributes: Collection[str] = ()) -> RawPaylo
     update = _read_value(value, attributes, _as_sent)
     if update is None:
         return None
-    raw_id, time, sent, found, region = update
+    raw_id, time, sent, found, region, _ = update
     return RawPayload(raw_id, time, *sent, found, region)
 
 
@@ -158,8 +161,8 @@ def _read_value(
     value: Value | Mapping[str, Any],
     attributes: Collection[str],
     make: Callable[[int, list[int], Any, Packed | None], T],
-) -> tuple[int, float, T, dict[str, Scalar], Region] | None:
-    """Id, time, the result of `make` for the payload, attributes, and region."""
+) -> tuple[int, float, T, dict[str, Scalar], Region, str] | None:
+    """Id, time, the result of `make` for the payload, attributes, region, and codec."""
     # value["a.b"] takes a third of the time of value.a.b.
     try:
         raw_id = value["uniqueId"]
@@ -169,7 +172,8 @@ def _read_value(
         payload = value["value"]
         if not dimensions and payload is None:
             return None
-        made = make(raw_id, [dimension["size"] for dimension in dimensions], payload, packed_of(value))
+        packed = packed_of(value)
+        made = make(raw_id, [dimension["size"] for dimension in dimensions], payload, packed)
         time = posix_time(value["dataTimeStamp.secondsPastEpoch"], value["dataTimeStamp.nanoseconds"])
         if not time and "timeStamp" in value:  # optional in an NTNDArray
             time = posix_time(value["timeStamp.secondsPastEpoch"], value["timeStamp.nanoseconds"])
@@ -182,7 +186,7 @@ def _read_value(
                         found[name] = held
             except UnicodeDecodeError:
                 continue  # a text in another encoding cannot be used
-        return raw_id, time, made, found, region_of(dimensions)
+        return raw_id, time, made, found, region_of(dimensions), packed.codec if packed is not None else ""
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         not_an_ntndarray(error)
 

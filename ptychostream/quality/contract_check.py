@@ -30,6 +30,12 @@ def region_of(scan: Scan) -> dict[str, float | bool] | None:
     return found or None
 
 
+def bit_depth_of(scan: Scan) -> int | None:
+    """The bits that a scan says its detector counted in, for a contract. None: it does not say."""
+    bits = scan.said.number("bit_depth")
+    return None if bits is None else int(bits)
+
+
 def contradictions(scan: Scan, contract: ModelContract, model: str = "") -> list[Contradiction]:
     """Where the scan and the contract say something different of energy, distance, pixel or region.
 

@@ -64,7 +64,7 @@ class _Arrived(NamedTuple):
     fault: DropCause | None = None
 
 
-_MOST_REGIONS = 64
+_MOST_SAID = 64
 _Packed = tuple[_Arrived | FrameError, bytes | FrameError]
 
 
@@ -126,7 +126,13 @@ class _Recording:
         self._channel, self._on_progress, self._on_scan = channel, on_progress, on_scan
         further = (*settings.position_attributes, *settings.attributes)
         select = (settings.select_attribute, settings.select_value)
-        self._intake = Intake(settings.scan_attribute, settings.end_attribute, further, select=select)
+        self._intake = Intake(
+            settings.scan_attribute,
+            settings.end_attribute,
+            further,
+            select=select,
+            bit_depth=settings.bit_depth_attribute,
+        )
         self._intake.unnamed = settings.scan_id
         self._intake.watch.source = channel
         self._held: HeldImages[_Arrived] = HeldImages()
@@ -162,7 +168,7 @@ class _Recording:
         self._first_s = self._last_s = 0.0
         self._error: PtychostreamError | None = None
         self._said: dict[str, Description] = {}
-        self._region_of: str | None = None
+        self._said_of: str | None = None
 
     def run(self) -> Recorded:
         began = time.monotonic()
@@ -196,10 +202,11 @@ class _Recording:
             if frame is None:
                 self._held.empty()
                 return
-            scan, said = self._intake.scan_of(frame.attributes), Said(frame.region, frame.shape, frame.dtype)
+            scan = self._intake.scan_of(frame.attributes)
+            said = Said(frame.region, frame.shape, frame.dtype, codec=frame.codec)
             fault = self._intake.fault(scan, said, frame.attributes, frame.time or now, now)
             if fault is None:
-                self._note_region(frame, scan)
+                self._note_statements(frame, scan)
         except FrameError as error:
             self._held.empty()
             self._arrivals.put(error)
@@ -215,13 +222,15 @@ class _Recording:
         if connected:
             self._held.subscribed()
 
-    def _note_region(self, frame: RawPayload, scan: str) -> None:
-        """Keep what the first frame of each scan says of its region, until the scan's file begins."""
-        if scan != self._region_of:
-            self._region_of = scan
+    def _note_statements(self, frame: RawPayload, scan: str) -> None:
+        """Keep what the first frame of each scan says of region and bit depth, until the scan's file begins."""
+        if scan != self._said_of:
+            self._said_of = scan
             self._said[scan] = said = Description(self._channel)
             state_region(said, frame.region)
-            if len(self._said) > _MOST_REGIONS:  # of scans that never got a file
+            for bits in self._intake.watch.description.about("bit_depth"):
+                said.add(bits)
+            if len(self._said) > _MOST_SAID:  # of scans that never got a file
                 del self._said[next(iter(self._said))]
 
     # ------------------------------------------------------------ the workers

@@ -28,6 +28,8 @@ class RecordSettings(Settings):
     select_attribute, select_value
         NTAttribute that tells frames of several kinds apart, such as a detector's thresholds, and its value in those
         that are recorded; empty: all are.
+    bit_depth_attribute
+        NTAttribute that gives the bits that the detector counts in, kept in the file; empty: none does.
     position_attributes, attributes
         NTAttributes that hold x and y, read where positions come from attributes; further numbers to keep.
     codec
@@ -55,6 +57,7 @@ class RecordSettings(Settings):
     end_attribute: str = "ScanComplete"
     select_attribute: str = ""
     select_value: str = ""
+    bit_depth_attribute: str = "BitDepth"
     position_attributes: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     codec: Literal["auto", "none", "lz4", "bslz4", "blosc", "zlib"] = "auto"

@@ -41,6 +41,7 @@ _ALL = (
     Quantity("reverse_y", "whether the rows are reversed"),
     Quantity("reverse_x", "whether the columns are reversed"),
     Quantity("pixel_type", "numpy type of the counts"),
+    Quantity("codec", "compression of the frames"),
     Quantity("bit_depth", "bits that the detector counts in", "bit", 1, 64),
     Quantity("saturation", "the count at which a pixel is saturated", "counts", 1, 2.0**63),
     Quantity("detector_pixel_x", "width of a frame's pixel", "m", 1e-6, 5e-3, 1e-3),

@@ -23,6 +23,7 @@ class Raw(NamedTuple):
     array: NDArray[np.integer]
     attributes: dict[str, float | int | str]
     region: Region = PLAIN
+    codec: str = ""
 
 
 def test_a_frame_is_named_by_its_attribute_or_by_what_was_told() -> None:
@@ -77,3 +78,11 @@ def test_what_is_an_energy(value: object, unit: EnergyUnit, found: float | None)
     attributes: Any = {"E": value}
     assert intake.fault("s", Said(PLAIN, (4, 4), np.dtype("u2")), attributes, 1.0, 1.0) is None
     assert intake.watch.description.value("energy") == (None if found is None else pytest.approx(found))
+
+
+@pytest.mark.parametrize(("sent", "bits"), [(12, 12), (12.0, 12), ("16", 16), ("deep", None), (0, None), (1.5, None)])
+def test_the_bit_depth_of_an_attribute(sent: float | str, bits: int | None) -> None:
+    intake = Intake("ScanID", bit_depth="BitDepth")
+    assert "BitDepth" in intake.wanted
+    intake.fault("s", Said(PLAIN, (4, 4), np.dtype("u2")), {"BitDepth": sent}, 1.0, 1.0)
+    assert intake.watch.description.value("bit_depth") == bits

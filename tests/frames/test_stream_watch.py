@@ -24,8 +24,8 @@ from ptychostream.statements.description import Description
 TYPE = np.dtype(np.uint16)
 
 
-def said(region: Region = PLAIN, energy: float | None = None) -> Said:
-    return Said(region, (64, 64), TYPE, energy)
+def said(region: Region = PLAIN, energy: float | None = None, **more: Any) -> Said:
+    return Said(region, (64, 64), more.pop("dtype", TYPE), energy, **more)
 
 
 def contract(**values: Any) -> ModelContract:
@@ -145,3 +145,41 @@ def test_what_contradicts_is_handed_on() -> None:
     for number, region in enumerate((PLAIN, (0, 0, 2, 2, False, False), (0, 0, 2, 2, False, False), PLAIN)):
         made.look(said(region), "s", 1.0 + number, 1.0)
     assert {one.quantity for one in told} == {"binning_x", "binning_y"} and len(told) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "dropped", "text"),
+    [
+        ({"dtype": np.dtype(np.uint32)}, True, "value says uint32, but value says uint16"),
+        ({"dtype": np.dtype(np.int16)}, True, "value says int16, but value says uint16"),
+        ({"codec": "lz4"}, False, "codec.name says lz4, but codec.name says none"),
+        ({"codec": "jpeg"}, True, "codec.name says jpeg, but codec.name says none"),
+        ({"bit_depth": 12}, False, "the bit depth attribute says 12 bit, but the bit depth attribute says 16 bit"),
+        ({"bit_depth": 16}, False, ""),
+        ({}, False, ""),  # the attribute is missing: nothing is said
+    ],
+)
+def test_type_codec_and_bit_depth_of_a_scan(change: dict[str, Any], dropped: bool, text: str) -> None:
+    """Against the scan's first frame. What may make a picture wrong is dropped; all of it is told, and since when."""
+    made = watch()
+    assert made.look(said(bit_depth=16), "s", 1.0, 1.0) is None
+    fault = DropCause.CONTRADICTION if dropped else None
+    assert made.look(said(**change), "s", 1.1, 7.0) is fault
+    assert (text in made.told) and bool(made.told) is bool(text)
+    assert made.since == (7.0 if text else 0.0)
+    assert ("the frames are used" in made.told) is bool(text and not dropped)
+    assert made.look(said(bit_depth=16), "s", 1.2, 1.2) is None
+    assert made.told == ""
+    assert made.look(said(**change), "t", 1.3, 1.3) is None, "the first frame of another scan"
+    assert made.told == ""
+
+
+def test_the_bit_depth_beside_the_model_and_the_type() -> None:
+    made = watch(bit_depth=16)
+    assert made.look(said(bit_depth=12), "s", 1.0, 1.0) is None
+    assert "the bit depth attribute says 12 bit, but model m: bit_depth says 16 bit" in made.told
+    made.look(said(), "t", 2.0, 2.0)
+    assert made.told == "", "the stream does not say it"
+    made = watch()
+    assert made.look(said(bit_depth=32), "s", 1.0, 1.0) is None
+    assert "the bit depth attribute says 32 bit, but value says uint16" in made.told

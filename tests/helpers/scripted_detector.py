@@ -2,7 +2,8 @@
 
 Each line is JSON: {"scan": "s1", "count": 10, "first": 1, "value": 2, "size": 16, "step_px": 4, "columns": 5,
 "codec": "", "dtype": "uint16", "rate": 500, "attributes": {}, "clock_s": 0}, or "file": a frame as
-.npy in the place of value, size and dtype; it answers `sent` when all are out.
+.npy in the place of value and size; "begin": number of the first frame within its scan; "dimension": what both
+dimensions say besides; it answers `sent` when all are out.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ def send(server: Any, channel: str, order: dict[str, Any]) -> None:
     size, columns, step_m = order.get("size", 16), order.get("columns", 5), order.get("step_px", 4) * 10e-9
     if "file" in order:
         counts = np.load(order["file"])
+        counts = counts.astype(order.get("dtype", counts.dtype))
     else:
         counts = np.full((size, size), order.get("value", 1), order.get("dtype", "uint16"))
-    for index in range(order["count"]):
+    begin = order.get("begin", 0)
+    for index in range(begin, begin + order["count"]):
         attributes = {
             "PositionX": (index % columns) * step_m,
             "PositionY": (index // columns) * step_m,
@@ -34,9 +37,11 @@ def send(server: Any, channel: str, order: dict[str, Any]) -> None:
         if not order["scan"]:
             del attributes["ScanID"]
         number = order.get("first", 1) + index
-        server.update(
-            channel, build(counts, number, time.time() + order.get("clock_s", 0.0), attributes, order.get("codec", ""))
-        )
+        when = time.time() + order.get("clock_s", 0.0)
+        update = build(counts, number, when, attributes, order.get("codec", ""))
+        if "dimension" in order:
+            update["dimension"] = [{**one, **order["dimension"]} for one in update["dimension"]]
+        server.update(channel, update)
         time.sleep(1 / order.get("rate", 500))
 
 

@@ -83,7 +83,8 @@ def test_each_scan_takes_its_own_arm(rig: Rig) -> None:
     rig.wait("FramesStitched_RBV", 50)
     rig.env.caput(P + "EndScan", 1)
     assert rig.get("CanvasSizeX_RBV") == 2 * 19 + 16
-    assert (rig.get("PositionRestarts_RBV"), rig.get("PositionNextIndex_RBV")) == (1, 20)
+    assert (rig.get("PositionRestarts_RBV"), rig.get("PositionNextIndex_RBV")) == (0, 20)
+    assert rig.env.pvget(P + "PositionRestarts_RBV").alarm.severity == 0, "an arm for each scan is no fault"
     rig.wait("PositionCoverage_RBV", 100.0)
     # a repeat with another place is a fault; and an arm that never comes places nothing
     rig.send(15, 5, 9e-6)
@@ -147,6 +148,20 @@ def test_a_panda_is_read_directly(tmp_path: Path) -> None:
             assert "Traceback" not in ioc.output
 
 
+def test_an_arm_that_begins_anew_within_a_scan_is_told(rig: Rig) -> None:
+    rig.detector.send(scan="s1", count=20, first=1, rate=500)
+    rig.send(0, 20, 0.0)
+    rig.wait("FramesStitched_RBV", 20)
+    rig.send(0, 10, 5e-6)  # the index begins anew
+    rig.wait("PositionArm_RBV", 2)
+    rig.detector.send(scan="s1", count=10, first=21, rate=500)
+    rig.wait("DroppedNoPosition_RBV", 10)
+    rig.wait("PositionRestarts_RBV", 1)
+    assert rig.env.pvget(P + "PositionRestarts_RBV").alarm.severity == 1
+    assert "the index began anew after 20 samples" in rig.get("PositionMessage_RBV")
+    assert rig.get("FramesStitched_RBV") == 20
+
+
 @pytest.mark.parametrize("kind", ["index", "panda"])
 def test_the_simulated_beamline_sends_what_the_ioc_reads(kind: str, tmp_path: Path) -> None:
     """Two scans: every frame of both has its place."""
@@ -172,6 +187,6 @@ def test_the_simulated_beamline_sends_what_the_ioc_reads(kind: str, tmp_path: Pa
                     wait_for(env, "bl:Busy_RBV", 0, timeout=30)
             assert source.wait(60) == 0, source.output
             assert env.caget(P + "DroppedNoPosition_RBV") == 0
-            assert env.caget(P + "PositionRestarts_RBV") == 1
+            assert (env.caget(P + "PositionArm_RBV"), env.caget(P + "PositionRestarts_RBV")) == (2, 0)
             assert env.caget(P + "PositionCoverage_RBV") == 100.0
             assert ioc.stop() == 0, ioc.output

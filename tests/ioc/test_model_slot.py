@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,4 +208,41 @@ def test_engine_none_runs_without_a_model_and_gives_way_to_one(tmp_path: Path) -
     write_tiny(tmp_path / "a.onnx", gain=0.02)
     bench.slot.load(tmp_path / "a.onnx")
     assert bench.phase_of_ones() == pytest.approx(0.02, abs=1e-4)
+    assert bench.pipeline.stop(10)
+
+
+class NotingMaker(UntriedMaker):
+    """Notes the sidecar of each trial."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "cache", 1)
+        self.sidecars: list[bytes | None] = []
+
+    def try_out(
+        self, wish: EngineWish, data: bytes, sidecar: bytes | None, path: Path, give_up: threading.Event
+    ) -> None:
+        super().try_out(wish, data, sidecar, path, give_up)
+        self.sidecars.append(sidecar)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_change_of_the_engine_is_tried_with_the_contract_where_the_file_has_it(tmp_path: Path, inside: bool) -> None:
+    """A trial that the model passed when it was loaded counts again: it is of the same bytes and the same sidecar."""
+    maker = NotingMaker(tmp_path)
+    bench = Bench(tmp_path, maker=maker)
+    path = tmp_path / "a.onnx"
+    if inside:
+        write_tiny(path)
+    else:
+        path.write_bytes(tiny_graph().SerializeToString())
+        path.with_suffix(".json").write_text(tiny_contract().to_json(), encoding="utf-8")
+    bench.slot.load(path)
+    bench.slot.use_engine(batch=2)
+    first, again = maker.sidecars
+    if inside:
+        assert first is None and again is None
+    else:
+        assert first is not None and again is not None
+        assert ModelContract.from_json(first) == ModelContract.from_json(again)
+    assert bench.slot.live is not None and bench.slot.live.batch == 2
     assert bench.pipeline.stop(10)

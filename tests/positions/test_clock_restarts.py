@@ -82,7 +82,9 @@ def test_manual_both_clocks_begin_anew_at_every_arm(size: int, known_arrivals: b
             taken.take(join.poll())
         if first == "positions":
             frames(99, iter(range(200)))
-    assert source.counts.restarts == 1
+    assert (source.counts.restarts, source.passes) == (1, 2)
+    if known_arrivals:  # else nobody can tell whether a frame without a place came before the clock began anew
+        assert source.counts.restarts_in_scan == 0
     assert source.counts.late == source.counts.duplicate == source.counts.conflicting == 0
     for (run, number), x in taken.x.items():
         assert x == pytest.approx(x_of(run, np.array(0.05 + RATE * number)), abs=1e-12)
@@ -111,6 +113,11 @@ def test_manual_one_offset_is_of_one_pass_alone() -> None:
         source.update(times, x_of(2, times), times * 0, EPOCH + 60 + times[-1])
     with pytest.raises(NeverPlaced, match="began anew before it"):
         source.lookup(frame(1, 60.5, 1, EPOCH + 60.51))
+    assert (source.counts.restarts, source.counts.restarts_in_scan) == (1, 0), "it came before the clock began anew"
+    for number in (1, 2):
+        with pytest.raises(NeverPlaced, match="began anew before it"):
+            source.lookup(frame(number, 70.5 + number, 1, EPOCH + 70.51))
+    assert (source.counts.restarts_in_scan, source.passes) == (1, 2)
     assert source.lookup(frame(2, 60.5, 2, EPOCH + 60.51)) is None  # 60 s before the samples of that time
     source.configure(clock_offset_s=-60.0)
     assert source.lookup(frame(3, 60.55, 2, EPOCH + 60.56)) == pytest.approx((float(x_of(2, np.array(0.55))), 0.0))

@@ -345,3 +345,20 @@ def test_an_arm_that_ended_places_no_more_and_the_next_ones_frames_wait() -> Non
     assert by_index.lookup(frame(10)) is None
     assert by_index.lookup(frame(12)) == (2e-3, 2e-3)
     assert by_index.counts.restarts == 0
+
+
+def test_a_restart_counts_as_one_within_a_scan_if_a_frame_of_it_comes_after() -> None:
+    by_index = source()
+    by_index.update(0, *places(1, 10), arrival=EPOCH)
+    assert by_index.lookup(frame(9, 1, EPOCH + 1)) is not None
+    assert by_index.lookup(frame(10, 1, EPOCH + 1.5)) is None  # beyond the arm's end: it waits
+    by_index.update(0, *places(2, 10), arrival=EPOCH + 2)
+    with pytest.raises(NeverPlaced, match="began anew"):
+        by_index.lookup(frame(10, 1, EPOCH + 1.5))
+    assert (by_index.counts.restarts, by_index.counts.restarts_in_scan) == (1, 0), "the next scan's arm"
+    for number in (10, 11, 12):
+        with pytest.raises(NeverPlaced, match="began anew"):
+            by_index.lookup(frame(number, 1, EPOCH + 3))
+    assert by_index.counts.restarts_in_scan == 1
+    by_index.restart_counts()
+    assert by_index.counts.restarts_in_scan == 0

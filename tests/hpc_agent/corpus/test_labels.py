@@ -23,9 +23,12 @@ from ptychostream.hpc_agent.corpus.training_data import (
     label_area,
     label_extent_m,
     measure_normalisation,
+    measured,
+    measured_corpus,
     spatial_split,
 )
 from ptychostream.model.contract import Preprocessing
+from ptychostream.quality.measured_input import measured_input
 from ptychostream.scans.scan import Reconstruction
 
 PIXEL = 2.5e-8
@@ -190,6 +193,50 @@ def test_frames_without_counts_or_position_are_left_out() -> None:
     assert corpus.measured == len(scan) - 2
     kept = [i for i in range(len(scan)) if i not in (3, 7)]
     np.testing.assert_array_equal(corpus.counts[3], build_corpus([Source(scan, truth)], (16, 16)).counts[kept][3])
+
+
+class CountedReads:
+    """The patterns of a scan, and how often each was read."""
+
+    def __init__(self, counts: np.ndarray) -> None:
+        self._counts, self.shape, self.dtype = counts, counts.shape, counts.dtype
+        self.reads = np.zeros(len(counts), int)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def __getitem__(self, frame: int) -> np.ndarray:
+        self.reads[frame] += 1
+        return np.asarray(self._counts[frame])
+
+
+@pytest.mark.parametrize("hot", [False, True], ids=["its mask alone", "a mark that the preprocessing does not know"])
+def test_what_is_measured_is_read_once_for_the_corpus(hot: bool) -> None:
+    scan, truth = small_scan()
+    counts = scan.counts.copy()
+    counts[11] = 0  # dark
+    if hot:
+        counts[:, 2, 3] = np.iinfo(counts.dtype).max - 1
+    given = dataclasses.replace(scan, counts=counts)
+    spec = default_preprocessing([scan])
+    held_out = np.arange(60, 70)
+    source = Source(given, truth, np.arange(5, 55), held_out)
+    expected = measured(source, spec)
+    noted = CountedReads(counts)
+    (kept,), corpus = measured_corpus(
+        [dataclasses.replace(source, scan=dataclasses.replace(given, counts=noted))], (16, 16), spec
+    )
+    np.testing.assert_array_equal(kept.selected, expected.selected)
+    np.testing.assert_array_equal(kept.held_out, held_out)
+    assert 11 not in kept.selected and len(kept.selected) == 49
+    plain = build_corpus([expected], (16, 16), spec)
+    for name in ("counts", "phase", "amplitude", "weights", "source"):
+        np.testing.assert_array_equal(getattr(corpus, name), getattr(plain, name))
+    assert corpus.counts.dtype == plain.counts.dtype
+    looked = CountedReads(counts)
+    measured_input(dataclasses.replace(given, counts=looked), spec)  # the sample that the limits follow from
+    extra = noted.reads - looked.reads
+    assert (extra[kept.selected] == 1).all() and (extra[held_out] == 1).all()
 
 
 def test_scans_of_one_geometry_are_joined_and_of_two_refused() -> None:
