@@ -6,7 +6,7 @@ import importlib.util
 
 from ptychostream.errors import ReconstructionError
 from ptychostream.reconstruct import fft_kernels
-from ptychostream.reconstruct.engines import Engine, Problem, epie_engine
+from ptychostream.reconstruct.engines import Engine, Problem, epie_engine, near_field_refused
 from ptychostream.reconstruct.options import ReconstructOptions
 
 
@@ -21,7 +21,8 @@ def create_engine(problem: Problem, options: ReconstructOptions) -> Engine:
     size = problem.probe.shape[-1]
     name, device = options.engine, _device(options)
     if name == "auto":
-        name = "torch" if device != "cpu" or not fft_kernels.supports(size) else "epie"
+        plain = device == "cpu" and fft_kernels.supports(size) and problem.transfer is None
+        name = "epie" if plain else "torch"
     if name == "epie":
         return epie_engine(problem, options)
     if name == "torch":
@@ -29,6 +30,8 @@ def create_engine(problem: Problem, options: ReconstructOptions) -> Engine:
         from ptychostream.hpc_agent.reconstruct.torch_engine import TorchEngine
 
         return TorchEngine(problem, options, device)
+    if problem.transfer is not None:
+        raise near_field_refused("ptychi")
     _need("ptychi", "--engine ptychi", "pip install ptychi")
     from ptychostream.hpc_agent.reconstruct.ptychi_engine import PtychiEngine
 

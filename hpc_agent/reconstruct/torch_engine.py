@@ -29,6 +29,7 @@ class TorchEngine:
         self._corners = problem.grid.corners.tolist()
         self._object = torch.from_numpy(problem.object.copy()).to(self._device)
         self._probe = torch.from_numpy(problem.probe.copy()).to(self._device)
+        self._transfer = None if problem.transfer is None else torch.from_numpy(problem.transfer).to(self._device)
         self._norms = Norms.of(problem.amplitudes)
 
     def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
@@ -46,11 +47,11 @@ class TorchEngine:
             for row, column in (self._corners[index] for index in indices)
         ]
         patches = torch.stack([self._object[window] for window in windows])[:, None]
-        far = torch.fft.fft2(self._probe * patches, norm="ortho")
+        far = self._to_detector(self._probe * patches)
         modulus = far.abs().square().sum(1).sqrt()
         lacking = torch.where(measured >= 0, measured - modulus, 0)
         far *= (lacking / (modulus + 1e-10))[:, None]
-        change = torch.fft.ifft2(far, norm="ortho")
+        change = self._to_sample(far)
 
         footprint = self._probe.abs().square().sum(0)
         correction = (self._probe.conj() * change).sum(1)
@@ -64,6 +65,15 @@ class TorchEngine:
             self._probe += self._steps[1] * (patches.conj() * change / greatest).mean(0)
         self._object += self._steps[0] * total / seen.clamp_min(footprint.max())
         return torch.stack([lacking.square().sum(dtype=torch.float64), lacking.abs().sum(dtype=torch.float64)])
+
+    def _to_detector(self, waves: torch.Tensor) -> torch.Tensor:
+        spectrum = torch.fft.fft2(waves, norm="ortho")
+        return spectrum if self._transfer is None else torch.fft.ifft2(spectrum * self._transfer, norm="ortho")
+
+    def _to_sample(self, waves: torch.Tensor) -> torch.Tensor:
+        if self._transfer is not None:
+            waves = torch.fft.fft2(waves, norm="ortho") * self._transfer.conj()
+        return torch.fft.ifft2(waves, norm="ortho")
 
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
         """Object [Ho, Wo] and probe [modes, H, W] as they are now."""

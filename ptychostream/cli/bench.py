@@ -15,6 +15,8 @@ BENCHMARKS = {
     "inference": "every engine that is here, side by side",
     "soak": "the stream under random faults, with clients: nothing lost uncounted, memory flat, all recovered",
     "limits": "broken and hostile input at each door: peak of memory, time, what was said",
+    "kills": "recorder, IOC, agent, training and cluster killed at random moments: nothing that was done is lost",
+    "short-scans": "thousands of scans of a few frames, 40 a second, each saved to a file: none lost",
     "reconstruction": "ePIE: seconds per iteration, and the error reached",
     "warm-start": "ePIE from the live canvas and the last probe: iterations to the error of a flat start",
     "adaptive": "SSIM of adaptive scans by the number of their points, beside evenly spread points and the full scan",
@@ -47,6 +49,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _module(name: str) -> ModuleType:
-    own_room = ("adaptive", "soak", "limits", "web")
-    inner = "soak.agent_loop" if name == "agent" else f"{name}.{name}" if name in own_room else name.replace("-", "_")
+    rooms = {
+        "adaptive": "adaptive.adaptive",
+        "soak": "soak.soak",
+        "limits": "limits.limits",
+        "kills": "kills.kills",
+        "web": "web.web",
+        "agent": "soak.agent_loop",
+        "short-scans": "soak.short_scans",
+    }
+    inner = rooms.get(name, name.replace("-", "_"))
     return importlib.import_module(f"ptychostream.benchmarks.{inner}")

@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--defocus-m", type=finite, metavar="M", help="defocus of the initial probe if the file has none"
     )
+    method.add_argument(
+        "--propagator", choices=("far-field", "fresnel"), help="fresnel: the detector is close behind the sample"
+    )
+    method.add_argument(
+        "--magnification", type=finite, metavar="M", help="of a cone beam, for fresnel (default 1: a parallel beam)"
+    )
     method.add_argument("--seed", type=int, metavar="N", help="seed of the order of the positions (default 0)")
     add_scan_arguments(parser)
 
@@ -59,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_can_be_written(arguments.output, arguments.figure, arguments.mask_figure)
     console = Console(stderr=arguments.json, highlight=False)
-    names = ("iterations", "engine", "device", "batch", "object_step", "probe_step", "probe_start", "defocus_m", "seed")
+    names = ("iterations", "engine", "device", "batch", "object_step", "probe_step", "probe_start", "defocus_m", "seed",
+             "propagator", "magnification")  # fmt: skip
     values = {name: getattr(arguments, name) for name in names} | {"probe_modes": arguments.modes}
     options = load_settings(ReconstructOptions, None, values)
     initial = read_reconstruction(arguments.initial) if arguments.initial else None

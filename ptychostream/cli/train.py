@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ptychostream.cli.parts.scan_arguments import scan_options
     from ptychostream.errors import TrainingError
+    from ptychostream.reconstruct.soundness import SoundnessLimits, undetermined
     from ptychostream.scans.reconstruction_file import read_reconstruction
     from ptychostream.scans.scan_probe import open_probed
     from ptychostream.storage.atomic import check_can_be_written
@@ -75,6 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
         what = f"{len(arguments.scans)} scans, {len(arguments.reconstruction)} reconstructions"
         raise TrainingError(what, where="command line", remedy="give one for each scan, in the same order")
     reconstructions = [read_reconstruction(path) for path in arguments.reconstruction]
+    for path, made in zip(arguments.reconstruction, reconstructions, strict=True):
+        if reason := undetermined(made, SoundnessLimits()):
+            raise TrainingError(reason, where=str(path), remedy="it makes no labels: reconstruct the scan again")
     with ExitStack() as stack:
         scans = [stack.enter_context(open_probed(path, scan_options(arguments))) for path in arguments.scans]
         trained, sources, splits = _train(list(zip(scans, reconstructions, strict=True)), arguments, console)

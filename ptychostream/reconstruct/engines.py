@@ -58,12 +58,16 @@ class Problem:
         [Ho, Wo] complex64.
     probe
         [modes, n, n] complex64, centred on [n//2, n//2].
+    transfer
+        [n, n] complex64 for a detector in the near field (see `fresnel.transfer`): the amplitudes are then in the
+        order of the detector's pixels. None: far field.
     """
 
     amplitudes: NDArray[np.float32]
     grid: ObjectGrid
     object: NDArray[np.complex64]
     probe: NDArray[np.complex64]
+    transfer: NDArray[np.complex64] | None = None
 
 
 class Engine(Protocol):
@@ -100,6 +104,8 @@ def epie_engine(problem: Problem, options: ReconstructOptions) -> Engine:
     from ptychostream.reconstruct import fft_kernels
     from ptychostream.reconstruct.epie import EpieEngine
 
+    if problem.transfer is not None:
+        raise near_field_refused("epie")
     size = problem.probe.shape[-1]
     if not fft_kernels.supports(size):
         raise ReconstructionError(
@@ -108,3 +114,9 @@ def epie_engine(problem: Problem, options: ReconstructOptions) -> Engine:
             remedy="crop the frames, or use --engine torch",
         )
     return EpieEngine(problem, options)
+
+
+def near_field_refused(engine: str) -> ReconstructionError:
+    """The error of an engine that propagates to the far field alone."""
+    what = f"the {engine} engine computes the far field alone"
+    return ReconstructionError(what, where="--propagator fresnel", remedy="take --engine torch")

@@ -37,6 +37,10 @@ class ReconstructOptions(Settings):
         Defocus of the first probe, if no probe is given. None searches for it (see `probe.search_curvature`).
     remove_ramp
         Move the linear phase, which ptychography cannot determine, from the object to the probe.
+    propagator
+        "far-field", or "fresnel" for a detector close behind the sample; torch alone computes that.
+    magnification
+        Of a cone beam from source to detector, for "fresnel": (source to detector) / (source to sample). 1: parallel.
     coverage_threshold
         An object pixel counts as not measured below this fraction of the largest accumulated probe intensity.
     """
@@ -53,4 +57,6 @@ class ReconstructOptions(Settings):
     margin: int = Field(8, ge=0)
     defocus_m: float | None = None
     remove_ramp: bool = True
+    propagator: Literal["far-field", "fresnel"] = "far-field"
+    magnification: float = Field(1.0, gt=0)
     coverage_threshold: float = Field(0.02, gt=0, lt=1)

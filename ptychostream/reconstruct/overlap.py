@@ -49,5 +49,6 @@ def in_words(share: float) -> str:
 
 _NEAR_FIELD = (
     "the patches hardly touch, so the object is not determined. Smaller steps help; if the steps are right, energy, "
-    "distance or pixel are not, or the data are near-field (Fresnel) data, which far-field propagation does not explain"
+    "distance or pixel are not, or the data are near-field (Fresnel) data, which far-field propagation does not "
+    "explain: reconstruct --propagator fresnel"
 )

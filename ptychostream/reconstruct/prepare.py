@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ptychostream.errors import ReconstructionError
 from ptychostream.frames.survey import Survey
 from ptychostream.imaging.geometry import object_pixel_m, wavelength_m
-from ptychostream.reconstruct import probe
+from ptychostream.reconstruct import fresnel, probe
 from ptychostream.reconstruct.engines import CreateEngine, Problem, epie_engine
 from ptychostream.reconstruct.grid import ObjectGrid
 from ptychostream.reconstruct.options import ReconstructOptions
@@ -65,13 +65,19 @@ def prepare(
     """Everything before the first iteration. Parameters and errors are those of `reconstruct`."""
     patterns = Patterns.read(scan)
     size = patterns.mean.shape[0]
-    pixel = object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, size, scan.radiation)
+    near = None
+    if options.propagator == "fresnel":
+        patterns, pixel, near = fresnel.near_field(scan, patterns, options)
+    else:
+        pixel = object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, size, scan.radiation)
     positions = np.asarray(scan.positions_m, np.float64)[patterns.frames]
     grid = ObjectGrid.around(positions, pixel, size, options.margin)
     start = _object(initial_object, grid)
     given = scan.probe if initial_probe is None else initial_probe
-    defocus = options.defocus_m if given is None else None
-    if given is None:
+    defocus = options.defocus_m if given is None and near is None else None
+    if given is None and near is not None:
+        given = fresnel.probe_from_pattern(patterns.mean, near)
+    elif given is None:
         area = np.pi * wavelength_m(scan.energy_ev, scan.radiation) / (size * pixel) ** 2
         if defocus is None:
             near = middle(grid)
@@ -85,7 +91,7 @@ def prepare(
             remedy="give [modes, H, W] of the frames' own size, or none",
         )
     modes = probe.complete(given, options.probe_modes, patterns.power)
-    problem = Problem(patterns.amplitudes, grid, start, modes)
+    problem = Problem(patterns.amplitudes, grid, start, modes, near)
     noise = noise_r_factor(patterns.mean)
     return Prepared(problem, positions, defocus, noise, patterns.survey, patterns.left_out)
 

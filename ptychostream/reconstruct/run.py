@@ -66,7 +66,9 @@ def reconstruct(
     seconds = time.perf_counter() - began
     object_, modes = engine.result()
     seen = grid.accumulate((np.abs(modes) ** 2).sum(axis=0))
-    object_, modes = fix_gauge(object_, modes, seen, options.margin, options.remove_ramp)
+    # in the near field a shift of object and probe would shift the patterns
+    shift = options.margin if ready.problem.transfer is None else 0
+    object_, modes = fix_gauge(object_, modes, seen, shift, options.remove_ramp)
     made = Reconstruction(
         object=object_,
         probe=modes,

@@ -59,11 +59,18 @@ def unsound(reconstruction: Reconstruction, limits: SoundnessLimits) -> str:
         return f"R is {last:.3g}, {noise:.3g} of it photon noise: more than {limits.r_factor:g} is left"
     if last > limits.rise * least and last - least > _SMALL_RISE:
         return f"R rose again, from {least:.3g} to {last:.3g}"
+    if reason := undetermined(reconstruction, limits):
+        return reason
+    return _degenerate(reconstruction.object[covered], reconstruction.coverage[covered], limits)
+
+
+def undetermined(reconstruction: Reconstruction, limits: SoundnessLimits) -> str:
+    """Why the object of `reconstruction` is none that a network can learn, however small R is. "" if it may be one."""
+    if dict(reconstruction.provenance.get("options") or {}).get("propagator") == "fresnel":
+        return "it is of near-field data, and networks are trained on far-field patterns"
     known = reconstruction.provenance.get("overlap")  # as the reconstruction computed it
     share = known if isinstance(known, float) else overlap(reconstruction)
-    if share < limits.overlap:
-        return in_words(share)
-    return _degenerate(reconstruction.object[covered], reconstruction.coverage[covered], limits)
+    return in_words(share) if share < limits.overlap else ""
 
 
 def _degenerate(field: NDArray[np.complex64], coverage: NDArray[np.float32], limits: SoundnessLimits) -> str:

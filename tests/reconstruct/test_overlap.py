@@ -86,3 +86,7 @@ def test_patches_that_do_not_touch_are_named_whatever_their_r_factor(
     assert told["overlap"] < 0.01
     assert told["r_factor"] < 0.1  # it says nothing
     assert "near-field" in unsound(read_reconstruction(tmp_path / "r.h5"), SoundnessLimits())
+    words = ["train", str(tmp_path / "scan.h5"), "--reconstruction", str(tmp_path / "r.h5")]
+    assert main([*words, "-o", str(tmp_path / "m.onnx")]) == 2
+    assert "it makes no labels" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "m.onnx").exists()

@@ -1,0 +1,1 @@
+"""Programs killed with SIGKILL at random moments: what they had reported as done is still there."""
