@@ -24,8 +24,9 @@ TITLES = {
 UNSHOWN = frozenset({
     "TrajectoryX_RBV", "TrajectoryY_RBV", "PositionX_RBV", "PositionY_RBV", "Agent:Lease", "Agent:JudgedSHA",
     "Agent:JudgedPreviousSHA", "Agent:JudgedSignature", "Agent:ReconstructDone", "Agent:RetrainDone",
+    "Refine:Left_RBV", "Refine:Right_RBV", "Refine:Top_RBV", "Refine:Bottom_RBV",
 })  # fmt: skip
-"""Arrays that a plot shows, and what only the agent's program writes."""
+"""Arrays that a plot shows, edges that the axes of an image show, and what only the agent's program writes."""
 
 
 class GroupScreen(NamedTuple):

@@ -142,8 +142,9 @@ class Parts:
         self.label(record.about, Box(x, y, _LABEL, ROW - 4), 15)
         left, room = x + _LABEL + _GAP, width - _LABEL - _GAP
         if record.is_setpoint:
-            self.entry(name, Box(left, y, room // 2 - _GAP, ROW - 4))
-            left, room = left + room // 2, room - room // 2
+            share = room * 3 // 5 if record.states else room // 2  # a combo has an arrow beside its text
+            self.entry(name, Box(left, y, share - _GAP, ROW - 4))
+            left, room = left + share, room - share
         shown = back if record.is_setpoint else record
         if shown is None:
             return ROW
