@@ -72,6 +72,9 @@ class PlainEngine:
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
         return self._object, self._probe
 
+    def corrected(self) -> None:
+        """Positions stay as they were given."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=963, help="positions of the scan (default %(default)s)")

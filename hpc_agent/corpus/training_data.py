@@ -46,9 +46,14 @@ class Source:
 
     @property
     def positions_m(self) -> NDArray[np.float64]:
-        """[N, 2] of the scan's frames: those of the reconstruction, which may be refined, where it kept every frame."""
-        refined = self.reconstruction.positions_m
-        return refined if len(refined) == len(self.scan) else np.asarray(self.scan.positions_m, dtype=np.float64)
+        """[N, 2] of the scan's frames: those of the reconstruction, which may be corrected, for the frames it used."""
+        refined, used = self.reconstruction.positions_m, self.reconstruction.frames
+        if len(refined) == len(self.scan):
+            return refined
+        positions = np.array(self.scan.positions_m, dtype=np.float64)
+        if used is not None and used.max(initial=-1) < len(positions):
+            positions[used] = refined
+        return positions
 
     @property
     def selected(self) -> NDArray[np.intp]:

@@ -22,6 +22,7 @@ def reconstruct(
     on_iteration: OnIteration | None = None,
     initial_object: InitialObject | None = None,
     initial_probe: NDArray[np.complex64] | None = None,
+    initial_positions_m: NDArray[np.float64] | None = None,
 ) -> Reconstruction:
     """As `ptychostream.reconstruct.run.reconstruct`, by the engine and on the device that `options` name."""
     return run.reconstruct(
@@ -31,4 +32,5 @@ def reconstruct(
         initial_object=initial_object,
         initial_probe=initial_probe,
         create_engine=create_engine,
+        initial_positions_m=initial_positions_m,
     )

@@ -21,10 +21,19 @@ def create_engine(problem: Problem, options: ReconstructOptions) -> Engine:
     size = problem.probe.shape[-1]
     name, device = options.engine, _device(options)
     if name == "auto":
-        plain = device == "cpu" and fft_kernels.supports(size) and problem.transfer is None
-        name = "epie" if plain else "torch"
+        plain = fft_kernels.supports(size) and problem.transfer is None
+        gpu = device != "cpu" and options.correct_positions == "none"
+        name = "epie" if plain and not gpu else "torch"
     if name == "epie":
         return epie_engine(problem, options)
+    if options.correct_positions != "none":
+        raise ReconstructionError(
+            f"the {name} engine corrects no positions",
+            where="--correct-positions",
+            remedy="take --engine epie, and crop the frames to a size that it takes"
+            if name == "torch"
+            else "take --engine epie",
+        )
     if name == "torch":
         _need("torch", "--engine torch", "pip install 'ptychostream[hpc]'")
         from ptychostream.hpc_agent.reconstruct.torch_engine import TorchEngine

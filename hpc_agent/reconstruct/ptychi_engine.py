@@ -55,6 +55,9 @@ class PtychiEngine:
         probe = self._task.get_data_to_cpu("probe", as_numpy=True)[0] * self._size
         return object_.astype(np.complex64), probe.astype(np.complex64)
 
+    def corrected(self) -> None:
+        """Positions stay as they were given."""
+
 
 def _settings(options: ReconstructOptions, device: str) -> Any:
     settings = EPIEOptions()

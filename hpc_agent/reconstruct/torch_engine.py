@@ -78,3 +78,6 @@ class TorchEngine:
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
         """Object [Ho, Wo] and probe [modes, H, W] as they are now."""
         return self._object.cpu().numpy().copy(), self._probe.cpu().numpy().copy()
+
+    def corrected(self) -> None:
+        """This engine corrects no positions."""

@@ -46,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--magnification", type=finite, metavar="M", help="of a cone beam, for fresnel (default 1: a parallel beam)"
     )
+    method.add_argument("--threads", type=int, metavar="N", help="threads of the epie engine (default 1)")
+    method.add_argument(
+        "--correct-positions",
+        choices=("none", "global", "each", "both"),
+        help="by one scale, rotation and shear for all, each by itself, or both (default none)",
+    )
     method.add_argument("--seed", type=int, metavar="N", help="seed of the order of the positions (default 0)")
     add_scan_arguments(parser)
 
@@ -57,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.config import load_settings
     from ptychostream.frames.survey import in_words
     from ptychostream.hpc_agent.reconstruct import ReconstructOptions
-    from ptychostream.reconstruct import overlap
+    from ptychostream.reconstruct import overlap, positions
     from ptychostream.scans.inspection import taken
     from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
     from ptychostream.scans.scan_probe import open_probed
@@ -65,8 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_can_be_written(arguments.output, arguments.figure, arguments.mask_figure)
     console = Console(stderr=arguments.json, highlight=False)
-    names = ("iterations", "engine", "device", "batch", "object_step", "probe_step", "probe_start", "defocus_m", "seed",
-             "propagator", "magnification")  # fmt: skip
+    names = (
+        "iterations", "engine", "device", "batch", "object_step", "probe_step", "probe_start", "defocus_m",
+        "correct_positions", "threads", "seed", "propagator", "magnification",
+    )  # fmt: skip
     values = {name: getattr(arguments, name) for name in names} | {"probe_modes": arguments.modes}
     options = load_settings(ReconstructOptions, None, values)
     initial = read_reconstruction(arguments.initial) if arguments.initial else None
@@ -95,6 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.output}: R factor {reconstruction.r_factor:.4f} ({reconstruction.engine}), "
             f"overlap of the illumination {summary['overlap']:.0%}{stopped}"
         )
+        if summary["positions"]:
+            console.print(positions.in_words(summary["positions"], reconstruction.pixel_m))
         frames = {"dark": summary["frames_without_counts"], "too bright": summary["frames_too_bright"]}
         for line in (*in_words(summary["pixels"], frames), overlap.in_words(summary["overlap"])):
             if line:
@@ -130,12 +140,13 @@ def _reconstruct(
             on_iteration=on_iteration,
             initial_object=None if initial is None else initial.object,
             initial_probe=None if initial is None else initial.probe,
+            initial_positions_m=initial.positions_m if initial and options.correct_positions != "none" else None,
         )
     return reconstruction, len(reconstruction.errors) == options.iterations
 
 
 def _halves(scan: Scan, options: ReconstructOptions, whole: Reconstruction, console: Console) -> RingCorrelation:
-    """The correlation of two reconstructions, each from every second frame, both with the whole scan's probe."""
+    """The correlation of two reconstructions, each from every second frame, with the whole's probe and positions."""
     from dataclasses import replace
 
     import numpy as np
@@ -144,11 +155,15 @@ def _halves(scan: Scan, options: ReconstructOptions, whole: Reconstruction, cons
     from ptychostream.quality.frc import ring_correlation
 
     images = []
+    fixed = options.model_copy(update={"correct_positions": "none"})
     for first in (0, 1):
         console.print(f"reconstructing every second frame, from frame {first}")
         counts = np.stack([scan.counts[index] for index in range(first, len(scan), 2)])
-        half = replace(scan, counts=counts, positions_m=scan.positions_m[first::2], frame_ids=None, times=None)
-        images.append(reconstruct(half, options, initial_probe=whole.probe).phase_image())
+        positions = scan.positions_m.copy()
+        if whole.frames is not None:
+            positions[whole.frames] = whole.positions_m
+        half = replace(scan, counts=counts, positions_m=positions[first::2], frame_ids=None, times=None)
+        images.append(reconstruct(half, fixed, initial_probe=whole.probe).phase_image())
     return ring_correlation(*images)
 
 
@@ -170,4 +185,5 @@ def _summary(reconstruction: Reconstruction, output: Path, complete: bool) -> di
         "frames_too_bright": made["frames_too_bright"],
         "pixels": made["pixels"],
         "overlap": made["overlap"],
+        "positions": made["positions"],
     }

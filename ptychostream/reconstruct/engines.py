@@ -61,6 +61,8 @@ class Problem:
     transfer
         [n, n] complex64 for a detector in the near field (see `fresnel.transfer`): the amplitudes are then in the
         order of the detector's pixels. None: far field.
+    places
+        [N, 2] (row, column) of the patches' pixel [0, 0] to start from, where it is not the grid's.
     """
 
     amplitudes: NDArray[np.float32]
@@ -68,6 +70,7 @@ class Problem:
     object: NDArray[np.complex64]
     probe: NDArray[np.complex64]
     transfer: NDArray[np.complex64] | None = None
+    places: NDArray[np.float64] | None = None
 
 
 class Engine(Protocol):
@@ -87,6 +90,10 @@ class Engine(Protocol):
 
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
         """The current object [Ho, Wo] and probe [modes, n, n]."""
+        ...
+
+    def corrected(self) -> NDArray[np.float64] | None:
+        """[N, 2] (row, column) of each patch's pixel [0, 0] as corrected; None where the engine corrects none."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""ePIE on one CPU core, one position at a time. The pass over all positions is one compiled loop.
+"""ePIE on the CPU, one position at a time, or one in each of several threads. A pass is a compiled loop.
 
 Maiden & Rodenburg 2009 (doi 10.1016/j.ultramic.2009.05.012), eqs. 3-5, with several incoherent probe modes after
 Thibault & Menzel 2013 (doi 10.1038/nature11806).
@@ -6,15 +6,22 @@ Thibault & Menzel 2013 (doi 10.1038/nature11806).
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ptychostream.reconstruct.displacement import displacement
 from ptychostream.reconstruct.engines import Misfit, Norms, Problem
 from ptychostream.reconstruct.fft_kernels import PADDING, forward, inverse, permute, twiddles
 from ptychostream.reconstruct.options import ReconstructOptions
+from ptychostream.reconstruct.parallel import rounds
+from ptychostream.reconstruct.positions import Positions
+
+CHUNK = 32
+"""Positions of each thread, after which the threads' probes become one: their mean, weighted by the positions."""
 
 _FAST: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True, "nogil": True}
 
@@ -31,20 +38,82 @@ class EpieEngine:
         self._object = planes(problem.object)
         self._probe = planes(problem.probe)
         self._steps = np.array([options.object_step, options.probe_step], np.float32)
-        self._work = np.zeros((2, 2, modes, size, size + PADDING), np.float32)
+        self._threads = options.threads
+        self._works = np.zeros((options.threads, 2, 2, modes, size, size + PADDING), np.float32)
+        self._random = np.random.default_rng(options.seed)
         self._twiddles = twiddles(size)
+        self._positions: Positions | None = None
+        self._shifts = np.zeros((0, 2))
+        if options.correct_positions != "none":
+            grid = problem.grid
+            given = grid.corners + grid.fractions
+            self._positions = Positions(
+                given, options.correct_positions, options.reach(size) - 1, problem.places, options.seed
+            )
+            self._corners = self._positions.corners
+            self._shifts = np.zeros((len(grid.corners), 2))
 
     def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
         """One pass over the positions in `order`. Returns the misfit during this pass."""
         steps = self._steps * np.array([1, update_probe], np.float32)
-        squared, absolute = _pass(
-            order, self._amplitudes, self._corners, self._object, self._probe, self._work, self._twiddles, steps
-        )
+        if self._threads == 1:
+            squared, absolute = self._visit(order, self._probe, self._works[0], steps)
+        else:
+            squared, absolute = self._together(order, steps)
+        if self._positions is not None:
+            self._correct(self._positions)
         return self._norms.misfit(squared, absolute)
+
+    def _visit(
+        self,
+        order: NDArray[np.int64],
+        probe: NDArray[np.float32],
+        work: NDArray[np.float32],
+        steps: NDArray[np.float32],
+    ) -> tuple[float, float]:
+        squared, absolute = _pass(
+            order, self._amplitudes, self._corners, self._object, probe, work, self._twiddles, steps, self._shifts
+        )
+        return squared, absolute
+
+    def _correct(self, positions: Positions) -> None:
+        positions.follow(self._shifts)
+        candidates = positions.candidates()
+        if candidates is not None:
+            misfits = np.empty(candidates.shape[:2])
+            shares = np.array_split(np.arange(len(candidates)), self._threads)
+
+            def compare(share: NDArray[np.int64], work: NDArray[np.float32]) -> None:
+                _try(share, self._amplitudes, candidates, self._object, self._probe, work, self._twiddles, misfits)
+
+            with ThreadPoolExecutor(self._threads) as pool:
+                list(pool.map(compare, shares, self._works))
+            positions.choose(candidates, misfits)
+        self._corners = positions.corners
+
+    def _together(self, order: NDArray[np.int64], steps: NDArray[np.float32]) -> tuple[float, float]:
+        """A pass by several threads. Each has a probe of its own, which are made one after every `CHUNK` positions."""
+        gap = self._probe.shape[-1] + 2  # a displacement looks at one object pixel around a patch
+        sums = np.zeros(2)
+        with ThreadPoolExecutor(self._threads) as pool:
+            for parts in rounds(self._corners, order, gap, self._threads, self._random):
+                for first in range(0, max(map(len, parts)), CHUNK):
+                    pieces = [part[first : first + CHUNK] for part in parts if len(part) > first]
+                    probes = np.stack([self._probe] * len(pieces))
+                    works = self._works[: len(pieces)]
+                    sums += np.sum(list(pool.map(self._visit, pieces, probes, works, [steps] * len(pieces))), axis=0)
+                    if steps[1]:
+                        weights = np.array([len(piece) for piece in pieces], np.float32)
+                        self._probe = np.tensordot(weights / weights.sum(), probes, 1)
+        return float(sums[0]), float(sums[1])
 
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
         """The current object [Ho, Wo] and probe [modes, H, W]."""
         return complex_of(self._object), complex_of(self._probe)
+
+    def corrected(self) -> NDArray[np.float64] | None:
+        """[N, 2] (row, column) of each patch's pixel [0, 0] as corrected; None: positions are as they were given."""
+        return None if self._positions is None else self._positions.now
 
 
 def planes(values: NDArray[np.complex64]) -> NDArray[np.float32]:
@@ -56,7 +125,7 @@ def complex_of(planes: NDArray[np.float32]) -> NDArray[np.complex64]:
 
 
 @njit(**_FAST)
-def _pass(order, amplitudes, corners, object_, probe, work, w, steps):  # type: ignore[no-untyped-def]
+def _pass(order, amplitudes, corners, object_, probe, work, w, steps, shifts):  # type: ignore[no-untyped-def]
     modes, n = probe.shape[1], probe.shape[2]
     scratch = np.zeros((2, n), np.float32)
     probe_peak = probe_peak_of(probe, scratch[0])
@@ -72,10 +141,27 @@ def _pass(order, amplitudes, corners, object_, probe, work, w, steps):  # type: 
         absolute += frame_absolute
         for mode in range(modes):
             inverse(work[1, 0, mode], work[1, 1, mode], work[0, 0, mode], work[0, 1, mode], w)
+        if shifts.shape[0]:
+            displacement(work[0], probe, object_, row, column, shifts[index])
         object_step = steps[0] / probe_peak
         probe_step = steps[1] / object_peak(object_, row, column, scratch[0])
         probe_peak = _update(work[0], probe, object_, row, column, object_step, probe_step, scratch)
     return squared, absolute
+
+
+@njit(**_FAST)
+def _try(order, amplitudes, candidates, object_, probe, work, w, misfits):  # type: ignore[no-untyped-def]
+    """The misfit of each position's pattern at each of its candidates [N, K, 2] into misfits [N, K]."""
+    modes, n = probe.shape[1], probe.shape[2]
+    factors = np.zeros(n, np.float32)
+    for index in order:
+        for place in range(candidates.shape[1]):
+            row, column = candidates[index, place]
+            for mode in range(modes):
+                re, im = work[0, 0, mode], work[0, 1, mode]
+                exit_wave(re, im, probe[0, mode], probe[1, mode], object_, row, column)
+                forward(re, im, work[1, 0, mode], work[1, 1, mode], w)
+            misfits[index, place], _ = constrain(work[1], amplitudes[index], factors)
 
 
 @njit(inline="always", **_FAST)

@@ -76,6 +76,17 @@ class ObjectGrid:
             fractions=at - nearest,
         )
 
+    def at(self, corners: NDArray[np.float64]) -> ObjectGrid:
+        """The same pixels with other positions: [N, 2] (row, column) of each patch's pixel [0, 0]."""
+        nearest = np.rint(corners)
+        return replace(self, corners=nearest.astype(np.int64), fractions=corners - nearest)
+
+    def positions_m(self, width: int) -> NDArray[np.float64]:
+        """[N, 2] (x, y) of the patches of `width` pixels, metres."""
+        centres = (self.corners + self.fractions + width // 2)[:, ::-1]
+        positions: NDArray[np.float64] = centres * self.pixel_m + np.asarray(self.origin_m)
+        return positions
+
     def part(self, frames: NDArray[np.int64]) -> ObjectGrid:
         """The same grid with only the positions of `frames`."""
         return replace(self, corners=self.corners[frames], fractions=self.fractions[frames])

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from ptychostream.config import Settings
+from ptychostream.reconstruct.positions import Correction
 
 
 class ReconstructOptions(Settings):
@@ -15,8 +16,9 @@ class ReconstructOptions(Settings):
     Attributes
     ----------
     engine
-        "epie" (one position at a time, one CPU core), "torch" (batches, CPU or CUDA), "ptychi" (pty-chi, if it is
-        installed), or "auto": torch if there is CUDA or if epie cannot process the frames' size, else epie.
+        "epie" (one position at a time, on the CPU), "torch" (batches, CPU or CUDA), "ptychi" (pty-chi, if it is
+        installed), or "auto": torch if there is CUDA and positions are not corrected, or if epie cannot process
+        the frames' size, else epie.
     device
         "cpu", "cuda", "cuda:1" …, or "auto": CUDA if there is one and the engine can use it.
     iterations
@@ -29,12 +31,19 @@ class ReconstructOptions(Settings):
         Number of iterations before the probe is updated too.
     batch
         Positions that the torch and ptychi engines update together. epie always updates one at a time.
+    threads
+        Threads of the epie engine. Positions whose patches share no object pixel go at the same time. The result is the
+        same for the same number of threads and seed, and another for another number.
     seed
         Seed of the order of the positions.
     margin
         Object pixels around the outermost patch.
     defocus_m
         Defocus of the first probe, if no probe is given. None searches for it (see `probe.search_curvature`).
+    correct_positions
+        "global": positions are corrected by one linear map, that is scale, rotation and shear, for all of them.
+        "each": every position by itself, while the linear map stays as it was given. "both". "none". Engine epie alone
+        can do this.
     remove_ramp
         Move the linear phase, which ptychography cannot determine, from the object to the probe.
     propagator
@@ -53,10 +62,19 @@ class ReconstructOptions(Settings):
     probe_step: float = Field(0.1, ge=0)
     probe_start: int = Field(1, ge=0)
     batch: int = Field(16, ge=1)
+    threads: int = Field(1, ge=1, le=64)
     seed: int = Field(0, ge=0)
     margin: int = Field(8, ge=0)
     defocus_m: float | None = None
+    correct_positions: Correction = "none"
     remove_ramp: bool = True
     propagator: Literal["far-field", "fresnel"] = "far-field"
     magnification: float = Field(1.0, gt=0)
     coverage_threshold: float = Field(0.02, gt=0, lt=1)
+
+    def reach(self, size: int) -> int:
+        """Object pixels around the outermost patch that corrected positions need. Frames are `size` × `size`.
+
+        A position moves by one less at most along an axis.
+        """
+        return 0 if self.correct_positions == "none" else size // 4

@@ -36,7 +36,9 @@ class Prepared:
     problem
         Input of the engine.
     positions_m
-        [N, 2] (x, y) of the used frames.
+        [N, 2] (x, y) of the used frames, as the scan says.
+    frames
+        [N] their indices in the scan.
     defocus_m
         Defocus of the probe made from the patterns. None if a probe was given.
     noise_r_factor
@@ -49,6 +51,7 @@ class Prepared:
 
     problem: Problem
     positions_m: NDArray[np.float64]
+    frames: NDArray[np.int64]
     defocus_m: float | None
     noise_r_factor: float
     survey: Survey
@@ -61,6 +64,7 @@ def prepare(
     initial_object: InitialObject | None = None,
     initial_probe: NDArray[np.complex64] | None = None,
     create_engine: CreateEngine = epie_engine,
+    initial_positions_m: NDArray[np.float64] | None = None,
 ) -> Prepared:
     """Everything before the first iteration. Parameters and errors are those of `reconstruct`."""
     patterns = Patterns.read(scan)
@@ -71,7 +75,8 @@ def prepare(
     else:
         pixel = object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, size, scan.radiation)
     positions = np.asarray(scan.positions_m, np.float64)[patterns.frames]
-    grid = ObjectGrid.around(positions, pixel, size, options.margin)
+    grid = ObjectGrid.around(positions, pixel, size, options.margin + options.reach(size))
+    places = None if initial_positions_m is None else _places(initial_positions_m, grid, size)
     start = _object(initial_object, grid)
     given = scan.probe if initial_probe is None else initial_probe
     defocus = options.defocus_m if given is None and near is None else None
@@ -80,8 +85,8 @@ def prepare(
     elif given is None:
         area = np.pi * wavelength_m(scan.energy_ev, scan.radiation) / (size * pixel) ** 2
         if defocus is None:
-            near = middle(grid)
-            trial = half_of(patterns.amplitudes[near], grid.part(near), patterns.power, options, create_engine)
+            some = middle(grid)
+            trial = half_of(patterns.amplitudes[some], grid.part(some), patterns.power, options, create_engine)
             defocus = float(probe.search_curvature(patterns.mean, trial) / area)
         given = probe.from_pattern(patterns.mean, defocus * area)
     elif given.ndim != 3 or given.shape[1:] != (size, size):
@@ -91,9 +96,19 @@ def prepare(
             remedy="give [modes, H, W] of the frames' own size, or none",
         )
     modes = probe.complete(given, options.probe_modes, patterns.power)
-    problem = Problem(patterns.amplitudes, grid, start, modes, near)
+    problem = Problem(patterns.amplitudes, grid, start, modes, near, places)
     noise = noise_r_factor(patterns.mean)
-    return Prepared(problem, positions, defocus, noise, patterns.survey, patterns.left_out)
+    return Prepared(problem, positions, patterns.frames, defocus, noise, patterns.survey, patterns.left_out)
+
+
+def _places(positions_m: NDArray[np.float64], grid: ObjectGrid, size: int) -> NDArray[np.float64]:
+    if positions_m.shape != grid.corners.shape or not np.isfinite(positions_m).all():
+        raise ReconstructionError(
+            f"positions of {positions_m.shape} to start from, but the scan has {len(grid.corners)} frames that count",
+            where="initial positions",
+            remedy="start from a reconstruction of the same scan, or without it",
+        )
+    return ((positions_m - np.asarray(grid.origin_m)) / grid.pixel_m)[:, ::-1] - size // 2
 
 
 def _object(initial: InitialObject | None, grid: ObjectGrid) -> NDArray[np.complex64]:
@@ -130,10 +145,11 @@ def half_of(
     The R factor of the reconstructed frames themselves would prefer a probe so small that no two frames overlap.
     """
     seen, unseen = np.arange(0, len(amplitudes), 2), np.arange(1, len(amplitudes), 2)
+    simple = options.model_copy(update={"correct_positions": "none"})
 
     def r_factor(start: NDArray[np.complex64]) -> float:
         modes = probe.complete(start, 1, power)
-        engine = create_engine(Problem(amplitudes, grid, np.ones(grid.shape, np.complex64), modes), options)
+        engine = create_engine(Problem(amplitudes, grid, np.ones(grid.shape, np.complex64), modes), simple)
         for _ in range(TRIAL_ITERATIONS):
             engine.iterate(seen, True)
         return engine.iterate(unseen, False).r_factor

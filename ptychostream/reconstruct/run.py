@@ -15,6 +15,7 @@ from ptychostream.reconstruct.gauge import fix_gauge
 from ptychostream.reconstruct.grid import ObjectGrid
 from ptychostream.reconstruct.options import ReconstructOptions
 from ptychostream.reconstruct.overlap import overlap
+from ptychostream.reconstruct.positions import LinearMap
 from ptychostream.reconstruct.prepare import InitialObject, prepare
 from ptychostream.scans.scan import Reconstruction, Scan
 
@@ -32,6 +33,7 @@ def reconstruct(
     initial_object: InitialObject | None = None,
     initial_probe: NDArray[np.complex64] | None = None,
     create_engine: CreateEngine = epie_engine,
+    initial_positions_m: NDArray[np.float64] | None = None,
 ) -> Reconstruction:
     """Reconstruct object and probe of `scan` by ePIE (Maiden & Rodenburg 2009, doi 10.1016/j.ultramic.2009.05.012).
 
@@ -50,6 +52,9 @@ def reconstruct(
         [modes, n, n] first probe. None takes the scan's probe, or makes one from the mean pattern.
     create_engine
         Makes the engine for a `Problem`. The default is ePIE by numba.
+    initial_positions_m
+        [N, 2] (x, y) of the frames that are used, from an earlier reconstruction of the same scan, where positions are
+        corrected. They are moved by `options.reach` at most from those of the scan.
 
     Raises
     ------
@@ -58,13 +63,19 @@ def reconstruct(
     ScanFileError
         The mask of bad pixels cannot be right, or frames cannot be read.
     """
-    ready = prepare(scan, options, initial_object, initial_probe, create_engine)
+    ready = prepare(scan, options, initial_object, initial_probe, create_engine, initial_positions_m)
     grid = ready.problem.grid
     engine = create_engine(ready.problem, options)
     began = time.perf_counter()
     misfits = _iterate(engine, len(ready.positions_m), options, on_iteration)
     seconds = time.perf_counter() - began
     object_, modes = engine.result()
+    positions, linear = ready.positions_m, None
+    corners = engine.corrected()
+    if corners is not None:
+        grid = grid.at(corners)
+        positions = grid.positions_m(modes.shape[-1])
+        linear = LinearMap.between(ready.positions_m, positions)
     seen = grid.accumulate((np.abs(modes) ** 2).sum(axis=0))
     # in the near field a shift of object and probe would shift the patterns
     shift = options.margin if ready.problem.transfer is None else 0
@@ -74,11 +85,12 @@ def reconstruct(
         probe=modes,
         origin_m=grid.origin_m,
         pixel_m=grid.pixel_m,
-        positions_m=ready.positions_m,
+        positions_m=positions,
         errors=np.array([misfit.r_factor for misfit in misfits]),
         coverage=coverage(grid, modes, options.coverage_threshold),
         scan_id=scan.scan_id,
         engine=engine.name,
+        frames=ready.frames,
         provenance={
             "options": options.model_dump(),
             "frames": len(scan),
@@ -86,6 +98,7 @@ def reconstruct(
             "frames_too_bright": ready.left_out[FrameFault.BRIGHT.value],
             "pixels": ready.survey.report(),
             "defocus_m": ready.defocus_m,
+            "positions": None if linear is None else linear.report(),
             "noise_r_factor": ready.noise_r_factor,
             "absolute_r_factor": misfits[-1].absolute,
             "seconds_per_iteration": seconds / len(misfits),

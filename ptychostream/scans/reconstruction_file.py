@@ -35,7 +35,8 @@ def write_reconstruction(path: str | os.PathLike[str], reconstruction: Reconstru
     """Write `reconstruction` to `path`, atomically.
 
     Layout: `/entry` (NXentry) has `object`, `probe`, `positions_m`, `errors`, `coverage` with the dtypes and
-    shapes of `scan.Reconstruction`, and `origin_m`, `pixel_m`, `scan_id`, `engine`, `provenance` (JSON).
+    shapes of `scan.Reconstruction`, `frames` where they are known, and `origin_m`, `pixel_m`, `scan_id`, `engine`,
+    `provenance` (JSON).
 
     Raises
     ------
@@ -60,6 +61,8 @@ def _write(file: h5py.File, reconstruction: Reconstruction) -> None:
         dataset = entry.create_dataset(name, data=array)
         if unit:
             dataset.attrs["units"] = unit
+    if reconstruction.frames is not None:
+        entry.create_dataset("frames", data=np.asarray(reconstruction.frames, np.int64))
     for name in ("origin_m", "pixel_m"):
         entry.create_dataset(name, data=np.asarray(getattr(reconstruction, name), np.float64)).attrs["units"] = "m"
     for name in ("scan_id", "engine"):
@@ -96,6 +99,7 @@ def read_reconstruction(path: str | os.PathLike[str]) -> Reconstruction:
                 scan_id=entry["scan_id"].asstr()[()],
                 engine=entry["engine"].asstr()[()],
                 provenance=json.loads(entry["provenance"].asstr()[()]),
+                frames=_frames(entry, len(arrays["positions_m"]), where),
             )
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ScanFileError(
@@ -131,6 +135,20 @@ def _array(entry: h5py.Group, name: str, where: str) -> NDArray[Any]:
             remedy="reconstruct the scan again",
         )
     return array
+
+
+def _frames(entry: h5py.Group, positions: int, where: str) -> NDArray[np.int64] | None:
+    """The frames of the positions; None in files from before they were written."""
+    if "frames" not in entry:
+        return None
+    frames: NDArray[np.int64] = entry["frames"][()]
+    if frames.shape != (positions,) or frames.dtype != np.int64 or frames.min(initial=0) < 0:
+        raise ScanFileError(
+            f"frames of {frames.dtype} {frames.shape} for {positions} positions",
+            where=where,
+            remedy="reconstruct the scan again",
+        )
+    return frames
 
 
 def _plain(value: Any) -> Any:

@@ -83,6 +83,8 @@ class Reconstruction:
         [Ho, Wo] float32 accumulated probe intensity. 0 where nothing was measured.
     scan_id, engine, provenance
         The origin of the reconstruction.
+    frames
+        [N] int64 indices of the used frames in the scan; None where it is not known.
     """
 
     object: NDArray[np.complex64]
@@ -95,6 +97,7 @@ class Reconstruction:
     scan_id: str = ""
     engine: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
+    frames: NDArray[np.int64] | None = None
 
     @property
     def r_factor(self) -> float:
