@@ -5,7 +5,7 @@ detector ──► ioc (engine None, saves every scan by itself)
 Figures
 
 - `saved`, `lost`: what the IOC counts. `whole`: files whose canvas has all frames of its scan.
-- `missed`: frames that did not reach the IOC.
+- `missed`: frames that did not reach the IOC; `dropped`: by cause.
 - `behind_s`: time from the last frame to the last file.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 
 from ptychostream.benchmarks.measured import Measured
 from ptychostream.benchmarks.soak.short_scan import CHANNEL, PIXEL_M, START_S, ShortScans
+from ptychostream.demo.live import CAUSES
 from ptychostream.demo.pvs import Pvs
 from ptychostream.processes.hardware import cores, cpu_name
 from ptychostream.processes.loopback import free_ports, loopback_environment
@@ -68,6 +69,7 @@ def measure(folder: Path, wanted: ShortScans) -> dict[str, Any]:
         saved, last_s = _settled(pvs, ioc, wanted.scans)
         names = ("CanvasesLost_RBV", "FramesReceived_RBV", "FramesMissed_RBV", "AccountingError_RBV")
         lost, received, missed, error = (int(value) for value in pvs.get(*names))
+        dropped = {cause: int(pvs.get(f"Dropped{cause}_RBV")[0]) for cause in CAUSES}
         ioc.sample()
     files = sorted(canvases.glob("*.h5"))
     return {
@@ -80,6 +82,7 @@ def measure(folder: Path, wanted: ShortScans) -> dict[str, Any]:
         "files": len(files),
         "received": received,
         "missed": missed,
+        "dropped": {cause: number for cause, number in dropped.items() if number},
         "accounting_error": error,
         "behind_s": round(max(0.0, last_s - sent["last"]), 1),
         "processor": cpu_name(),
