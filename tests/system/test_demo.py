@@ -10,7 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -124,6 +127,53 @@ def test_the_loop_alone_ends_cleanly_when_it_is_stopped(tmp_path: Path) -> None:
     assert [scan["lost"] for scan in report["loop"]["scans"]] == [0]
     assert report["frames"]["dropped"]["NoModel"] == report["frames"]["sent"] > 0
     assert re.search("stopped; the report", (tmp_path / "stderr").read_text())
+    assert not processes_of(tmp_path)
+
+
+def answer(address: str) -> bytes:
+    """What a browser gets."""
+    with urllib.request.urlopen(address, timeout=20) as got:
+        body: bytes = got.read()
+    return body
+
+
+@pytest.mark.timeout(600)
+def test_the_page_shows_the_loop_until_the_demonstration_is_stopped(tmp_path: Path) -> None:
+    """`demo --web`, without the scan before the loop: page, script, state and image as a browser fetches them."""
+    words = ["demo", "--quick", "--web", "-o", str(tmp_path / "out")]
+    told = tmp_path / "told"
+    with (
+        told.open("wb") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", "ptychostream", *words], stdout=output, stderr=output, start_new_session=True
+        ) as demo,
+    ):
+
+        def until(condition: Callable[[], Any], what: str, timeout_s: float = 240.0) -> Any:
+            deadline = time.monotonic() + timeout_s
+            while not (found := condition()):
+                assert demo.poll() is None and time.monotonic() < deadline, f"{what}:\n{told.read_text()}"
+                time.sleep(0.2)
+            return found
+
+        address = until(lambda: re.search(r"http://127\.0\.0\.1:\d+/", told.read_text()), "the page's address")[0]
+        page = answer(address).decode()
+        for path in re.findall(r'(?:src|href)="(page/[^"]+)"', page):
+            assert answer(f"{address}{path}"), path
+        assert "page/main.js" in page
+
+        def running() -> dict[str, Any]:
+            (ioc,) = json.loads(answer(f"{address}api/status?records=FramesReceived_RBV"))["iocs"]
+            return dict(ioc) if ioc["records"].get("FramesReceived_RBV", {"value": 0})["value"] else {}
+
+        shown = until(running, "frames of the loop's first scan")
+        assert "Phase" in shown["images"]
+        assert answer(f"{address}api/image.png?ioc={shown['ioc']}&image=Phase").startswith(b"\x89PNG")
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(120) == 0, told.read_text()
+    assert "stopped; the report" in told.read_text()
+    with pytest.raises(OSError, match="refused"):
+        answer(address)
     assert not processes_of(tmp_path)
 
 
