@@ -97,6 +97,9 @@ class EpieEngine:
         sums = np.zeros(2)
         with ThreadPoolExecutor(self._threads) as pool:
             for parts in rounds(self._corners, order, gap, self._threads, self._random):
+                if len(parts) == 1:
+                    sums += self._visit(parts[0], self._probe, self._works[0], steps)
+                    continue
                 for first in range(0, max(map(len, parts)), CHUNK):
                     pieces = [part[first : first + CHUNK] for part in parts if len(part) > first]
                     probes = np.stack([self._probe] * len(pieces))

@@ -46,10 +46,11 @@ def rounds(
         return [[order]]
     low, between, high = (order[part] for part in cut)
     half = threads // 2
-    pairs = zip_longest(
-        rounds(corners, low, gap, threads - half, random), rounds(corners, high, gap, half, random), fillvalue=[]
-    )
-    return [first + second for first, second in pairs] + rounds(corners, between, gap, threads, random)
+    below = rounds(corners, low, gap, threads - half, random)
+    above = rounds(corners, high, gap, half, random)
+    none: list[Indices] = []
+    together = [first + second for first, second in zip_longest(below, above, fillvalue=none)]
+    return together + rounds(corners, between, gap, threads, random)
 
 
 def _cut(corners: Indices, gap: int, random: np.random.Generator) -> tuple[NDArray[np.bool_], ...] | None:

@@ -195,7 +195,7 @@ def _displacement_map(given: Floats, moved: Floats) -> Floats:
 
     Where the positions lie on a line the map along the other axis is not known, and is 0.
     """
-    found: Floats = np.linalg.lstsq(_centred(given), moved, rcond=1e-9)[0]
+    found: Floats = np.asarray(np.linalg.lstsq(_centred(given), moved, rcond=1e-9)[0], np.float64)
     return found
 
 
