@@ -48,9 +48,9 @@ def run(place: Place, kills: int) -> Outcome:
     for path in sorted(named - {""}):
         outcome.check(path, lambda path=path: whole(Path(path)))
     reported = {Path(path).name for path in named}
-    for path in folder.glob("*.h5"):  # published, though nobody had time to read its name
-        if path.name not in reported:
-            outcome.check(str(path), lambda path=path: whole(path))
+    for file in folder.glob("*.h5"):  # published, though nobody had time to read its name
+        if file.name not in reported:
+            outcome.check(str(file), lambda file=file: whole(file))
     return outcome
 
 

@@ -42,7 +42,7 @@ class Outcome:
     lost: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    def check(self, what: str, sound: Callable[[], bool]) -> None:
+    def check(self, what: str, sound: Callable[..., bool]) -> None:
         """Count one thing that was reported as done, and note it if it is not sound."""
         self.done += 1
         try:
