@@ -23,7 +23,7 @@ def frames_of(scan: int) -> Iterator[pva.PvObject]:
     """The NTNDArrays of a scan."""
     for frame in range(FRAMES):
         x, y = place_of(frame)
-        attributes = {
+        attributes: dict[str, float | int | str] = {
             "PositionX": x,
             "PositionY": y,
             "ScanID": f"k{scan}",

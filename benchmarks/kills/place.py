@@ -84,7 +84,7 @@ class Place:
         """The records of the IOC."""
         return Pvs(PREFIX, self.environment)
 
-    def wait(self, condition: Callable[[], Any], child: Victim, timeout_s: float, what: str) -> None:
+    def wait(self, condition: Callable[..., Any], child: Victim, timeout_s: float, what: str) -> None:
         """Wait until the condition is true. Raises StreamError when the child ends, or after the time."""
         deadline = time.monotonic() + timeout_s
         while not condition():

@@ -28,7 +28,7 @@ def arrays(wanted: ShortScans) -> Iterator[pva.PvObject]:
     patterns = np.random.default_rng(0).poisson(8.0, (_DISTINCT, wanted.side, wanted.side)).astype(np.uint16)
     for scan in range(wanted.scans):
         for frame in range(wanted.frames):
-            attributes = {
+            attributes: dict[str, float | int | str] = {
                 "PositionX": frame % 4 * 8 * PIXEL_M,
                 "PositionY": frame // 4 * 8 * PIXEL_M,
                 "ScanID": f"s{scan}",
