@@ -104,7 +104,7 @@ async def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any
             )  # fmt: skip
             say(f"{arguments.fps:g} frames/s for {arguments.seconds:g} s")
             browser = Processor(page.pid, family=True)
-            measured = {"source": source, "ioc": ioc, "web": web, "browser": browser}
+            measured: dict[str, Measured | Processor] = {"source": source, "ioc": ioc, "web": web, "browser": browser}
             sent = await asyncio.to_thread(_follow, source, (ioc, web), tuple(measured.values()), arguments.seconds)
             await asyncio.sleep(2.0)
             drawn = np.array(await page.run("window.drawn"), dtype=np.float64)
