@@ -32,6 +32,7 @@ def test_right_angles_are_found(mirrored: bool, angle: float) -> None:
     assert verdict(tried) == Orientation(mirrored, angle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mirrored", "angle"), [(False, 37.0), (True, 126.0)])
 def test_any_angle_is_found_by_a_fine_step(mirrored: bool, angle: float) -> None:
     tried = search_orientation(as_sent(mirrored, angle), 10.0)
@@ -68,6 +69,7 @@ def test_nothing_is_named_without_a_lead() -> None:
     assert verdict(tried(-0.1, -0.2, -0.3)) is None
 
 
+@pytest.mark.slow
 def test_the_command_names_the_options_and_they_set_it_right(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
