@@ -39,6 +39,7 @@ UNKNOWN = {
     "MeanCounts_RBV", "ExecutionTime_RBV",  # no frame has come, as for what follows
     *(f"Latency{served}P{percent}_RBV" for served in ("", "Served") for percent in (50, 95, 99)),
     *(f"{stage.value}Time{percent}_RBV" for stage in Stage for percent in ("", "P99")),
+    *(f"Refine:{edge}_RBV" for edge in ("Left", "Top", "Right", "Bottom")),
 }  # fmt: skip
 """What an IOC cannot know at its start."""
 
