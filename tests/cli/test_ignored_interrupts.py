@@ -7,14 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from epics_env import EpicsEnv, wait_until
 
-from ptychostream.processes.stopping import interrupt_on_signals, stop_on_signals
+from ptychostream.processes.stopping import interrupt_on_signals
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_writer import write_scan
 
