@@ -11,6 +11,8 @@ from reconstruct_case import likeness, make_scan, options
 from ptychostream.hpc_agent.reconstruct import reconstruct
 from ptychostream.reconstruct.parallel import rounds
 
+pytestmark = pytest.mark.slow
+
 SCAN, TRUTH, _ = make_scan(side=24)  # 120 pixels wide at patches of 64
 
 

@@ -20,6 +20,8 @@ from ptychostream.scans.reconstruction_file import read_reconstruction, write_re
 from ptychostream.scans.scan import Reconstruction, Scan
 from ptychostream.scans.scan_writer import write_scan
 
+pytestmark = pytest.mark.slow
+
 WIDE, _, _ = make_scan(side=11)
 
 
