@@ -157,12 +157,9 @@ def _variance(images: Sequence[PhaseImage], grid: Maps, unit: float) -> NDArray[
 def _on(before: PhaseImage, after: PhaseImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Phase and weight of an image on the pixels of a later one of the same grid; 0 where it has none."""
     phase, weight = np.zeros(after.phase.shape), np.zeros(after.phase.shape)
-    mine, theirs = before.box, after.box
-    top, left = max(mine.top, theirs.top), max(mine.left, theirs.left)
-    bottom, right = min(mine.bottom, theirs.bottom), min(mine.right, theirs.right)
-    if bottom > top and right > left:
-        here = slice(top - mine.top, bottom - mine.top), slice(left - mine.left, right - mine.left)
-        there = slice(top - theirs.top, bottom - theirs.top), slice(left - theirs.left, right - theirs.left)
+    shared = before.box.intersection(after.box)
+    if shared is not None:
+        here, there = before.box.slices(shared), after.box.slices(shared)
         weight[there] = before.weight[here]
         phase[there] = np.where(before.weight[here] > 0, np.nan_to_num(before.phase[here]), 0.0)
     return phase, weight

@@ -14,7 +14,7 @@ from p4p import Value
 from p4p.client.asyncio import Context
 
 from ptychostream.errors import StreamError
-from ptychostream.imaging.phase_image import PhaseImage, canvas_part
+from ptychostream.imaging.phase_image import PhaseImage, canvas_origin_m, canvas_part
 
 _NAMES = ("Phase", "Weight")
 
@@ -44,12 +44,8 @@ def picture_of(phase: Value, weight: Value) -> Picture | None:
         return None
     part = canvas_part(said)
     seen = _array(weight)[part]
-    pixel_m = float(said["PixelSize"])
-    origin_m = (
-        float(said["OriginX"]) + part[1].start * pixel_m,
-        float(said["OriginY"]) + part[0].start * pixel_m,
-    )
-    image = PhaseImage(np.where(seen > 0, _array(phase)[part], np.nan).astype(np.float32), seen, origin_m, pixel_m)
+    shown = np.where(seen > 0, _array(phase)[part], np.nan).astype(np.float32)
+    image = PhaseImage(shown, seen, canvas_origin_m(said), float(said["PixelSize"]))
     return Picture(image, str(said["ScanID"]), int(said["FramesStitched"]), str(said["ModelSHA"]))
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from p4p.client.thread import Context
 
 from ptychostream.demo.series import REFINED, Series
-from ptychostream.imaging.phase_image import PhaseImage, canvas_part
+from ptychostream.imaging.phase_image import PhaseImage, canvas_origin_m, canvas_part
 from ptychostream.storage.atomic import atomic_path
 
 PHASE, WEIGHT = "Phase", "Weight"
@@ -77,16 +77,13 @@ def _write(
 ) -> None:
     attributes = phase[2]
     part = canvas_part(attributes)
-    rows, columns = part
-    pixel_m = attributes["PixelSize"]
-    origin_m = attributes["OriginX"] + columns.start * pixel_m, attributes["OriginY"] + rows.start * pixel_m
     with atomic_path(path) as partial, partial.open("wb") as file:
         np.savez(
             file,
             phase=phase[1][part],
             weight=weight[1][part],
-            origin_m=np.array(origin_m),
-            pixel_m=np.array(pixel_m),
+            origin_m=np.array(canvas_origin_m(attributes)),
+            pixel_m=np.array(attributes["PixelSize"]),
             frames=np.array(attributes["FramesStitched"]),
             scan=np.array(attributes["ScanID"]),
         )

@@ -47,3 +47,11 @@ def canvas_part(attributes: Mapping[str, Any]) -> tuple[slice, slice]:
     """Rows and columns of the canvas in a served image, which is a larger square, by the image's attributes."""
     left, top, width, height = (int(attributes[f"Canvas{name}"]) for name in ("Left", "Top", "Width", "Height"))
     return slice(top, top + height), slice(left, left + width)
+
+
+def canvas_origin_m(attributes: Mapping[str, Any]) -> tuple[float, float]:
+    """(x, y) of the centre of the first pixel of `canvas_part`, metres, by the image's attributes."""
+    rows, columns = canvas_part(attributes)
+    pixel_m = float(attributes["PixelSize"])
+    x_m, y_m = float(attributes["OriginX"]), float(attributes["OriginY"])
+    return x_m + columns.start * pixel_m, y_m + rows.start * pixel_m

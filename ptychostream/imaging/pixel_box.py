@@ -34,6 +34,12 @@ class PixelBox:
             max(self.right, other.right),
         )
 
+    def intersection(self, other: PixelBox) -> PixelBox | None:
+        """The pixels that both contain; None: there are none."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        bottom, right = min(self.bottom, other.bottom), min(self.right, other.right)
+        return PixelBox(top, left, bottom, right) if bottom > top and right > left else None
+
     def widened(self, other: PixelBox) -> PixelBox:
         """The smallest box that contains both, with half its side more at each edge where it grew."""
         base = self.union(other)

@@ -75,11 +75,8 @@ class RefinedField:
     def guide(self, image: PhaseImage) -> None:
         """Take the network's phase as it is now. Pixels that were hardly measured follow it."""
         there = image.box
-        box = PixelBox(
-            max(there.top, self.box.top), max(there.left, self.box.left),
-            min(there.bottom, self.box.bottom), min(there.right, self.box.right),
-        )  # fmt: skip
-        if box.bottom <= box.top or box.right <= box.left:
+        box = self.box.intersection(there)
+        if box is None:
             return
         inner, drawn = self.box.slices(box), there.slices(box)
         weight = image.weight[drawn]
