@@ -162,6 +162,7 @@ class AttributePositions(_ById):
         # Computed once, because `lookup` runs for every frame.
         self._names = (y_name, x_name) if axes.swap_xy else (x_name, y_name)
         self._scale_x, self._scale_y = axes.sign_x * axes.unit_m, axes.sign_y * axes.unit_m
+        self._turned = axes.rotation_deg != 0
 
     def lookup(self, frame: Frame) -> tuple[float, float] | None:
         """See `PositionSource.lookup`. An attribute that is absent, not a number or not finite raises NeverPlaced."""
@@ -174,7 +175,7 @@ class AttributePositions(_ById):
         except ValueError as error:
             raise NeverPlaced(f"frame {frame.id}: attributes {name_x} and {name_y}: {error}") from None
         if math.isfinite(x) and math.isfinite(y):
-            return self.axes.turn(x, y)
+            return self.axes.turn(x, y) if self._turned else (x, y)
         raise NeverPlaced(f"frame {frame.id}: attributes {name_x} and {name_y} give ({x}, {y})")
 
 

@@ -11,7 +11,8 @@ _FAST: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True
 
 
 @njit(inline="always", **_FAST)
-def _row(object_, row, column, n):  # type: ignore[no-untyped-def]
+def row_of(object_, row, column, n):  # type: ignore[no-untyped-def]
+    # Slice a whole row, so that the compiler knows that the result is contiguous.
     return object_[0, row, column : column + n], object_[1, row, column : column + n]
 
 
@@ -33,10 +34,10 @@ def displacement(change, probe, object_, row, column, shift):  # type: ignore[no
     half = np.float32(0.5)
     yy, xx, xy, by, bx = 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(n):
-        above_re, above_im = _row(object_, row + i - 1, column, n)
-        below_re, below_im = _row(object_, row + i + 1, column, n)
-        left_re, left_im = _row(object_, row + i, column - 1, n)
-        right_re, right_im = _row(object_, row + i, column + 1, n)
+        above_re, above_im = row_of(object_, row + i - 1, column, n)
+        below_re, below_im = row_of(object_, row + i + 1, column, n)
+        left_re, left_im = row_of(object_, row + i, column - 1, n)
+        right_re, right_im = row_of(object_, row + i, column + 1, n)
         d_re[:] = 0
         d_im[:] = 0
         power[:] = 0

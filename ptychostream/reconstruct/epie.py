@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ptychostream.reconstruct.displacement import displacement
+from ptychostream.reconstruct.displacement import displacement, row_of
 from ptychostream.reconstruct.engines import Misfit, Norms, Problem
 from ptychostream.reconstruct.fft_kernels import PADDING, forward, inverse, permute, twiddles
 from ptychostream.reconstruct.options import ReconstructOptions
@@ -165,12 +165,6 @@ def _try(order, amplitudes, candidates, object_, probe, work, w, misfits):  # ty
                 exit_wave(re, im, probe[0, mode], probe[1, mode], object_, row, column)
                 forward(re, im, work[1, 0, mode], work[1, 1, mode], w)
             misfits[index, place], _ = constrain(work[1], amplitudes[index], factors)
-
-
-@njit(inline="always", **_FAST)
-def row_of(object_, row, column, n):  # type: ignore[no-untyped-def]
-    # Slice a whole row, so that the compiler knows that the result is contiguous.
-    return object_[0, row, column : column + n], object_[1, row, column : column + n]
 
 
 # The maxima are collected column by column, because an ordinary maximum does not become SIMD code.

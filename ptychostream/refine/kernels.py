@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ptychostream.reconstruct.epie import constrain, exit_wave, object_peak, probe_peak_of, row_of, update_probe_row
+from ptychostream.reconstruct.displacement import row_of
+from ptychostream.reconstruct.epie import constrain, exit_wave, object_peak, probe_peak_of, update_probe_row
 from ptychostream.reconstruct.fft_kernels import forward, inverse
 from ptychostream.refine.frame_store import BAD, STEP
 
