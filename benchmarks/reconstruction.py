@@ -196,14 +196,14 @@ def measure_sizes(sizes: list[int], turns: int, with_torch: bool = False) -> dic
     seconds: dict[tuple[str, int], list[float]] = {}
     running = {}
     for size in sorted({*sizes, *(other for pair in around.values() for other in pair)}):
-        problem = _noise(size, max(4, 48 * 128**2 // size**2))
+        problem = _noise(size)
         for name in engines if size in sizes else ["epie"]:
             running[name, size] = _engine(name, problem, ReconstructOptions(device="cpu"))
             running[name, size].iterate(np.arange(len(problem.amplitudes)), True)
             seconds[name, size] = []
     for _ in range(turns):
         for (name, size), engine in running.items():
-            frames = max(4, 48 * 128**2 // size**2)
+            frames = _frames(size)
             began = time.perf_counter()
             engine.iterate(np.arange(frames), True)
             seconds[name, size].append((time.perf_counter() - began) / (frames * size**2) * 1e9)
@@ -216,9 +216,14 @@ def measure_sizes(sizes: list[int], turns: int, with_torch: bool = False) -> dic
     return {"engines": engines, "turns": turns, "machine": platform.machine(), "sizes": rows}
 
 
-def _noise(size: int, frames: int) -> Problem:
+def _frames(size: int) -> int:
+    """As many frames of `size` as have the pixels of 48 of 128 × 128, and at least 4."""
+    return max(4, 48 * 128**2 // size**2)
+
+
+def _noise(size: int) -> Problem:
     """Frames that are no pictures of anything: what a pass costs does not depend on what is in them."""
-    random = np.random.default_rng(size)
+    random, frames = np.random.default_rng(size), _frames(size)
     positions = random.uniform(0, 100e-9, (frames, 2))
     grid = ObjectGrid.around(positions, 1e-9, size, 8)
     amplitudes = random.uniform(0, 10, (frames, size, size)).astype(np.float32)

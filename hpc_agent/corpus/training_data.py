@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
@@ -263,7 +262,7 @@ def build_corpus(
     if not sources:
         raise TrainingError("no scans", where="corpus", remedy="give at least one")
     spec = preprocessing or default_preprocessing([source.scan for source in sources])
-    return _corpus(sources, lambda source: read_counts(source.scan, source.selected, spec), output_shape, spec)
+    return _corpus(sources, (read_counts(source.scan, source.selected, spec) for source in sources), output_shape, spec)
 
 
 def measured_corpus(
@@ -277,24 +276,23 @@ def measured_corpus(
         See `build_corpus` and `measured`.
     """
     read = [_read_measured(source, spec) for source in sources]
-    kept, counts = [source for source, _ in read], deque(counts for _, counts in read)
-    del read
-    return kept, _corpus(kept, lambda _: counts.popleft(), output_shape, spec)
+    kept = [source for source, _ in read]
+    return kept, _corpus(kept, [counts for _, counts in read], output_shape, spec)
 
 
 def _corpus(
     sources: Sequence[Source],
-    read_source: Callable[[Source], Counts],
+    patterns: Iterable[Counts],
     output_shape: tuple[int, int],
     spec: Preprocessing,
 ) -> Corpus:
-    """`read_source` gives the preprocessed counts of a source's selected frames, once for each, in order."""
+    """`patterns` are the preprocessed counts of each source's selected frames. They are read after the checks."""
     pixel = sources[0].reconstruction.pixel_m
     counts: list[Counts] = []
     labels: list[Labels] = []
     for source in sources:
         _check(source, pixel)
-        read = read_source(source)
+    for source, read in zip(sources, patterns, strict=True):
         lit = read.reshape(len(read), -1).any(axis=1)
         counts.append(read if lit.all() else read[lit])
         labels.append(make_labels(source.reconstruction, source.positions_m[source.selected[lit]], output_shape))

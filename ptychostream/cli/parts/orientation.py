@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptychostream.errors import ConfigError
@@ -27,8 +29,6 @@ def find(path: str, options: ScanOptions, step_deg: float, console: Console) -> 
     ReconstructionError, ScanFileError
         The scan cannot be read or reconstructed.
     """
-    from pathlib import Path
-
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from ptychostream.reconstruct.orientation import search_orientation, verdict
@@ -60,15 +60,7 @@ def find(path: str, options: ScanOptions, step_deg: float, console: Console) -> 
         said = "the positions lie as given, or turned by 180°, which patterns do not tell"
     console.print(said, markup=False)
     return {
-        "tried": [
-            {
-                "mirrored": one.orientation.mirrored,
-                "angle_deg": one.orientation.angle_deg,
-                "r_factor": one.r_factor,
-                "explained": one.explained,
-            }
-            for one in tried
-        ],
+        "tried": [{**asdict(one.orientation), "r_factor": one.r_factor, "explained": one.explained} for one in tried],
         "options": None if chosen is None else chosen.options,
     }
 
