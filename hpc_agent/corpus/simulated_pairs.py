@@ -118,7 +118,7 @@ class Simulator:
 class FreshPairs:
     """Simulated pairs that are made while a network trains, so that no epoch sees those of another.
 
-    A network overfits few pairs, and many take memory. Pairs that are used once cost half a millisecond each.
+    A network overfits few pairs, and many take memory. Pairs that are used once have to be made in every epoch.
 
     Parameters
     ----------
@@ -176,8 +176,8 @@ def add_simulated(corpus: Corpus, sources: Sequence[Source], ratio: float, seed:
 
 
 def poisson(expected: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.int64]:
-    """Counts of these means. Above `NORMAL`, they are rounded normal deviates, which differ in the skewness only, by
-    less than 1/√`NORMAL`, and take a tenth of the time."""
+    """Counts of these means. Above `NORMAL`, they are rounded normal deviates, which are drawn faster and differ in the
+    skewness only, by less than 1/√`NORMAL`."""
     mean = expected.astype(np.float32)
     noise = random.standard_normal(expected.shape, dtype=np.float32)
     counts = np.rint(expected + np.sqrt(mean) * noise).astype(np.int64)
