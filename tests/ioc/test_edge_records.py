@@ -262,7 +262,7 @@ def test_a_model_that_is_worse_than_the_one_before_is_taken_back(rig: Rig) -> No
         assert (rig.get("ModelSHA_RBV"), rig.get("ModelRolledBack_RBV")) == (first, 0)
         agent.tell(judged=[first, 0.60, second, 0.82])
         rig.wait("ModelRolledBack_RBV", 1)
-        assert rig.get("ModelSHA_RBV") == second
+        rig.wait("ModelSHA_RBV", second)
         assert rig.severity("ModelRolledBack_RBV") == 2
         message = rig.get("RollbackMessage_RBV")
         assert first in message

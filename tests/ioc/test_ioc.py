@@ -285,11 +285,11 @@ def test_the_last_frame_may_say_that_it_is_the_last(rig: Rig, scan: str, no: int
     stitched = rig.get("FramesStitched_RBV")
     rig.detector.send(scan=scan, count=5, attributes={"ScanComplete": no})
     rig.wait("FramesStitched_RBV", stitched + 5)
-    assert rig.get("ScanActive_RBV") == 1
+    rig.wait("ScanActive_RBV", 1)  # records are written one after the other
     rig.detector.send(scan=scan, count=1, first=6, attributes={"ScanComplete": yes})
     rig.wait("FramesStitched_RBV", stitched + 6)
     rig.wait("ScanActive_RBV", 0)
-    assert rig.get("ScanID_RBV") == scan
+    rig.wait("ScanID_RBV", scan)
 
 
 def test_reset_empties_the_canvas_and_lets_the_scan_come_again(rig: Rig) -> None:
@@ -379,7 +379,7 @@ def test_waveform_positions_place_frames_that_waited_for_them(rig: Rig) -> None:
     received, stitched = rig.get("FramesReceived_RBV"), rig.get("FramesStitched_RBV")
     rig.detector.send(scan="wave", count=6, first=0)
     rig.wait("FramesReceived_RBV", received + 6)
-    assert rig.get("FramesPending_RBV") == 6
+    rig.wait("FramesPending_RBV", 6)
     rig.put("PositionsX", [1e-8 * i for i in range(5)])
     rig.put("PositionsY", [0.0] * 5)
     assert rig.get("PositionsCount_RBV") == 5
@@ -494,8 +494,8 @@ def test_the_detector_vanishes_and_returns(rig: Rig) -> None:
     rig.detector.stop()
     rig.wait("Connected_RBV", 0)
     assert rig.env.pvget(P + "Connected_RBV").alarm.severity == 2
-    assert rig.get("Ready_RBV") == 0
-    assert rig.get("StatusMessage_RBV") == f"waiting for {CHANNEL}"
+    rig.wait("Ready_RBV", 0)
+    rig.wait("StatusMessage_RBV", f"waiting for {CHANNEL}")
     rig.detector = Detector(rig.env, CHANNEL)
     wait_for(rig.env, P + "Ready_RBV", 1, timeout=40)
     rig.scan("after", 8)
