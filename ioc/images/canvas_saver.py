@@ -130,6 +130,9 @@ class CanvasSaver:
         A scan that is saved again because of late frames gets another file.
         """
         log_finished(figures)
+        if self.automatic and canvas is None and figures.stitched:
+            self.lost += 1
+            self._tell(SaveState.FAILED, f"scan {figures.scan} was not saved: its canvas was given up before it ended")
         if not self.automatic or canvas is None or not canvas.patches:
             return
         now = time.monotonic()

@@ -208,6 +208,18 @@ def test_of_what_could_not_be_saved_only_so_much_is_kept_and_the_rest_is_counted
         assert (saver.waiting, saver.lost) == (2, 2)
 
 
+def test_a_scan_whose_canvas_is_gone_is_counted_as_lost(tmp_path: Path) -> None:
+    with running() as pipeline, saving(pipeline, directory=str(tmp_path), automatic=True) as saver:
+        stream(pipeline, "a", "b")
+        wait_for(lambda: saver.saved == 1)
+        saver.finished(runs_of(pipeline)[0], None)
+        assert (saver.saved, saver.lost, saver.state) == (1, 1, SaveState.FAILED)
+        assert "scan a was not saved: its canvas was given up" in saver.message
+        saver.automatic = False
+        saver.finished(runs_of(pipeline)[0], None)
+        assert saver.lost == 1
+
+
 def test_an_end_saves_what_waits_and_late_frames_are_in_it(tmp_path: Path) -> None:
     with running() as pipeline, saving(pipeline, directory=str(tmp_path), automatic=True, delay_s=60) as saver:
         stream(pipeline, "a", "b")
