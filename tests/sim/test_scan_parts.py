@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,16 @@ def take(env: EpicsEnv, points: np.ndarray, more: int) -> str:
     wait_until(lambda: env.pvget("parts:Busy_RBV").value.index == 0, 60, "the end")
     state = env.pvget("parts:State_RBV").value
     return str(state.choices[state.index])
+
+
+@pytest.mark.server
+def test_no_record_is_undefined_before_the_first_scan(env: EpicsEnv) -> None:
+    """A screen draws the border of an undefined value around it."""
+    names = re.findall(
+        r'^record\(\w+, "\$\(P\)(\w+)"\)', (files("ptychostream.db") / "beamline.db").read_text(), re.MULTILINE
+    )
+    answers = env.pva.get([f"parts:{name}" for name in names], timeout=20)
+    assert [name for name, answer in zip(names, answers, strict=True) if answer.alarm.severity] == []
 
 
 @pytest.mark.server
