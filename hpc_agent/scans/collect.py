@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from ptychostream.scans.file_names import FileNames, partial_of
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 from ptychostream.scans.scan_hdf5 import open_hdf5, text
 from ptychostream.scans.scan_recording import COMPLETE
+from ptychostream.statements.radiation import Radiation
 
 _HDF5_SIGNATURE = b"\x89HDF"
 
@@ -47,15 +48,18 @@ class ScanEvent:
     file
         The file's name as its PV gives it; empty where the stream is recorded.
     energy_ev
-        Photon energy; None where no PV gives it.
+        Photon energy, or for electrons the accelerating voltage; None where no PV gives it.
     frames
         Expected number of frames; None where no PV gives it.
+    radiation
+        "electron" where the unit of the energy's PV is V or kV, else None: as the file and the settings say.
     """
 
     scan_id: str
     file: str = ""
     energy_ev: float | None = None
     frames: int | None = None
+    radiation: Radiation | None = None
 
 
 class CollectSettings(Settings):
@@ -145,7 +149,8 @@ def options_of(event: ScanEvent, settings: CollectSettings) -> ScanOptions:
     """Options for opening the event's scan."""
     if event.energy_ev is None:
         return settings.scan
-    return ScanOptions(**{**vars(settings.scan), "energy_ev": event.energy_ev})
+    radiation = event.radiation or settings.scan.radiation
+    return replace(settings.scan, energy_ev=event.energy_ev, radiation=radiation)
 
 
 def _told(blocks: Iterable[NDArray[np.integer]], on_frames: Callable[[int], None]) -> Iterator[NDArray[np.integer]]:

@@ -24,6 +24,7 @@ from ptychostream.hpc_agent.scans.transitions import (
     frame_count,
     to_tell,
 )
+from ptychostream.statements.radiation import of_unit
 from ptychostream.statements.units import EnergyUnit, energy_ev
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class ScanWatchSettings(Settings):
     id_pv, file_pv
         The scan's id; its file. At least one of them; long names of lsi, lso or stringin records as `NAME.VAL$`.
     energy_pv, energy_unit
-        The photon energy.
+        The photon energy in eV or keV, or the accelerating voltage of electrons in V or kV.
     frames_pv
         How many frames the file should hold.
     settle_s
@@ -291,4 +292,5 @@ class ScanWatch:
             file,
             energy_ev(values.get("energy_pv"), self._settings.energy_unit),
             frame_count(values.get("frames_pv")),
+            of_unit(self._settings.energy_unit),
         )

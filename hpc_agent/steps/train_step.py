@@ -130,7 +130,7 @@ class TrainJob:
             found = from_checkpoint(self.warm_start, self.parent, corpus, options)
         if found is None and options.bootstrap is not None:
             where = self.files.start
-            found = from_store(where, self.task, corpus, self.models, options, options.bootstrap, scan.energy_ev)
+            found = from_store(where, self.task, corpus, self.models, options, options.bootstrap, scan)
         return found or TrainingStart()
 
 

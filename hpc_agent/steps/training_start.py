@@ -16,6 +16,7 @@ from ptychostream.hpc_agent.training.bootstrap import BootstrapOptions, choose_s
 from ptychostream.hpc_agent.training.checkpoint import load_checkpoint, save_checkpoint
 from ptychostream.hpc_agent.training.networks import Network
 from ptychostream.hpc_agent.training.training import TrainingOptions
+from ptychostream.scans.scan import Scan
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def from_store(
     models: ModelStore,
     options: TrainingOptions,
     trial: BootstrapOptions,
-    energy_ev: float | None,
+    scan: Scan,
 ) -> TrainingStart:
     """Start from the best stored model if it is better than a new network (see `bootstrap`); tried once for a `task`.
 
@@ -70,6 +71,8 @@ def from_store(
     ----------
     path
         File of the decision (JSON), with the weights beside it (.pt).
+    scan
+        A scan of the corpus; its energy and radiation tell which models suit.
 
     Raises
     ------
@@ -79,7 +82,7 @@ def from_store(
     known = _known(path, task)
     if known is not None:
         return known
-    start = choose_start(corpus, models, options, trial, energy_ev=energy_ev)
+    start = choose_start(corpus, models, options, trial, energy_ev=scan.energy_ev, radiation=scan.radiation)
     _log.info("%s", start.reason)
     if start.network is not None:
         save_checkpoint(path.with_suffix(".pt"), start.network, start.sha256)

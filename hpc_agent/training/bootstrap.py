@@ -102,13 +102,20 @@ class StartChoice:
 
 
 def fits(
-    contract: ModelContract, corpus: Corpus, network: str, energy_ev: float | None, options: BootstrapOptions
+    contract: ModelContract,
+    corpus: Corpus,
+    network: str,
+    energy_ev: float | None,
+    options: BootstrapOptions,
+    radiation: str | None = None,
 ) -> bool:
-    """Whether a model is suitable: same network, shapes and optics. An unknown energy counts as equal."""
+    """Whether a model is suitable: same network, shapes and optics. An unknown energy or radiation counts as equal."""
     same = (contract.network, contract.input_shape, contract.output_shape)
     if same != (network, corpus.input_shape, corpus.output_shape):
         return False
     if not math.isclose(contract.object_pixel_m, corpus.pixel_m, rel_tol=options.pixel_tolerance):
+        return False
+    if None not in (contract.radiation, radiation) and contract.radiation != radiation:
         return False
     if contract.energy_ev is None or energy_ev is None:
         return True
@@ -146,6 +153,7 @@ def choose_start(
     trial: BootstrapOptions | None = None,
     *,
     energy_ev: float | None = None,
+    radiation: str | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> StartChoice:
     """Evaluate the suitable stored models on the corpus's validation pairs, and choose the start of the training.
@@ -160,8 +168,8 @@ def choose_start(
         Options of the training.
     trial
         None means the defaults.
-    energy_ev
-        Photon energy of the corpus; None: unknown.
+    energy_ev, radiation
+        Energy of the corpus, for electrons the accelerating voltage, and its radiation; None: unknown.
     on_step
         Called with a message for people before each trial.
 
@@ -177,7 +185,7 @@ def choose_start(
         for model in store.models()
         if model.checkpoint is not None
         and not model.shunned
-        and fits(model.contract, corpus, options.network, energy_ev, trial)
+        and fits(model.contract, corpus, options.network, energy_ev, trial, radiation)
     ]
     candidates = suitable[len(suitable) - min(len(suitable), trial.candidates) :]
     if not candidates:

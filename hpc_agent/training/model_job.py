@@ -222,6 +222,7 @@ def describe(
         input_shape=corpus.input_shape,
         output_shape=corpus.output_shape,
         object_pixel_m=corpus.pixel_m,
+        radiation=scan.radiation,
         energy_ev=scan.energy_ev,
         distance_m=scan.distance_m,
         detector_pixel_m=scan.detector_pixel_m,

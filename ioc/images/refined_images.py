@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 REFINED, AMPLITUDE, PROBE = "Refined", "RefinedAmplitude", "Probe"
 REFINED_IMAGES = (REFINED, AMPLITUDE, PROBE)
-_UNITS = {REFINED: "rad", AMPLITUDE: "1", PROBE: "sqrt(photons)"}
+_UNITS = {REFINED: "rad", AMPLITUDE: "1", PROBE: "sqrt(counts)"}
 
 
 _EMPTY = PhaseImage(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), (0.0, 0.0), 0.0)

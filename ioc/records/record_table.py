@@ -47,7 +47,7 @@ Beside the records these NTNDArrays are served over PV Access, uncompressed, at 
 | `Patch` | the latest patch that the network gave, rad |
 | `Pattern` | the detector's frame that this patch was made of, decoded, counts; made while a client reads it |
 | `Refined`, `RefinedAmplitude` | phase (rad) and modulus after the iterations of the refinement |
-| `Probe` | modulus of the refined probe, all modes together, in square roots of photons |
+| `Probe` | modulus of the refined probe, all modes together, in square roots of counts |
 
 `Phase` and `Weight` are float32 and square. The square is larger than the canvas, changes its size at most four times
 in a scan, and keeps that of the scan before if this scan fits into it. The image of a finished scan comes twice.

@@ -20,7 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scans.add_argument(
         "--file-pv", metavar="PV", help="PV of the scan's file; long names of lsi and lso records as NAME.VAL$"
     )
-    scans.add_argument("--energy-pv", metavar="PV", help="PV of the photon energy, in keV unless the settings say eV")
+    scans.add_argument(
+        "--energy-pv",
+        metavar="PV",
+        help="PV of the energy, in keV unless the settings say otherwise (V, kV: electrons)",
+    )
     scans.add_argument("--frames-pv", metavar="PV", help="PV of the number of frames in the file")
     scans.add_argument("--files", metavar="PATTERN", help="where files appear, {scan} for the id: finds missed scans")
     scans.add_argument("--record", metavar="CHANNEL", help="record this PVA stream where there is no shared disk")

@@ -6,12 +6,13 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from ptychostream.cli import finite
 from ptychostream.cli.parts import orientation
 from ptychostream.cli.parts.scan_arguments import add_scan_arguments
 from ptychostream.errors import ConfigError
+from ptychostream.statements.units import EnergyUnit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +55,7 @@ def _add_channel_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="attribute that gives the detector's bit depth (default %(default)s)",
     )
-    group.add_argument("--energy-unit", choices=("eV", "keV"), default="eV", help="unit of that attribute")
+    group.add_argument("--energy-unit", choices=get_args(EnergyUnit), default="eV", help="unit of that attribute")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -193,10 +194,15 @@ def _value(statement: Statement) -> str:
 
 
 def _scan_figures(scan: ScanFigures) -> list[str]:
+    from ptychostream.statements.radiation import beam_in_words
+    from ptychostream.statements.units import length_in_words
+
+    width, height = (length_in_words(extent) for extent in scan.extent_m)
+    beam = beam_in_words(scan.energy_ev, scan.radiation)
     lines = [
         f"scan {scan.scan_id}: {scan.frames} frames of {scan.height}×{scan.width} {scan.pixel_type}",
-        f"positions over {scan.extent_m[0] * 1e6:.4g} × {scan.extent_m[1] * 1e6:.4g} µm, "
-        f"object pixel {scan.object_pixel_m * 1e9:.4g} nm",
+        f"{beam}, wavelength {length_in_words(scan.wavelength_m)}, object pixel {length_in_words(scan.object_pixel_m)}",
+        f"positions over {width} × {height}",
     ]
     if scan.first_id is not None:
         lines.append(f"frame ids {scan.first_id} to {scan.last_id}")

@@ -7,10 +7,12 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ptychostream.cli import finite
+from ptychostream.cli.parts.scan_arguments import add_beam_arguments, beam_of
 from ptychostream.errors import ConfigError
+from ptychostream.statements.units import EnergyUnit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,13 +107,16 @@ def _add_positions(group: Any) -> None:
 
 
 def _add_metadata(group: Any) -> None:
-    group.add_argument("--energy-ev", type=finite, metavar="EV", help="photon energy")
+    add_beam_arguments(group)
     group.add_argument("--energy-pv", metavar="PV", help="read it from here as a scan begins")
-    group.add_argument("--energy-unit", choices=("eV", "keV"), help="unit of that PV (default eV)")
+    group.add_argument("--energy-unit", choices=get_args(EnergyUnit), help="unit of that PV (default eV)")
     group.add_argument("--distance-m", type=finite, metavar="M", help="sample to detector")
     group.add_argument("--distance-pv", metavar="PV", help="read it from here as a scan begins")
     group.add_argument("--distance-unit", choices=("m", "mm"), help="unit of that PV (default m)")
     group.add_argument("--detector-pixel-m", type=finite, metavar="M", help="detector pixel")
+    group.add_argument(
+        "--mrad-per-pixel", type=finite, metavar="MRAD", help="angle of a pixel of the pattern, instead of the distance"
+    )
     group.add_argument("--pv", action="append", default=[], metavar="NAME=PV", help="a further value; may be repeated")
 
 
@@ -190,6 +195,7 @@ def _values(arguments: argparse.Namespace) -> dict[str, object]:
         if not (name and equals and pv):
             raise ConfigError(f"{pair!r} is not NAME=PV", where="--pv", remedy="such as --pv temperature=bl:T")
         pvs[name] = pv
+    energy_ev, radiation = beam_of(arguments)
     of_attributes = arguments.positions == "attributes"
     return {
         "queue_size": arguments.queue_size,
@@ -210,13 +216,15 @@ def _values(arguments: argparse.Namespace) -> dict[str, object]:
         "scans": arguments.scans,
         "seconds": arguments.seconds,
         "timeout_s": arguments.timeout,
-        "metadata.energy_ev": arguments.energy_ev,
+        "metadata.radiation": radiation,
+        "metadata.energy_ev": energy_ev,
         "metadata.energy_pv": arguments.energy_pv,
         "metadata.energy_unit": arguments.energy_unit,
         "metadata.distance_m": arguments.distance_m,
         "metadata.distance_pv": arguments.distance_pv,
         "metadata.distance_unit": arguments.distance_unit,
         "metadata.detector_pixel_m": arguments.detector_pixel_m,
+        "metadata.pattern_pixel_rad": None if arguments.mrad_per_pixel is None else arguments.mrad_per_pixel * 1e-3,
         "metadata.pvs": pvs,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from ptychostream.config import Setting, Settings
 from ptychostream.frames.intake import Intake
 from ptychostream.frames.stream_watch import expected_of
 from ptychostream.statements.description import Description
+from ptychostream.statements.radiation import of_unit
 from ptychostream.statements.units import EnergyUnit
 
 
@@ -44,7 +45,12 @@ class FrameSettings(Settings):
     ] = ""
     """NTNDArray attribute that gives the energy, compared with that of the model; empty: none."""
     energy_unit: Annotated[EnergyUnit, Setting(flag="--energy-unit", help="unit of that energy")] = "eV"
-    """Unit of the attribute and of the PV."""
+    """Unit of the attribute and of the PV. V and kV are of electrons."""
+    radiation: Annotated[
+        Literal["", "photon", "electron"], Setting(flag="--radiation", help="what the frames are taken with")
+    ] = ""
+    """What the frames are taken with, compared with the model; empty: electrons where the unit is V or kV, else not
+    compared."""
     bit_depth_attribute: Annotated[
         str, Setting(flag="--bit-depth-attribute", help="NTNDArray attribute that gives the detector's bit depth")
     ] = "BitDepth"
@@ -66,6 +72,8 @@ class FrameSettings(Settings):
         made = Intake(
             scan_attribute, end_attribute, further, select=select, energy=energy, bit_depth=self.bit_depth_attribute
         )
+        if radiation := of_unit(self.energy_unit, self.radiation or None):
+            made.watch.measure("radiation", radiation, "input.radiation" if self.radiation else "input.energy_unit")
         if expected is not None:
             made.watch.expect(expected_of(expected, self.region.model_dump()))
         return made

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ptychostream.errors import DropCause
 from ptychostream.frames.codecs import LOSSY
-from ptychostream.statements.description import Contradiction, Description
+from ptychostream.statements.description import Contradiction, Description, Value
 from ptychostream.statements.quantities import REGION
 
 _log = logging.getLogger(__name__)
@@ -96,8 +96,8 @@ class StreamWatch:
         with self._lock:
             self._expected, self._key = expected, None
 
-    def measure(self, quantity: str, value: float | None, where: str, written: str = "") -> None:
-        """What a PV says beside the frames; None: it does not answer."""
+    def measure(self, quantity: str, value: Value | None, where: str, written: str = "") -> None:
+        """What a PV or a setting says beside the frames; None: it does not answer."""
         with self._lock:
             said = Description(self.source, (one for one in self._measured if one.quantity != quantity))
             said.state(quantity, value, where, written)
@@ -139,7 +139,7 @@ class StreamWatch:
         if self._expected is not None:
             stated = Description(self.source, [*description, *self._measured])
             found = stated.against(self._expected, REGION, remedy=_REMEDY)
-            found += stated.against(self._expected, ("energy",), tolerance=_TOLERANCE, remedy=_REMEDY)
+            found += stated.against(self._expected, ("radiation", "energy"), tolerance=_TOLERANCE, remedy=_REMEDY)
         first = self._of_scan[1]
         found = found or description.against(first, (*REGION, "pixel_type"), remedy=_KEEP)
         codec = description.against(first, ("codec",), remedy=_NOTED)

@@ -18,6 +18,7 @@ from ptychostream.config import explain
 from ptychostream.errors import ModelError
 from ptychostream.statements.description import Description
 from ptychostream.statements.quantities import REGION
+from ptychostream.statements.radiation import Radiation
 
 CONTRACT_KEY = "ptychostream.model.contract"
 CONTRACT_VERSION: Literal[2] = 2
@@ -139,6 +140,8 @@ class ModelContract(BaseModel):
     input_shape: tuple[int, int]
     output_shape: tuple[int, int]
     object_pixel_m: float = Field(gt=0)
+    radiation: Radiation | None = None
+    """What the scans were measured with. For electrons `energy_ev` is the accelerating voltage, V. None: not known."""
     energy_ev: float | None = None
     distance_m: float | None = None
     detector_pixel_m: float | None = None
@@ -170,6 +173,7 @@ class ModelContract(BaseModel):
         """
         name = where or f"model {self.name}"
         said = Description(name)
+        said.state("radiation", self.radiation, f"{name}: radiation")
         said.state("energy", self.energy_ev, f"{name}: energy_ev")
         said.state("distance", self.distance_m, f"{name}: distance_m")
         said.state("object_pixel", self.object_pixel_m, f"{name}: object_pixel_m")

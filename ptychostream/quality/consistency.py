@@ -11,7 +11,7 @@ even an empty patch gives a small R. The consistency is therefore the part of R_
     consistency = 1 − R / R_empty
 
 1: the patch explains the pattern. 0: it is no better than an empty sample. Below 0: it is worse, for example the patch
-of another place. Photon noise and the sample outside the patch keep it below 1. Over an empty or flat place there is
+of another place. Counting noise and the sample outside the patch keep it below 1. Over an empty or flat place there is
 nothing to explain: it is then about 0 or below, and R is small.
 """
 

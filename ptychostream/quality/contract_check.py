@@ -16,7 +16,7 @@ TOLERANCE = 0.01
 """Relative difference of energy, distance and pixel that does not matter: 1 % over a patch of 128 pixels is 0.6 pixels
 at its edge.
 """
-_GEOMETRY = ("energy", "distance", "detector_pixel_x")
+_GEOMETRY = ("radiation", "energy", "distance", "detector_pixel_x")
 _REMEDY = "take a model for this geometry, or go on all the same with --other-geometry"
 
 
@@ -37,7 +37,8 @@ def bit_depth_of(scan: Scan) -> int | None:
 
 
 def contradictions(scan: Scan, contract: ModelContract, model: str = "") -> list[Contradiction]:
-    """Where the scan and the contract say something different of energy, distance, pixel or region.
+    """Where the scan and the contract say something different of radiation, energy, distance, pixel or
+    region.
 
     What only one of them says is no contradiction. If the contract has no geometry, the size of an object pixel is
     compared.
@@ -76,6 +77,9 @@ def scan_said(scan: Scan) -> Description:
         "distance": scan.distance_m,
         "detector_pixel_x": scan.detector_pixel_m,
     }
+    stated = scan.said.about("radiation")
+    of_file = stated and stated[0].origin != "assumed"
+    said.state("radiation", scan.radiation, stated[0].where if of_file else "what is taken where nobody says it")
     for quantity, value in values.items():
         source = resolved(scan.said, quantity)
         said.state(quantity, value, source.where if source else "the scan", source.written if source else "")

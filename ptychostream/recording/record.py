@@ -156,6 +156,7 @@ class _Recording:
             settings.position_wait_s,
             settings.frames,
             settings.scans if names.several else 1,
+            settings.metadata.beam,
         )
         self._sorter = ScanSorter(
             names, rules, positions.source if positions else None, self._scan_begins, self._scan_ends

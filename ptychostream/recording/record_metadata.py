@@ -13,9 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from p4p import Value
 from p4p.client.thread import Context
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ptychostream.config import Settings
+from ptychostream.scans.scan_geometry import SOME_PIXEL_M
+from ptychostream.statements.radiation import VOLTS, Radiation, beam_in_words, check_energy, implausible, of_unit
 from ptychostream.statements.units import EnergyUnit, energy_ev
 
 _log = logging.getLogger(__name__)
@@ -30,7 +32,11 @@ class MetadataSettings(Settings):
     Attributes
     ----------
     energy_ev, distance_m, detector_pixel_m
-        Values that are known beforehand.
+        Values that are known beforehand. For electrons the energy is the accelerating voltage, V.
+    radiation
+        "photon" or "electron"; None: electrons where `energy_unit` is V or kV, else photons.
+    pattern_pixel_rad
+        Angle of a pixel of the pattern. The distance follows from it and the detector pixel (100 µm, if none is given).
     energy_pv, distance_pv
         PVs to read them from as each scan begins, in `energy_unit` and `distance_unit`. A PV's name is one of PVA,
         or with `ca://` before it one of Channel Access.
@@ -40,6 +46,7 @@ class MetadataSettings(Settings):
         Seconds that a PV may take to answer. One that does not answer is left out, with a warning.
     """
 
+    radiation: Radiation | None = None
     energy_ev: float | None = Field(None, gt=0)
     energy_pv: str = ""
     energy_unit: EnergyUnit = "eV"
@@ -47,8 +54,24 @@ class MetadataSettings(Settings):
     distance_pv: str = ""
     distance_unit: Literal["m", "mm"] = "m"
     detector_pixel_m: float | None = Field(None, gt=0)
+    pattern_pixel_rad: float | None = Field(None, gt=0)
     pvs: dict[str, str] = {}
     timeout_s: float = Field(2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _plausible(self) -> MetadataSettings:
+        if self.radiation == "photon" and self.energy_unit in VOLTS:
+            raise ValueError(f"energy_unit {self.energy_unit} is one of electrons, and radiation says photon")
+        if self.energy_ev is not None:
+            check_energy(self.energy_ev, self.beam, "energy_ev")
+        if self.pattern_pixel_rad is not None and (self.distance_m is not None or self.distance_pv):
+            raise ValueError("pattern_pixel_rad says the distance: leave out distance_m and distance_pv")
+        return self
+
+    @property
+    def beam(self) -> Radiation:
+        """The radiation."""
+        return of_unit(self.energy_unit, self.radiation) or "photon"
 
     def read(self) -> tuple[dict[str, float | None], dict[str, Any]]:
         """Ask the PVs: the geometry, None where unknown, and the metadata."""
@@ -57,10 +80,15 @@ class MetadataSettings(Settings):
         names.update({f"pv {name}": pv for name, pv in self.pvs.items()})
         found = read_pvs({name: pv for name, pv in names.items() if pv}, deadline)
         energy, distance = self._energy_ev(found), _number(found, "distance")
+        pixel_m = self.detector_pixel_m
+        distance_m = self.distance_m if distance is None else distance * _M[self.distance_unit]
+        if self.pattern_pixel_rad is not None:
+            pixel_m = pixel_m or SOME_PIXEL_M
+            distance_m = pixel_m / self.pattern_pixel_rad
         geometry = {
             "energy_ev": self.energy_ev if energy is None else energy,
-            "distance_m": self.distance_m if distance is None else distance * _M[self.distance_unit],
-            "detector_pixel_m": self.detector_pixel_m,
+            "distance_m": distance_m,
+            "detector_pixel_m": pixel_m,
         }
         return geometry, {name: found[f"pv {name}"] for name in self.pvs if f"pv {name}" in found}
 
@@ -69,6 +97,10 @@ class MetadataSettings(Settings):
         known = energy_ev(value, self.energy_unit)
         if value is not None and known is None:
             _log.warning("the energy PV gives %r, which is left out", value)
+        if known is not None and (remedy := implausible(known, self.beam)):
+            what = beam_in_words(known, self.beam)
+            _log.warning("the energy PV gives %s, which is implausible and left out: %s", what, remedy)
+            return None
         return known
 
 

@@ -22,6 +22,7 @@ from ptychostream.positions.positions import PositionSource
 from ptychostream.pva.reading import RawPayload
 from ptychostream.scans.file_names import FileNames
 from ptychostream.scans.scan_recording import RecordedFrame, ScanRecording
+from ptychostream.statements.radiation import Radiation
 
 _log = logging.getLogger(__name__)
 _NAN = (math.nan, math.nan)
@@ -105,6 +106,7 @@ class ScanRules:
     position_wait_s: float
     frames: int | None
     scans: int | None
+    radiation: Radiation = "photon"
 
 
 _LONGEST_S = 10.0
@@ -317,6 +319,7 @@ class ScanSorter:
             frame.dtype,
             codec=codec,
             scan_id=scan,
+            radiation=self._rules.radiation,
             columns=self._rules.columns,
         )
         self._on_begin(recording)

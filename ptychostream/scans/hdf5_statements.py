@@ -15,6 +15,7 @@ from ptychostream.statements.units import Dimension, factor, is_unit
 
 _DIMENSIONS: dict[str, Dimension] = {"m": "length", "eV": "energy"}
 _MOST_VALUES = 1 << 20
+_RADIATIONS = dict.fromkeys(("x-ray", "photon", "visible light", "ultraviolet"), "photon") | {"electron": "electron"}
 
 
 def state_number(said: Description, quantity: str, dataset: Any, default: str = "", *, where: str) -> None:
@@ -42,6 +43,13 @@ def state_number(said: Description, quantity: str, dataset: Any, default: str = 
     for index in differing(values, QUANTITIES[quantity].tolerance):
         place = f"{dataset.name}[{index}]" if values.size > 1 else str(dataset.name)
         said.state(quantity, float(values[index]) * scale, place, f"{values[index]:.8g} {shown}".strip())
+
+
+def state_radiation(said: Description, dataset: Any) -> None:
+    """Add the radiation that NXsource's `probe` names; an unknown name is kept, and refused by `radiation_of`."""
+    probe = text(dataset)
+    if is_unit(probe):
+        said.state("radiation", _RADIATIONS.get(probe.strip().lower(), probe), str(dataset.name), probe)
 
 
 def unit_of(dataset: h5py.Dataset, where: str) -> float | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ptychostream.errors import ScanFileError
-from ptychostream.imaging.geometry import object_pixel_m
+from ptychostream.imaging.geometry import object_pixel_m, wavelength_m
 from ptychostream.scans import scan_geometry
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import ScanOptions, open_parts
@@ -37,8 +37,10 @@ class ScanFigures:
         POSIX seconds, None if not known.
     extent_m
         (x, y) between the outermost positions, metres.
-    object_pixel_m
-        Size of an object pixel.
+    object_pixel_m, wavelength_m
+        Size of an object pixel, and the wavelength.
+    energy_ev, radiation
+        "photon" or "electron", and the photon energy, or the accelerating voltage in V.
     bad_share
         Part of the pixels that the mask leaves out, 0 to 1; None without a mask.
     probe_modes
@@ -56,6 +58,9 @@ class ScanFigures:
     last_time_s: float | None
     extent_m: tuple[float, float]
     object_pixel_m: float
+    wavelength_m: float
+    energy_ev: float
+    radiation: str
     bad_share: float | None
     probe_modes: int
 
@@ -147,6 +152,9 @@ def _figures(scan: Scan) -> ScanFigures:
         last_time_s=None if times is None else float(times[-1]),
         extent_m=(float(extent[0]), float(extent[1])),
         object_pixel_m=object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, width, scan.radiation),
+        wavelength_m=wavelength_m(scan.energy_ev, scan.radiation),
+        energy_ev=scan.energy_ev,
+        radiation=scan.radiation,
         bad_share=None if scan.bad_pixels is None else float(scan.bad_pixels.mean()),
         probe_modes=0 if scan.probe is None else len(scan.probe),
     )

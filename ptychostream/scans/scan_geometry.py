@@ -10,22 +10,23 @@ from ptychostream.errors import ContradictionError, GeometryError, ScanFileError
 from ptychostream.imaging.geometry import wavelength_m
 from ptychostream.statements.description import CORRECT, Contradiction, Description, Statement
 from ptychostream.statements.quantities import QUANTITIES
+from ptychostream.statements.radiation import RADIATIONS, implausible
 
-RADIATIONS = ("photon", "electron")
 MOST_PIXELS = 1e9
 """The largest object that is believed, in pixels."""
-_SOME_PIXEL_M = 1e-4
+SOME_PIXEL_M = 1e-4
+"""Detector pixel where nobody says it and the angle of a pixel is known: only distance / pixel counts."""
 _FLAGS = {"energy_ev": "--energy-ev", "distance_m": "--distance-m", "detector_pixel_m": "--detector-pixel-m"}
 
 
 def contradictions(said: Description) -> list[Contradiction]:
-    """All contradictions in `said`, also those between two quantities: energy and wavelength, width and height of a
-    pixel, the units of x and y, the pixel of the object and what it follows from.
+    """All contradictions in `said`, also those between two quantities: energy and wavelength, energy and radiation,
+    width and height of a pixel, the units of x and y, the pixel of the object and what it follows from.
     """
     found = said.contradictions()
     if found:
         return found
-    pairs = (_energies(said), _pixels(said), _units(said), _object_pixels(said))
+    pairs = (_energies(said), _implausible_energy(said), _pixels(said), _units(said), _object_pixels(said))
     return [contradiction for contradiction in pairs if contradiction is not None]
 
 
@@ -35,17 +36,39 @@ def check(said: Description) -> None:
         raise contradiction.error(said.source)
 
 
+def give_angle(said: Description, pattern_pixel_rad: float | None, option: str) -> None:
+    """Add the pixel of the object that follows from the angle of a pixel of the pattern: wavelength / (width · angle).
+
+    Nothing is added where the energy is not known. Raises ScanFileError for an angle that is not above 0.
+    """
+    if pattern_pixel_rad is not None and not pattern_pixel_rad > 0:
+        raise ScanFileError(
+            f"{option}: an angle of {pattern_pixel_rad:g} rad", where=said.source, remedy="give one above 0"
+        )
+    width, energy = said.number("frame_width"), energy_of(said)
+    if pattern_pixel_rad is not None and width and energy is not None:
+        size = wavelength_m(energy, radiation_of(said)) / (width * pattern_pixel_rad)
+        said.give("object_pixel", size, f"{option} ({pattern_pixel_rad * 1e3:.6g} mrad a pixel)")
+
+
 def complete(said: Description) -> None:
-    """Add what follows from the pixel of the object, if the source says it.
+    """Add what follows from the pixel of the object, if the source or the user says it.
 
     It is wavelength · distance / (width · detector pixel). Of energy, distance and detector pixel the one that nobody
     says is computed. If only the energy is said, the detector pixel is taken as 100 µm: the far field depends on the
-    quotient of distance and detector pixel alone.
+    quotient of distance and detector pixel alone. A pixel of the object that the user gives takes the place of the
+    source's distance, or of its detector pixel if the user gives the distance too.
     """
     stated, width = said.about("object_pixel")[:1], said.number("frame_width")
     if not stated or not width or said.contradictions():
         return
     size, energy, distance, pixel = float(stated[0].value), energy_of(said), said.number("distance"), pixel_of(said)
+    if stated[0].origin == "given" and energy is not None:
+        distance, pixel = _given(said, "distance", distance), _given(said, "detector_pixel_x", pixel)
+        if distance is None and pixel is None:
+            pixel = pixel_of(said)
+        _replace(said, size * width / wavelength_m(energy, radiation_of(said)), distance, pixel)
+        return
     why = f"follows from the pixel of the object ({stated[0]})"
     if energy is None:
         if distance is not None and pixel is not None:
@@ -53,12 +76,35 @@ def complete(said: Description) -> None:
         return
     wavelength = wavelength_m(energy, radiation_of(said))
     if pixel is None:
-        pixel = _SOME_PIXEL_M if distance is None else wavelength * distance / (width * size)
+        pixel = SOME_PIXEL_M if distance is None else wavelength * distance / (width * size)
         text = why if distance is not None else f"{why}; only distance / pixel counts, so 100 µm"
         for axis in "xy":
             said.assume(f"detector_pixel_{axis}", pixel, text)
     if distance is None:
         said.assume("distance", size * width * pixel / wavelength, why)
+
+
+def _given(said: Description, quantity: str, value: float | None) -> float | None:
+    """`value`, if it is the user's."""
+    found = said.about(quantity)
+    return value if found and found[0].origin == "given" else None
+
+
+def _replace(said: Description, quotient: float, distance: float | None, pixel: float | None) -> None:
+    """Give the distance or the detector pixel of which the other is given or known; neither where both are given.
+
+    `quotient` is distance / detector pixel, that is width · pixel of the object / wavelength.
+    """
+    why = f"follows from {said.about('object_pixel')[0].where}"
+    if distance is not None and pixel is None:
+        for axis in "xy":
+            said.give(f"detector_pixel_{axis}", distance / quotient, why)
+    elif distance is None:
+        if pixel is None:
+            pixel = SOME_PIXEL_M
+            for axis in "xy":
+                said.assume(f"detector_pixel_{axis}", pixel, f"{why}; only distance / pixel counts, so 100 µm")
+        said.give("distance", pixel * quotient, why)
 
 
 def radiation_of(said: Description) -> str:
@@ -152,6 +198,21 @@ def _energies(said: Description) -> Contradiction | None:
     except GeometryError:  # of another radiation, which `radiation_of` refuses
         return None
     return _unequal("energy", energies[0], wavelengths[0], stated, float(wavelengths[0].value), "wavelength")
+
+
+def _implausible_energy(said: Description) -> Contradiction | None:
+    """An energy that no scan of this radiation is measured at, such as 300 V electrons or 300 keV photons."""
+    energies = said.about("energy")[:1] or said.about("wavelength")[:1]
+    radiations = said.about("radiation")[:1]
+    try:
+        energy, radiation = energy_of(said), radiation_of(said)
+    except ScanFileError:
+        return None
+    if not energies or energy is None or not (remedy := implausible(energy, radiation)):
+        return None
+    if not radiations or radiations[0].origin == "assumed":
+        radiations = [Statement("radiation", radiation, "what is taken where nobody says it", f"{radiation}s")]
+    return Contradiction(energies[0].quantity, (energies[0], radiations[0]), remedy)
 
 
 def _frame_pixels(said: Description) -> list[Statement]:

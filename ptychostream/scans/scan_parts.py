@@ -11,18 +11,22 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.errors import ScanFileError
+from ptychostream.errors import GeometryError, ScanFileError
 from ptychostream.frames.measured_pixels import mask_fault
 from ptychostream.frames.survey import MASK_REMEDY
+from ptychostream.imaging.bright_disk import bright_disk
 from ptychostream.imaging.geometry import object_pixel_m
 from ptychostream.positions.positions import AxisConfig
 from ptychostream.scans import scan_geometry, scan_positions
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_counts import LazyCounts
 from ptychostream.statements.description import Description
+from ptychostream.statements.radiation import Radiation
 from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
 from ptychostream.storage.hdf5_virtual import VirtualFrames
 
+_DISK_FRAMES = 32
+"""Frames of which the bright disk is found, over the whole scan."""
 GEOMETRY = ("energy_ev", "distance_m", "detector_pixel_m")
 
 
@@ -56,7 +60,14 @@ class ScanOptions:
         Converts the stored positions to canvas axes. Its unit, if it is set, replaces that of the file. None: they are
         (x, y), in metres if the file gives no unit.
     energy_ev, distance_m, detector_pixel_m
-        Replace the values of the file. The pixel is that of a frame, binning included.
+        Replace the values of the file. The pixel is that of a frame, binning included. For electrons the energy is the
+        accelerating voltage, V.
+    radiation
+        "photon" or "electron". Replaces the file's.
+    object_pixel_m, pattern_pixel_rad, semi_angle_rad
+        The geometry in another form, of which one is enough: the pixel of the object; the angle of a pixel of the
+        pattern; the convergence semi-angle, which is the radius of the patterns' bright disk. It replaces distance and
+        detector pixel.
     binning
         Sensor pixels along each side of a frame's pixel. Replaces the file's.
     corner
@@ -84,6 +95,10 @@ class ScanOptions:
     energy_ev: float | None = None
     distance_m: float | None = None
     detector_pixel_m: float | None = None
+    radiation: Radiation | None = None
+    object_pixel_m: float | None = None
+    pattern_pixel_rad: float | None = None
+    semi_angle_rad: float | None = None
     binning: int | None = None
     corner: bool | None = None
     swmr: bool = False
@@ -99,7 +114,9 @@ class ScanOptions:
 
     def give(self, said: Description) -> None:
         """Add what these options give to what the file says."""
+        said.give("radiation", self.radiation, "--radiation")
         said.give("energy", self.energy_ev, "--energy-ev")
+        said.give("object_pixel", self.object_pixel_m, "--object-pixel-m")
         said.give("first_id", self.first_id, "--first-id")
         said.give("distance", self.distance_m, "--distance-m")
         said.give("saturation", self.saturation, "--saturation")
@@ -164,10 +181,13 @@ def build_scan(parts: ScanParts, options: ScanOptions, where: str, *, geometry: 
     for quantity, axis in (("frame_height", -2), ("frame_width", -1)):
         if len(parts.counts.shape) > 1 and not said.about(quantity):
             said.state(quantity, int(parts.counts.shape[axis]), "the shape of the patterns")
-    scan_geometry.complete(said)
-    scan_geometry.check(said)
+    scan_geometry.give_angle(said, options.pattern_pixel_rad, "--mrad-per-pixel")
     corner = said.value("zero_frequency") == "corner"
     counts = _check_counts(parts.counts, where, corner)
+    if options.semi_angle_rad is not None and geometry:
+        scan_geometry.give_angle(said, _angle_of_a_pixel(counts, options.semi_angle_rad, where), "--semi-angle-mrad")
+    scan_geometry.complete(said)
+    scan_geometry.check(said)
     positions = scan_positions.positions_m(
         parts.raw_positions,
         said,
@@ -220,6 +240,16 @@ def build_scan(parts: ScanParts, options: ScanOptions, where: str, *, geometry: 
         metadata=parts.metadata,
         said=said,
     )
+
+
+def _angle_of_a_pixel(counts: LazyCounts, semi_angle_rad: float, where: str) -> float:
+    """Radians of a pixel of the pattern, by the radius of the bright disk."""
+    chosen = np.unique(np.linspace(0, len(counts) - 1, _DISK_FRAMES).astype(int))
+    mean = np.mean([np.asarray(counts[int(index)], np.float64) for index in chosen], axis=0)
+    try:
+        return semi_angle_rad / bright_disk(mean, where).radius
+    except GeometryError as error:
+        raise ScanFileError(error.what, where=where, remedy=error.remedy) from error
 
 
 def _assume(said: Description) -> None:

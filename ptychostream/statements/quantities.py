@@ -49,12 +49,12 @@ _ALL = (
     Quantity("sensor_pixel_x", "width of a pixel of the sensor, before binning", "m", 1e-6, 5e-3, 1e-3),
     Quantity("sensor_pixel_y", "height of a pixel of the sensor, before binning", "m", 1e-6, 5e-3, 1e-3),
     Quantity("distance", "sample to detector", "m", 1e-4, 100.0, 1e-3),
-    Quantity("energy", "photon energy, or accelerating voltage for electrons", "eV", 10.0, 1e6, 1e-3),
+    Quantity("energy", "energy; for electrons the accelerating voltage", "eV", 10.0, 1e6, 1e-3),
     Quantity("wavelength", "wavelength", "m", 1e-13, 1.3e-7, 1e-3),
     Quantity(
         "object_pixel", "pixel of the object, wavelength · distance / (width · detector pixel)", "m", 1e-12, 1e-4, 5e-3
     ),
-    Quantity("radiation", "photon or electron"),
+    Quantity("radiation", "radiation"),
     Quantity("zero_frequency", "where the zero frequency lies: centre or corner"),
     Quantity("epoch", "what the time stamps are counted from: POSIX, EPICS or unknown"),
     Quantity("position_unit_x", "metres in a unit of the x positions", "m", 1e-13, 1.0),

@@ -12,7 +12,8 @@ from ptychostream.errors import UnitError
 
 Dimension = Literal["length", "energy", "time", "angle", "inverse length"]
 
-EnergyUnit = Literal["eV", "keV"]
+EnergyUnit = Literal["eV", "keV", "V", "kV"]
+"""V and kV are units of an accelerating voltage: the radiation is electrons."""
 JOULE_PER_EV = 1.602176634e-19
 """The elementary charge, coulombs (SI 2019, exact)."""
 
@@ -51,6 +52,8 @@ _SPECIAL: dict[Dimension, dict[str, float]] = {
               "°": 0.017453292519943295},
     "inverse length": {},
 }  # fmt: skip
+_LENGTHS_SHOWN = (("m", 1.0, 1e-1), ("mm", 1e-3, 1e-3), ("µm", 1e-6, 1e-6), ("nm", 1e-9, 1e-9), ("Å", 1e-10, 1e-11))
+"""Unit, its metres, and the smallest length that is shown in it."""
 _NO_UNIT = frozenset({"", "none", "undefined", "unknown", "null", "(null)", "n/a", "na", "-", "?", "a.u.", "arb"})
 """Texts that programs write where they know no unit."""
 
@@ -96,6 +99,20 @@ def energy_ev(value: object, unit: EnergyUnit) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
         return None
     return float(value) * factor(unit, "energy", "")
+
+
+def length_in_words(length_m: float, digits: int = 4) -> str:
+    """A length in the unit that suits it, pm to m. Between 10 pm and 1 nm that is the ångström.
+
+    Examples
+    --------
+    >>> [length_in_words(length) for length in (1.9687e-12, 4.649e-11, 9.2e-8, -12.4e-6, 0.9)]
+    ['1.969 pm', '0.4649 Å', '92 nm', '-12.4 µm', '0.9 m']
+    """
+    for unit, value, from_m in _LENGTHS_SHOWN:
+        if abs(length_m) >= from_m * (1 - 0.5 * 10.0**-digits):
+            return f"{length_m / value:.{digits}g} {unit}"
+    return f"{length_m * 1e12:.{digits}g} pm"
 
 
 def _cleaned(text: str) -> str:

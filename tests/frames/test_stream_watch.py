@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ptychostream.errors import DropCause
+from ptychostream.frames.frame_settings import FrameSettings
 from ptychostream.frames.stream_watch import (
     PLAIN,
     UNSAID,
@@ -110,6 +111,17 @@ def test_the_energy_of_an_attribute_and_of_a_pv(energy: float | None, refused: b
     assert ("bl:Energy says" in made.told) is refused
     made.measure("energy", None, "bl:Energy")
     assert made.look(said(), "s", 1.2, 1.2) is None, "it does not answer any more"
+
+
+@pytest.mark.parametrize(
+    ("values", "refused"),
+    [({"radiation": "electron"}, False), ({"energy_unit": "kV"}, False), ({"radiation": "photon"}, True), ({}, False)],
+)
+def test_frames_of_another_radiation_than_the_models(values: dict[str, Any], refused: bool) -> None:
+    made = FrameSettings(**values).intake("ScanID", "End", (), contract(radiation="electron").said())
+    fault = made.watch.look(said(), "s", 1.0, 1.0)
+    assert fault is (DropCause.CONTRADICTION if refused else None)
+    assert ("input.radiation says photon, but model m: radiation says electron" in made.watch.told) is refused
 
 
 def test_no_model_expects_nothing() -> None:

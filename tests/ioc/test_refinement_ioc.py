@@ -90,7 +90,7 @@ def test_a_scan_is_refined_served_and_saved(rig: Rig) -> None:
     assert {name: value.display.units for name, value in served.items()} == {
         "Refined": "rad",
         "RefinedAmplitude": "1",
-        "Probe": "sqrt(photons)",
+        "Probe": "sqrt(counts)",
     }
     said = attributes(served["Refined"])
     assert (said["ScanID"], said["ModelVersion"], said["FramesRefined"]) == ("on", "drawn", 120)

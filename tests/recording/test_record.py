@@ -24,7 +24,8 @@ from p4p.server import Server
 from p4p.server.thread import SharedPV
 
 from ptychostream.cli.main import main
-from ptychostream.errors import DropCause, FrameError, ScanFileError
+from ptychostream.config import load_settings
+from ptychostream.errors import ConfigError, DropCause, FrameError, ScanFileError
 from ptychostream.frames.codecs import compress
 from ptychostream.frames.intake import Intake
 from ptychostream.positions.positions import AttributePositions
@@ -215,6 +216,36 @@ def test_energy_and_more_from_pvs(env: EpicsEnv, tmp_path: Path) -> None:
         assert scan.metadata["sample"] == "gold"
         assert "absent" not in scan.metadata
         np.testing.assert_array_equal(scan.metadata["attributes"]["Ring"], 101.5)
+
+
+@pytest.mark.server
+def test_electrons_are_recorded_as_electrons(env: EpicsEnv, tmp_path: Path) -> None:
+    words = ("--frames", "5", "--kv", "300", "--mrad-per-pixel", "0.07")
+    with recording(env, tmp_path / "a.h5", *words) as recorder, detector(env, recorder) as source:
+        source.send("s", 5, value=1)
+        assert recorder.wait(TIMEOUT_S) == 0, recorder.output
+    with open_scan(tmp_path / "a.h5") as scan:
+        assert (scan.radiation, scan.energy_ev) == ("electron", 300e3)
+        assert scan.detector_pixel_m / scan.distance_m == pytest.approx(0.07e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"radiation": "electron", "energy_ev": 300.0}, "300 V electrons"),
+        ({"energy_ev": 300e3}, "300 keV photons"),
+        ({"radiation": "photon", "energy_unit": "kV"}, "radiation says photon"),
+        ({"pattern_pixel_rad": 1e-5, "distance_m": 1.0}, "leave out distance_m"),
+    ],
+)
+def test_a_beam_that_cannot_be_meant_is_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_settings(MetadataSettings, None, values)
+
+
+def test_the_unit_of_an_accelerating_voltage_says_electrons() -> None:
+    assert MetadataSettings(energy_unit="kV", energy_pv="x").beam == "electron"
+    assert MetadataSettings(energy_unit="keV", energy_pv="x").beam == "photon"
 
 
 @pytest.mark.server

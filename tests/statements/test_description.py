@@ -43,10 +43,7 @@ def test_two_descriptions_are_compared_where_both_speak() -> None:
     model.state("energy", 10_000.0, "model")
     model.state("distance", 1.0, "model")
     (found,) = scan.against(model, ("energy", "distance"), remedy="train for it")
-    assert (
-        str(found)
-        == "photon energy, or accelerating voltage for electrons: scan says 12400 eV, but model says 10000 eV"
-    )
+    assert str(found) == "energy; for electrons the accelerating voltage: scan says 12400 eV, but model says 10000 eV"
     assert not scan.against(model, ("energy",), tolerance=0.3, remedy="")
 
 

@@ -51,7 +51,7 @@ def add_adopt(actions: Any) -> None:
     after.add_argument("--output-name", default="", metavar="NAME", help="of the graph's output that is the phase")
     after.add_argument("--channel", type=int, metavar="N", help="of that output, from 0, if it has several")
     after.add_argument("--factor", type=finite, default=1.0, metavar="RAD", help="radians for a unit of the output")
-    add_scan_arguments(adopt)
+    add_scan_arguments(adopt, pixel_flag="--scan-object-pixel-m")
 
 
 def adopt_model(arguments: argparse.Namespace) -> int:
@@ -186,6 +186,7 @@ def _contract(
         input_shape=(counts_shape[0].dim_value, counts_shape[1].dim_value),
         output_shape=(height, width),
         object_pixel_m=pixel,
+        radiation=scan.radiation,
         energy_ev=scan.energy_ev,
         distance_m=scan.distance_m,
         detector_pixel_m=scan.detector_pixel_m,

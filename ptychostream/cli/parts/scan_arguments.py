@@ -8,15 +8,44 @@ from typing import TYPE_CHECKING
 
 from ptychostream.cli.parts import finite
 from ptychostream.errors import ConfigError
+from ptychostream.statements.radiation import RADIATIONS, Radiation
+
+_KV = "it is the accelerating voltage of electrons"
 
 if TYPE_CHECKING:
     from ptychostream.scans.scan_files import ScanOptions
 
 
-def add_scan_arguments(parser: argparse.ArgumentParser, unit_flag: str = "--position-unit") -> None:
+def add_beam_arguments(group: argparse._ArgumentGroup) -> None:
+    """Energy and radiation, by the names that `beam_of` reads."""
+    group.add_argument("--radiation", choices=RADIATIONS, help="default: as the file says, else photon")
+    group.add_argument("--energy-ev", type=finite, metavar="EV", help="photon energy, or accelerating voltage in V")
+    group.add_argument("--kv", type=finite, metavar="KV", help="accelerating voltage of electrons, kV")
+
+
+def beam_of(arguments: argparse.Namespace) -> tuple[float | None, Radiation | None]:
+    """Energy in eV and radiation from parsed arguments, None where not given.
+
+    Raises
+    ------
+    ConfigError
+        Two of the options contradict each other.
+    """
+    if arguments.kv is None:
+        return arguments.energy_ev, arguments.radiation
+    if arguments.energy_ev is not None or arguments.radiation == "photon":
+        other = "--radiation photon" if arguments.energy_ev is None else "--energy-ev"
+        raise ConfigError(f"--kv stands beside {other}", where="--kv", remedy=f"leave one out: {_KV}")
+    return arguments.kv * 1e3, "electron"
+
+
+def add_scan_arguments(
+    parser: argparse.ArgumentParser, unit_flag: str = "--position-unit", pixel_flag: str = "--object-pixel-m"
+) -> None:
     """The arguments that `scan_options` turns into `ScanOptions`.
 
-    `unit_flag` is the name of the option for the unit of the file's positions, where another option has this name.
+    `unit_flag` and `pixel_flag` are the names of the options for the unit of the file's positions and for the pixel of
+    the object, where another option has this name.
     """
     group = parser.add_argument_group("scan file", "what the file does not say, or says otherwise")
     group.add_argument("--data", metavar="PATH", help="data set of the patterns (HDF5)")
@@ -69,7 +98,18 @@ def add_scan_arguments(parser: argparse.ArgumentParser, unit_flag: str = "--posi
     group.add_argument(
         "--mask-sense", choices=("bad", "good"), help="what a non-zero pixel of the file's mask is (default bad)"
     )
-    group.add_argument("--energy-ev", type=finite, metavar="EV", help="photon energy")
+    add_beam_arguments(group)
+    group.add_argument(
+        pixel_flag,
+        dest="file_object_pixel_m",
+        type=finite,
+        metavar="M",
+        help="pixel of the object, for the whole frame",
+    )
+    group.add_argument("--mrad-per-pixel", type=finite, metavar="MRAD", help="angle of a pixel of the pattern")
+    group.add_argument(
+        "--semi-angle-mrad", type=finite, metavar="MRAD", help="convergence semi-angle: the radius of the bright disk"
+    )
     group.add_argument("--distance-m", type=finite, metavar="M", help="sample to detector")
     group.add_argument("--detector-pixel-m", type=finite, metavar="M", help="pixel of a frame, binning included")
     group.add_argument("--binning", type=int, metavar="N", help="sensor pixels along a side of a frame's pixel")
@@ -84,6 +124,7 @@ def scan_options(arguments: argparse.Namespace) -> ScanOptions:
     from ptychostream.positions.positions import AxisConfig
     from ptychostream.scans.scan_files import ScanOptions
 
+    energy_ev, radiation = beam_of(arguments)
     axes = None
     turned = arguments.swap_xy or arguments.flip_x or arguments.flip_y or arguments.position_rotation
     if arguments.file_position_unit or turned:
@@ -108,7 +149,11 @@ def scan_options(arguments: argparse.Namespace) -> ScanOptions:
         route_columns=_names(arguments.route_columns),
         first_id=arguments.first_id,
         axes=axes,
-        energy_ev=arguments.energy_ev,
+        energy_ev=energy_ev,
+        radiation=radiation,
+        object_pixel_m=arguments.file_object_pixel_m,
+        pattern_pixel_rad=None if arguments.mrad_per_pixel is None else arguments.mrad_per_pixel * 1e-3,
+        semi_angle_rad=None if arguments.semi_angle_mrad is None else arguments.semi_angle_mrad * 1e-3,
         distance_m=arguments.distance_m,
         detector_pixel_m=arguments.detector_pixel_m,
         binning=arguments.binning,

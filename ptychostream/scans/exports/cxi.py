@@ -1,4 +1,8 @@
-"""Write a scan as CXI 1.6: SI units, the default basis, a mask of 0 and 1, the energy in joules a photon."""
+"""Write a scan as CXI 1.6: SI units, the default basis, a mask of 0 and 1, the energy in joules a photon.
+
+The energies of CXI are of photons. A scan of electrons has the wavelength in their place, which every program reads
+rightly, and `source_1/probe` "electron", NeXus's name of the radiation.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import os
 import h5py
 import numpy as np
 
-from ptychostream.errors import ScanFileError
+from ptychostream.imaging.geometry import wavelength_m
 from ptychostream.scans.scan import Scan
 from ptychostream.statements.units import JOULE_PER_EV
 from ptychostream.storage.atomic import atomic_path, cannot_be_written
@@ -27,11 +31,8 @@ def write_cxi(path: str | os.PathLike[str], scan: Scan) -> None:
     Raises
     ------
     ScanFileError
-        The scan is of electrons, for which CXI has no energy, or the file cannot be written.
+        The file cannot be written.
     """
-    if scan.radiation != "photon":
-        what = f"a scan of {scan.radiation}s; the energy of a CXI file is that of a photon"
-        raise ScanFileError(what, where=str(path), remedy="export to another program")
     try:
         with atomic_path(path) as temporary, hdf5_output(temporary) as file:
             _write(file, scan)
@@ -44,8 +45,12 @@ def _write(file: h5py.File, scan: Scan) -> None:
     entry = file.create_group("entry_1")
     entry["title"] = entry["experiment_identifier"] = scan.scan_id
     instrument = entry.create_group("instrument_1")
-    _number(instrument, "source_1/energy", scan.energy_ev * JOULE_PER_EV, "J")
-    _number(instrument, "beam_1/incident_beam_energy", scan.energy_ev, "eV")
+    if scan.radiation == "photon":
+        _number(instrument, "source_1/energy", scan.energy_ev * JOULE_PER_EV, "J")
+        _number(instrument, "beam_1/incident_beam_energy", scan.energy_ev, "eV")
+    else:
+        instrument["source_1/probe"] = scan.radiation
+        _number(instrument, "beam_1/incident_wavelength", wavelength_m(scan.energy_ev, scan.radiation), "m")
     detector = instrument.create_group("detector_1")
     _number(detector, "distance", scan.distance_m, "m")
     for axis in "xy":

@@ -2,7 +2,8 @@
 
 Patterns: `/entry_1/data_1/data`, or `/entry_1/instrument_1/detector_1/data`. Positions: `translation`, which by the
 format is that of the sample (see `cxi_positions`). Energy: `beam_1/incident_beam_energy` is the photon's;
-`source_1/energy` is the photon's in CXI, in joules, and the storage ring's in NXcxi_ptycho.
+`source_1/energy` is the photon's in CXI, in joules, and the storage ring's in NXcxi_ptycho. `source_1/probe`, where it
+stands, names the radiation as in NeXus.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ptychostream.scans.hdf5_statements import state_number
+from ptychostream.scans.hdf5_statements import state_number, state_radiation
 from ptychostream.scans.layouts.cxi_positions import read_positions
 from ptychostream.scans.layouts.links import refuse_broken
 from ptychostream.scans.layouts.region import state_pixel, state_region
@@ -28,6 +29,8 @@ BAD_BITS = {
 _ENERGIES = ("beam_1/incident_beam_energy", "beam_1/incident_energy", "beam_1/energy")
 _WAVELENGTHS = ("beam_1/incident_wavelength", "source_1/wavelength", "beam_1/wavelength")
 _SOURCE = "source_1/energy"
+_RADIATION = "source_1/probe"
+"""NXsource's name of the radiation; CXI itself knows photons alone."""
 _RING_EV = (1e8, 1e12)
 """Energies of the electrons in a storage ring or linac."""
 
@@ -47,6 +50,7 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     refuse_broken(file, _paths(options), where)
     mask = detector.get("mask")
     _state_energy(said, file, where)
+    state_radiation(said, file.get(f"entry_1/instrument_1/{_RADIATION}"))
     state_number(said, "distance", detector.get("distance"), "m", where=where)
     state_region(said, counts, {}, "")
     state_pixel(said, detector, where)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import NoPositionsError, ScanFileError
-from ptychostream.scans.hdf5_statements import state_number, state_units
+from ptychostream.scans.hdf5_statements import state_number, state_radiation, state_units
 from ptychostream.scans.layouts.choosing import BOTH, chosen_frames
 from ptychostream.scans.layouts.columns import named_columns
 from ptychostream.scans.layouts.links import refuse_broken
@@ -33,7 +33,6 @@ _DETECTOR = "entry/instrument/detector"
 _ENERGIES = ("beam/incident_energy", "monochromator/energy")
 _WAVELENGTHS = ("beam/incident_wavelength", "monochromator/wavelength")
 _STAMPS = ("NDArrayUniqueId", STAMP, EPICS_SECONDS, EPICS_NANOSECONDS)
-_RADIATIONS = dict.fromkeys(("x-ray", "photon", "visible light", "ultraviolet"), "photon") | {"electron": "electron"}
 
 
 def matches(file: h5py.File) -> bool:
@@ -104,9 +103,7 @@ def _state(
     for quantity, name in DETECTOR_FIELDS.items():
         state_number(said, quantity, detector.get(name), where=where)
     _state_table(said, group(file, "entry/ptychostream").get(STATEMENTS), where)
-    probe = text(file.get(f"{instrument}/source/probe"))
-    if is_unit(probe):
-        said.state("radiation", _RADIATIONS.get(probe.strip().lower(), probe), f"/{instrument}/source/probe", probe)
+    state_radiation(said, file.get(f"{instrument}/source/probe"))
     said.state("scan_id", text(file.get("entry/entry_identifier")) or None, "/entry/entry_identifier")
     if not said.about("scan_id"):
         _state_scan_attribute(said, columns)

@@ -192,9 +192,14 @@ def test_cxi_there_and_back(tmp_path: Path) -> None:
 
 def test_electrons_are_not_exported_as_photons(tmp_path: Path) -> None:
     scan = a_scan()
-    scan.radiation = "electron"
-    with pytest.raises(ScanFileError, match="scan of electrons"):
-        write_cxi(tmp_path / "seven.cxi", scan)
+    scan.radiation, scan.energy_ev = "electron", 300e3
+    write_cxi(tmp_path / "seven.cxi", scan)
+    back = read(tmp_path / "seven.cxi")
+    assert (back.radiation, back.energy_ev) == ("electron", pytest.approx(300e3))
+    with h5py.File(tmp_path / "seven.cxi") as file:
+        instrument = file["entry_1/instrument_1"]
+        assert "source_1/energy" not in instrument  # a program that knows photons alone would take λ = h c / E
+        assert instrument["beam_1/incident_wavelength"][()] == pytest.approx(1.9687e-12, rel=1e-4)
     with pytest.raises(ScanFileError, match="scan of electrons"):
         write_product(tmp_path / "seven.npz", scan, a_reconstruction(scan))
 

@@ -146,7 +146,7 @@ def stem_parts(
     chosen = {index: pick.get(index, 0) for index in left if axes[index].size == 1 or index in pick}
     counts = AxisFrames(source, chosen, (rows, columns))
     outer = [index for index in range(len(axes)) if index not in chosen and index not in (rows, columns)]
-    _state_object_pixel(said, axes[rows], axes[columns])
+    _state_object_pixel(said, axes[rows], axes[columns], options.energy_ev)
     positions = None if options.route is not None else _positions(axes, outer, options, said, name, where)
     return ScanParts(counts=counts, raw_positions=positions, said=said, metadata=metadata or {}, obeys=BOTH)
 
@@ -236,7 +236,7 @@ def _step(axes: list[Axis], index: int | None, where: str) -> float:
     return measured[0]
 
 
-def _state_object_pixel(said: Description, rows: Axis, columns: Axis) -> None:
+def _state_object_pixel(said: Description, rows: Axis, columns: Axis, given_ev: float | None) -> None:
     """The pixel of the object from the step of the pattern: 1 / (width · step), or wavelength / (width · angle).
 
     Both axes state it, so that a detector whose pixels are not square is refused.
@@ -249,6 +249,6 @@ def _state_object_pixel(said: Description, rows: Axis, columns: Axis) -> None:
         written = f"{axis.step:g} {axis.unit} a pixel of the pattern"
         if dimension == "inverse length":
             said.state("object_pixel", 1 / (columns.size * step), axis.where, written)
-        elif energy := said.number("energy"):
+        elif energy := given_ev or said.number("energy"):
             wavelength = wavelength_m(energy, str(said.value("radiation") or "electron"))
             said.state("object_pixel", wavelength / (columns.size * step), axis.where, written)
