@@ -24,7 +24,7 @@ from ptychostream.hpc_agent.keys import ScanKeys
 from ptychostream.hpc_agent.models.model_store import ModelStore
 from ptychostream.hpc_agent.models.rollback_notes import RollbackNotes
 from ptychostream.hpc_agent.running.runner import STEPS_MODULE, make_runner
-from ptychostream.hpc_agent.scan_work import ScanWork, WorkSettings
+from ptychostream.hpc_agent.scan_work import ScanWork
 from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.scans.collect_apart import collect_apart
 from ptychostream.hpc_agent.scans.scan_checks import CollectError
@@ -34,6 +34,7 @@ from ptychostream.hpc_agent.scans.watch_folder import MissedScans
 from ptychostream.hpc_agent.settings import AgentSettings
 from ptychostream.hpc_agent.steps.step_parts import read_options
 from ptychostream.hpc_agent.tidying import JournalCopies, remove_leftovers, temporary
+from ptychostream.hpc_agent.work_settings import WorkSettings
 from ptychostream.processes.restarter import Restarter
 from ptychostream.storage.file_systems import file_system
 
@@ -322,6 +323,8 @@ def _work_settings(settings: AgentSettings) -> WorkSettings:
         judge=steps.judge,
         canvases=steps.canvases,
         canvas_wait_s=steps.canvas_wait_s,
+        refined=steps.refined == "when_converged",
+        refined_wait_s=steps.refined_wait_s,
         ceiling=steps.ceiling,
         keep_scans=settings.keep_scans,
     )

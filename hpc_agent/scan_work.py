@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,7 +29,9 @@ from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.running.runner_process import Progress
 from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.scans.live_canvas import await_canvas, find_canvas
+from ptychostream.hpc_agent.scans.live_refined import Refining, await_refined
 from ptychostream.hpc_agent.tidying import clear_old_scans
+from ptychostream.hpc_agent.work_settings import WorkSettings
 from ptychostream.scans.phase_file import file_stem
 
 _log = logging.getLogger(__name__)
@@ -93,39 +95,9 @@ class LiveEdge(Protocol):
         """The dose that its records give."""
         ...
 
-
-@dataclass(frozen=True)
-class WorkSettings:
-    """How scans are processed.
-
-    Attributes
-    ----------
-    folder
-        The work folder.
-    attempts
-        How often a step is tried that failed for a temporary reason, such as a walltime or a lost node.
-    reconstruct, train, label, judge
-        Options of the steps; see their modules.
-    canvases
-        The folder where the edge saves its canvases, from which reconstructions start; None: not accessible.
-    canvas_wait_s
-        How long to wait for a scan's canvas after its completion, where the edge saves one.
-    ceiling
-        SSIM of a perfect network, below 1 where the reference is noisy; mismatch = ceiling - SSIM.
-    keep_scans
-        How many reconstructed scans keep their folder.
-    """
-
-    folder: Path
-    attempts: int = 3
-    reconstruct: dict[str, Any] | None = None
-    train: dict[str, Any] | None = None
-    label: dict[str, Any] | None = None
-    judge: dict[str, Any] | None = None
-    canvases: Path | None = None
-    canvas_wait_s: float = 5.0
-    ceiling: float = 1.0
-    keep_scans: int = 200
+    def refining(self) -> Refining:
+        """What its refinement does."""
+        ...
 
 
 class ScanWork:
@@ -208,30 +180,51 @@ class ScanWork:
             return f"passed over: {self._why}"
         collected = self._collected(entry)
         scan = {"scan": str(collected.path), "scan_options": _plain(vars(collected.options)), "key": entry.key}
+        refined = self._refined(collected.scan_id, stop)
         arguments = {
             **scan,
             "folder": self._folder(entry.key),
             "options": self._settings.reconstruct or {},
             "initial": self._initial(entry, collected.scan_id, stop),
         }
+        if refined is not None:
+            arguments["refined"] = refined
         anew = again if entry.asked == "reconstruct" else ""
         made = self._step(entry.key, f"reconstruct{anew}", stop, arguments, of="reconstruct")
         if made.get("diverged"):
             return f"the reconstruction diverged ({made.get('reason', '')}): it gives no labels"
+        self._tell_refined(entry.key, made)
+        by = " by the edge's refinement" if made.get("refined") else ""
         scan["reconstruction"] = made["reconstruction"]
-        outcome = "reconstructed"
+        outcome = f"reconstructed{by}"
         if plan.judge:
             mismatch = self._judge(entry.key, f"judge{again}", stop, scan, collected.scan_id)
             wanted, self._why = self._policy.decide(entry.key, f"verdict{again}", Judged(mismatch))
-            outcome = f"judged: {self._why}"
+            outcome = f"judged{by}: {self._why}"
             plan = Plan(plan.reconstruct, plan.judge, plan.train or wanted.train)
         if plan.train:
             trained = self._train(entry.key, again, stop, scan)
-            outcome = f"trained on: model {trained[:12]} is to be pushed"
+            outcome = f"trained on{by and ' its reconstruction' + by}: model {trained[:12]} is to be pushed"
         return outcome
 
     def _folder(self, key: str) -> str:
         return str(self._settings.folder / "scans" / file_stem(key))
+
+    def _refined(self, scan_id: str, stop: threading.Event) -> dict[str, str] | None:
+        """The edge's refined result of this scan, or why there is none; None: it must not be taken."""
+        if not self._settings.refined or self._settings.canvases is None:
+            return None
+        folder = self._settings.canvases / "refined"
+        path, reason = await_refined(folder, scan_id, self._edge.refining, self._settings.refined_wait_s, stop)
+        if stop.is_set():
+            raise StoppedError
+        return {"file": str(path)} if path else {"reason": reason}
+
+    def _tell_refined(self, key: str, made: dict[str, Any]) -> None:
+        if made.get("refined"):
+            self._report(f"scan {key}: its reconstruction is the edge's refined result, {made['refined']}")
+        elif made.get("refined_refused"):
+            self._report(f"scan {key}: the edge's refined result is not taken: {made['refined_refused']}")
 
     def _initial(self, entry: ScanEntry, scan_id: str, stop: threading.Event) -> dict[str, str | None]:
         """Files that the reconstruction may start from: the live canvas and the previous reconstruction."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -47,6 +47,12 @@ class StepSettings(Settings):
     canvas_wait_s
         How long to wait for a scan's canvas after its completion, where the edge has a model and saves canvases
         automatically. It should be longer than the edge's `save.delay_s`. 0: do not wait.
+    refined
+        "off": the agent reconstructs every scan. "when_converged": where the edge has refined a scan until it
+        converged, and the result passes the checks of `reconstruct.refined` and `reconstruct.limits`, that is its
+        reconstruction.
+    refined_wait_s
+        How long to wait until the edge has refined a scan, counted from the begin of the scan's work.
     """
 
     reconstruct: dict[str, Any] = {}
@@ -57,6 +63,14 @@ class StepSettings(Settings):
     ceiling: float = Field(1.0, gt=0, le=1)
     canvases: Path | None = None
     canvas_wait_s: float = Field(5.0, ge=0)
+    refined: Literal["off", "when_converged"] = "off"
+    refined_wait_s: float = Field(30.0, ge=0)
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> StepSettings:
+        if self.refined != "off" and self.canvases is None:
+            raise ValueError('refined = "when_converged" needs canvases: the edge saves refined results in its folder')
+        return self
 
 
 class AgentSettings(Settings):

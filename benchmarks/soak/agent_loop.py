@@ -34,15 +34,17 @@ from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
 from ptychostream.hpc_agent.corpus.training_data import Corpus
 from ptychostream.hpc_agent.disk_room import DiskRoom
 from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
+from ptychostream.hpc_agent.edge.refining import Refining
 from ptychostream.hpc_agent.edge.switches import Switches
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.journal.policy import PolicySettings
 from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.keys import ScanKeys
 from ptychostream.hpc_agent.running.runner_process import Progress
-from ptychostream.hpc_agent.scan_work import ScanWork, WorkSettings
+from ptychostream.hpc_agent.scan_work import ScanWork
 from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.scans.scan_checks import FrameStatistics
+from ptychostream.hpc_agent.work_settings import WorkSettings
 from ptychostream.model.contract import Preprocessing
 from ptychostream.processes.bounded import status_bytes
 from ptychostream.processes.hardware import cpu_name
@@ -157,6 +159,9 @@ class _World:
 
     def dose(self) -> EdgeDose:
         return EdgeDose()
+
+    def refining(self) -> Refining:
+        return Refining()
 
     def report(self, **values: Any) -> None:
         """Nobody reads it."""

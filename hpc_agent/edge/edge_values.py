@@ -20,6 +20,7 @@ READ = (
     "Agent:ReconstructAsked_RBV", "Agent:RetrainAsked_RBV", "Agent:ReconstructDone", "Agent:RetrainDone",
     "Agent:JudgedNonce_RBV",
     "ModelSHA_RBV", "PreviousSHA_RBV", "RollbackMessage_RBV", "AutoSaveCanvas_RBV", "DoseMode_RBV", "DoseScale_RBV",
+    "Refine:Status_RBV", "Refine:Scan_RBV",
 )  # fmt: skip
 WRITTEN = (
     "Agent:State", "Agent:LastScan", "Agent:Message", "Agent:Epoch", "Agent:Epochs", "Agent:TrainLoss",

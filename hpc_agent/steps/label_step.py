@@ -14,7 +14,7 @@ from ptychostream.errors import ReconstructionError
 from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
 from ptychostream.hpc_agent.corpus.simulated_pairs import add_simulated
 from ptychostream.hpc_agent.corpus.training_data import Source, default_preprocessing, measured_corpus
-from ptychostream.hpc_agent.steps.step_parts import opened, read_options
+from ptychostream.hpc_agent.steps.step_parts import opened, read_options, source_of
 from ptychostream.hpc_agent.training.model_job import patch_shape
 from ptychostream.model.contract import Preprocessing
 from ptychostream.model.preprocessing import Preprocessor
@@ -87,7 +87,7 @@ def label_step(
             remedy = "it makes no labels; reconstruct the scan again with other options"
             raise ReconstructionError(reason, where=reconstruction, remedy=remedy)
         with opened(scan, scan_options) as file:
-            whole = Source(file, made)
+            whole = source_of(file, made)
             spec = preprocessing(whole, chosen)
             (source,), pairs = measured_corpus([whole], _shape(store, whole, spec), spec)
             pairs = add_simulated(pairs, [source], chosen.simulated, chosen.seed)

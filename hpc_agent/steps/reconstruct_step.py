@@ -1,4 +1,7 @@
-"""The step that reconstructs a scan, starting from the live canvas and the last probe if there are any."""
+"""The step that reconstructs a scan, starting from the live canvas and the last probe if there are any.
+
+Where the edge has refined the scan and the agent may take that, its result is the reconstruction, if it is sound.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ptychostream.errors import DivergedError, ScanFileError
+from ptychostream.errors import DivergedError, GeometryError, ReconstructionError, ScanFileError
 from ptychostream.frames.survey import survey
 from ptychostream.hpc_agent.reconstruct import ReconstructOptions, reconstruct
+from ptychostream.hpc_agent.reconstruct.refined import RefinedLimits, take_refined
 from ptychostream.hpc_agent.running.runner_process import Progress
 from ptychostream.hpc_agent.steps.step_parts import opened, read_options, silent
 from ptychostream.imaging.geometry import object_pixel_m
@@ -43,10 +47,13 @@ class ReconstructStepOptions(ReconstructOptions):
         Iterations if the reconstruction starts from canvas and probe; None: `iterations`.
     limits
         Limits beyond which the reconstruction counts as diverged.
+    refined
+        When the edge's refined result is taken; it has to be within `limits`, too.
     """
 
     warm_iterations: int | None = Field(None, ge=1)
     limits: SoundnessLimits = SoundnessLimits()
+    refined: RefinedLimits = RefinedLimits()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +81,7 @@ def reconstruct_step(
     folder: str,
     options: Mapping[str, Any],
     initial: Mapping[str, str | None] | None = None,
+    refined: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Reconstruct a scan into `folder`: reconstruction.h5 and reconstruction.png.
@@ -93,12 +101,15 @@ def reconstruct_step(
     initial
         Files to start from: `canvas`, a phase image of this scan, and `reconstruction`, whose probe is used. A file
         that is missing, damaged or of another geometry is left out.
+    refined
+        `file`, the edge's refined result of this scan, or `reason`, why there is none; None: it must not be taken.
 
     Returns
     -------
     dict
         `reconstruction` and `picture` (paths), `r_factor`, `iterations`, `seconds` (None where the iterations did
-        not finish), `warm_start` (names of the estimates it started from), `diverged`, `reason`.
+        not finish), `warm_start` (names of the estimates it started from), `diverged`, `reason`; `refined`, the
+        edge's file where that is the reconstruction, else "", and `refined_refused`, why it is not, or "".
 
     Raises
     ------
@@ -110,13 +121,17 @@ def reconstruct_step(
     asked = {**_identity(scan), "scan_options": dict(scan_options), "options": chosen.model_dump(mode="json")}
     made, reason = _finished(target, asked), ""
     if made is None:
-        began = time.perf_counter()
+        began, refused = time.perf_counter(), ""
         with opened(scan, scan_options) as file:
-            made, reason = _attempt(file, chosen, _start(file, initial or {}), progress, key)
+            if refined is not None:
+                made, refused = _refined(file, scan, chosen, refined, key)
+            if made is None:
+                made, reason = _attempt(file, chosen, _start(file, initial or {}), progress, key)
             mask = _shown_mask(file, made) if made is not None else None
         if made is None:
-            return {**dict.fromkeys(_RESULT), "warm_start": [], "diverged": True, "reason": reason}
-        made.provenance.update(step=asked, seconds=time.perf_counter() - began)
+            told = {"refined": "", "refined_refused": refused}
+            return {**dict.fromkeys(_RESULT), "warm_start": [], "diverged": True, "reason": reason, **told}
+        made.provenance.update(step=asked, seconds=time.perf_counter() - began, refined_refused=refused)
         target = target.with_name("diverged.h5") if reason else target
         if target.with_suffix(".png").exists():
             target.with_suffix(".png").unlink()  # of the one before
@@ -134,7 +149,25 @@ def reconstruct_step(
         "warm_start": made.provenance["warm_start"],
         "diverged": bool(reason),
         "reason": reason,
+        "refined": str(made.provenance.get("refined", "")),
+        "refined_refused": str(made.provenance.get("refined_refused", "")),
     }
+
+
+def _refined(
+    scan: Scan, scan_file: str, options: ReconstructStepOptions, refined: Mapping[str, str], key: str
+) -> tuple[Reconstruction | None, str]:
+    """The edge's refined result; or None, and why it is not taken."""
+    path = refined.get("file", "")
+    if not path:
+        return None, refined.get("reason", "") or "there is none"
+    try:
+        made = take_refined(scan, path, options.refined, options.limits, scan_file)
+    except (ScanFileError, GeometryError, ReconstructionError) as error:
+        _log.warning("%s: the edge's refined result is not taken: %s", key, error)
+        return None, error.what
+    made.provenance.update(refined=path, warm_start=[])
+    return made, ""
 
 
 def _shown_mask(scan: Scan, made: Reconstruction) -> Figure | None:

@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import ValidationError
 
 from ptychostream.config import Settings, explain
 from ptychostream.errors import ConfigError
+from ptychostream.hpc_agent.corpus.training_data import Source
+from ptychostream.hpc_agent.reconstruct.refined import ENGINE
 from ptychostream.positions.positions import AxisConfig
-from ptychostream.scans.scan import Scan
+from ptychostream.scans.scan import Reconstruction, Scan
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 from ptychostream.storage.atomic import cannot_be_written, write_bytes_atomic
 
@@ -55,6 +58,15 @@ def read_options(kind: type[S], values: Mapping[str, Any], step: str) -> S:
     except ValidationError as error:
         remedy = f"correct that option; known are {', '.join(sorted(kind.model_fields))}"
         raise ConfigError(explain(error), where=f"options of the step {step}", remedy=remedy) from error
+
+
+def source_of(scan: Scan, made: Reconstruction) -> Source:
+    """A scan and its reconstruction, to make pairs of. Of a refined result only the frames that were refined.
+
+    Others may lie where its picture shows nothing.
+    """
+    frames = made.frames if made.engine == ENGINE else None
+    return Source(scan, made, None if frames is None else frames.astype(np.intp))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

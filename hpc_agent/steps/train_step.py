@@ -21,7 +21,7 @@ from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
 from ptychostream.hpc_agent.corpus.training_data import Corpus, Source, measured
 from ptychostream.hpc_agent.models.model_store import ModelStore
 from ptychostream.hpc_agent.running.runner_process import Progress
-from ptychostream.hpc_agent.steps.step_parts import opened, read_options, silent
+from ptychostream.hpc_agent.steps.step_parts import opened, read_options, silent, source_of
 from ptychostream.hpc_agent.steps.train_files import TrainFiles
 from ptychostream.hpc_agent.steps.training_start import TrainingStart, from_checkpoint, from_store
 from ptychostream.hpc_agent.steps.training_state import load_state, save_state
@@ -180,7 +180,7 @@ def train_step(*, progress: Progress = silent, **arguments: Any) -> dict[str, An
         result = _train(job, corpus, start, progress)
         if not result.leads:
             return {}
-        source = Source(scan, read_reconstruction(job.reconstruction))
+        source = source_of(scan, read_reconstruction(job.reconstruction))
         trained = _write(job, result, corpus, source, start)
     summary = {
         "sha256": trained.sha256,

@@ -221,11 +221,11 @@ class LiveRefinement:
             self._show(refiner)  # the last good image
             raise
         now = time.monotonic()
+        if refiner.converged and not self._queue:
+            self._save()  # before it is told: who reads that it has converged finds the file
         if refiner.converged or now - self._shown_at >= 1.0 / self.settings.rate_hz:
             self._shown_at = now
             self._show(refiner)
-        if refiner.converged and not self._queue:
-            self._save()
 
     def _take(self) -> list[_Frame]:
         with self._wake:
@@ -340,7 +340,7 @@ class LiveRefinement:
                 "passes": figures.passes,
                 "converged": figures.converged,
                 "change_rad": figures.change_rad,
-                "frame_r_factors": refiner.store.r_factors().tolist(),
+                "saved_s": time.time(),
             },
         )
         path = folder / f"{file_stem(f'{self._state.scan}_{self._run}')}.h5"

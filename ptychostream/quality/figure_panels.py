@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.scans.scan import Reconstruction
 
 COLOUR_MAP = "viridis"
 UNMEASURED = "#e6e6e6"
@@ -112,3 +113,19 @@ def add_scale_bar(axes: Axes, image: PhaseImage) -> None:
     box = AnchoredOffsetbox("lower right", pad=0.4, borderpad=0.5, child=labelled)
     box.patch.set(facecolor="white", edgecolor="none", alpha=0.75)
     axes.add_artist(box)
+
+
+def residual_panel(axes: Axes, reconstruction: Reconstruction) -> None:
+    """Draw the R factor of each frame at its position, divided by the median. Bright: badly explained."""
+    residuals = reconstruction.residuals
+    assert residuals is not None
+    middle = max(float(np.nanmedian(residuals)), np.finfo(np.float32).tiny) if np.isfinite(residuals).any() else 1.0
+    x, y = reconstruction.positions_m.T * 1e6
+    size = float(np.clip(20_000 / max(len(residuals), 1), 2, 80))
+    drawn = axes.scatter(x, y, c=residuals / middle, s=size, cmap=COLOUR_MAP, vmin=0, vmax=3, linewidths=0)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    axes.set_xlabel(MICRO)
+    axes.set_title("R factor of each frame / median", fontsize=11)
+    assert axes.figure is not None
+    axes.figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.02)

@@ -28,6 +28,7 @@ from ptychostream.quality.figure_panels import (
     crop,
     phase_limits,
     phase_panel,
+    residual_panel,
     show,
 )
 from ptychostream.quality.quality import measure
@@ -147,21 +148,28 @@ def comparison_figure(
 
 
 def reconstruction_figure(reconstruction: Reconstruction) -> Figure:
-    """Amplitude and phase of the object, the probe, and the R factor of each iteration."""
+    """Amplitude and phase of the object, the probe, the R factor of each iteration, and that of each frame.
+
+    Where the frames' own R factors are not known, there is no panel for them.
+    """
     phase = reconstruction.phase_image()
     measured = measured_area(phase)
     shown = PhaseImage(np.where(measured, phase.phase, np.nan), phase.weight, phase.origin_m, phase.pixel_m)
     amplitude = np.where(measured, np.abs(reconstruction.object), np.nan)
 
-    figure = Figure(figsize=(10.5, 9), layout="constrained")
-    panels = figure.subplots(2, 2)
+    by_frame = reconstruction.residuals is not None
+    figure = Figure(figsize=(15.5 if by_frame else 10.5, 9), layout="constrained")
+    panels = figure.subplots(2, 3 if by_frame else 2)
     drawn = show(panels[0, 0], np.ma.masked_invalid(amplitude), phase, "gray", phase_limits(amplitude))
     panels[0, 0].set_title("amplitude", fontsize=11)
     add_scale_bar(panels[0, 0], phase)
     figure.colorbar(drawn, ax=panels[0, 0], label="amplitude", fraction=0.046, pad=0.02)
     phase_panel(panels[0, 1], shown, title="phase")
-    for panel in panels[0]:
+    for panel in panels[0, :2]:
         crop(panel, phase, measured)
+    if by_frame:
+        residual_panel(panels[0, 2], reconstruction)
+        _residual_histogram(panels[1, 2], reconstruction)
     _probe_panel(panels[1, 0], reconstruction)
 
     errors = panels[1, 1]
@@ -177,6 +185,16 @@ def reconstruction_figure(reconstruction: Reconstruction) -> Figure:
     name = " · ".join(part for part in (reconstruction.scan_id, reconstruction.engine) if part)
     figure.suptitle(name or "reconstruction")
     return figure
+
+
+def _residual_histogram(axes: Axes, reconstruction: Reconstruction) -> None:
+    assert reconstruction.residuals is not None
+    known = reconstruction.residuals[np.isfinite(reconstruction.residuals)]
+    axes.hist(known, bins=40, color="#5a5a5a")
+    axes.set_xlabel("R factor of a frame")
+    axes.set_ylabel("frames")
+    worst = f", {known.max():.4f} at most" if known.size else ""
+    axes.set_title(f"median {np.median(known) if known.size else math.nan:.4f}{worst}", fontsize=11)
 
 
 def training_figure(history: Sequence[EpochLosses]) -> Figure:

@@ -17,6 +17,7 @@ from ptychostream.reconstruct.options import ReconstructOptions
 from ptychostream.reconstruct.overlap import overlap
 from ptychostream.reconstruct.positions import LinearMap
 from ptychostream.reconstruct.prepare import InitialObject, prepare
+from ptychostream.reconstruct.residuals import frame_residuals
 from ptychostream.scans.scan import Reconstruction, Scan
 
 OnIteration = Callable[[int, float], bool | None]
@@ -91,6 +92,7 @@ def reconstruct(
         scan_id=scan.scan_id,
         engine=engine.name,
         frames=ready.frames,
+        residuals=frame_residuals(ready.problem.amplitudes, grid.corners, object_, modes, ready.problem.transfer),
         provenance={
             "options": options.model_dump(),
             "frames": len(scan),

@@ -59,8 +59,7 @@ def pull_of(
     a, b = (part[::stride, ::stride] for part in object_)
     u, v = (part[::stride, ::stride] for part in prior)
     m = visits[::stride, ::stride]
-    total = float(m.sum(dtype=np.float64))
-    shared = float(np.maximum(m - 1, 0).sum(dtype=np.float64)) / total if total > 0 else 0.0
+    shared = shared_of(m)
     known = (u != 0) | (v != 0)
     away = np.arctan2(b * u - a * v, a * u + b * v)
     phase2 = _error2(away, np.where(known, m, 0), before.phase, before.phase_error)
@@ -74,6 +73,12 @@ def pull_of(
         phase_error=float(np.sqrt(phase2)),
         modulus_error=float(np.sqrt(modulus2)),
     )
+
+
+def shared_of(visits: NDArray[np.float32]) -> float:
+    """Part of the illumination that a second frame shares, 0 to 1; `visits` is how often each pixel was measured."""
+    total = float(visits.sum(dtype=np.float64))
+    return float(np.maximum(visits - 1, 0).sum(dtype=np.float64)) / total if total > 0 else 0.0
 
 
 def _error2(away: NDArray[np.float32], visits: NDArray[np.float32], pull: float, error: float) -> float:

@@ -85,6 +85,7 @@ class Refiner:
         self._footprint = np.zeros((self.size, self.size), np.float32)
         self._good: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self._r_factors: list[float] = []
+        self._passes_before = 0  # of them, those before the last frame came
         self._change_rad = math.nan
         self.converged = False
 
@@ -114,6 +115,7 @@ class Refiner:
         elif self._probe is not None:
             add_visits(self.field.visits, self._local(corner), self._footprint)
         self.converged = False
+        self._passes_before = len(self._r_factors)
         return True
 
     def guide(self, image: PhaseImage) -> None:
@@ -174,7 +176,8 @@ class Refiner:
             coverage=image.weight / max(float(image.weight.max(initial=0)), 1e-12),
             scan_id=scan_id,
             engine="refined live",
-            provenance=provenance,
+            provenance={**provenance, "passes_of_all": len(self._r_factors) - self._passes_before},
+            residuals=self.store.r_factors().astype(np.float32),
         )
 
     @property

@@ -35,8 +35,8 @@ def write_reconstruction(path: str | os.PathLike[str], reconstruction: Reconstru
     """Write `reconstruction` to `path`, atomically.
 
     Layout: `/entry` (NXentry) has `object`, `probe`, `positions_m`, `errors`, `coverage` with the dtypes and
-    shapes of `scan.Reconstruction`, `frames` where they are known, and `origin_m`, `pixel_m`, `scan_id`, `engine`,
-    `provenance` (JSON).
+    shapes of `scan.Reconstruction`, `frames` and `residual` (the frames' R factors) where they are known, and
+    `origin_m`, `pixel_m`, `scan_id`, `engine`, `provenance` (JSON).
 
     Raises
     ------
@@ -63,6 +63,8 @@ def _write(file: h5py.File, reconstruction: Reconstruction) -> None:
             dataset.attrs["units"] = unit
     if reconstruction.frames is not None:
         entry.create_dataset("frames", data=np.asarray(reconstruction.frames, np.int64))
+    if reconstruction.residuals is not None:
+        entry.create_dataset("residual", data=np.asarray(reconstruction.residuals, np.float32))
     for name in ("origin_m", "pixel_m"):
         entry.create_dataset(name, data=np.asarray(getattr(reconstruction, name), np.float64)).attrs["units"] = "m"
     for name in ("scan_id", "engine"):
@@ -100,6 +102,7 @@ def read_reconstruction(path: str | os.PathLike[str]) -> Reconstruction:
                 engine=entry["engine"].asstr()[()],
                 provenance=json.loads(entry["provenance"].asstr()[()]),
                 frames=_frames(entry, len(arrays["positions_m"]), where),
+                residuals=_residuals(entry, len(arrays["positions_m"]), where),
             )
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ScanFileError(
@@ -149,6 +152,20 @@ def _frames(entry: h5py.Group, positions: int, where: str) -> NDArray[np.int64] 
             remedy="reconstruct the scan again",
         )
     return frames
+
+
+def _residuals(entry: h5py.Group, positions: int, where: str) -> NDArray[np.float32] | None:
+    """The R factors of the frames; None in files from before they were written."""
+    if "residual" not in entry:
+        return None
+    residuals: NDArray[np.float32] = entry["residual"][()]
+    if residuals.shape != (positions,) or residuals.dtype != np.float32:
+        raise ScanFileError(
+            f"a residual of {residuals.dtype} {residuals.shape} for {positions} positions",
+            where=where,
+            remedy="reconstruct the scan again",
+        )
+    return residuals
 
 
 def _plain(value: Any) -> Any:

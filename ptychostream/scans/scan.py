@@ -85,6 +85,8 @@ class Reconstruction:
         The origin of the reconstruction.
     frames
         [N] int64 indices of the used frames in the scan; None where it is not known.
+    residuals
+        [N] float32 R factor of each used frame with the final object and probe; None where it is not known.
     """
 
     object: NDArray[np.complex64]
@@ -98,6 +100,7 @@ class Reconstruction:
     engine: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
     frames: NDArray[np.int64] | None = None
+    residuals: NDArray[np.float32] | None = None
 
     @property
     def r_factor(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
+from ptychostream.hpc_agent.edge.refining import Refining
 
 
 @dataclass
@@ -15,6 +16,7 @@ class StillEdge:
     previous: str | None = ""
     saves: bool = False
     doses: EdgeDose = field(default_factory=EdgeDose)
+    refines: Refining = field(default_factory=Refining)
 
     def live_model(self) -> str | None:
         return self.live
@@ -27,3 +29,6 @@ class StillEdge:
 
     def dose(self) -> EdgeDose:
         return self.doses
+
+    def refining(self) -> Refining:
+        return self.refines

@@ -16,14 +16,16 @@ from ptychostream.errors import AgentError, DiskFullError, PtychostreamError, Tr
 from ptychostream.hpc_agent.agent import Agent
 from ptychostream.hpc_agent.disk_room import DiskRoom
 from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
+from ptychostream.hpc_agent.edge.refining import Refining
 from ptychostream.hpc_agent.edge.switches import Switches
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.journal.policy import Mode, PolicySettings
 from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.running.runner_process import Progress
-from ptychostream.hpc_agent.scan_work import ScanWork, WorkSettings
+from ptychostream.hpc_agent.scan_work import ScanWork
 from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.scans.scan_checks import CollectError, FrameStatistics, ScanFault
+from ptychostream.hpc_agent.work_settings import WorkSettings
 from ptychostream.scans.scan_files import ScanOptions
 
 Result = dict[str, Any]
@@ -109,6 +111,9 @@ class World:
 
     def dose(self) -> EdgeDose:
         return EdgeDose()
+
+    def refining(self) -> Refining:
+        return Refining()
 
     def report(self, **values: Any) -> None:
         self.state = values.get("State", self.state)

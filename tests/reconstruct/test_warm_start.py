@@ -25,10 +25,11 @@ from ptychostream.hpc_agent.disk_room import DiskRoom, StoppedError
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper, PolicySettings
 from ptychostream.hpc_agent.reconstruct import ReconstructOptions, reconstruct
-from ptychostream.hpc_agent.scan_work import ScanWork, WorkSettings
+from ptychostream.hpc_agent.scan_work import ScanWork
 from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.scans.live_canvas import await_canvas, find_canvas
 from ptychostream.hpc_agent.scans.scan_checks import FrameStatistics
+from ptychostream.hpc_agent.work_settings import WorkSettings
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.reconstruct.grid import ObjectGrid
 from ptychostream.reconstruct.soundness import SoundnessLimits, noise_r_factor, unsound

@@ -47,6 +47,21 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.phase_image().phase, written.phase_image().phase)
 
 
+def test_the_frames_own_r_factors_are_kept_and_checked(tmp_path: Path) -> None:
+    written = make()
+    assert read_back(tmp_path, written).residuals is None
+    written.residuals = np.linspace(0.01, 0.2, 9, dtype=np.float32)
+    np.testing.assert_array_equal(read_back(tmp_path, written).residuals, written.residuals)
+    written.residuals = written.residuals[:5]
+    with pytest.raises(ScanFileError, match="residual"):
+        read_back(tmp_path, written)
+
+
+def read_back(folder: Path, written: Reconstruction) -> Reconstruction:
+    write_reconstruction(folder / "r.h5", written)
+    return read_reconstruction(folder / "r.h5")
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "r.h5"
     write_reconstruction(path, make())

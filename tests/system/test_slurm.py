@@ -21,9 +21,10 @@ from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.journal.policy import PolicySettings
 from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.running.runner import RunnerSettings, StepRunner, make_runner
-from ptychostream.hpc_agent.scan_work import ScanWork, WorkSettings
+from ptychostream.hpc_agent.scan_work import ScanWork
 from ptychostream.hpc_agent.scans.collect import Collected
 from ptychostream.hpc_agent.scans.scan_checks import FrameStatistics
+from ptychostream.hpc_agent.work_settings import WorkSettings
 from ptychostream.scans.scan_files import ScanOptions
 
 pytestmark = pytest.mark.slurm

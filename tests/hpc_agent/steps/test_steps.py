@@ -25,11 +25,12 @@ from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.journal.policy import ModelPushed, PolicySettings
 from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.models.model_store import ModelStore
-from ptychostream.hpc_agent.scan_work import ScanWork, WorkSettings
+from ptychostream.hpc_agent.scan_work import ScanWork
 from ptychostream.hpc_agent.scans.collect import CollectSettings, ScanEvent, collect
 from ptychostream.hpc_agent.steps import command as steps_command
 from ptychostream.hpc_agent.steps import reconstruct_step, train_step
 from ptychostream.hpc_agent.steps.label_step import label_step
+from ptychostream.hpc_agent.work_settings import WorkSettings
 from ptychostream.scans.phase_file import write_phase_image
 from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
 from ptychostream.scans.scan_writer import write_scan
