@@ -56,7 +56,8 @@ class Captures:
         Raises
         ------
         StreamError
-            A capture begins that does not have the fields, or not their units: its rows are passed over.
+            A capture begins that does not have the fields, or not their units, or a scale of 0: its rows are passed
+            over.
         """
         if isinstance(data, StartData):
             return self._begin(data)
@@ -80,6 +81,12 @@ class Captures:
         return Begun(self._arm, start.missed)
 
     def _factor(self, field: FieldCapture) -> float:
+        if field.scale == 0:  # such as a small one that the box's own IOC has rounded
+            raise StreamError(
+                "a scale of 0 puts every row on one place",
+                where=f"{self._where}, {field.name}.SCALE",
+                remedy=f"write the size of a count there ({field.name}.SCALE=…), and arm again",
+            )
         where = f"{self._where}, {field.name}.UNITS"
         said = field.units or ""
         if not is_unit(said):

@@ -130,6 +130,7 @@ def test_a_lost_control_connection_is_told(box: SimulatedPanda) -> None:
         ({"INENC2.VAL.CAPTURE": "No"}, {}, "INENC2.VAL is not captured.*INENC1.VAL.Value"),
         ({"INENC2.VAL.UNITS": ""}, {}, r"INENC2.VAL.UNITS: no unit"),
         ({"INENC2.VAL.UNITS": "(null)"}, {}, r"INENC2.VAL.UNITS: no unit"),
+        ({"INENC2.VAL.SCALE": "0"}, {}, r"INENC2.VAL.SCALE: a scale of 0"),
         ({"INENC2.VAL.UNITS": "furlong"}, {}, "unknown unit 'furlong'"),
         ({"INENC2.VAL.UNITS": "deg"}, {}, "a unit of angle"),
         ({}, {"unit": "um"}, "'mm', but unit = 'um'"),
