@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from epics_env import EpicsEnv, wait_until
 
-from ptychostream.processes.stopping import interrupt_on_signals
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_writer import write_scan
 
@@ -133,12 +131,19 @@ def test_both_signals_interrupt_where_they_were_ignored() -> None:
     assert done.stdout.split("\n")[:-1] == ["interrupted", "stopped", "ignored again"] * 2
 
 
+KEPT = """
+import os, signal
+from ptychostream.processes.stopping import interrupt_on_signals
+
+seen = []
+signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+with interrupt_on_signals():
+    os.kill(os.getpid(), signal.SIGTERM)
+print("kept" if seen == [signal.SIGTERM] else seen)
+"""
+
+
 def test_a_handler_that_is_there_is_kept() -> None:
-    seen: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
-    try:
-        with interrupt_on_signals():
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert seen == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    """In a process of its own: a handler that is not kept would end the tests."""
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stdout) == (0, "kept\n"), done.stderr
