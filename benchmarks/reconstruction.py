@@ -46,7 +46,7 @@ class PlainEngine:
     def __init__(self, problem: Problem, options: ReconstructOptions) -> None:
         self._amplitudes, self._corners = problem.amplitudes, problem.grid.corners
         self._object, self._probe = problem.object.copy(), problem.probe.copy()
-        self._steps = np.float32(options.object_step), np.float32(options.probe_step)
+        self._steps = np.float32(options.step), np.float32(options.probe_step)
         self._norms = Norms.of(problem.amplitudes)
 
     def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
@@ -240,7 +240,7 @@ def _engine(name: str, problem: Problem, options: ReconstructOptions) -> Engine:
 
 
 def _steps(name: str, options: ReconstructOptions) -> tuple[float, float]:
-    return STEPS.get(name, (options.object_step, options.probe_step))
+    return STEPS.get(name, (options.step, options.probe_step))
 
 
 def _few(problem: Problem) -> Problem:

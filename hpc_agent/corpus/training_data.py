@@ -8,6 +8,7 @@ from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from ptychostream.errors import TrainingError
 from ptychostream.frames.survey import survey
@@ -156,7 +157,7 @@ def spatial_split(positions_m: NDArray[np.float64], patch_m: float, fraction: fl
     order = np.argsort(-sign * positions_m[:, axis], kind="stable")
     held_out = np.sort(order[: max(1, round(fraction * len(positions_m)))])
     rest = np.setdiff1d(np.arange(len(positions_m)), held_out)
-    distance = np.abs(positions_m[rest, None] - positions_m[None, held_out]).max(axis=2).min(axis=1)
+    distance, _ = cKDTree(positions_m[held_out]).query(positions_m[rest], p=np.inf)  # to the nearest one held out
     apart = distance >= patch_m
     if not apart.any():
         what = f"no frame is {patch_m:.3g} m away from the {len(held_out)} held out"

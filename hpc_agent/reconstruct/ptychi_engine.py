@@ -66,7 +66,7 @@ def _settings(options: ReconstructOptions, device: str) -> Any:
     settings.reconstructor_options.random_seed = options.seed
     settings.reconstructor_options.default_device = Devices.CPU if device == "cpu" else Devices.GPU
     settings.data_options.fft_shift = False
-    settings.object_options.alpha = options.object_step
+    settings.object_options.alpha = options.step
     settings.probe_options.alpha = options.probe_step
     return settings
 

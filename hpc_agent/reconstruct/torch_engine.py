@@ -22,7 +22,7 @@ class TorchEngine:
         self.name = f"torch ({device})"
         self._device = torch.device(device)
         self._batch = options.batch
-        self._steps = options.object_step, options.probe_step
+        self._steps = options.step, options.probe_step
         self._amplitudes = torch.from_numpy(problem.amplitudes)
         if self._device.type == "cuda":
             self._amplitudes = self._amplitudes.pin_memory()

@@ -28,6 +28,7 @@ from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.quality.figures import reconstruction_figure, save_figure
 from ptychostream.quality.mask_figure import mask_figure
 from ptychostream.reconstruct.grid import ObjectGrid
+from ptychostream.reconstruct.patterns import Window
 from ptychostream.reconstruct.soundness import SoundnessLimits, unsound
 from ptychostream.reconstruct.start import object_from_phase
 from ptychostream.scans.phase_file import read_phase_image
@@ -35,7 +36,7 @@ from ptychostream.scans.reconstruction_file import read_reconstruction, write_re
 from ptychostream.scans.scan import Reconstruction, Scan
 
 _log = logging.getLogger(__name__)
-_RESULT = ("reconstruction", "picture", "r_factor", "iterations", "seconds")
+_RESULT = ("reconstruction", "picture", "r_factor", "explained", "iterations", "seconds")
 
 
 class ReconstructStepOptions(ReconstructOptions):
@@ -107,9 +108,10 @@ def reconstruct_step(
     Returns
     -------
     dict
-        `reconstruction` and `picture` (paths), `r_factor`, `iterations`, `seconds` (None where the iterations did
-        not finish), `warm_start` (names of the estimates it started from), `diverged`, `reason`; `refined`, the
-        edge's file where that is the reconstruction, else "", and `refined_refused`, why it is not, or "".
+        `reconstruction` and `picture` (paths), `r_factor`, `explained` (1 − R / R₀, None where it is not known),
+        `iterations`, `seconds` (None where the iterations did not finish), `warm_start` (names of the estimates it
+        started from), `diverged`, `reason`; `refined`, the edge's file where that is the reconstruction, else "", and
+        `refined_refused`, why it is not, or "".
 
     Raises
     ------
@@ -126,7 +128,7 @@ def reconstruct_step(
             if refined is not None:
                 made, refused = _refined(file, scan, chosen, refined, key)
             if made is None:
-                made, reason = _attempt(file, chosen, _start(file, initial or {}), progress, key)
+                made, reason = _attempt(file, chosen, _start(file, initial or {}, chosen), progress, key)
             mask = _shown_mask(file, made) if made is not None else None
         if made is None:
             told = {"refined": "", "refined_refused": refused}
@@ -143,7 +145,14 @@ def reconstruct_step(
     picture = target.with_suffix(".png")
     if not picture.exists():
         save_figure(reconstruction_figure(made), picture, dpi=100)
-    values = (str(target), str(picture), made.r_factor, len(made.errors), made.provenance["seconds"])
+    values = (
+        str(target),
+        str(picture),
+        made.r_factor,
+        made.provenance.get("explained"),
+        len(made.errors),
+        made.provenance["seconds"],
+    )
     return {
         **dict(zip(_RESULT, values, strict=True)),
         "warm_start": made.provenance["warm_start"],
@@ -213,7 +222,7 @@ def _reconstruct(
     return made, unsound(made, options.limits)
 
 
-def _start(scan: Scan, initial: Mapping[str, str | None]) -> InitialEstimate:
+def _start(scan: Scan, initial: Mapping[str, str | None], options: ReconstructOptions) -> InitialEstimate:
     canvas = probe = None
     if initial.get("canvas"):
         try:
@@ -223,16 +232,16 @@ def _start(scan: Scan, initial: Mapping[str, str | None]) -> InitialEstimate:
     if initial.get("reconstruction"):
         try:
             last = read_reconstruction(str(initial["reconstruction"]))
-            probe = last.probe if _fits(scan, last) else None
+            probe = last.probe if _fits(scan, last, options) else None
         except ScanFileError as error:
             _log.warning("started without the last probe: %s", error)
     return InitialEstimate(canvas, probe)
 
 
-def _fits(scan: Scan, last: Reconstruction) -> bool:
+def _fits(scan: Scan, last: Reconstruction, options: ReconstructOptions) -> bool:
     """Whether a probe has this scan's frame size and geometry, and finite power above zero."""
-    size = scan.counts.shape[-1]
-    pixel_m = object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, size, scan.radiation)
+    size = Window(options.crop, options.bin).side(scan)
+    pixel_m = object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m * options.bin, size, scan.radiation)
     power = float((np.abs(last.probe) ** 2).sum(dtype=np.float64))
     same = last.probe.shape[-1] == size and np.isclose(last.pixel_m, pixel_m, rtol=1e-3, atol=0)
     return bool(same and np.isfinite(power) and power > 0)

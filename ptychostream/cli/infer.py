@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptychostream.cli import finite
+from ptychostream.cli.parts import length_m
 from ptychostream.cli.parts.scan_arguments import add_scan_arguments
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ptychostream.imaging.phase_image import PhaseImage
+    from ptychostream.scans.scan import Scan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="frames at once (default %(default)s)")
     parser.add_argument("--dose-scale", type=finite, default=1.0, metavar="X", help="multiply the counts by this")
     parser.add_argument(
+        "--area",
+        nargs=4,
+        type=length_m,
+        metavar=("X", "Y", "X", "Y"),
+        help="only frames in this box: two opposite corners, in metres or with a unit (5um)",
+    )
+    parser.add_argument(
         "--other-geometry",
         action="store_true",
         help="go on where the scan's energy, distance, pixel or region is not that of the model",
@@ -38,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.progress import Progress
 
+    from ptychostream.cli.parts.progress import Told
     from ptychostream.cli.parts.scan_arguments import scan_options
     from ptychostream.model.model_file import check_golden, load_model
     from ptychostream.plugins.engines import create_engine
@@ -60,20 +72,21 @@ def run(arguments: argparse.Namespace) -> int:
             if not arguments.other_geometry:
                 raise contradiction.error(str(arguments.scan))
             console.print(f"in spite of this: {contradiction}", markup=False)
+        frames = None if arguments.area is None else frames_within(scan, arguments.area)
         engine = create_engine(arguments.engine, model, batch=arguments.batch, precision=arguments.precision)
         try:
             check_golden(model.contract, engine.infer)
             began = time.perf_counter()
             unmeasured: list[Unmeasured] = []
-            with Progress(console=console) as progress:
-                task = progress.add_task("inferring", total=len(scan))
+            with Told(console, "inferring", len(scan) if frames is None else len(frames)) as progress:
                 canvas = stitch_scan(
                     scan,
                     model.contract,
                     engine.infer,
+                    frames=frames,
                     dose_scale=arguments.dose_scale,
                     batch=engine.batch,
-                    on_frames=lambda done: progress.update(task, completed=done),
+                    on_frames=progress.update,
                     on_unmeasured=unmeasured.append,
                 )
         finally:
@@ -83,9 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
     summary: dict[str, Any] = {
         "output": str(arguments.output),
         "scan": scan.scan_id,
-        "frames": len(scan),
+        "frames": len(scan) if frames is None else len(frames),
         "stitched": canvas.patches,
-        "without_position": len(scan) - canvas.patches - sum(left_out.values()),
+        "without_position": (len(scan) if frames is None else len(frames)) - canvas.patches - sum(left_out.values()),
         "frames_left_out": left_out,
         "pixels": found.report(),
         "seconds": time.perf_counter() - began,
@@ -107,6 +120,27 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _say(console, summary)
     return 0
+
+
+def frames_within(scan: Scan, box_m: list[float]) -> NDArray[np.intp]:
+    """Indices of the frames whose position lies in a box, given by (x, y, x, y) of two opposite corners, metres.
+
+    Raises
+    ------
+    ConfigError
+        There are none.
+    """
+    import numpy as np
+
+    from ptychostream.errors import ConfigError
+
+    corners = np.sort(np.asarray(box_m).reshape(2, 2), axis=0)
+    within = np.flatnonzero(((scan.positions_m >= corners[0]) & (scan.positions_m <= corners[1])).all(axis=1))
+    if not len(within):
+        low, high = np.nanmin(scan.positions_m, axis=0), np.nanmax(scan.positions_m, axis=0)
+        lies = f"the positions lie between ({low[0]:.4g}, {low[1]:.4g}) m and ({high[0]:.4g}, {high[1]:.4g}) m"
+        raise ConfigError("no frame lies in the area", where="--area", remedy=f"{lies}")
+    return within
 
 
 def _compare(image: PhaseImage, reference: PhaseImage | None) -> dict[str, Any] | None:

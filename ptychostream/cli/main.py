@@ -28,6 +28,7 @@ COMMANDS = {
     "inspect": "say what a scan file or a live channel says of itself, what is assumed and what contradicts",
     "reconstruct": "reconstruct a scan file by ePIE",
     "train": "train PtychoNN on a reconstructed scan",
+    "convert": "write any scan file that is read as one of our own, with its geometry",
     "export": "write a scan file, and its reconstruction, for another program",
     "infer": "run a scan file through a model, offline",
     "model": "list, inspect, push, roll back and collect models",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptychostream.cli import finite
+from ptychostream.cli.parts import reconstruction_words
 from ptychostream.cli.parts.scan_arguments import add_scan_arguments
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     method.add_argument("--engine", choices=("auto", "epie", "torch", "ptychi"), help="default auto")
     method.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 … (default auto)")
     method.add_argument("--batch", type=int, metavar="N", help="positions at once, torch and ptychi (default 16)")
-    method.add_argument("--object-step", type=finite, metavar="X", help="ePIE's alpha (default 0.5)")
+    method.add_argument(
+        "--object-step", type=finite, metavar="X", help="ePIE's alpha (default: 0.5, less for sparse frames)"
+    )
     method.add_argument("--probe-step", type=finite, metavar="X", help="ePIE's beta (default 0.1)")
     method.add_argument("--probe-start", type=int, metavar="N", help="iterations before the probe follows (default 1)")
     method.add_argument(
@@ -53,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="by one scale, rotation and shear for all, each by itself, or both (default none)",
     )
     method.add_argument("--seed", type=int, metavar="N", help="seed of the order of the positions (default 0)")
+    frames = parser.add_argument_group("frames", "what is taken of them, as in train")
+    frames.add_argument("--crop", type=int, nargs=4, metavar=("ROW", "COLUMN", "HEIGHT", "WIDTH"), help="raw pixels")
+    frames.add_argument("--bin", type=int, metavar="N", help="sum N × N pixels")
     add_scan_arguments(parser)
 
 
@@ -67,13 +73,14 @@ def run(arguments: argparse.Namespace) -> int:
     from ptychostream.scans.inspection import taken
     from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
     from ptychostream.scans.scan_probe import open_probed
+    from ptychostream.statements.units import length_in_words
     from ptychostream.storage.atomic import check_can_be_written
 
     check_can_be_written(arguments.output, arguments.figure, arguments.mask_figure)
     console = Console(stderr=arguments.json, highlight=False)
     names = (
         "iterations", "engine", "device", "batch", "object_step", "probe_step", "probe_start", "defocus_m",
-        "correct_positions", "threads", "seed", "propagator", "magnification",
+        "correct_positions", "threads", "seed", "propagator", "magnification", "crop", "bin",
     )  # fmt: skip
     values = {name: getattr(arguments, name) for name in names} | {"probe_modes": arguments.modes}
     options = load_settings(ReconstructOptions, None, values)
@@ -103,6 +110,10 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.output}: R factor {reconstruction.r_factor:.4f} ({reconstruction.engine}), "
             f"overlap of the illumination {summary['overlap']:.0%}{stopped}"
         )
+        for line in reconstruction_words.in_words(reconstruction):
+            console.print(line)
+        if summary["not_explained"]:
+            console.print(f"[bold]not sound[/bold]: {summary['not_explained']}")
         if summary["positions"]:
             console.print(positions.in_words(summary["positions"], reconstruction.pixel_m))
         frames = {"dark": summary["frames_without_counts"], "too bright": summary["frames_too_bright"]}
@@ -111,7 +122,9 @@ def run(arguments: argparse.Namespace) -> int:
                 console.print(line)
         if rings is not None:
             least = "at least " if rings.at_limit else ""
-            console.print(f"resolution {least}{rings.resolution_m * 1e9:.1f} nm by Fourier ring correlation (half bit)")
+            console.print(
+                f"resolution {least}{length_in_words(rings.resolution_m, 3)} by Fourier ring correlation (half bit)"
+            )
         for text in (text for text in summary["rules"] if "position" in text):
             console.print(text, markup=False)
     return 0 if complete else 130
@@ -121,17 +134,14 @@ def _reconstruct(
     scan: Scan, options: ReconstructOptions, initial: Reconstruction | None, console: Console
 ) -> tuple[Reconstruction, bool]:
     """The reconstruction, and whether it did all iterations. The first Ctrl-C stops it and keeps the result so far."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+    from ptychostream.cli.parts.progress import Told
     from ptychostream.hpc_agent.reconstruct import reconstruct
     from ptychostream.processes.stopping import stop_on_signals
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with stop_on_signals() as stop, Progress(*columns, console=console) as progress:
-        task = progress.add_task("reading patterns", total=options.iterations)
+    with stop_on_signals() as stop, Told(console, "reading patterns", options.iterations) as progress:
 
         def on_iteration(iteration: int, r_factor: float) -> bool:
-            progress.update(task, completed=iteration, description=f"reconstructing, R {r_factor:.4f}")
+            progress.update(iteration, f"reconstructing, R {r_factor:.4f}")
             return not stop.is_set()
 
         reconstruction = reconstruct(
@@ -168,6 +178,9 @@ def _halves(scan: Scan, options: ReconstructOptions, whole: Reconstruction, cons
 
 
 def _summary(reconstruction: Reconstruction, output: Path, complete: bool) -> dict[str, Any]:
+    from ptychostream.imaging.geometry import wavelength_m
+    from ptychostream.reconstruct.soundness import SoundnessLimits, not_explained
+
     made = reconstruction.provenance
     return {
         "output": str(output),
@@ -185,5 +198,11 @@ def _summary(reconstruction: Reconstruction, output: Path, complete: bool) -> di
         "frames_too_bright": made["frames_too_bright"],
         "pixels": made["pixels"],
         "overlap": made["overlap"],
+        **{name: made[name] for name in ("noise_r_factor", "empty_r_factor", "explained", "defocus_m")},
+        "object_step": made["options"]["object_step"],
+        "centre_off_px": made["centre_off_px"],
+        "radiation": made["radiation"],
+        "wavelength_m": wavelength_m(made["energy_ev"], made["radiation"]),
+        "not_explained": not_explained(reconstruction, SoundnessLimits()),
         "positions": made["positions"],
     }

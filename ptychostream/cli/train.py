@@ -99,8 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(
     pairs: list[tuple[Any, Any]], arguments: argparse.Namespace, console: Console
 ) -> tuple[TrainedModel, list[Source], list[Split]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+    from ptychostream.cli.parts.progress import Told
     from ptychostream.config import load_settings
     from ptychostream.hpc_agent.corpus.training_data import Source, default_preprocessing
     from ptychostream.hpc_agent.training.model_job import patch_shape, train_model
@@ -118,13 +117,11 @@ def _train(
         source, split = _split(scan, reconstruction, max(shape), arguments)
         sources.append(source)
         splits.append(split)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("reading patterns and labels", total=options.epochs)
+    with Told(console, "reading patterns and labels", options.epochs) as progress:
 
         def on_epoch(epoch: Epoch) -> None:
             text = f"loss {epoch.training_loss:.4f}, validation {epoch.validation_loss:.4f}"
-            progress.update(task, completed=epoch.number, description=text)
+            progress.update(epoch.number, text)
 
         trained = train_model(
             sources,

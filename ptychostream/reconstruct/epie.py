@@ -37,7 +37,7 @@ class EpieEngine:
         self._corners = np.ascontiguousarray(problem.grid.corners)
         self._object = planes(problem.object)
         self._probe = planes(problem.probe)
-        self._steps = np.array([options.object_step, options.probe_step], np.float32)
+        self._steps = np.array([options.step, options.probe_step], np.float32)
         self._threads = options.threads
         self._works = np.zeros((options.threads, 2, 2, modes, size, size + PADDING), np.float32)
         self._random = np.random.default_rng(options.seed)

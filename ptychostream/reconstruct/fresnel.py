@@ -30,7 +30,7 @@ def near_field(scan: Scan, patterns: Patterns, options: ReconstructOptions) -> t
     ReconstructionError
         The detector is too far away.
     """
-    pixel_m = scan.detector_pixel_m / options.magnification
+    pixel_m = scan.detector_pixel_m * options.bin / options.magnification
     distance_m = scan.distance_m / options.magnification
     factor = transfer(len(patterns.mean), pixel_m, wavelength_m(scan.energy_ev, scan.radiation), distance_m)
     shifted = np.fft.fftshift(patterns.amplitudes, axes=(1, 2))

@@ -101,6 +101,7 @@ def search_orientation(
     """
     options = options or ReconstructOptions()
     patterns = Patterns.read(scan)
+    options = options.for_dose(patterns.counts_a_pixel)
     size = patterns.mean.shape[0]
     pixel = object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, size, scan.radiation)
     positions = np.asarray(scan.positions_m, np.float64)[patterns.frames]

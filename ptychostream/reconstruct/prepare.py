@@ -16,7 +16,7 @@ from ptychostream.reconstruct import fresnel, probe
 from ptychostream.reconstruct.engines import CreateEngine, Problem, epie_engine
 from ptychostream.reconstruct.grid import ObjectGrid
 from ptychostream.reconstruct.options import ReconstructOptions
-from ptychostream.reconstruct.patterns import Patterns
+from ptychostream.reconstruct.patterns import Patterns, Window
 from ptychostream.reconstruct.soundness import noise_r_factor
 from ptychostream.scans.scan import Scan
 
@@ -42,7 +42,15 @@ class Prepared:
     defocus_m
         Defocus of the probe made from the patterns. None if a probe was given.
     noise_r_factor
-        R factor that comes from photon noise alone (see `soundness.noise_r_factor`).
+        R factor that comes from counting noise alone (see `soundness.noise_r_factor`).
+    empty_r_factor
+        R factor of an empty object (see `patterns.Patterns`).
+    counts_a_pixel
+        Mean counts of a pixel where the counts are.
+    centre_off_px
+        (rows, columns) from the zero frequency to the middle of the mean pattern.
+    options
+        With the steps that were chosen.
     survey
         What of the scan is a measurement.
     left_out
@@ -54,6 +62,10 @@ class Prepared:
     frames: NDArray[np.int64]
     defocus_m: float | None
     noise_r_factor: float
+    empty_r_factor: float
+    counts_a_pixel: float
+    centre_off_px: tuple[float, float]
+    options: ReconstructOptions
     survey: Survey
     left_out: dict[str, int]
 
@@ -67,18 +79,23 @@ def prepare(
     initial_positions_m: NDArray[np.float64] | None = None,
 ) -> Prepared:
     """Everything before the first iteration. Parameters and errors are those of `reconstruct`."""
-    patterns = Patterns.read(scan)
+    window = Window(options.crop, options.bin)
+    patterns = Patterns.read(scan, window)
+    options, centre = options.for_dose(patterns.counts_a_pixel), patterns.centre_off_px
     size = patterns.mean.shape[0]
     near = None
     if options.propagator == "fresnel":
         patterns, pixel, near = fresnel.near_field(scan, patterns, options)
     else:
-        pixel = object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, size, scan.radiation)
+        pixel = object_pixel_m(
+            scan.energy_ev, scan.distance_m, scan.detector_pixel_m * options.bin, size, scan.radiation
+        )
     positions = np.asarray(scan.positions_m, np.float64)[patterns.frames]
     grid = ObjectGrid.around(positions, pixel, size, options.margin + options.reach(size))
     places = None if initial_positions_m is None else _places(initial_positions_m, grid, size)
     start = _object(initial_object, grid)
-    given = scan.probe if initial_probe is None else initial_probe
+    own = scan.probe if window == Window() else None
+    given = own if initial_probe is None else initial_probe
     defocus = options.defocus_m if given is None and near is None else None
     if given is None and near is not None:
         given = fresnel.probe_from_pattern(patterns.mean, near)
@@ -98,7 +115,19 @@ def prepare(
     modes = probe.complete(given, options.probe_modes, patterns.power)
     problem = Problem(patterns.amplitudes, grid, start, modes, near, places)
     noise = noise_r_factor(patterns.mean)
-    return Prepared(problem, positions, patterns.frames, defocus, noise, patterns.survey, patterns.left_out)
+    return Prepared(
+        problem,
+        positions,
+        patterns.frames,
+        defocus,
+        noise,
+        patterns.empty_r_factor,
+        patterns.counts_a_pixel,
+        centre_off_px=centre,
+        options=options,
+        survey=patterns.survey,
+        left_out=patterns.left_out,
+    )
 
 
 def _places(positions_m: NDArray[np.float64], grid: ObjectGrid, size: int) -> NDArray[np.float64]:

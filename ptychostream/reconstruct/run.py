@@ -18,6 +18,7 @@ from ptychostream.reconstruct.overlap import overlap
 from ptychostream.reconstruct.positions import LinearMap
 from ptychostream.reconstruct.prepare import InitialObject, prepare
 from ptychostream.reconstruct.residuals import frame_residuals
+from ptychostream.reconstruct.soundness import explained
 from ptychostream.scans.scan import Reconstruction, Scan
 
 OnIteration = Callable[[int, float], bool | None]
@@ -65,7 +66,7 @@ def reconstruct(
         The mask of bad pixels cannot be right, or frames cannot be read.
     """
     ready = prepare(scan, options, initial_object, initial_probe, create_engine, initial_positions_m)
-    grid = ready.problem.grid
+    grid, options = ready.problem.grid, ready.options
     engine = create_engine(ready.problem, options)
     began = time.perf_counter()
     misfits = _iterate(engine, len(ready.positions_m), options, on_iteration)
@@ -102,6 +103,12 @@ def reconstruct(
             "defocus_m": ready.defocus_m,
             "positions": None if linear is None else linear.report(),
             "noise_r_factor": ready.noise_r_factor,
+            "empty_r_factor": ready.empty_r_factor,
+            "explained": explained(misfits[-1].r_factor, ready.empty_r_factor),
+            "counts_a_pixel": ready.counts_a_pixel,
+            "centre_off_px": list(ready.centre_off_px),
+            "radiation": scan.radiation,
+            "energy_ev": scan.energy_ev,
             "absolute_r_factor": misfits[-1].absolute,
             "seconds_per_iteration": seconds / len(misfits),
         },

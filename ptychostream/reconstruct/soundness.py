@@ -21,7 +21,12 @@ class SoundnessLimits(Settings):
     Attributes
     ----------
     r_factor
-        Largest R factor, after the part of the photon noise is subtracted. Unrelated patterns have about 0.4.
+        Largest R factor, after the part of the counting noise is subtracted. Unrelated patterns have about 0.4.
+    explained
+        Smallest part of the patterns' variation that the reconstruction explains, 1 − R / R₀, where R₀ is the R factor
+        of an empty object. In sparse frames R is nearly all counting noise, and says nothing by itself.
+    attained
+        Smallest ratio of that part to the one that counting noise leaves to be explained, 1 − noise / R₀.
     rise
         Largest ratio of the R factor of the last iterations to the smallest of all iterations.
     contrast
@@ -34,6 +39,8 @@ class SoundnessLimits(Settings):
     """
 
     r_factor: float = Field(0.3, gt=0)
+    explained: float = Field(0.003, ge=0, lt=1)
+    attained: float = Field(0.2, ge=0, lt=1)
     rise: float = Field(1.5, gt=1)
     contrast: float = Field(1e-3, ge=0)
     spikes: float = Field(0.05, ge=0, lt=1)
@@ -43,7 +50,8 @@ class SoundnessLimits(Settings):
 def unsound(reconstruction: Reconstruction, limits: SoundnessLimits) -> str:
     """The reason why `reconstruction` must not be used for training. "" if it may be used.
 
-    The part of the photon noise in the R factor comes from its provenance (`noise_r_factor`), else it is 0.
+    The part of the counting noise in the R factor, and the R factor of an empty object, come from its provenance
+    (`noise_r_factor`, `empty_r_factor`). Where they are not there, they are 0 and not compared.
     """
     errors = reconstruction.errors
     covered = reconstruction.coverage > 0
@@ -56,12 +64,27 @@ def unsound(reconstruction: Reconstruction, limits: SoundnessLimits) -> str:
     noise = float(reconstruction.provenance.get("noise_r_factor", 0.0))
     last, least = float(errors[-_LAST:].min()), float(errors.min())
     if last - noise > limits.r_factor:
-        return f"R is {last:.3g}, {noise:.3g} of it photon noise: more than {limits.r_factor:g} is left"
+        return f"R is {last:.3g}, {noise:.3g} of it counting noise: more than {limits.r_factor:g} is left"
     if last > limits.rise * least and last - least > _SMALL_RISE:
         return f"R rose again, from {least:.3g} to {last:.3g}"
+    if reason := not_explained(reconstruction, limits):
+        return reason
     if reason := undetermined(reconstruction, limits):
         return reason
     return _degenerate(reconstruction.object[covered], reconstruction.coverage[covered], limits)
+
+
+def not_explained(reconstruction: Reconstruction, limits: SoundnessLimits) -> str:
+    """Why `reconstruction` is none, since an empty object does nearly as well. "" if it explains the patterns."""
+    noise, empty = (float(reconstruction.provenance.get(name, 0.0)) for name in ("noise_r_factor", "empty_r_factor"))
+    r_factor = float(reconstruction.errors[-_LAST:].min())
+    found, possible = explained(r_factor, empty), explained(noise, empty)
+    if empty <= 0 or found >= max(limits.explained, limits.attained * possible):
+        return ""
+    return (
+        f"R is {r_factor:.4g}, and an empty object has {empty:.4g}: {found:.2%} of the variation is explained, "
+        f"of {max(possible, 0.0):.2%} beyond counting noise; check positions, orientation, wavelength and pixel"
+    )
 
 
 def undetermined(reconstruction: Reconstruction, limits: SoundnessLimits) -> str:
@@ -86,11 +109,16 @@ def _degenerate(field: NDArray[np.complex64], coverage: NDArray[np.float32], lim
     return ""
 
 
-def noise_r_factor(mean: NDArray[np.floating]) -> float:
-    """R factor of patterns with Poisson noise against their own expectation λ = `mean`: Σ E(√n − √λ)² / Σλ.
+def explained(r_factor: float, empty_r_factor: float) -> float:
+    """1 − R / R₀, the part of the patterns' variation that a reconstruction explains; 0 where nothing varies."""
+    return 1.0 - r_factor / empty_r_factor if empty_r_factor > 0 else 0.0
 
-    E(√n − √λ)² is a quarter where there are many photons, and up to twice the photons where there are few. It is the R
-    factor of a perfect reconstruction, and it is larger for sparse frames.
+
+def noise_r_factor(mean: NDArray[np.floating]) -> float:
+    """R factor that counting noise alone leaves: Σ Var √n / Σ λ, of Poisson counts n with the expectation λ = `mean`.
+
+    A reconstruction fits amplitudes, and the amplitude that fits √n best is E √n, not √λ, which lies above it where
+    counts are few. Var √n is a quarter where there are many counts, and λ where there are few.
     """
     rate = np.asarray(mean, np.float64).ravel()
     rate = rate[rate > 0]
@@ -99,6 +127,6 @@ def noise_r_factor(mean: NDArray[np.floating]) -> float:
     n = np.arange(1, 80)
     few = np.unique(np.concatenate([np.geomspace(1e-6, 30, 200), [30.0]]))
     probability = np.exp(n * np.log(few[:, None]) - few[:, None] - special.gammaln(n + 1))
-    spread = 2 * few - 2 * np.sqrt(few) * (probability * np.sqrt(n)).sum(axis=1)
+    spread = few - (probability * np.sqrt(n)).sum(axis=1) ** 2
     expected = np.where(rate < 30, np.interp(rate, few, spread), 0.25)
     return float(expected.sum() / rate.sum())

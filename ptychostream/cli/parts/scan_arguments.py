@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptychostream.cli.parts import finite
+from ptychostream.cli.parts import finite, length_m
 from ptychostream.errors import ConfigError
 from ptychostream.statements.radiation import RADIATIONS, Radiation
 
@@ -64,11 +64,22 @@ def add_scan_arguments(
         "--first-id", type=int, metavar="N", help="id of the frame at the route's first row (default: the lowest id)"
     )
     group.add_argument(
-        "--scan-shape", nargs=2, type=int, metavar=("ROWS", "COLUMNS"), help="of a raster that the file does not say"
+        "--scan-shape",
+        "--raster",
+        nargs=2,
+        type=int,
+        metavar=("ROWS", "COLUMNS"),
+        help="of a raster that the file does not say",
     )
-    group.add_argument("--scan-step-m", nargs=2, type=finite, metavar=("Y", "X"), help="steps of a raster")
     group.add_argument(
-        "--scan-rotation-deg", type=finite, metavar="DEG", help="from the pattern's x axis to the raster's, towards y"
+        "--scan-step-m", "--step", nargs=2, type=length_m, metavar=("Y", "X"), help="steps of a raster: 1e-8, 10nm"
+    )
+    group.add_argument(
+        "--scan-rotation-deg",
+        "--rotation",
+        type=finite,
+        metavar="DEG",
+        help="from the pattern's x axis to the raster's, towards y",
     )
     group.add_argument(
         "--pick",

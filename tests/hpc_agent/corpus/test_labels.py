@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -331,3 +332,17 @@ def test_simulation_needs_patterns_of_the_probes_shape() -> None:
     source = Source(dataclasses.replace(scan, counts=scan.counts[:, :16, :16]), truth)
     with pytest.raises(TrainingError, match="frames of"):
         Simulator(source, (8, 8), Preprocessing()).draw(3, np.random.default_rng(0))
+
+
+def test_holding_out_takes_memory_in_proportion_to_the_frames() -> None:
+    positions = np.random.default_rng(4).uniform(0, 1e-5, (6_000, 2))
+    tracemalloc.start()
+    try:
+        split = spatial_split(positions, 1e-6, 0.3)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 200 * len(positions), "4,200 × 1,800 distances would take 60 MB and more"
+    rest = np.setdiff1d(np.arange(len(positions)), split.held_out)
+    distance = np.abs(positions[rest, None] - positions[None, split.held_out]).max(axis=2).min(axis=1)
+    np.testing.assert_array_equal(split.gap, rest[distance < 1e-6])
