@@ -100,6 +100,11 @@ def _span(places: NDArray[np.intp]) -> tuple[float, float]:
     return float(places.min() - margin), float(places.max() + margin)
 
 
+def axis_unit(longest_m: float) -> tuple[float, str]:
+    """Factor and name of the unit of an axis of lengths up to `longest_m`: µm, or nm below 0.5 µm."""
+    return (1e6, MICRO) if longest_m >= 0.5e-6 else (1e9, "nm")
+
+
 def add_scale_bar(axes: Axes, image: PhaseImage) -> None:
     """Draw a bar of 1, 2 or 5 × 10ⁿ m that is about a fifth of the image's width."""
     target = image.phase.shape[1] * image.pixel_m / 5

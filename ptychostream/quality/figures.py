@@ -22,9 +22,9 @@ from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.registration import align, measured_area
 from ptychostream.quality.figure_panels import (
     COLOUR_MAP,
-    MICRO,
     OUTLINE,
     add_scale_bar,
+    axis_unit,
     crop,
     phase_limits,
     phase_panel,
@@ -131,10 +131,11 @@ def comparison_figure(
     figure.colorbar(drawn, cax=panels[1].inset_axes((1.03, 0, 0.04, 1)), label="phase (rad)")
 
     profile = figure.add_subplot(grid[1, :])
+    per_m, unit = axis_unit(float(np.hypot(*np.subtract(*line))))
     for picture, name, style in zip(shown, (reference_name, image_name), (REFERENCE_STYLE, IMAGE_STYLE), strict=True):
         distance_m, phase = line_profile(picture, line)
-        profile.plot(distance_m * 1e6, phase, label=name, **style)
-    profile.set_xlabel(f"along the dashed line ({MICRO})")
+        profile.plot(distance_m * per_m, phase, label=name, **style)
+    profile.set_xlabel(f"along the dashed line ({unit})")
     profile.set_ylabel("phase (rad)")
     profile.margins(x=0)
     profile.grid(alpha=0.25)

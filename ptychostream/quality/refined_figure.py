@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.registration import align, measured_area
-from ptychostream.quality.figure_panels import MICRO, OUTLINE, crop, phase_limits, phase_panel
+from ptychostream.quality.figure_panels import OUTLINE, axis_unit, crop, phase_limits, phase_panel
 from ptychostream.quality.figures import line_profile, most_varied_line, on_grid
 from ptychostream.quality.quality import measure
 
@@ -64,10 +64,11 @@ def refined_figure(
         crop(place, reference, measured)
     above.colorbar(drawn, ax=axes, label="phase (rad)", fraction=0.02, pad=0.01)
     profile, curves = below.subplots(1, 2)
+    per_m, unit = axis_unit(float(np.hypot(*np.subtract(*line))))
     for picture, (name, _), colour in zip(shown, panels, ("black", *_COLOURS), strict=False):
         distance_m, phase = line_profile(picture, line)
-        profile.plot(distance_m * 1e6, phase, color=colour, linewidth=1.3, label=name.partition(":")[0])
-    profile.set_xlabel(f"along the dashed line ({MICRO})")
+        profile.plot(distance_m * per_m, phase, color=colour, linewidth=1.3, label=name.partition(":")[0])
+    profile.set_xlabel(f"along the dashed line ({unit})")
     profile.set_ylabel("phase (rad)")
     profile.margins(x=0)
     profile.grid(alpha=0.25)

@@ -183,3 +183,11 @@ def test_pyplot_and_its_global_state_are_not_used() -> None:
     code = "import sys, ptychostream.quality.figures; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("pixel_m", "unit"), [(4.65e-10, "nm"), (25e-9, "µm")])
+def test_the_profile_of_a_small_image_is_in_nm(pixel_m: float, unit: str) -> None:
+    image = make(texture())
+    small = PhaseImage(image.phase, image.weight, (0.0, 0.0), pixel_m)
+    figure = comparison_figure(small, small)
+    assert f"along the dashed line ({unit})" in [axes.get_xlabel() for axes in figure.axes]
