@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Iterable, Mapping
 from ctypes import (
-    Structure, addressof, byref, c_double, c_int16, c_int32, c_int64, c_uint, c_void_p, create_string_buffer,
+    Structure, addressof, byref, c_double, c_int16, c_int32, c_int64, c_uint, c_void_p, create_string_buffer, sizeof,
 )  # fmt: skip
 from typing import Any
 
@@ -136,7 +136,7 @@ class Records:
             kind, code = NUMBERS[info.type]
             if kind is not c_double and isinstance(value, float):
                 value = 0 if math.isnan(value) else round(value)
-            number = kind(value)
+            number = kind(nearest(kind, value))
             db_put_field_process(info.name, code, addressof(number), 1, process)
             return
         data = clip(str(value), room(info))
@@ -146,6 +146,14 @@ class Records:
             return
         text = create_string_buffer(data, len(data) + 1)
         db_put_field_process(info.name, fields.DBF_UCHAR, addressof(text), len(data) + 1, process)
+
+
+def nearest(kind: type[Any], value: Value) -> Value:
+    """The value, or the nearest that the C type holds: ctypes wraps a whole number that is too large, without error."""
+    if kind is c_double or not isinstance(value, int):
+        return value
+    largest = 2 ** (8 * sizeof(kind) - 1) - 1
+    return min(max(value, -largest - 1), largest)
 
 
 class _Address(Structure):

@@ -101,6 +101,13 @@ def test_each_scan_takes_its_own_arm(rig: Rig) -> None:
     rig.wait("PositionUpdatesBad_RBV", 1)
 
 
+def test_an_index_beyond_32_bits_is_shown_as_it_is(rig: Rig) -> None:
+    """A box at 1 MHz is there after 36 minutes."""
+    rig.send(3_000_000_000, 5, 0.0, 0.0)
+    rig.wait("PositionNextIndex_RBV", 3_000_000_005)
+    assert rig.get("PositionSamples_RBV") == 5
+
+
 def test_a_panda_is_read_directly(tmp_path: Path) -> None:
     """Two samples a frame, an arm for each scan; then the box is gone, and comes back."""
     with EpicsEnv() as env, Detector(env, IMAGES) as detector, SimulatedPanda() as box:
