@@ -75,6 +75,9 @@ class PlainEngine:
     def corrected(self) -> None:
         """Positions stay as they were given."""
 
+    def finish(self) -> None:
+        """The amplitudes were not changed."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=963, help="positions of the scan (default %(default)s)")

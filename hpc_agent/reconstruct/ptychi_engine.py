@@ -58,6 +58,9 @@ class PtychiEngine:
     def corrected(self) -> None:
         """Positions stay as they were given."""
 
+    def finish(self) -> None:
+        """The amplitudes were not changed."""
+
 
 def _settings(options: ReconstructOptions, device: str) -> Any:
     settings = EPIEOptions()

@@ -81,3 +81,6 @@ class TorchEngine:
 
     def corrected(self) -> None:
         """This engine corrects no positions."""
+
+    def finish(self) -> None:
+        """The amplitudes were not changed."""

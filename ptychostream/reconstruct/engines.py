@@ -63,6 +63,8 @@ class Problem:
         order of the detector's pixels. None: far field.
     places
         [N, 2] (row, column) of the patches' pixel [0, 0] to start from, where it is not the grid's.
+    in_place
+        Whether the engine may reorder the amplitudes in place until its `finish`, to need half the memory.
     """
 
     amplitudes: NDArray[np.float32]
@@ -71,6 +73,7 @@ class Problem:
     probe: NDArray[np.complex64]
     transfer: NDArray[np.complex64] | None = None
     places: NDArray[np.float64] | None = None
+    in_place: bool = False
 
 
 class Engine(Protocol):
@@ -94,6 +97,10 @@ class Engine(Protocol):
 
     def corrected(self) -> NDArray[np.float64] | None:
         """[N, 2] (row, column) of each patch's pixel [0, 0] as corrected; None where the engine corrects none."""
+        ...
+
+    def finish(self) -> None:
+        """End: the problem's amplitudes are in their order again. Nothing else may be called after it."""
         ...
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ptychostream.reconstruct.displacement import displacement, row_of
 from ptychostream.reconstruct.engines import Misfit, Norms, Problem
-from ptychostream.reconstruct.fft_kernels import PADDING, forward, inverse, permute, twiddles
+from ptychostream.reconstruct.fft_kernels import PADDING, forward, inverse, permute, restore, twiddles
 from ptychostream.reconstruct.options import ReconstructOptions
 from ptychostream.reconstruct.parallel import rounds
 from ptychostream.reconstruct.positions import Positions
@@ -33,7 +33,8 @@ class EpieEngine:
         modes, size, _ = problem.probe.shape
         self.name = "epie"
         self._norms = Norms.of(problem.amplitudes)
-        self._amplitudes = permute(problem.amplitudes)
+        self._in_place = problem.in_place
+        self._amplitudes = permute(problem.amplitudes, problem.amplitudes if problem.in_place else None)
         self._corners = np.ascontiguousarray(problem.grid.corners)
         self._object = planes(problem.object)
         self._probe = planes(problem.probe)
@@ -117,6 +118,11 @@ class EpieEngine:
     def corrected(self) -> NDArray[np.float64] | None:
         """[N, 2] (row, column) of each patch's pixel [0, 0] as corrected; None: positions are as they were given."""
         return None if self._positions is None else self._positions.now
+
+    def finish(self) -> None:
+        """Put the problem's amplitudes in their order again."""
+        if self._in_place:
+            restore(self._amplitudes)
 
 
 def planes(values: NDArray[np.complex64]) -> NDArray[np.float32]:

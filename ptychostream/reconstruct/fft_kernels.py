@@ -66,13 +66,23 @@ def order(size: int) -> NDArray[np.int64]:
     return places
 
 
-def permute(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Reorder frames [N, n, n] with the zero frequency at [0, 0] to the order of `forward`'s output."""
+def permute(frames: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Reorder frames [N, n, n] with the zero frequency at [0, 0] to the order of `forward`'s output.
+
+    They go to `out`, which may be `frames` itself. None: a new array.
+    """
     places = order(frames.shape[-1])
-    out = np.empty_like(frames)
+    out = np.empty_like(frames) if out is None else out
     for frame, permuted in zip(frames, out, strict=True):
         permuted[:] = frame.T[places[:, None], places]
     return out
+
+
+def restore(frames: NDArray[np.float32]) -> None:
+    """Undo `permute` in place."""
+    back = np.argsort(order(frames.shape[-1]))
+    for frame in frames:
+        frame[:] = frame[back[:, None], back].T
 
 
 @njit(inline="never", **_FAST)

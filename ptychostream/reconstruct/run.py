@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,13 +68,14 @@ def reconstruct(
     """
     ready = prepare(scan, options, initial_object, initial_probe, create_engine, initial_positions_m)
     grid, options = ready.problem.grid, ready.options
-    engine = create_engine(ready.problem, options)
+    engine = create_engine(replace(ready.problem, in_place=True), options)
     began = time.perf_counter()
     misfits = _iterate(engine, len(ready.positions_m), options, on_iteration)
     seconds = time.perf_counter() - began
     object_, modes = engine.result()
     positions, linear = ready.positions_m, None
     corners = engine.corrected()
+    engine.finish()
     if corners is not None:
         grid = grid.at(corners)
         positions = grid.positions_m(modes.shape[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from scipy import fft
 from ptychostream.cli.main import main
 from ptychostream.errors import ReconstructionError
 from ptychostream.quality.frc import ring_correlation
+from ptychostream.reconstruct import fft_kernels
 from ptychostream.reconstruct.options import ReconstructOptions, step_for_dose
 from ptychostream.reconstruct.patterns import BAD, Patterns, Window
 from ptychostream.reconstruct.run import reconstruct
@@ -174,3 +176,29 @@ def test_the_command_says_what_r_means(tmp_path: Path, capsys: pytest.CaptureFix
     assert main([*words, "--iterations", "15", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["explained"] < 0.003 and "orientation" in summary["not_explained"]
+
+
+def test_memory_is_at_most_three_times_the_counts_of_two_bytes() -> None:
+    scan = make_scan(side=9)[0]
+    counts = np.minimum(np.tile(scan.counts, (40, 1, 1)), 60_000).astype(np.uint16)
+    many = replace(scan, counts=counts, positions_m=np.tile(scan.positions_m, (40, 1)))
+    reconstruct(scan, options(iterations=1))  # compiles
+    tracemalloc.start()
+    try:
+        made = reconstruct(many, options(iterations=1))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * counts.nbytes, f"{peak / counts.nbytes:.2f} times the raw bytes"
+    assert made.residuals is not None and np.median(made.residuals) < 0.1, "of amplitudes in their own order"
+
+
+@pytest.mark.parametrize("size", [16, 24, 60, 64])
+def test_amplitudes_are_in_their_order_again(size: int) -> None:
+    frames = np.random.default_rng(1).random((3, size, size)).astype(np.float32)
+    before = frames.copy()
+    expected = fft_kernels.permute(frames)
+    assert fft_kernels.permute(frames, frames) is frames
+    np.testing.assert_array_equal(frames, expected)
+    fft_kernels.restore(frames)
+    np.testing.assert_array_equal(frames, before)
