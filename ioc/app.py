@@ -44,6 +44,7 @@ from ptychostream.ioc.records.put_log import PutLog
 from ptychostream.ioc.records.pvi import provider, pvi_structures
 from ptychostream.ioc.records.records import Records, Value
 from ptychostream.ioc.records.whereabouts import whereabouts
+from ptychostream.ioc.residual_map import ResidualMap
 from ptychostream.ioc.scan_control import ScanControl
 from ptychostream.ioc.config.setpoints import setpoints
 from ptychostream.ioc.config.settings import IocSettings
@@ -132,6 +133,7 @@ class Ioc:
         self._next_beat_s = 0.0
         self._diagnoser = Diagnoser()
         self._trajectory: tuple[Trajectory | None, int] | None = None
+        self._residuals = ResidualMap()
         self._started = False
         with preflight.checked(settings.prefix, settings.images_port):
             self._load(settings, given)
@@ -297,6 +299,7 @@ class Ioc:
             )
             self._records.put_all(values(view, self._shown))
             self._show_trajectory()
+            self._residuals.show(parts.refinement.latest, self._records)
 
     def _show_trajectory(self) -> None:
         canvas = self._parts.shown.canvas()

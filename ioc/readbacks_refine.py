@@ -60,6 +60,8 @@ REFINE: Groups = {
                  prec=2, high=100_000, fields={"MDEL": 0.01, "ADEL": 1}),
         Readback("Refine:SSIM_RBV", "SSIM of the live to the refined phase", float, lambda v: v.refine.ssim, low=-1,
                  high=1, fields={"MDEL": 0.001, "ADEL": 0.01}),
+        Readback("Refine:FRC_RBV", "Resolution by Fourier ring correlation", float, lambda v: 1e9 * v.refine.frc_m,
+                 egu="nm", prec=1, high=1000, fields={"MDEL": 0.1, "ADEL": 1}),
         Readback("Refine:Images_RBV", "Refined images served", int, lambda v: v.parts.refined.served & LARGEST,
                  egu="images", high=LARGEST, fields={"ADEL": 10}),
         edge("Refine:Left_RBV", "x of the refined image's left edge", lambda area: area.image_um[0], _area),

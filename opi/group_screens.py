@@ -24,7 +24,8 @@ TITLES = {
 UNSHOWN = frozenset({
     "TrajectoryX_RBV", "TrajectoryY_RBV", "PositionX_RBV", "PositionY_RBV", "Agent:Lease", "Agent:JudgedSHA",
     "Agent:JudgedPreviousSHA", "Agent:JudgedSignature", "Agent:ReconstructDone", "Agent:RetrainDone",
-    "Refine:Left_RBV", "Refine:Right_RBV", "Refine:Top_RBV", "Refine:Bottom_RBV",
+    "Refine:Left_RBV", "Refine:Right_RBV", "Refine:Top_RBV", "Refine:Bottom_RBV", "Refine:ResidualX_RBV",
+    "Refine:ResidualY_RBV", "Refine:Residual_RBV", "Refine:WorstX_RBV", "Refine:WorstY_RBV",
 })  # fmt: skip
 """Arrays that a plot shows, edges that the axes of an image show, and what only the agent's program writes."""
 
@@ -59,9 +60,14 @@ def group_screen(given: GroupScreen, records: Mapping[str, Record]) -> Screen:
     width = free * COLUMN + (free - 1) * GAP
     upper, lower = Box(x, TOP, width, half), Box(x, TOP + half + GAP, width, half)
     if given.title == "Refinement":
-        trend(parts, upper, "Misfit of the refined image", {"Refine:RFactor_RBV": "R factor"}, axis="R factor")
-        trend(parts, lower, "SSIM of the live to the refined phase", {"Refine:SSIM_RBV": "SSIM"}, axis="SSIM",
+        third = half * 2 // 3 - GAP // 2
+        ones = [Box(x, TOP + number * (third + GAP), width, third) for number in range(3)]
+        trend(parts, ones[0], "Misfit of the refined image", {"Refine:RFactor_RBV": "R factor"}, axis="R factor")
+        trend(parts, ones[1], "SSIM of the live to the refined phase", {"Refine:SSIM_RBV": "SSIM"}, axis="SSIM",
               limits=(0, 1))  # fmt: skip
+        places(parts, ones[2], "Frames whose R factor is above twice the median",
+               [("frames", "Refine:ResidualX_RBV", "Refine:ResidualY_RBV"),
+                ("badly explained", "Refine:WorstX_RBV", "Refine:WorstY_RBV")], "µm")  # fmt: skip
     if given.title == "Agent":
         trend(parts, upper, "Losses of the training", {"Agent:TrainLoss": "training", "Agent:ValLoss": "validation"},
               axis="rad", minutes=30)  # fmt: skip

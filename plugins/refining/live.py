@@ -22,6 +22,7 @@ from ptychostream.plugins.flow.snapshot import Stitched
 from ptychostream.plugins.inference import Patches
 from ptychostream.plugins.refining.first_probe import FirstProbe, first_probe, on_the_probe
 from ptychostream.plugins.refining.refined import Refined, RefineState
+from ptychostream.plugins.refining.resolution import Resolution
 from ptychostream.plugins.refining.settings import RefineSettings
 from ptychostream.scans.phase_file import file_stem
 from ptychostream.scans.reconstruction_file import write_reconstruction
@@ -94,6 +95,7 @@ class LiveRefinement:
         self._newest: PlacedFrame | None = None
         self._guided: object = None  # the canvas's frames and the field's box when the refiner was given the canvas
         self._is_saved = True
+        self._resolution = Resolution()
         self._guide, self._compare = _Rarely(_GUIDE_SHARE), _Rarely(_COMPARE_SHARE)
         self._shown_at = 0.0
         self._stopping = False
@@ -192,7 +194,8 @@ class LiveRefinement:
             return not self._stopping
 
     def _can_work(self) -> bool:
-        return self.settings.enabled and self._refiner is not None and not self._refiner.converged
+        refiner = self._refiner
+        return self.settings.enabled and refiner is not None and (not refiner.converged or self._resolution.pending)
 
     def _is_cold(self) -> bool:
         return self.settings.enabled and not self._is_warm
@@ -226,6 +229,15 @@ class LiveRefinement:
         if refiner.converged or now - self._shown_at >= 1.0 / self.settings.rate_hz:
             self._shown_at = now
             self._show(refiner)
+        if refiner.converged and not self._queue:
+            self._resolve(refiner)
+
+    def _resolve(self, refiner: Refiner) -> None:
+        """Compute the resolution, for a slice of time; once it is known the result is saved again, with it."""
+        if self._resolution.work(refiner, _SLICE_S):
+            self._state = replace(self._state, frc_m=self._resolution.value_m)
+            self._is_saved = False
+            self._save()
 
     def _take(self) -> list[_Frame]:
         with self._wake:
@@ -250,6 +262,8 @@ class LiveRefinement:
             return
         self._newest = frame.placed
         self._is_saved = False
+        self._resolution.forget()
+        self._state = replace(self._state, frc_m=math.nan)
 
     def _pass_over(self) -> None:
         with self._wake:
@@ -269,6 +283,7 @@ class LiveRefinement:
         limit = self.settings.memory_mb * 2**20
         self._refiner = Refiner(start.probe, frame.contract.object_pixel_m, memory_bytes=limit)
         self._guided = None
+        self._resolution.forget()
         self._state = replace(self._state, probe_source=start.source)
 
     def _follow_canvas(self, refiner: Refiner) -> None:
@@ -292,7 +307,7 @@ class LiveRefinement:
         number = self._latest.number + 1 if self._latest is not None else 1
         self._latest = Refined(
             number, image, refiner.amplitude(), refiner.probe, self._state.scan, self._run, self._contract.name,
-            figures, self._state.probe_source, self._newest.frame.id, taken,
+            figures, self._state.probe_source, self._newest.frame.id, taken, refiner.residual_map(),
         )  # fmt: skip
         ssim = self._state.ssim
         if self._compare.due():
@@ -340,6 +355,7 @@ class LiveRefinement:
                 "passes": figures.passes,
                 "converged": figures.converged,
                 "change_rad": figures.change_rad,
+                "frc_m": self._resolution.value_m if math.isfinite(self._resolution.value_m) else None,
                 "saved_s": time.time(),
             },
         )

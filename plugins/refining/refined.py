@@ -32,6 +32,8 @@ class Refined:
         Of the newest frame that was taken.
     taken
         Frames that had been taken from the queue since the start, those of other scans included.
+    residuals
+        [3, n] x and y (m) of at most `refiner.MOST_RESIDUALS` frames and their R factors, divided by the median of all.
     """
 
     number: int
@@ -45,6 +47,7 @@ class Refined:
     probe_source: str
     last_frame_id: int
     taken: int = 0
+    residuals: NDArray[np.float64] = field(default_factory=lambda: np.empty((3, 0)))
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class RefineState:
         Frames in the queue.
     lag_s
         Age of the oldest frame that waits, s; 0 where none waits, NaN before any came.
+    frc_m
+        Resolution by Fourier ring correlation, m; NaN before the refinement has converged.
     ssim
         Similarity of the network's phase to the refined phase; NaN before any comparison.
     stopped, message
@@ -77,6 +82,7 @@ class RefineState:
     not_taken: int = 0
     waiting: int = 0
     lag_s: float = math.nan
+    frc_m: float = math.nan
     ssim: float = math.nan
     stopped: bool = False
     message: str = ""

@@ -19,6 +19,7 @@ from ptychostream.reconstruct.run import DIVERGED
 from ptychostream.refine.field import RefinedField
 from ptychostream.refine.figures import RefineFigures
 from ptychostream.refine.frame_store import FrameStore
+from ptychostream.refine.halves import HalfSets
 from ptychostream.refine.kernels import add_visits, visit
 from ptychostream.refine.pull import Pull, pull_of
 from ptychostream.scans.scan import Reconstruction
@@ -30,6 +31,7 @@ step then falls as 1/passes, so that its noise dies out."""
 CONVERGED_RAD = 1e-3
 """Converged when a pass moves the phase by less, rms over the measured pixels."""
 MOST_PASSES = 100
+MOST_RESIDUALS = 2000
 _CHUNK = 16
 _SEEN = 0.02
 """Pixels below this part of the most visits are not shown, as in a reconstruction's coverage."""
@@ -179,6 +181,23 @@ class Refiner:
             provenance={**provenance, "passes_of_all": len(self._r_factors) - self._passes_before},
             residuals=self.store.r_factors().astype(np.float32),
         )
+
+    def residual_map(self) -> NDArray[np.float64]:
+        """[3, n] x and y (m) of frames, evenly chosen where there are too many, and their R factor / the median."""
+        r_factors = self.store.r_factors()
+        known = np.flatnonzero(np.isfinite(r_factors))
+        if not len(known):
+            return np.empty((3, 0))
+        relative = r_factors / max(float(np.median(r_factors[known])), 1e-12)
+        shown = known[np.unique(np.linspace(0, len(known) - 1, min(len(known), MOST_RESIDUALS)).astype(np.intp))]
+        return np.stack([*self.store.positions_m[shown].T, relative[shown]])
+
+    def half_sets(self) -> HalfSets:
+        """Two objects to be made of every second frame each, with the probe as it is now. Needs a frame in use."""
+        assert self._probe is not None
+        store, area = self.store, self.field
+        corners = self._local(area.corners(store.positions_m[: len(store)], self.size))
+        return HalfSets(store.amplitudes[: len(store)], corners, area.box, self.pixel_m, self._probe, self._pull)
 
     @property
     def probe(self) -> NDArray[np.complex64]:
