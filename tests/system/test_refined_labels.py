@@ -54,7 +54,7 @@ class World:
     def __init__(self, env: EpicsEnv, folder: Path) -> None:
         one = case()
         self.env, self.folder = env, folder
-        for name in ("canvases", "scans"):
+        for name in ("canvases", "scans", "models"):
             (folder / name).mkdir()
         contract = tiny_contract(SIZE, gain=1e-7, name="drawn").model_copy(
             update={
@@ -63,10 +63,17 @@ class World:
                 "mean_counts": float(np.mean([counts.sum() for counts in one.scan.counts])),
             }
         )
-        write_model(folder / "model.onnx", tiny_graph(SIZE, 1e-7), contract)
+        write_model(folder / "models/model.onnx", tiny_graph(SIZE, 1e-7), contract)
         (folder / "scan.db").write_text(DATABASE)
         words = ["--prefix", P, "--input-pv", CHANNEL, "--engine", "ONNXRuntime", "--threads", "1"]
-        words += ["--model", str(folder / "model.onnx"), "--engine-cache", str(folder / "cache")]
+        words += [
+            "--model",
+            str(folder / "models/model.onnx"),
+            "--models-dir",
+            str(folder / "models"),
+            "--engine-cache",
+            str(folder / "cache"),
+        ]
         words += ["--save-directory", str(folder / "canvases"), "--save-automatic", "yes"]
         self.edge = env.start_ioc(*words)
         self.sequencer = env.start(

@@ -171,3 +171,65 @@ def test_full_memory_is_told() -> None:
             return figures.left_out > 0 and figures.left_out + figures.frames == 600
 
         wait_until(counted, 20, lambda: f"every frame kept or left out: {live.state}")
+
+
+def test_what_diverges_is_stopped_the_last_good_image_stays_and_nothing_of_it_is_saved(tmp_path: Path) -> None:
+    one = case()
+    with running(one, tmp_path) as live:
+        live.note(contract(one, one.probe), batch(one, range(120)))
+        passed(live, 5, 120)
+        refiner = live._refiner
+        assert refiner is not None
+        refiner.store.amplitudes[5:40] = 60000  # 3.5 million counts in each pixel, of frames that had 1000 in all
+        refiner.converged = False
+        live.note(contract(one, one.probe), batch(one, range(119, 120)))
+        wait_until(lambda: live.state.stopped, 20, lambda: f"stopped: {live.state}")
+        assert "diverged" in live.state.message and "last good" in live.state.message
+        latest = live.latest
+        assert latest is not None and np.isfinite(latest.phase.phase).any()
+        assert one.ssim(latest.phase) > one.ssim(one.network), "the last good image is not what is shown"
+        live.note(contract(one, one.probe), batch(one, range(40), run=2))  # the next scan is refined
+        passed(live, 1, 40)
+        assert not live.state.stopped and live.state.message == ""
+    for path in tmp_path.glob("s1_*.h5"):  # of before
+        assert read_reconstruction(path).r_factor < 1
+
+
+def test_no_memory_stops_this_scan_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptychostream.refine.field import RefinedField
+
+    one = case()
+    with running(one) as live:
+        live.note(contract(one, one.probe), batch(one, range(40)))
+        passed(live, 1, 40)
+        shown = live.latest
+
+        def full(*_: Any) -> None:
+            raise MemoryError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(RefinedField, "guide", full)
+            patched.setattr(RefinedField, "reserve", full)
+            live.note(contract(one, one.probe), batch(one, range(40, 60)))
+            wait_until(lambda: live.state.stopped, 20, lambda: f"stopped: {live.state}")
+        assert "lower Refine:Memory" in live.state.message
+        assert live.latest is not None and shown is not None and live.latest.number >= shown.number
+        live.note(contract(one, one.probe), batch(one, range(40), run=2))
+        passed(live, 1, 40)
+
+
+def test_the_resolution_is_known_after_convergence_saved_and_forgotten_with_the_next_frame(tmp_path: Path) -> None:
+    one = case(100e-9, 300)
+    with running(one, tmp_path) as live:
+        live.note(contract(one, one.probe), batch(one, range(299)))
+        wait_until(lambda: live.state.frc_m > 0, 90, lambda: f"a resolution: {live.state}")
+        assert live.state.figures.converged
+        assert one.truth.pixel_m <= live.state.frc_m < 400e-9
+        saved = read_reconstruction(tmp_path / "s1_1.h5")
+        assert saved.provenance["frc_m"] == live.state.frc_m and saved.provenance["converged"] is True
+        assert saved.provenance["passes_of_all"] >= 3
+        assert live.latest is not None and live.latest.residuals.shape == (3, 299)
+        live.note(contract(one, one.probe), batch(one, range(299, 300)))
+        wait_until(lambda: np.isnan(live.state.frc_m), 30, "the resolution forgotten", interval=0.002)
+        wait_until(lambda: live.state.frc_m > 0, 90, lambda: f"and known again: {live.state}")
+        assert live.state.figures.frames == 300
