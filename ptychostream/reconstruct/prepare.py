@@ -46,7 +46,7 @@ class Prepared:
     empty_r_factor
         R factor of an empty object (see `patterns.Patterns`).
     counts_a_pixel
-        Mean counts of a pixel where the counts are.
+        Mean counts of a raw pixel where the counts are; sums of pixels say no more of the object.
     centre_off_px
         (rows, columns) from the zero frequency to the middle of the mean pattern.
     options
@@ -81,7 +81,8 @@ def prepare(
     """Everything before the first iteration. Parameters and errors are those of `reconstruct`."""
     window = Window(options.crop, options.bin)
     patterns = Patterns.read(scan, window)
-    options, centre = options.for_dose(patterns.counts_a_pixel), patterns.centre_off_px
+    counts_a_pixel = patterns.counts_a_pixel / options.bin**2
+    options, centre = options.for_dose(counts_a_pixel), patterns.centre_off_px
     size = patterns.mean.shape[0]
     near = None
     if options.propagator == "fresnel":
@@ -122,7 +123,7 @@ def prepare(
         defocus,
         noise,
         patterns.empty_r_factor,
-        patterns.counts_a_pixel,
+        counts_a_pixel,
         centre_off_px=centre,
         options=options,
         survey=patterns.survey,

@@ -130,6 +130,12 @@ def test_a_crop_and_bin_give_what_frames_of_this_size_give() -> None:
     np.testing.assert_allclose(found.object, expected.object, atol=1e-4)
 
 
+def test_the_dose_of_sums_is_that_of_their_raw_pixels() -> None:
+    small, wide = wide_scan(2, 5)
+    found = reconstruct(wide, options(iterations=1, crop=(5, 5, 2 * SIZE, 2 * SIZE), bin=2, defocus_m=1e-6))
+    assert found.provenance["counts_a_pixel"] == pytest.approx(Patterns.read(small).counts_a_pixel / 4)
+
+
 def test_a_sum_with_a_bad_pixel_is_bad() -> None:
     _, wide = wide_scan(2, 5)
     wide.bad_pixels = np.zeros(wide.counts.shape[1:], np.bool_)
