@@ -26,7 +26,7 @@ from ptychostream.reconstruct.grid import ObjectGrid
 from ptychostream.reconstruct.overlap import overlap
 from ptychostream.reconstruct.patterns import Patterns
 from ptychostream.reconstruct.residuals import frame_residuals
-from ptychostream.reconstruct.soundness import SoundnessLimits, noise_r_factor, unsound
+from ptychostream.reconstruct.soundness import SoundnessLimits, explained, noise_r_factor, unsound
 from ptychostream.refine.pull import shared_of
 from ptychostream.scans.reconstruction_file import read_reconstruction
 from ptychostream.scans.scan import Reconstruction, Scan
@@ -103,7 +103,11 @@ def take_refined(
         share = f"{shared:.0%} of the illumination, less than {limits.shared:.0%}"
         raise _refused(f"frames share {share}: the network's own error would stay in it", where)
     made.provenance.update(overlap=overlap(made), shared=shared)
-    made.provenance["noise_r_factor"] = noise_r_factor(patterns.mean)
+    made.provenance.update(
+        noise_r_factor=noise_r_factor(patterns.mean),
+        empty_r_factor=patterns.empty_r_factor,
+        explained=explained(made.r_factor, patterns.empty_r_factor),
+    )
     if reason := unsound(made, soundness):
         raise _refused(reason, where)
     _check_on_patterns(made, patterns, measured, limits, where)

@@ -167,6 +167,8 @@ def _refined(
     scan: Scan, scan_file: str, options: ReconstructStepOptions, refined: Mapping[str, str], key: str
 ) -> tuple[Reconstruction | None, str]:
     """The edge's refined result; or None, and why it is not taken."""
+    if options.crop is not None or options.bin > 1:
+        return None, "crop or bin of the step reconstruct is not that of the edge's frames"
     path = refined.get("file", "")
     if not path:
         return None, refined.get("reason", "") or "there is none"

@@ -56,6 +56,7 @@ def test_a_sound_result_is_taken_and_covers_every_patch(tmp_path: Path) -> None:
     assert made.residuals is not None and made.residuals.shape == (120,)
     assert made.provenance["own_r_factor"] == pytest.approx(edge.r_factor, rel=0.3)
     assert 0 < made.provenance["noise_r_factor"] < 0.01
+    assert 0.5 < made.provenance["explained"] < 1
     outside = made.object[made.coverage == 0]
     assert outside.size and np.ptp(np.angle(outside)) == 0
 
@@ -75,6 +76,7 @@ def test_what_is_not_the_scan_s_is_refused(tmp_path: Path) -> None:
         (half, "60 of 120 frames"),
         (replace(edge, errors=np.full_like(edge.errors, 0.5)), "more than 0.3 is left"),
         (replace(edge, errors=np.full_like(edge.errors, np.nan)), "not a number"),
+        (replace(edge, errors=np.full_like(edge.errors, 0.29)), "an empty object has"),
         (replace(edge, errors=np.append(edge.errors, [0.2, 0.2, 0.2])), "how many passes|rose again"),
         (replace(edge, object=np.ones_like(edge.object)), "flat"),
         (replace(edge, object=edge.object * np.complex64(np.nan)), "finite"),

@@ -64,5 +64,7 @@ def test_where_it_is_refused_the_scan_is_reconstructed(place: Path) -> None:
     )
     missing = reconstructed(place, {"file": str(place / "none.h5")}, seed=2)
     assert not missing["refined"] and "no such file" in missing["refined_refused"]
+    binned = reconstructed(place, {"file": str(place / "refined.h5")}, bin=2)
+    assert not binned["refined"] and "bin" in binned["refined_refused"]
     off = reconstructed(place, None, seed=3)
     assert (off["refined"], off["refined_refused"]) == ("", "")
