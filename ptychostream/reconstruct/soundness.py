@@ -27,6 +27,7 @@ class SoundnessLimits(Settings):
         of an empty object. In sparse frames R is nearly all counting noise, and says nothing by itself.
     attained
         Smallest ratio of that part to the one that counting noise leaves to be explained, 1 − noise / R₀.
+        It is small, because patterns also vary by what is neither noise nor object, such as the beam.
     rise
         Largest ratio of the R factor of the last iterations to the smallest of all iterations.
     contrast
@@ -40,7 +41,7 @@ class SoundnessLimits(Settings):
 
     r_factor: float = Field(0.3, gt=0)
     explained: float = Field(0.003, ge=0, lt=1)
-    attained: float = Field(0.2, ge=0, lt=1)
+    attained: float = Field(0.02, ge=0, lt=1)
     rise: float = Field(1.5, gt=1)
     contrast: float = Field(1e-3, ge=0)
     spikes: float = Field(0.05, ge=0, lt=1)

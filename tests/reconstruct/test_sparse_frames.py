@@ -67,6 +67,13 @@ def test_an_old_file_without_an_empty_objects_r_is_judged_as_before() -> None:
     assert unsound(replace(made(mirrored=True), provenance=old), SoundnessLimits()) == ""
 
 
+@pytest.mark.parametrize(("r_factor", "sound"), [(0.0222, True), (0.02389, False), (0.0240, False)])
+def test_a_real_scan_whose_beam_varies_too(r_factor: float, sound: bool) -> None:
+    figures = {"noise_r_factor": 0.0073, "empty_r_factor": 0.0241}
+    one = replace(made(), errors=np.array([r_factor]), provenance={**made().provenance, **figures})
+    assert (unsound(one, SoundnessLimits()) == "") is sound
+
+
 def test_the_empty_object_has_the_variance_of_root_n() -> None:
     scan = sparse_scan()
     roots = np.sqrt(scan.counts)
