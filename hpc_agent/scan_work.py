@@ -16,6 +16,7 @@ from ptychostream.config import Settings
 from ptychostream.errors import AgentError, PtychostreamError
 from ptychostream.hpc_agent.disk_room import DiskRoom, StoppedError
 from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
+from ptychostream.hpc_agent.edge.refining import Refining
 from ptychostream.hpc_agent.journal.journal import Journal, ScanEntry, StepState
 from ptychostream.hpc_agent.journal.policy import (
     Event,
@@ -29,7 +30,7 @@ from ptychostream.hpc_agent.journal.policy_keeper import PolicyKeeper
 from ptychostream.hpc_agent.running.runner_process import Progress
 from ptychostream.hpc_agent.scans.collect import Collected, ScanEvent
 from ptychostream.hpc_agent.scans.live_canvas import await_canvas, find_canvas
-from ptychostream.hpc_agent.scans.live_refined import Refining, await_refined
+from ptychostream.hpc_agent.scans.live_refined import await_refined
 from ptychostream.hpc_agent.tidying import clear_old_scans
 from ptychostream.hpc_agent.work_settings import WorkSettings
 from ptychostream.scans.phase_file import file_stem

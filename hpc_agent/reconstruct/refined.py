@@ -166,7 +166,7 @@ def _frames(scan: Scan, made: Reconstruction, limits: RefinedLimits, where: str)
     known = np.flatnonzero(np.isfinite(scan.positions_m).all(axis=1))
     if not len(made.positions_m) or not len(known) or not np.isfinite(made.positions_m).all():
         raise _refused("it or the scan has no positions", where)
-    far_px = cKDTree(scan.positions_m[known]).query(made.positions_m)[0].max() / made.pixel_m
+    far_px = float(np.max(cKDTree(scan.positions_m[known]).query(made.positions_m)[0])) / made.pixel_m
     if far_px > limits.position_px:
         raise _refused(f"a position is {far_px:.1f} pixels away from every position of the scan", where)
     near_px = cKDTree(made.positions_m).query(scan.positions_m[known])[0] / made.pixel_m

@@ -124,7 +124,7 @@ def residual_panel(axes: Axes, reconstruction: Reconstruction) -> None:
     """Draw the R factor of each frame at its position, divided by the median. Bright: badly explained."""
     residuals = reconstruction.residuals
     assert residuals is not None
-    middle = max(float(np.nanmedian(residuals)), np.finfo(np.float32).tiny) if np.isfinite(residuals).any() else 1.0
+    middle = max(float(np.nanmedian(residuals)), 1e-30) if np.isfinite(residuals).any() else 1.0
     x, y = reconstruction.positions_m.T * 1e6
     size = float(np.clip(20_000 / max(len(residuals), 1), 2, 80))
     drawn = axes.scatter(x, y, c=residuals / middle, s=size, cmap=COLOUR_MAP, vmin=0, vmax=3, linewidths=0)
