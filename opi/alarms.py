@@ -80,6 +80,9 @@ ALARMS: dict[str, tuple[Alarm, ...]] = {
               "model.bob"),
         Alarm("SSIMStatus_RBV", "The live phase differs from the reconstruction by more than the tolerance.",
               "Compare both images. A new kind of sample needs a training: Agent:Retrain.", 0, "model.bob"),
+        Alarm("SigmaStatus_RBV", "The error of the live phase is large: the network is unsure of this sample.",
+              "Look at the image PhaseSigma. A new kind of sample needs a training: Agent:Retrain. The limit is "
+              "SigmaLimit.", 0, "images.bob"),
         Alarm("Refine:Status_RBV", "The refinement of the phase has stopped. The live phase goes on.",
               "Refine:Message_RBV says why.", 0, "model.bob"),
         Alarm("DroppedEngine_RBV", "The engine failed on frames.",

@@ -1,4 +1,4 @@
-"""The images in detail: stitched and refined phase, weight, amplitude, probe, the latest patch beside its pattern."""
+"""The images in detail: stitched and refined phase, error, weight, amplitude, probe, latest patch and its pattern."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ptychostream.opi.images import REFINED, STITCHED, image
 from ptychostream.opi.parts import Parts
 from ptychostream.opi.widgets import Box, Screen
 
-WIDTH, HEIGHT = 1900, 1060
-LARGE, SMALL = 562, 280
+WIDTH, HEIGHT = 1900, 1000
+LARGE, SMALL = 562, 220
 _CANVAS: dict[str, Any] = {"size": ("ImageSizeX_RBV", "ImageSizeY_RBV"), "edges": STITCHED}
 _FRAME: dict[str, Any] = {"size": ("ArraySizeX_RBV", "ArraySizeY_RBV"), "colours": "MAGMA", "log": True}
 _LARGE: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -20,6 +20,7 @@ _LARGE: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("Refined", "Refined phase, rad", {"edges": REFINED}),
 )
 _SMALL: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("PhaseSigma", "Error of the phase, rad", {"colours": "MAGMA", **_CANVAS}),
     ("Weight", "Patches at each pixel", {"colours": "MAGMA", **_CANVAS}),
     ("RefinedAmplitude", "Refined amplitude", {"edges": REFINED}),
     ("Probe", "Probe, √photons", {"colours": "MAGMA"}),
@@ -29,8 +30,8 @@ _SMALL: tuple[tuple[str, str, dict[str, Any]], ...] = (
 _TILES = (
     ("ShownScanID_RBV", "Scan shown"),
     ("PixelSize_RBV", "Pixel"),
-    ("CanvasWidth_RBV", "Width of the canvas"),
-    ("CanvasHeight_RBV", "Height of the canvas"),
+    ("SigmaMedian_RBV", "Error of the phase, median"),
+    ("SigmaCalibrated_RBV", "What this error is"),
     ("PhaseCounter_RBV", "Images served"),
     ("Consistency_RBV", "Pattern explained by the patch"),
     ("Refine:Scan_RBV", "Scan refined"),
@@ -38,8 +39,8 @@ _TILES = (
     ("Refine:Passes_RBV", "Uses of a frame, mean"),
     ("Refine:SSIM_RBV", "SSIM of stitched to refined"),
 )
-_ROWS = ("Refine:Status_RBV", "Refine:Enable", "ShowScan", "PhaseRate", "SaveCanvas", "CompareSSIM", "RFactor_RBV",
-         "Pearson_RBV", "PhaseTime_RBV", "SSIMReference")  # fmt: skip
+_ROWS = ("Refine:Enable", "SigmaEnable", "SigmaStatus_RBV", "ShowScan", "PhaseRate", "SaveCanvas", "CompareSSIM",
+         "RFactor_RBV", "Pearson_RBV", "PhaseTime_RBV", "SSIMReference")  # fmt: skip
 
 
 def image_screen(records: Mapping[str, Record]) -> Screen:
@@ -52,9 +53,9 @@ def image_screen(records: Mapping[str, Record]) -> Screen:
         parts.label(caption, Box(x + 12, 13, 500, 30), style.LARGE, True)
         image(parts, name, (x + 2, 46), LARGE, about=caption, **more)
     for number, (name, caption, more) in enumerate(_SMALL):
-        x = 10 + 377 * number
-        parts.panel(Box(x, 672, 371, 378))
-        parts.label(caption, Box(x + 12, 675, 350, 30), style.LARGE, True)
+        x = 10 + 314 * number
+        parts.panel(Box(x, 672, 308, 318))
+        parts.label(caption, Box(x + 12, 675, 290, 30), style.LARGE, True)
         image(parts, name, (x + 2, 712), SMALL, about=caption, **more)
     left, width = 1338, WIDTH - 1338 - 10
     parts.panel(Box(left, 10, width, 652))

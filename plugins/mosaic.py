@@ -99,7 +99,19 @@ class RunCanvas:
             makers = tuple(Maker(m.contract, m.engine, (m.low, m.high), m.frames) for m in self._made)
         frames = canvas.patches
         number = last.frame_id if last else -1
-        return Stitched(canvas.image(), self.scan, frames, number, contract.name, self.dose_scale, self.run, makers)
+        calibrations = {one.sigma for one in ([maker.contract for maker in makers] or [contract])}
+        only = calibrations.pop() if len(calibrations) == 1 else None
+        return Stitched(
+            canvas.image(),
+            self.scan,
+            frames,
+            number,
+            contract.name,
+            self.dose_scale,
+            self.run,
+            makers,
+            only.numbers if only is not None else None,
+        )
 
 
 class Mosaic:
@@ -115,6 +127,7 @@ class Mosaic:
 
     def __init__(self, max_pixels: int) -> None:
         self._max_pixels = max_pixels
+        self._spread = False
         self._lock = threading.Lock()  # guards what follows; adding to a canvas is the canvas's own affair
         self._contract: ModelContract | None = None
         self._engine = ""
@@ -153,6 +166,14 @@ class Mosaic:
         with self._lock:
             self._contract, self._engine, self._live = contract, engine, live
         return message
+
+    def want_spread(self, wanted: bool) -> None:
+        """Accumulate the spread of the patches on every canvas that is empty now or begins later, or on none."""
+        with self._lock:
+            self._spread = wanted
+            canvases = [one.canvas for one in (self._live, *self._finished.values()) if one is not None]
+        for canvas in canvases:
+            canvas.want_spread(wanted)
 
     def begin(self, run: int, scan: str) -> None:
         """Prepare for frames of `run`: a run newer than the live one gets a new, empty live canvas."""
@@ -223,7 +244,7 @@ class Mosaic:
     def _new_canvas(self, contract: ModelContract) -> Canvas:
         packed = contract.patch_weight
         weight = np.ones(contract.output_shape, np.float32) if packed is None else packed.unpack()
-        return Canvas(contract.object_pixel_m, weight, self._max_pixels)
+        return Canvas(contract.object_pixel_m, weight, self._max_pixels, self._spread)
 
 
 def _lay(canvas: Canvas, patches: Patches) -> Laid:

@@ -303,6 +303,7 @@ class Pipeline:
         self._flow.limit_bytes(settings.waiting_bytes)
         self._flow.decimator.settings = settings.decimation
         self._flow.position_wait_s = settings.position_wait_s
+        self._mosaic.want_spread(settings.sigma)
         most = self._inference.engine.batch if self._inference else settings.batch
         batcher.batch = min(settings.batch, most)
         batcher.at_once = min(frames_at_once(batcher.batch, settings.backlog_batches), most)

@@ -53,6 +53,12 @@ class PipelineSettings(Settings):
     """Frames that may wait for their position."""
     position_wait_s: float = Field(5.0, ge=0)
     """Seconds that frames wait, after the end of their scan, for positions that come as a stream."""
+    sigma: Annotated[bool, Setting(
+        "SigmaEnable", "Serve the error of the phase", group="images", states=("Disable", "Enable"), flag="--sigma",
+        help="yes: accumulate the spread of the patches, and serve PhaseSigma",
+    )] = False  # fmt: skip
+    """Whether the spread of the patches is accumulated, for `PhaseSigma`: from the next empty canvas on, that is with
+    the next scan or `ResetStitch`. The canvas then takes twice the memory. Switched off, it is forgotten at once."""
     max_canvas_pixels: int = Field(64_000_000, ge=1)
     """Largest canvas; a frame beyond it counts as NoPosition."""
 

@@ -26,10 +26,9 @@ from ptychostream.hpc_agent.steps.train_files import TrainFiles
 from ptychostream.hpc_agent.steps.training_start import TrainingStart, from_checkpoint, from_store
 from ptychostream.hpc_agent.steps.training_state import load_state, save_state
 from ptychostream.hpc_agent.training.bootstrap import BootstrapOptions
-from ptychostream.hpc_agent.training.model_job import TrainedModel, judge_frames, write_trained
+from ptychostream.hpc_agent.training.model_job import Judged, TrainedModel, judge_frames, write_trained
 from ptychostream.hpc_agent.training.training import Epoch, TrainingOptions, TrainingResult, TrainingState, train
 from ptychostream.model.contract import ModelContract
-from ptychostream.quality.quality import Quality
 from ptychostream.scans.reconstruction_file import read_reconstruction
 from ptychostream.scans.scan import Scan
 
@@ -223,7 +222,7 @@ def _train(job: TrainJob, corpus: Corpus, start: TrainingStart, progress: Progre
 def _write(job: TrainJob, result: TrainingResult, corpus: Corpus, source: Source, start: TrainingStart) -> TrainedModel:
     aside = job.pairs.validation(job.key)
 
-    def judge(contract: ModelContract) -> list[Quality]:
+    def judge(contract: ModelContract) -> list[Judged]:
         frames = _frames(source, corpus, len(aside))[aside]
         try:
             return [judge_frames(result.network, contract, source, frames)]

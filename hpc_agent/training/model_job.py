@@ -31,6 +31,7 @@ from ptychostream.model.preprocessing import Preprocessor
 from ptychostream.quality.contract_check import bit_depth_of, region_of
 from ptychostream.quality.offline_inference import stitch_scan
 from ptychostream.quality.quality import Quality, compare
+from ptychostream.quality.sigma_calibration import Errors, calibrate, errors_of
 from ptychostream.scans.scan import Reconstruction
 
 GOLDEN_FRAMES = 2
@@ -38,6 +39,14 @@ MEAN_FRAMES = 4096
 """Number of frames for measuring a model's mean counts."""
 RECORDED = ("ptychostream", "torch", "onnx", "numpy")
 """Packages whose versions are stored in a model."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Quality on frames that were not trained on, and the errors on an area that was never seen; None: none was."""
+
+    quality: Quality
+    errors: Errors | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ def train_model(
     fresh = FreshPairs(corpus, sources, options.simulated) if options.simulated else None
     result = train(corpus, options, initial=initial, on_epoch=on_epoch, fresh=fresh)
 
-    def judge_all(contract: ModelContract) -> list[Quality]:
+    def judge_all(contract: ModelContract) -> list[Judged]:
         return [judge(result.network, contract, source) for source in sources if source.held_out is not None]
 
     trained = write_trained(result, corpus, sources, path, name=name, parent=parent, judge_held_out=judge_all)
@@ -138,7 +147,7 @@ def write_trained(
     *,
     name: str,
     parent: str,
-    judge_held_out: Callable[[ModelContract], list[Quality]],
+    judge_held_out: Callable[[ModelContract], list[Judged]],
 ) -> TrainedModel:
     """Write a trained network to `path`, its checkpoint beside it.
 
@@ -151,7 +160,8 @@ def write_trained(
     name, parent
         See `train_model`; sha256 of the model whose weights it started from, or "".
     judge_held_out
-        Gives the quality on frames that were not trained on, if there are any.
+        Gives the quality on frames that were not trained on, if there are any. The error of the phase is calibrated on
+        the areas among them that were never seen.
 
     Raises
     ------
@@ -159,17 +169,20 @@ def write_trained(
         The export or `judge_held_out` fails.
     """
     contract = describe(corpus, sources, result, name, [parent] if parent else [])
-    held_out = judge_held_out(contract)
+    judged = judge_held_out(contract)
+    held_out = [one.quality for one in judged]
     if held_out:
         ssim = float(np.mean([quality.ssim for quality in held_out]))
-        contract = contract.model_copy(update={"training": contract.training.model_copy(update={"ssim": ssim})})
+        training = contract.training.model_copy(update={"ssim": ssim})
+        sigma = calibrate([one.errors for one in judged if one.errors is not None])
+        contract = contract.model_copy(update={"training": training, "sigma": sigma})
     sha256 = export(result.network, contract, corpus.counts[:GOLDEN_FRAMES].astype(np.float32), path)
     checkpoint = checkpoint_path(path)
     save_checkpoint(checkpoint, result.network, sha256)
     return TrainedModel(Path(path), sha256, checkpoint, contract, result, held_out)
 
 
-def judge(network: Network, contract: ModelContract, source: Source) -> Quality:
+def judge(network: Network, contract: ModelContract, source: Source) -> Judged:
     """Stitch the held-out frames of `source` and compare them with its reconstruction, away from every training label.
 
     Raises
@@ -179,15 +192,19 @@ def judge(network: Network, contract: ModelContract, source: Source) -> Quality:
     """
     frames = source.placed(np.arange(len(source.scan)) if source.held_out is None else source.held_out)
     canvas = stitch_scan(
-        source.scan, contract, partial(predict, network), frames=frames, positions_m=source.positions_m
+        source.scan, contract, partial(predict, network), frames=frames, positions_m=source.positions_m, spread=True
     )
     trained = source.positions_m[source.selected]
     area = held_out_area(source.reconstruction, trained, max(contract.output_shape))
-    return compare(canvas.image(), source.reconstruction.phase_image(), area)
+    image, reference = canvas.image(), source.reconstruction.phase_image()
+    quality = compare(image, reference, area)
+    return Judged(quality, errors_of(image, reference, area, max(contract.output_shape)))
 
 
-def judge_frames(network: Network, contract: ModelContract, source: Source, frames: NDArray[np.intp]) -> Quality:
+def judge_frames(network: Network, contract: ModelContract, source: Source, frames: NDArray[np.intp]) -> Judged:
     """Stitch some frames of `source` and compare them with its reconstruction.
+
+    Frames that were trained on may overlap with them, so that the error of the phase is not calibrated by them.
 
     Raises
     ------
@@ -197,7 +214,7 @@ def judge_frames(network: Network, contract: ModelContract, source: Source, fram
     canvas = stitch_scan(
         source.scan, contract, partial(predict, network), frames=frames, positions_m=source.positions_m
     )
-    return compare(canvas.image(), source.reconstruction.phase_image())
+    return Judged(compare(canvas.image(), source.reconstruction.phase_image()))
 
 
 def describe(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ptychostream.model.contract import ModelContract
+from ptychostream.model.contract import ModelContract, SigmaCalibration
 from ptychostream.model.model_folder import in_folder
 from ptychostream.errors import ConfigError, ModelError
 from ptychostream.ioc.model.canary import Canary
@@ -217,10 +217,13 @@ class ClusterSlot:
 
 def contract_of(engine: EngineReport) -> ModelContract:
     """The part of a model's contract that a consumer reports: single patches are not seen here, only their sum."""
+    known = engine.sigma_factor >= 0
+    sigma = SigmaCalibration(factor=engine.sigma_factor, floor_rad=engine.sigma_floor_rad) if known else None
     return ModelContract(
         name=engine.model,
         input_shape=(1, 1),
         output_shape=(1, 1),
         object_pixel_m=engine.pixel_m,
         mean_counts=engine.mean_counts or None,
+        sigma=sigma,
     )

@@ -193,7 +193,8 @@ def _contradiction(live: Sequence[Consumer]) -> tuple[str, float]:
 
 def merge_canvases(states: Sequence[CanvasState], max_pixels: int) -> tuple[Canvas, str]:
     """The canvases added up, at least one, and why one was left out: it has another pixel size, or is too large."""
-    merged, refused = Canvas(states[0].pixel_m, [[1.0]], max_pixels), ""
+    spread = all(state.square is not None for state in states if state.patches)
+    merged, refused = Canvas(states[0].pixel_m, [[1.0]], max_pixels, spread), ""
     for state in states:
         try:
             merged.merge_state(state)

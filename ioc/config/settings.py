@@ -338,6 +338,10 @@ class IocSettings(Settings):
         float, Setting("SSIMTolerance", "Alarm when 1 - SSIM1px exceeds this", group="quality")
     ] = Field(0.5, ge=0, le=2)
     """1 - SSIM at one pixel's resolution beyond which the comparison alarms."""
+    sigma_limit: Annotated[
+        float, Setting("SigmaLimit", "Alarm when SigmaMedian exceeds this", group="images", egu="rad")
+    ] = Field(0.3, gt=0, le=10)
+    """Median error of the phase beyond which SigmaStatus_RBV alarms, rad."""
     canary_limit: Annotated[
         float, Setting("CanaryLimit", "Refuse a model that differs more; 0: off", group="canary", egu="rad")
     ] = Field(0.0, ge=0, le=10)

@@ -213,7 +213,8 @@ class CanvasSaver:
         if not self.directory:
             raise ConfigError("no folder named", where="SaveDirectory", remedy="write the folder's path to it")
         stitched = job.canvas.stitched()
-        return save_phase_image(self.directory, stitched.scan, stitched.image, self._describe(stitched, figures))
+        about = self._describe(stitched, figures)
+        return save_phase_image(self.directory, stitched.scan, stitched.image, about, stitched.sigma)
 
     def _keep(self, job: _Job) -> None:
         """Keep a job that failed for the next try. If they take too much memory, the oldest is dropped."""

@@ -1,8 +1,9 @@
-"""The images Phase, Weight, Patch and Pattern, served as NTNDArrays by a PVA server of p4p.
+"""The images Phase, PhaseSigma, Weight, Patch and Pattern, served as NTNDArrays by a PVA server of p4p.
 
 Phase is float32 in rad, uncompressed, as every viewer reads it, and square (`square`). Viewers differ in what they show
 for NaN, so pixels without a measurement hold the mean of the measured ones; the image Weight, with the same uniqueId
-and served before Phase, is exactly 0 there. Pattern is the detector's frame that the patch was inferred from, decoded.
+and served before Phase, is exactly 0 there. PhaseSigma is the error of Phase, served where the spread of the patches is
+accumulated. Pattern is the detector's frame that the patch was inferred from, decoded.
 It is served while a client watches it. Images are made in a thread of their own, at most `rate_hz` times a second, when
 something has changed; those of a finished scan are sent twice. The server keeps the newest image for a client that
 does not read, and does not wait for it.
@@ -26,7 +27,9 @@ from p4p.server.raw import SharedPV
 
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.pixel_box import PixelBox
+from ptychostream.imaging.sigma import OFF
 from ptychostream.ioc.images.served_area import ServedArea, displayed, patch_attributes, phase_attributes
+from ptychostream.ioc.images.served_sigma import ServedSigma, displayed_sigma, sigma_attributes
 from ptychostream.ioc.images.square import ServedSquare
 from ptychostream.pva.reading import Scalar
 from ptychostream.plugins.flow.snapshot import LatestPatch, Snapshot, Stitched
@@ -37,8 +40,8 @@ from ptychostream.pva.server import port_of, serve
 
 log = logging.getLogger(__name__)
 
-PHASE, WEIGHT, PATCH, PATTERN = "Phase", "Weight", "Patch", "Pattern"
-UNITS = {PHASE: "rad", WEIGHT: "patches", PATCH: "rad", PATTERN: "counts"}
+PHASE, SIGMA, WEIGHT, PATCH, PATTERN = "Phase", "PhaseSigma", "Weight", "Patch", "Pattern"
+UNITS = {PHASE: "rad", SIGMA: "rad", WEIGHT: "patches", PATCH: "rad", PATTERN: "counts"}
 """Unit of each image, by its name."""
 
 
@@ -88,6 +91,8 @@ class ImageServer:
         Why the last image was not served. "": it was.
     size
         [H, W] of the canvas that was served last.
+    sigma
+        Median and kind of the last image PhaseSigma; NaN and `OFF` where none is served.
     area
         Where the images that were served last lie. Its pixel is 0 before a canvas was served.
     """
@@ -119,6 +124,7 @@ class ImageServer:
         self.served = 0
         self.last_s = math.nan
         self.failure = ""
+        self.sigma = ServedSigma()
         self.area = ServedArea(PixelBox(0, 0, 0, 0), self._square.box, 0.0)
         self._shown: tuple[object, ...] | None = None
         self._once_more = False
@@ -145,6 +151,7 @@ class ImageServer:
         provider = StaticProvider("images")
         for name, array, attributes in (
             (PHASE, first, canvas),
+            (SIGMA, first, canvas | sigma_attributes(None)),
             (WEIGHT, first, canvas),
             (PATCH, patch, about),
             (PATTERN, patch.astype(np.uint16), about),
@@ -200,9 +207,22 @@ class ImageServer:
         area = ServedArea(used, box, image.pixel_m)
         attributes = phase_attributes(replace(stitched, image=image), self._sha_of(stitched.model), fill, area.part)
         time_s = time.time()
-        for name, array in ((WEIGHT, image.weight), (PHASE, image.phase)):
-            self._channels[name].post(_image(name, array, number, time_s, attributes))
+        self._channels[WEIGHT].post(_image(WEIGHT, image.weight, number, time_s, attributes))
+        self._serve_sigma(stitched, box, number, time_s, attributes)
+        self._channels[PHASE].post(_image(PHASE, image.phase, number, time_s, attributes))
         self.served, self.area = number, area
+
+    def _serve_sigma(
+        self, stitched: Stitched, box: PixelBox, number: int, time_s: float, attributes: dict[str, Scalar]
+    ) -> None:
+        """Serve the error of the image that is being served; zeros, once, where it is known no more."""
+        sigma = stitched.sigma
+        if sigma is None and self.sigma.kind == OFF:
+            return
+        array, fill = displayed_sigma(stitched.image, sigma, box)
+        told = attributes | {"FillValue": fill} | sigma_attributes(sigma)
+        self._channels[SIGMA].post(_image(SIGMA, array, number, time_s, told))
+        self.sigma = ServedSigma(sigma.median, sigma.kind) if sigma is not None else ServedSigma()
 
     def _serve_patch(self, snapshot: Snapshot, patch: LatestPatch) -> None:
         self._patches += 1

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ptychostream import __version__
+from ptychostream.imaging.sigma import CALIBRATED, SPREAD_ONLY
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import Maker, RunFigures, Stitched
 
@@ -64,11 +65,22 @@ def provenance(
         },
         "models": [_model(maker, sha_of) for maker in stitched.makers],
         "dose_scale": stitched.dose_scale,
+        "sigma": _sigma(stitched),
         "pixel_m": stitched.image.pixel_m,
         "positions": dict(positions),
         "boundary": boundary.model_dump(mode="json", include={"boundary", "gap_s", "late", "late_s"}),
         "versions": {"ptychostream": __version__, **_versions()},
     }
+
+
+def _sigma(stitched: Stitched) -> dict[str, Any] | None:
+    """What the error of the phase is, and its calibration; None where it is not known."""
+    if stitched.image.spread is None:
+        return None
+    if stitched.calibration is None:
+        return {"kind": SPREAD_ONLY}
+    factor, floor_rad = stitched.calibration
+    return {"kind": CALIBRATED, "factor": factor, "floor_rad": floor_rad}
 
 
 def _model(maker: Maker, sha_of: Callable[[str], str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ptychostream.errors import DropCause
 from ptychostream.frames.codecs import compress
 from ptychostream.imaging.stitching import CanvasState
 from ptychostream.plugins.consumer.consumer_report import Report
-from ptychostream.plugins.consumer.consumer_wire import DROPPED, SCALARS, VERSION, wire_fields
+from ptychostream.plugins.consumer.consumer_wire import DROPPED, SCALARS, SUMS, VERSION, wire_fields
 from ptychostream.plugins.flow.snapshot import LatestPatch
 
 _TYPES = {int: pva.LONG, float: pva.DOUBLE, str: pva.STRING, bool: pva.BOOLEAN}
@@ -24,6 +24,7 @@ _STATE: dict[str, Any] = {
     "canvas": {
         "held": pva.BOOLEAN, "pixelSize": pva.DOUBLE, "row0": pva.LONG, "column0": pva.LONG, "rows": pva.LONG,
         "columns": pva.LONG, "patches": pva.LONG, "codec": pva.STRING, "value": [pva.UBYTE], "weight": [pva.UBYTE],
+        "square": [pva.UBYTE], "weightSquared": [pva.UBYTE],
     },
     "patch": {
         "held": pva.BOOLEAN, "rows": pva.LONG, "columns": pva.LONG, "frame": pva.LONG, "x": pva.DOUBLE,
@@ -86,13 +87,13 @@ def _pack_canvas(state: CanvasState | None, codec: str) -> dict[str, Any]:
     if state is None:
         return {
             "held": False, "pixelSize": 0.0, "row0": 0, "column0": 0, "rows": 0, "columns": 0, "patches": 0,
-            "codec": "", "value": _NO_BYTES, "weight": _NO_BYTES,
+            "codec": "", **{name: _NO_BYTES for name in SUMS},
         }  # fmt: skip
     rows, columns = state.value.shape
     return {
         "held": True, "pixelSize": state.pixel_m, "row0": state.row0, "column0": state.column0, "rows": rows,
-        "columns": columns, "patches": state.patches, "codec": codec,
-        "value": _pack_integers(state.value, codec), "weight": _pack_integers(state.weight, codec),
+        "columns": columns, "patches": state.patches, "codec": codec, **{name: _NO_BYTES for name in SUMS},
+        **{name: _pack_integers(array, codec) for name, array in zip(SUMS, state.sums, strict=False)},
     }  # fmt: skip
 
 

@@ -83,6 +83,8 @@ def install(
         path=str(path) if path is not None else "",
         pixel_m=contract.object_pixel_m,
         mean_counts=contract.mean_counts or 0.0,
+        sigma_factor=contract.sigma.factor if contract.sigma is not None else -1.0,
+        sigma_floor_rad=contract.sigma.floor_rad if contract.sigma is not None else 0.0,
     )
 
 

@@ -34,6 +34,9 @@ class EngineReport:
     pixel_m: Annotated[float, Figure(wire="pixelSize")] = 0.0
     mean_counts: float = 0.0
     """Of the model's training frames; 0 when unknown."""
+    sigma_factor: Annotated[float, Figure(wire="sigmaFactor")] = -1.0
+    """Of the calibration of the model's error; below 0: it has none."""
+    sigma_floor_rad: Annotated[float, Figure(wire="sigmaFloor")] = 0.0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ from ptychostream.plugins.consumer.consumer_report import MOST_PIXELS, Report
 from ptychostream.plugins.flow.figures import figures
 from ptychostream.plugins.flow.snapshot import LatestPatch
 
-VERSION = 1
+VERSION = 2
+SUMS = ("value", "weight", "square", "weightSquared")
+"""Names of a canvas's accumulators; the last two are empty where the spread is not accumulated."""
 SCALARS = (int, float, str, bool)
 DROPPED = Mapping[DropCause, int]
 R = TypeVar("R", bound=Report)
@@ -103,14 +105,10 @@ def _unpack_canvas(canvas: Value) -> CanvasState | None:
     rows, columns, codec = int(canvas["rows"]), int(canvas["columns"]), str(canvas["codec"])
     if rows < 0 or columns < 0 or rows * columns > MOST_PIXELS:
         raise ValueError(f"a canvas of {rows} × {columns} pixels")
-    return CanvasState(
-        pixel_m=float(canvas["pixelSize"]),
-        row0=int(canvas["row0"]),
-        column0=int(canvas["column0"]),
-        value=_unpack_integers(canvas["value"], codec, (rows, columns)),
-        weight=_unpack_integers(canvas["weight"], codec, (rows, columns)),
-        patches=int(canvas["patches"]),
-    )
+    held = SUMS if len(canvas["square"]) else SUMS[:2]
+    value, weight, *spread = (_unpack_integers(canvas[name], codec, (rows, columns)) for name in held)
+    place = float(canvas["pixelSize"]), int(canvas["row0"]), int(canvas["column0"])
+    return CanvasState(*place, value, weight, int(canvas["patches"]), *spread)
 
 
 def _unpack_integers(data: Any, codec: str, shape: tuple[int, int]) -> NDArray[np.int64]:

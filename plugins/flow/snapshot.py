@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ptychostream.errors import DropCause
 from ptychostream.frames.decimation import LARGEST_FACTOR
 from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.sigma import PhaseSigma, phase_sigma
 from ptychostream.model.contract import ModelContract, Preprocessing
 from ptychostream.plugins.flow.figures import Figure, counted, largest, most, slowest
 
@@ -108,6 +109,9 @@ class Stitched:
         Number of the scan's run; 0 before any.
     makers
         Every model and engine that added to it, in order.
+    calibration
+        Factor and floor (rad) of the error of the phase, of the models that added to it; None where a model has none,
+        or they differ.
     """
 
     image: PhaseImage
@@ -118,6 +122,12 @@ class Stitched:
     dose_scale: float
     run: int = 0
     makers: tuple[Maker, ...] = ()
+    calibration: tuple[float, float] | None = None
+
+    @property
+    def sigma(self) -> PhaseSigma | None:
+        """The error of the image, computed anew at each call; None: its spread is not accumulated."""
+        return phase_sigma(self.image.spread, self.calibration) if self.image.spread is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "short-scans": "thousands of scans of a few frames, 40 a second, each saved to a file: none lost",
     "reconstruction": "ePIE: seconds per iteration, and the error reached",
     "warm-start": "ePIE from the live canvas and the last probe: iterations to the error of a flat start",
+    "sigma": "the error of the stitched phase beside the true one, on an area that the network never saw; its cost",
     "adaptive": "SSIM of adaptive scans by the number of their points, beside evenly spread points and the full scan",
     "gpu": "everything that wants a GPU, by one command on a machine that has one: engines, ePIE, training, TensorRT",
     "training": "training from the corpus on disk against a plain loop in memory; the memory that a large corpus takes",
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _module(name: str) -> ModuleType:
     rooms = {
         "adaptive": "adaptive.adaptive",
+        "sigma": "sigma.sigma",
         "soak": "soak.soak",
         "limits": "limits.limits",
         "kills": "kills.kills",

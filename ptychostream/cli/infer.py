@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ptychostream.cli.parts.progress import Told
     from ptychostream.cli.parts.scan_arguments import scan_options
+    from ptychostream.imaging.sigma import phase_sigma
     from ptychostream.model.model_file import check_golden, load_model
     from ptychostream.plugins.engines import create_engine
     from ptychostream.quality.contract_check import contradictions
@@ -86,12 +88,16 @@ def run(arguments: argparse.Namespace) -> int:
                     frames=frames,
                     dose_scale=arguments.dose_scale,
                     batch=engine.batch,
+                    spread=True,
                     on_frames=progress.update,
                     on_unmeasured=unmeasured.append,
                 )
         finally:
             engine.close()
     image = canvas.image()
+    assert image.spread is not None
+    calibration = model.contract.sigma
+    sigma = phase_sigma(image.spread, calibration.numbers if calibration is not None else None)
     found, left_out = unmeasured[0]
     summary: dict[str, Any] = {
         "output": str(arguments.output),
@@ -107,10 +113,16 @@ def run(arguments: argparse.Namespace) -> int:
         "model": model.contract.name,
         "model_sha256": model.sha256,
         "dose_scale": arguments.dose_scale,
+        "sigma": {
+            "kind": sigma.kind,
+            "factor": sigma.factor,
+            "floor_rad": sigma.floor_rad,
+            "median_rad": sigma.median if isfinite(sigma.median) else None,
+        },
         "quality": _compare(image, reference),
         "rules": taken(scan),
     }
-    write_phase_image(arguments.output, image, summary)
+    write_phase_image(arguments.output, image, summary, sigma)
     if arguments.figure:
         from ptychostream.quality.figures import save_figure, stitched_figure
 
@@ -166,6 +178,9 @@ def _say(console: Any, summary: dict[str, Any]) -> None:
         console.print(f"{summary['without_position']} frames have no position and were left out")
     for line in in_words(summary["pixels"], summary["frames_left_out"]):
         console.print(line)
+    sigma = summary["sigma"]
+    if sigma["median_rad"] is not None:
+        console.print(f"error of the phase, median: {sigma['median_rad']:.3g} rad ({sigma['kind']})")
     if summary["quality"]:
         quality = summary["quality"]
         console.print(

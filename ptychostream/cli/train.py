@@ -192,6 +192,7 @@ def _summary(trained: TrainedModel, splits: list[Split]) -> dict[str, Any]:
         "validation_loss": result.best.validation_loss,
         "seconds": result.history[-1].seconds,
         "interrupted": result.interrupted,
+        "sigma": contract.sigma.model_dump() if contract.sigma is not None else None,
         "held_out": [asdict(quality) for quality in trained.held_out],
     }
 
@@ -213,3 +214,12 @@ def _say(console: Console, summary: dict[str, Any]) -> None:
             f"on the area that training never saw: r = {quality['pearson']:.3f}, SSIM = {quality['ssim']:.3f}, "
             f"{quality['ssim_1px']:.3f} at one pixel's resolution"
         )
+    if summary["sigma"]:
+        sigma = summary["sigma"]
+        console.print(
+            f"error of the phase there, from the spread s of n patches: "
+            f"σ² = s² / n + ({sigma['factor']:.2f} s)² + ({sigma['floor_rad']:.3f} rad)²"
+        )
+        if sigma["within_1_sigma"] is not None:
+            one, two = (100 * sigma[f"within_{n}_sigma"] for n in (1, 2))
+            console.print(f"where this was not fitted, {one:.0f} % of the pixels lie within σ, {two:.0f} % within 2 σ")

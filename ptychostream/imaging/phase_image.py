@@ -13,6 +13,24 @@ from ptychostream.imaging.pixel_box import PixelBox
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How far the patches on each pixel of a stitched image differ.
+
+    Attributes
+    ----------
+    single
+        [H, W] float32, radians: the weighted standard deviation of single patches around their mean, corrected for the
+        mean that comes from the same patches. It is not the error of their mean (see `ptychostream.imaging.sigma`).
+        NaN where it is not known, because one patch covers the pixel or none.
+    number
+        [H, W] float32: the effective number of patches, (Σ w)² / Σ w².
+    """
+
+    single: NDArray[np.float32]
+    number: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class PhaseImage:
     """Phase on a regular grid in canvas axes (row = +y, column = +x).
 
@@ -26,12 +44,15 @@ class PhaseImage:
         (x, y) of the centre of pixel [0, 0], metres.
     pixel_m
         Pixel size, metres.
+    spread
+        How far the patches differ; None: not known.
     """
 
     phase: NDArray[np.float32]
     weight: NDArray[np.float32]
     origin_m: tuple[float, float]
     pixel_m: float
+    spread: Spread | None = None
 
     @property
     def box(self) -> PixelBox:

@@ -153,14 +153,32 @@ def smooth(values: NDArray[np.inexact], mask: NDArray[np.bool_], sigma: float) -
     return np.divide(filtered, weight, out=np.zeros_like(filtered), where=weight > 1e-6)
 
 
+def on_grid(
+    values: NDArray[np.floating], image: PhaseImage, reference: PhaseImage, shift_px: tuple[float, float]
+) -> NDArray[np.float64]:
+    """[H, W] a quantity of the pixels of `image`, interpolated on the reference's grid with the shift of `align`.
+
+    NaN outside the image, and beside pixels that are NaN.
+    """
+    scale, offset = _grids(image, reference)
+    start = [moved * scale + first for moved, first in zip(shift_px, offset, strict=True)]
+    found: NDArray[np.float64] = ndimage.affine_transform(
+        values.astype(np.float64), [scale] * 2, start, reference.phase.shape, order=1, cval=np.nan
+    )
+    return found
+
+
+def _grids(image: PhaseImage, reference: PhaseImage) -> tuple[float, list[float]]:
+    """Pixels of the image in one of the reference, and (row, column) of the image at the reference's first pixel."""
+    offset = [(reference.origin_m[axis] - image.origin_m[axis]) / image.pixel_m for axis in (1, 0)]
+    return reference.pixel_m / image.pixel_m, offset
+
+
 class _Source:
     """The image as phasors, sampled on the reference's grid with a sub-pixel shift."""
 
     def __init__(self, image: PhaseImage, reference: PhaseImage) -> None:
-        self._scale = reference.pixel_m / image.pixel_m
-        self._offset = [
-            (reference.origin_m[axis] - image.origin_m[axis]) / image.pixel_m for axis in (1, 0)
-        ]  # (rows, columns) of the image at the reference's first pixel
+        self._scale, self._offset = _grids(image, reference)
         mask = np.isfinite(image.phase) & (image.weight > 0)
         self._mask = mask
         nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)

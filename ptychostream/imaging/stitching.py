@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ptychostream.errors import DropCause, FrameError, GeometryError
+from ptychostream.imaging import spread_kernels
 from ptychostream.imaging import stitching_kernels as kernels
-from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.phase_image import PhaseImage, Spread
 from ptychostream.imaging.pixel_box import PixelBox
 
 
@@ -33,6 +34,8 @@ class CanvasState:
         [H, W] int64 accumulators, trimmed to the pixels with a weight.
     patches
         Number of added patches.
+    square, weight_squared
+        [H, W] int64 accumulators of the spread; None: the canvas has none (see `Canvas`).
     """
 
     pixel_m: float
@@ -41,6 +44,15 @@ class CanvasState:
     value: NDArray[np.int64]
     weight: NDArray[np.int64]
     patches: int
+    square: NDArray[np.int64] | None = None
+    weight_squared: NDArray[np.int64] | None = None
+
+    @property
+    def sums(self) -> tuple[NDArray[np.int64], ...]:
+        """The accumulators: value and weight, then those of the spread where there are any."""
+        if self.square is None or self.weight_squared is None:
+            return self.value, self.weight
+        return self.value, self.weight, self.square, self.weight_squared
 
 
 _EMPTY = PixelBox(0, 0, 0, 0)
@@ -57,7 +69,9 @@ class Canvas:
         [h, w] ≥ 0, the weight of each patch pixel (see `ptychostream.imaging.probe_weight`). It is scaled to a maximum
         of 1 and rounded to 1/1024. All ones give every pixel the same weight.
     max_pixels
-        The largest bounding box of the added patches, in pixels of 16 bytes.
+        The largest bounding box of the added patches, in pixels of 16 bytes, or 32 with the spread.
+    spread
+        Whether the spread of the patches on each pixel is accumulated too (`spread_kernels`).
 
     Notes
     -----
@@ -66,7 +80,9 @@ class Canvas:
     constructor returns.
     """
 
-    def __init__(self, pixel_m: float, patch_weight: ArrayLike, max_pixels: int = 64_000_000) -> None:
+    def __init__(
+        self, pixel_m: float, patch_weight: ArrayLike, max_pixels: int = 64_000_000, spread: bool = False
+    ) -> None:
         if not (np.isfinite(pixel_m) and pixel_m > 0):
             raise GeometryError(f"pixel size {pixel_m} m", where="canvas", remedy="give the object pixel in metres")
         self.pixel_m = float(pixel_m)
@@ -84,8 +100,8 @@ class Canvas:
         self._patches = 0
         self._used = _EMPTY  # bounding box of the pixels with weight > 0
         self._held = _EMPTY  # the box that the arrays cover; it contains `_used`
-        self._value = np.zeros((0, 0), np.int64)
-        self._weight = np.zeros((0, 0), np.int64)
+        # Value and weight, then square and weight squared where the spread is accumulated.
+        self._sums = tuple(np.zeros((0, 0), np.int64) for _ in range(4 if spread else 2))
         self._peak_sum = 0  # sum of the patches' largest quantised phases, an upper bound of every accumulator
 
     @property
@@ -96,7 +112,24 @@ class Canvas:
     @property
     def nbytes(self) -> int:
         """Memory of the accumulators in bytes."""
-        return self._value.nbytes + self._weight.nbytes
+        return sum(array.nbytes for array in self._sums)
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether the spread of all its patches is known."""
+        return len(self._sums) == 4
+
+    def want_spread(self, wanted: bool) -> bool:
+        """Accumulate the spread from now on, or no more. Returns `has_spread`.
+
+        A canvas that has patches already cannot begin: the squares of those are not known.
+        """
+        with self._lock:
+            if not wanted:
+                self._sums = self._sums[:2]
+            elif not self.has_spread and self._patches == 0:
+                self._sums += tuple(np.zeros(self._held.shape, np.int64) for _ in range(2))
+            return self.has_spread
 
     def add(self, patch: NDArray[np.float32], x_m: float, y_m: float) -> None:
         """Add one [h, w] patch (rad) with its pixel [h//2, w//2] at (x_m, y_m). Raises the errors of `add_batch`."""
@@ -143,13 +176,18 @@ class Canvas:
             self._grow(used)
             places[:, 0] -= self._held.top
             places[:, 1] -= self._held.left
-            kernels.accumulate(self._value, self._weight, batch, self._footprint, self._row0, self._column0, places)
+            what = (batch, self._footprint, self._row0, self._column0, places)
+            kernels.accumulate(*self._sums[:2], *what)
+            if self.has_spread:
+                spread_kernels.accumulate_spread(*self._sums[2:], *what)
             self._used = used
             self._patches += len(batch)
             self._peak_sum += peak_sum
 
     def merge(self, other: Canvas) -> None:
         """Add the content of `other`. `other` is unchanged and may have another patch weight.
+
+        Where `other` has patches and no spread, this canvas has none any more.
 
         Raises
         ------
@@ -181,9 +219,11 @@ class Canvas:
                     remedy="raise max_pixels",
                 )
             self._grow(used)
+            if len(state.sums) < len(self._sums):
+                self._sums = self._sums[:2]
             inner = self._held.slices(box)
-            self._value[inner] += state.value
-            self._weight[inner] += state.weight
+            for mine, theirs in zip(self._sums, state.sums, strict=False):
+                mine[inner] += theirs
             self._used = used
             self._patches += state.patches
             self._peak_sum += peak
@@ -201,11 +241,13 @@ class Canvas:
         with self._lock:
             inner = self._held.slices(box)
             known = state.pixel_m == self.pixel_m and state.patches <= self._patches and self._used.contains(box)
-            if not known or (self._weight[inner] < state.weight).any():
+            if not known or (self._sums[1][inner] < state.weight).any():
                 what = f"{state.patches} patches of {state.pixel_m} m pixels were never added"
                 raise GeometryError(what, where="canvas", remedy="remove only what was added")
-            self._value[inner] -= state.value
-            self._weight[inner] -= state.weight
+            if len(state.sums) < len(self._sums):
+                self._sums = self._sums[:2]
+            for mine, theirs in zip(self._sums, state.sums, strict=False):
+                mine[inner] -= theirs
             self._patches -= state.patches
             self._used = self._covered()
 
@@ -214,31 +256,35 @@ class Canvas:
         with self._lock:
             box = self._used
             inner = self._held.slices(box)
-            value, weight = self._value[inner].copy(), self._weight[inner].copy()
-            return CanvasState(self.pixel_m, box.top, box.left, value, weight, self._patches)
+            value, weight, *spread = (array[inner].copy() for array in self._sums)
+            return CanvasState(self.pixel_m, box.top, box.left, value, weight, self._patches, *spread)
 
     @classmethod
     def from_state(cls, state: CanvasState, patch_weight: ArrayLike, max_pixels: int = 64_000_000) -> Canvas:
         """A canvas with the content `state`. Raises GeometryError if it has more than `max_pixels`."""
-        canvas = cls(state.pixel_m, patch_weight, max_pixels)
+        canvas = cls(state.pixel_m, patch_weight, max_pixels, state.square is not None)
         canvas.merge_state(state)
         return canvas
 
     def image(self) -> PhaseImage:
         """The stitched phase, trimmed to the pixels with a weight. An empty canvas gives 0 × 0 pixels.
 
-        The unit of `weight` is patches: a pixel that one patch covers at full weight has 1.
+        The unit of `weight` is patches: a pixel that one patch covers at full weight has 1. `spread` is that of the
+        same patches, where the canvas has it.
         """
         # New memory costs more time than the division, so it is allocated and written once before the lock is taken.
-        box = self._used
-        phase, weight = np.full(box.shape, np.nan, np.float32), np.full(box.shape, 0, np.float32)
+        box, made = self._used, [np.full(self._used.shape, 0, np.float32) for _ in self._sums]
         with self._lock:
-            if box != self._used:
-                box = self._used
-                phase, weight = np.empty(box.shape, np.float32), np.empty(box.shape, np.float32)
+            if box != self._used or len(made) != len(self._sums):
+                box, made = self._used, [np.empty(self._used.shape, np.float32) for _ in self._sums]
             inner = self._held.slices(box)
-            kernels.divide(self._value[inner], self._weight[inner], phase, weight)
-        return PhaseImage(phase, weight, (box.left * self.pixel_m, box.top * self.pixel_m), self.pixel_m)
+            sums = [array[inner] for array in self._sums]
+            kernels.divide(*sums[:2], *made[:2])
+            if self.has_spread:
+                spread_kernels.divide_spread(*sums, *made[2:])
+        phase, weight, *rest = made
+        spread = Spread(*rest) if rest else None
+        return PhaseImage(phase, weight, (box.left * self.pixel_m, box.top * self.pixel_m), self.pixel_m, spread)
 
     def _places(self, xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], PixelBox]:
         """The places for `stitching_kernels.accumulate`, on the absolute grid, and the box that they cover."""
@@ -266,7 +312,7 @@ class Canvas:
 
     def _covered(self) -> PixelBox:
         """The bounding box of the pixels with a weight."""
-        return self._used.around(self._weight[self._held.slices(self._used)] > 0)
+        return self._used.around(self._sums[1][self._held.slices(self._used)] > 0)
 
     def _grow(self, used: PixelBox) -> None:
         """Enlarge the arrays to cover `used`, by at least half their side, so that they are seldom enlarged."""
@@ -276,7 +322,7 @@ class Canvas:
         # Only `_used` must be kept. Memory that was never used does not count against the limit.
         held = next((box for box in (old.widened(used), old.union(used)) if box.pixels <= self.max_pixels), used)
         try:
-            value, weight = np.zeros(held.shape, np.int64), np.zeros(held.shape, np.int64)
+            sums = tuple(np.zeros(held.shape, np.int64) for _ in self._sums)
         except MemoryError as error:
             raise GeometryError(
                 f"no memory for {held.shape[0]} × {held.shape[1]} pixels",
@@ -285,14 +331,14 @@ class Canvas:
             ) from error
         kept = self._used
         if kept.pixels:
-            value[held.slices(kept)] = self._value[old.slices(kept)]
-            weight[held.slices(kept)] = self._weight[old.slices(kept)]
-        self._held, self._value, self._weight = held, value, weight
+            for new, before in zip(sums, self._sums, strict=True):
+                new[held.slices(kept)] = before[old.slices(kept)]
+        self._held, self._sums = held, sums
 
     def _reserve_headroom(self, peak: int) -> None:
         """Refuse patches that could overflow a pixel. If the fast bound is exceeded, compute the exact one."""
         if self._peak_sum + peak > kernels.HEADROOM:
-            self._peak_sum = _peak(self._value)
+            self._peak_sum = _peak(self._sums[0])
         if self._peak_sum + peak > kernels.HEADROOM:
             raise GeometryError(
                 f"a pixel cannot hold more ({self._patches} patches were added)",

@@ -36,13 +36,13 @@ TERM_SCALE = WEIGHT_STEPS * SUBPIXEL_STEPS**2
 HEADROOM = (2**63 - 1) // TERM_SCALE
 """The largest allowed sum of the patches' largest quantised phases on one pixel: 10 million patches of π."""
 
-_PATCHES = numba.types.Array(numba.float32, 3, "C", readonly=True, aligned=False)
-_ROWS = numba.types.Array(numba.int64, 2, "A")
+PATCHES = numba.types.Array(numba.float32, 3, "C", readonly=True, aligned=False)
+ROWS = numba.types.Array(numba.int64, 2, "A")
 _LIMIT = np.float32(PHASE_LIMIT)
 _STEPS = np.float32(PHASE_STEPS)
 
 
-@numba.njit(numba.void(_PATCHES, numba.int64[::1]), nogil=True, cache=True)
+@numba.njit(numba.void(PATCHES, numba.int64[::1]), nogil=True, cache=True)
 def peaks(patches: NDArray[np.float32], peak: NDArray[np.int64]) -> None:
     """The largest quantised |phase| of each patch, rounded up. -1 if a value is not finite or exceeds PHASE_LIMIT."""
     for b in range(patches.shape[0]):
@@ -111,7 +111,7 @@ def place(
     numba.void(
         numba.int64[:, ::1],
         numba.int64[:, ::1],
-        _PATCHES,
+        PATCHES,
         numba.int32[:, ::1],
         numba.int64,
         numba.int64,
@@ -181,7 +181,7 @@ def accumulate(
 
 
 @numba.njit(
-    numba.void(_ROWS, _ROWS, numba.float32[:, ::1], numba.float32[:, ::1]),
+    numba.void(ROWS, ROWS, numba.float32[:, ::1], numba.float32[:, ::1]),
     nogil=True,
     cache=True,
     error_model="numpy",

@@ -21,8 +21,9 @@ from ptychostream.statements.quantities import REGION
 from ptychostream.statements.radiation import Radiation
 
 CONTRACT_KEY = "ptychostream.model.contract"
-CONTRACT_VERSION: Literal[2] = 2
-"""The version that is written. Version 1, which has no probe, can also be read."""
+CONTRACT_VERSION: Literal[3] = 3
+"""The version that is written. Version 1, which has no probe, and version 2, which has no calibration of the error, can
+also be read."""
 
 # numpy must not parse the name of a type, because contracts come from outside. Names are looked up here.
 _DTYPES = {name: kind for kind in map(np.dtype, "?bBhHiIqQefdFD") for name in (kind.str, kind.name)}
@@ -125,6 +126,31 @@ class GoldenPair(BaseModel):
         )
 
 
+class SigmaCalibration(BaseModel):
+    """How the error of the stitched phase follows from the spread of the patches (`ptychostream.imaging.sigma`).
+
+    It was found on an area that the training never saw, and belongs to this network and its kind of sample.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    factor: float = Field(ge=0)
+    """Common error of all patches, in units of their spread."""
+    floor_rad: float = Field(ge=0)
+    """Common error that the spread does not show."""
+    within_1_sigma: float | None = Field(default=None, ge=0, le=1)
+    within_2_sigma: float | None = Field(default=None, ge=0, le=1)
+    """Parts of the pixels that lie within one and two σ of the reference. Each half of the area is tested by the factor
+    and the floor of the other half."""
+    pixels: int = Field(default=0, ge=0)
+    """Pixels that were compared."""
+
+    @property
+    def numbers(self) -> tuple[float, float]:
+        """Factor and floor, as `ptychostream.imaging.sigma.phase_sigma` takes them."""
+        return self.factor, self.floor_rad
+
+
 class ModelContract(BaseModel):
     """The contract. Units: eV, metres, radians.
 
@@ -134,7 +160,7 @@ class ModelContract(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    version: Literal[1, 2] = CONTRACT_VERSION
+    version: Literal[1, 2, 3] = CONTRACT_VERSION
     name: str
     network: str = ""
     input_shape: tuple[int, int]
@@ -160,6 +186,8 @@ class ModelContract(BaseModel):
     """Bits that the detector counted in, as the first training scan states it. None: not known."""
     mean_counts: float | None = Field(default=None, ge=0)
     """The mean over the training frames of the counts per frame: the dose that the model was trained at."""
+    sigma: SigmaCalibration | None = None
+    """None: the error of the phase was never calibrated."""
     training: Training = Training()
     golden: GoldenPair | None = None
 

@@ -35,6 +35,7 @@ def stitch_scan(
     positions_m: NDArray[np.float64] | None = None,
     dose_scale: float = 1.0,
     batch: int = 8,
+    spread: bool = False,
     on_frames: Callable[[int], None] | None = None,
     on_unmeasured: Callable[[Unmeasured], None] | None = None,
 ) -> Canvas:
@@ -56,6 +57,8 @@ def stitch_scan(
         Factor of the counts before inference.
     batch
         Frames per call of `infer`.
+    spread
+        Whether the canvas accumulates the spread of the patches.
     on_frames
         Called with the number of frames that are done.
     on_unmeasured
@@ -73,7 +76,7 @@ def stitch_scan(
     places = scan.positions_m if positions_m is None else positions_m
     chosen = np.flatnonzero(np.isfinite(places).all(axis=1)) if frames is None else np.asarray(frames)
     weight = contract.patch_weight.unpack() if contract.patch_weight else np.ones(contract.output_shape, np.float32)
-    canvas = Canvas(contract.object_pixel_m, weight)
+    canvas = Canvas(contract.object_pixel_m, weight, spread=spread)
     ready = measured_input(scan, contract.preprocessing, _expected(contract, dose_scale))
     counts = np.empty((batch, *ready.preprocessor.output_shape), dtype=np.float32)
     left_out: Counter[str] = Counter()

@@ -15,22 +15,28 @@ import numpy as np
 
 from ptychostream.errors import ScanFileError
 from ptychostream.imaging.phase_image import PhaseImage
+from ptychostream.imaging.sigma import PhaseSigma
 from ptychostream.storage.atomic import atomic_new_file, atomic_path, cannot_be_written
 from ptychostream.storage.hdf5_heaps import open_checked
 from ptychostream.storage.hdf5_output import hdf5_output
 
 KIND = "ptychostream phase image"
+_SIGMA = "phase_errors"
 _LONGEST_STEM = (
     180  # bytes; file systems allow 255, and a number, a suffix and the prefix of a temporary file are added
 )
 
 
 def write_phase_image(
-    path: str | os.PathLike[str], image: PhaseImage, provenance: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    image: PhaseImage,
+    provenance: Mapping[str, Any] | None = None,
+    sigma: PhaseSigma | None = None,
 ) -> None:
     """Write `image`: `/entry/data` (NXdata) has `phase` (rad), `weight`, and the axes `y` and `x` (m).
 
-    `provenance`, plain values by name, is stored as JSON in `/entry/provenance`.
+    `provenance`, plain values by name, is stored as JSON in `/entry/provenance`. `sigma`, the error of the phase, is
+    stored as `phase_errors` (rad), where NeXus viewers look for it, with its kind and calibration as attributes.
 
     Raises
     ------
@@ -39,13 +45,17 @@ def write_phase_image(
     """
     try:
         with atomic_path(path) as temporary, hdf5_output(temporary) as file:
-            _write(file, image, dict(provenance or {}))
+            _write(file, image, dict(provenance or {}), sigma)
     except OSError as error:
         raise cannot_be_written(path, error) from error
 
 
 def save_phase_image(
-    folder: str | os.PathLike[str], name: str, image: PhaseImage, provenance: Mapping[str, Any] | None = None
+    folder: str | os.PathLike[str],
+    name: str,
+    image: PhaseImage,
+    provenance: Mapping[str, Any] | None = None,
+    sigma: PhaseSigma | None = None,
 ) -> Path:
     """Write `image` like `write_phase_image`, to a new file with a name made from `name`. Returns its path.
 
@@ -59,7 +69,7 @@ def save_phase_image(
     path = Path(folder) / f"{file_stem(name)}.h5"
     try:
         with atomic_new_file(path) as new, hdf5_output(new.temporary) as file:
-            _write(file, image, dict(provenance or {}))
+            _write(file, image, dict(provenance or {}), sigma)
         return new.path
     except OSError as error:
         raise cannot_be_written(path, error) from error
@@ -79,7 +89,7 @@ def file_stem(name: str) -> str:
     return safe or "scan"
 
 
-def _write(file: h5py.File, image: PhaseImage, provenance: dict[str, Any]) -> None:
+def _write(file: h5py.File, image: PhaseImage, provenance: dict[str, Any], sigma: PhaseSigma | None) -> None:
     file.attrs.update({"file_kind": KIND, "default": "entry"})
     entry = file.create_group("entry")
     entry.attrs.update({"NX_class": "NXentry", "default": "data"})
@@ -88,6 +98,9 @@ def _write(file: h5py.File, image: PhaseImage, provenance: dict[str, Any]) -> No
     data.attrs.update({"NX_class": "NXdata", "signal": "phase", "axes": ["y", "x"]})
     data.create_dataset("phase", data=image.phase).attrs["units"] = "rad"
     data.create_dataset("weight", data=image.weight)
+    if sigma is not None:
+        errors = data.create_dataset(_SIGMA, data=sigma.values)
+        errors.attrs.update({"units": "rad", "kind": sigma.kind, "factor": sigma.factor, "floor_rad": sigma.floor_rad})
     for axis, name in enumerate(("y", "x")):
         values = image.origin_m[1 - axis] + image.pixel_m * np.arange(image.phase.shape[axis])
         data.create_dataset(name, data=values).attrs["units"] = "m"
@@ -107,6 +120,22 @@ def read_phase_image(path: str | os.PathLike[str]) -> PhaseImage:
         data = file["entry/data"]
         x, y = (float(value) for value in data.attrs["origin_m"])
         return PhaseImage(data["phase"][()], data["weight"][()], (x, y), float(data.attrs["pixel_m"]))
+
+
+def read_phase_sigma(path: str | os.PathLike[str]) -> PhaseSigma | None:
+    """Read the error of a file of `write_phase_image`; None where it has none.
+
+    Raises
+    ------
+    ScanFileError
+        The file is missing, damaged or no phase image.
+    """
+    with _opened(path) as file:
+        errors = file["entry/data"].get(_SIGMA)
+        if errors is None:
+            return None
+        told = errors.attrs
+        return PhaseSigma(errors[()], str(told["kind"]), float(told["factor"]), float(told["floor_rad"]))
 
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:

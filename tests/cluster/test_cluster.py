@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cluster_helpers import SIZE, Cluster, Source, canvas_of, image
+from cluster_helpers import PLAIN, SIZE, Cluster, Source, canvas_of, image
 from epics_env import EpicsEnv, wait_until
 from tiny_model import write_tiny
+
+from ptychostream.imaging.sigma import phase_sigma
 
 pytestmark = pytest.mark.server
 
@@ -30,8 +32,10 @@ def source(env: EpicsEnv) -> Iterator[Source]:
 
 @pytest.fixture(scope="module")
 def pair(env: EpicsEnv, source: Source, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two consumers."""
-    with Cluster(env, tmp_path_factory.mktemp("pair"), "cl:pair:", source.channel, 2) as cluster:
+    """Two consumers, which accumulate the spread of the patches."""
+    consumer = f"{PLAIN}pipeline = {{ sigma = true }}"
+    folder = tmp_path_factory.mktemp("pair")
+    with Cluster(env, folder, "cl:pair:", source.channel, 2, consumer=consumer) as cluster:
         cluster.wait_ready()
         yield cluster
 
@@ -76,6 +80,9 @@ def test_a_collector_that_is_killed_in_mid_scan_recovers_the_whole_canvas(
     pair.wait_image("Weight", wanted.weight)
     covered = wanted.weight > 0
     assert np.array_equal(image(env, f"{pair.prefix}Phase")[covered], wanted.phase[covered])
+    assert wanted.spread is not None
+    sigma = phase_sigma(wanted.spread, None).values
+    assert np.array_equal(image(env, f"{pair.prefix}PhaseSigma")[np.isfinite(sigma)], sigma[np.isfinite(sigma)])
     assert list(pair.figures("FramesMissed", "FramesPending", "Accounting").values()) == [0, 0, 0]
 
 

@@ -179,8 +179,8 @@ def place_of(number: int) -> tuple[float, float]:
 
 
 def canvas_of(numbers: Iterable[int]) -> PhaseImage:
-    """What these frames make."""
-    canvas = Canvas(PIXEL_M, np.ones((SIZE, SIZE), np.float32))
+    """What these frames make, with the spread."""
+    canvas = Canvas(PIXEL_M, np.ones((SIZE, SIZE), np.float32), spread=True)
     for number in numbers:
         canvas.add(counts_of(number).astype(np.float32), *place_of(number))
     return canvas.image()

@@ -23,7 +23,7 @@ from ptychostream.ioc.images.images import ImageServer
 from ptychostream.pva.server import at_port
 
 P = "im:"
-IMAGES = ("Phase", "Weight", "Patch", "Pattern")
+IMAGES = ("Phase", "PhaseSigma", "Weight", "Patch", "Pattern")
 
 
 class Stand:
@@ -119,7 +119,7 @@ def test_a_gateway_passes_images_on_before_the_first_frame(stand: Stand, gateway
     for name in IMAGES:
         image = gateway.get(P + name, timeout=20)
         assert image.uniqueId == 0
-        assert pixels(image).shape == ((128, 128) if name in ("Phase", "Weight") else (24, 32))
+        assert pixels(image).shape == ((24, 32) if name in ("Patch", "Pattern") else (128, 128))
         assert not pixels(image).any()
 
 
@@ -261,7 +261,7 @@ def test_newcomers_are_served_beside_many_silent_connections(stand: Stand) -> No
             stand.server.serve(again=True)
             with Context("pva", conf=stand.env.epics, useenv=False, nt=False) as newcomer:
                 got = newcomer.get([P + name for name in IMAGES], timeout=10)
-            assert [float(pixels(image).max()) for image in (got[0], got[2])] == [number, number]
+            assert [float(pixels(image).max()) for image in (got[0], got[IMAGES.index("Patch")])] == [number, number]
     finally:
         for connection in silent:
             connection.close()

@@ -36,7 +36,7 @@ from ptychostream.hpc_agent.training.training import (
 from ptychostream.model.model_file import load_model
 from ptychostream.quality.offline_inference import stitch_scan
 from ptychostream.quality.quality import compare
-from ptychostream.scans.phase_file import read_phase_image
+from ptychostream.scans.phase_file import read_phase_image, read_phase_sigma
 from ptychostream.scans.reconstruction_file import write_reconstruction
 from ptychostream.scans.scan_writer import write_scan
 
@@ -269,7 +269,7 @@ def test_a_job_writes_model_and_checkpoint_and_judges_what_it_never_saw(tmp_path
     assert contract.training.package_versions["torch"]
     assert contract.preprocessing.bad_pixels.unpack().sum() == 2
     assert contract.mean_counts == pytest.approx(scan.counts[split.train][:, ~scan.bad_pixels].sum() / len(split.train))
-    fresh = judge(make_network("ptychonn2", 2).eval(), trained.contract, source)
+    fresh = judge(make_network("ptychonn2", 2).eval(), trained.contract, source).quality
     assert trained.held_out[0].pearson > fresh.pearson + 0.3
     again = train_model(
         [source], tmp_path / "n.onnx", options.model_copy(update={"epochs": 1}), warm_start=trained.checkpoint
@@ -364,6 +364,13 @@ def test_the_commands_train_infer_and_inspect(tmp_path: Path, capsys: pytest.Cap
     assert inferred["model_sha256"] == trained["sha256"]
     image = read_phase_image(tmp_path / "out.h5")
     assert image.pixel_m == small_scan()[1].pixel_m
+    sigma = read_phase_sigma(tmp_path / "out.h5")
+    assert sigma is not None and sigma.values.shape == image.phase.shape
+    assert inferred["sigma"]["median_rad"] == pytest.approx(sigma.median, rel=1e-6)
+    calibrated = trained["sigma"]
+    assert calibrated is not None and calibrated["pixels"] > 0
+    kept = (inferred["sigma"]["kind"], sigma.kind, sigma.factor, sigma.floor_rad)
+    assert kept == ("calibrated", "calibrated", calibrated["factor"], calibrated["floor_rad"])
     assert compare(image, small_scan()[1].phase_image()).pearson == pytest.approx(inferred["quality"]["pearson"])
     assert (tmp_path / "out.png").exists()
 

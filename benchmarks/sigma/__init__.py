@@ -1,0 +1,1 @@
+"""How right the error of the stitched phase is: `ptychostream bench sigma`."""
