@@ -158,7 +158,7 @@ def spatial_split(positions_m: NDArray[np.float64], patch_m: float, fraction: fl
     held_out = np.sort(order[: max(1, round(fraction * len(positions_m)))])
     rest = np.setdiff1d(np.arange(len(positions_m)), held_out)
     distance, _ = cKDTree(positions_m[held_out]).query(positions_m[rest], p=np.inf)  # to the nearest one held out
-    apart = distance >= patch_m
+    apart = np.asarray(distance) >= patch_m
     if not apart.any():
         what = f"no frame is {patch_m:.3g} m away from the {len(held_out)} held out"
         raise TrainingError(what, where="split", remedy="hold out fewer, or scan a larger area")

@@ -57,7 +57,7 @@ class Window:
             return counts, good
         frames, side = len(counts), counts.shape[1] // self.bin
         blocks = (frames, side, self.bin, side, self.bin)
-        return counts.reshape(blocks).sum(axis=(2, 4)), good.reshape(blocks).all(axis=(2, 4))
+        return counts.reshape(blocks).sum(axis=(2, 4)), np.asarray(good.reshape(blocks).all(axis=(2, 4)))
 
 
 @dataclass(frozen=True)
