@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(stderr=True)
     model, reconstruction = load_model(arguments.model), read_reconstruction(arguments.reconstruction)
     contract, reference = model.contract, reconstruction.phase_image()
-    with open_probed(arguments.scan, {}) as scan:
+    with open_probed(arguments.scan) as scan:
         source = Source(scan, reconstruction)
         extent_m = label_extent_m(max(contract.output_shape), reconstruction.pixel_m)
         split = spatial_split(source.positions_m, extent_m, arguments.hold_out, arguments.side)
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             engine.close()
     weight = weight_of(contract)
-    images = {n: stitched(contract, weight, *(part[n // 2 :: n] for part in unseen)) for n in THINNED}
+    images = {n: stitched(contract, weight, unseen[0][n // 2 :: n], unseen[1][n // 2 :: n]) for n in THINNED}
     side_px = max(contract.output_shape)
     errors = {n: errors_of(image, reference, area, side_px) for n, image in images.items()}
     result: dict[str, Any] = {
