@@ -235,9 +235,9 @@ class LiveRefinement:
     def _resolve(self, refiner: Refiner) -> None:
         """Compute the resolution, for a slice of time; once it is known the result is saved again, with it."""
         if self._resolution.work(refiner, _SLICE_S):
-            self._state = replace(self._state, frc_m=self._resolution.value_m)
             self._is_saved = False
-            self._save()
+            self._save()  # before it is told, as above
+            self._state = replace(self._state, frc_m=self._resolution.value_m)
 
     def _take(self) -> list[_Frame]:
         with self._wake:

@@ -12,7 +12,14 @@ from engine_models import counts_of, make_model, make_proto, reference
 from onnx import TensorProto, helper, numpy_helper
 
 from ptychostream.errors import ModelError
-from ptychostream.model.contract import CONTRACT_KEY, GoldenPair, ModelContract, PackedArray, Preprocessing
+from ptychostream.model.contract import (
+    CONTRACT_KEY,
+    CONTRACT_VERSION,
+    GoldenPair,
+    ModelContract,
+    PackedArray,
+    Preprocessing,
+)
 from ptychostream.model.model_file import check_golden, load_model, write_model
 
 SIDE = 32
@@ -260,7 +267,8 @@ def test_a_bad_sidecar_is_named_with_its_field(tmp_path: Path) -> None:
 
 def test_an_even_older_or_newer_contract_is_refused(tmp_path: Path) -> None:
     proto = make_proto()
-    proto.metadata_props.add(key=CONTRACT_KEY, value=contract().to_json().replace('"version":2', '"version":3'))
+    newer = contract().to_json().replace(f'"version":{CONTRACT_VERSION}', f'"version":{CONTRACT_VERSION + 1}')
+    proto.metadata_props.add(key=CONTRACT_KEY, value=newer)
     with pytest.raises(ModelError, match="version"):
         load_model(save(tmp_path / "m.onnx", proto))
 

@@ -126,7 +126,8 @@ def test_axes_without_names_are_refused_until_the_user_says(tmp_path: Path) -> N
     path = write_hspy(tmp_path / "a.hspy", axes=axes)
     error = refused(path, "nothing says what 0 is")
     assert "--scan-shape" in error.remedy
-    options: dict[str, Any] = {"scan_shape": (ROWS, COLUMNS), "scan_step_m": STEP_M, "energy_ev": 2e5}
+    options: dict[str, Any] = {"scan_shape": (ROWS, COLUMNS), "scan_step_m": STEP_M}
+    options |= {"energy_ev": 2e5, "radiation": "electron"}
     scan = read(path, data="Experiments/__unnamed__/data", distance_m=1.0, detector_pixel_m=1e-4, **options)
     assert_is(scan, patterns(), raster())
 
