@@ -340,7 +340,7 @@ class IocSettings(Settings):
     """1 - SSIM at one pixel's resolution beyond which the comparison alarms."""
     sigma_limit: Annotated[
         float, Setting("SigmaLimit", "Alarm when SigmaMedian exceeds this", group="images", egu="rad")
-    ] = Field(0.3, gt=0, le=10)
+    ] = Field(0.3, ge=0, le=10)
     """Median error of the phase beyond which SigmaStatus_RBV alarms, rad."""
     canary_limit: Annotated[
         float, Setting("CanaryLimit", "Refuse a model that differs more; 0: off", group="canary", egu="rad")

@@ -21,7 +21,7 @@ from tiny_model import tiny_contract, tiny_graph, write_tiny
 
 from ptychostream.errors import AgentError, ConfigError, ModelError
 from ptychostream.hpc_agent.edge.push import Pushed, PushRefusedError, PushSettings, push
-from ptychostream.model.contract import CONTRACT_KEY
+from ptychostream.model.contract import CONTRACT_KEY, CONTRACT_VERSION
 from ptychostream.model.model_push import QUERY, push_channel, signature
 
 pytestmark = pytest.mark.server
@@ -177,10 +177,11 @@ def test_a_contract_of_a_newer_agent_says_who_is_to_be_updated(rig: Rig) -> None
     data = model.SerializeToString()
     path = rig.folder / "future.onnx"
     path.write_bytes(data)
-    with pytest.raises(ModelError, match="contract version 99, this program reads 2"):
+    newer = f"contract version 99, this program reads {CONTRACT_VERSION}"
+    with pytest.raises(ModelError, match=newer):
         rig.push(path)
     nonce, sha = rig.call().nonce, hashlib.sha256(data).hexdigest()
-    with pytest.raises(RemoteError, match=r"refused: .*contract version 99, this program reads 2.*update ptychostream"):
+    with pytest.raises(RemoteError, match=f"refused: .*{newer}.*update ptychostream"):
         rig.call(model=data, sha256=sha, name="f", nonce=nonce, hmac=signature(KEY, push_channel(P), nonce, sha, "f"))
     assert rig.get("ModelSHA_RBV") == live
 
