@@ -6,17 +6,18 @@ from ptychostream.ioc.images.served_area import ServedArea
 from ptychostream.ioc.readbacks_stream import edge
 from ptychostream.ioc.view import LARGEST, Groups, Readback, View
 from ptychostream.plugins.refining.refined import RefineState
+from ptychostream.refine.status import RefineStatus
 
 
-def status(state: RefineState, enabled: bool) -> int:
-    """State of Refine:Status_RBV: 0 disabled, 1 waits, 2 refines, 3 converged, 4 stopped."""
+def status(state: RefineState, enabled: bool) -> RefineStatus:
+    """What the refinement does."""
     if not enabled:
-        return 0
+        return RefineStatus.DISABLED
     if state.stopped:
-        return 4
+        return RefineStatus.STOPPED
     if not state.figures.frames:
-        return 1
-    return 3 if state.figures.converged else 2
+        return RefineStatus.WAITS
+    return RefineStatus.CONVERGED if state.figures.converged else RefineStatus.REFINES
 
 
 def _area(view: View) -> ServedArea:
@@ -28,7 +29,7 @@ REFINE: Groups = {
     "refine": (
         Readback("Refine:Status_RBV", "What the refinement does", int,
                  lambda v: status(v.refine, v.parts.settings.refine.enabled),
-                 states=("Disabled", "Waits", "Refines", "Converged", "Stopped"), fields={"FRSV": "MAJOR"}),
+                 states=tuple(state.name.capitalize() for state in RefineStatus), fields={"FRSV": "MAJOR"}),
         Readback("Refine:Message_RBV", "Why frames are not refined", str, lambda v: v.refine.message),
         Readback("Refine:Scan_RBV", "Scan that is refined", str, lambda v: v.refine.scan, length=39),
         Readback("Refine:Frames_RBV", "Frames that are refined", int, lambda v: v.refine.figures.frames,

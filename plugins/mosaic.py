@@ -242,9 +242,7 @@ class Mosaic:
         self._live = RunCanvas(run, scan, self._contract, self._new_canvas(self._contract))
 
     def _new_canvas(self, contract: ModelContract) -> Canvas:
-        packed = contract.patch_weight
-        weight = np.ones(contract.output_shape, np.float32) if packed is None else packed.unpack()
-        return Canvas(contract.object_pixel_m, weight, self._max_pixels, self._spread)
+        return Canvas(contract.object_pixel_m, contract.weight(), self._max_pixels, self._spread)
 
 
 def _lay(canvas: Canvas, patches: Patches) -> Laid:

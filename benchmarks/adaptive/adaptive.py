@@ -113,7 +113,7 @@ def judge(contract: ModelContract, infer: Infer, scan: Scan, truth: Reconstructi
     """SSIM of the full scan, and by the fraction of its points of each way to choose them."""
     reference, frames = truth.phase_image(), len(scan)
     whole, patches = infer_all(contract, infer, scan)
-    weight = contract.patch_weight.unpack() if contract.patch_weight else np.ones(contract.output_shape, np.float32)
+    weight = contract.weight()
 
     def stitch(points: NDArray[np.intp]) -> PhaseImage:
         canvas = Canvas(whole.pixel_m, weight)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from ptychostream.benchmarks.sigma.sigma_figure import sigma_figure
+from ptychostream.benchmarks.sigma.sigma_figure import rms_by_spread, sigma_figure
 from ptychostream.hpc_agent.corpus.training_data import Source, held_out_area, label_extent_m, spatial_split
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.sigma import sigma
@@ -74,10 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             unseen = patches(source.placed(np.union1d(split.held_out, split.gap)))
             trained = patches(source.placed(split.train))
-            costs = cost(contract, weight_of(contract), engine)
+            costs = cost(contract, contract.weight(), engine)
         finally:
             engine.close()
-    weight = weight_of(contract)
+    weight = contract.weight()
     images = {n: stitched(contract, weight, unseen[0][n // 2 :: n], unseen[1][n // 2 :: n]) for n in THINNED}
     side_px = max(contract.output_shape)
     errors = {n: errors_of(image, reference, area, side_px) for n, image in images.items()}
@@ -111,12 +111,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def weight_of(contract: ModelContract) -> NDArray[np.float32]:
-    """[h, w] the weight of a patch."""
-    packed = contract.patch_weight
-    return np.ones(contract.output_shape, np.float32) if packed is None else packed.unpack()
-
-
 def stitched(
     contract: ModelContract, weight: NDArray[np.floating], patches: NDArray[np.float32], xy_m: NDArray[np.float64]
 ) -> PhaseImage:
@@ -135,15 +129,8 @@ def described(errors: Errors) -> dict[str, Any]:
 
 def deciles(errors: Errors) -> list[dict[str, float]]:
     """Error of the pixels by their spread: a tenth of them in each line."""
-    edges = np.quantile(errors.single, np.linspace(0, 1, 11))
-    tenth = np.clip(np.searchsorted(edges, errors.single, side="right") - 1, 0, 9)
-    return [
-        {
-            "spread_rms_rad": float(np.sqrt(np.mean(errors.single[tenth == n] ** 2))),
-            "error_rms_rad": float(np.sqrt(np.mean(errors.error[tenth == n] ** 2))),
-        }
-        for n in range(10)
-    ]
+    pairs = zip(rms_by_spread(errors, errors.single), rms_by_spread(errors, errors.error), strict=True)
+    return [{"spread_rms_rad": spread, "error_rms_rad": error} for spread, error in pairs]
 
 
 def weights_trial(

@@ -56,6 +56,13 @@ def sigma_figure(
     return figure
 
 
+def rms_by_spread(errors: Errors, values: NDArray[np.floating]) -> list[float]:
+    """Rms of a quantity of the pixels in each tenth of them, in the order of their spread."""
+    edges = np.quantile(errors.single, np.linspace(0, 1, 11))
+    tenth = np.clip(np.searchsorted(edges, errors.single, side="right") - 1, 0, 9)
+    return [float(np.sqrt(np.mean(values[tenth == n] ** 2))) for n in range(10)]
+
+
 def _coverage(axes: Axes, errors: Errors) -> None:
     steps = np.linspace(0, 3, 61)
     for half in (0, 1):
@@ -70,16 +77,11 @@ def _coverage(axes: Axes, errors: Errors) -> None:
 
 
 def _by_spread(axes: Axes, errors: Errors, calibration: tuple[float, float]) -> None:
-    edges = np.quantile(errors.single, np.linspace(0, 1, 11))
-    tenth = np.clip(np.searchsorted(edges, errors.single, side="right") - 1, 0, 9)
-
-    def rms(values: NDArray[np.floating]) -> list[float]:
-        return [float(np.sqrt(np.mean(values[tenth == n] ** 2))) for n in range(10)]
-
-    spread = rms(errors.single)
-    axes.plot(spread, rms(errors.error), "o-", label="error, rms")
-    axes.plot(spread, rms(sigma(errors.single, errors.number, *calibration)), "s-", label="σ, rms")
-    axes.plot(spread, rms(errors.single / np.sqrt(errors.number)), ":", color="0.4", label="s / √n, rms")
+    spread = rms_by_spread(errors, errors.single)
+    expected, naive = sigma(errors.single, errors.number, *calibration), errors.single / np.sqrt(errors.number)
+    axes.plot(spread, rms_by_spread(errors, errors.error), "o-", label="error, rms")
+    axes.plot(spread, rms_by_spread(errors, expected), "s-", label="σ, rms")
+    axes.plot(spread, rms_by_spread(errors, naive), ":", color="0.4", label="s / √n, rms")
     axes.set(xlabel="spread of single patches, s (rad)", ylabel="rad", ylim=(0, None))
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)

@@ -23,11 +23,12 @@ from ptychostream.config import explain
 from ptychostream.errors import AgentError
 from ptychostream.hpc_agent.edge.edge_values import DOSE_AUTO, POLICIES, READ, WRITTEN, encoded, plain
 from ptychostream.hpc_agent.edge.judge_dose import EdgeDose
-from ptychostream.hpc_agent.edge.refining import DISABLED, Refining
+from ptychostream.hpc_agent.edge.refining import Refining
 from ptychostream.hpc_agent.edge.switches import Switches
 from ptychostream.hpc_agent.journal.policy import PolicySettings
 from ptychostream.model.agent_commands import COMMANDS
 from ptychostream.model.model_push import judgement_signature
+from ptychostream.refine.status import RefineStatus
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ class EdgeRecords:
         """What the edge's refinement does; disabled where its records were never read."""
         with self._lock:
             status, scan = self._seen.get("Refine:Status_RBV"), self._seen.get("Refine:Scan_RBV")
-        return Refining(int(status) if isinstance(status, (int, float)) else DISABLED, str(scan or ""))
+        return Refining(int(status) if isinstance(status, (int, float)) else RefineStatus.DISABLED, str(scan or ""))
 
     def pushed(self, sha256: str) -> None:
         """After a successful push, set what `live_model` returns until the record's update arrives."""

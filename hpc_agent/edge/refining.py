@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-DISABLED, WAITS, REFINES, CONVERGED, STOPPED = range(5)
-"""The states of Refine:Status_RBV."""
+from ptychostream.refine.status import RefineStatus
+
 _NAME_BYTES = 39
 
 
@@ -13,7 +13,7 @@ _NAME_BYTES = 39
 class Refining:
     """The state of the refinement and the scan that it is of, as Refine:Scan_RBV holds it: at most 39 bytes."""
 
-    status: int = DISABLED
+    status: int = RefineStatus.DISABLED
     scan: str = ""
 
     def is_of(self, scan_id: str) -> bool:

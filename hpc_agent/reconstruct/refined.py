@@ -28,11 +28,10 @@ from ptychostream.reconstruct.patterns import Patterns
 from ptychostream.reconstruct.residuals import frame_residuals
 from ptychostream.reconstruct.soundness import SoundnessLimits, explained, noise_r_factor, unsound
 from ptychostream.refine.pull import shared_of
+from ptychostream.refine.status import ENGINE
 from ptychostream.scans.reconstruction_file import read_reconstruction
 from ptychostream.scans.scan import Reconstruction, Scan
 
-ENGINE = "refined live"
-"""The engine that the edge writes into its refined results."""
 MARGIN = 4
 """Object pixels around the outermost patch, which the labels' interpolation reads."""
 _CLOCKS_S = 60.0
@@ -102,8 +101,9 @@ def take_refined(
     if shared < limits.shared:
         share = f"{shared:.0%} of the illumination, less than {limits.shared:.0%}"
         raise _refused(f"frames share {share}: the network's own error would stay in it", where)
-    made.provenance.update(overlap=overlap(made), shared=shared)
     made.provenance.update(
+        overlap=overlap(made),
+        shared=shared,
         noise_r_factor=noise_r_factor(patterns.mean),
         empty_r_factor=patterns.empty_r_factor,
         explained=explained(made.r_factor, patterns.empty_r_factor),

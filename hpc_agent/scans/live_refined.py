@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ptychostream.hpc_agent.edge.refining import CONVERGED, DISABLED, REFINES, STOPPED, Refining
+from ptychostream.hpc_agent.edge.refining import Refining
+from ptychostream.refine.status import RefineStatus
 from ptychostream.scans.phase_file import file_stem
 
 _LOOK_S = 0.1
@@ -42,14 +43,13 @@ def await_refined(
     began = time.monotonic()
     while True:
         now = refining()
-        found = find_refined(folder, scan_id)
         mine = now.is_of(scan_id)
-        busy = mine and now.status == REFINES
-        if found is not None and not busy:
+        busy = mine and now.status == RefineStatus.REFINES
+        if not busy and (found := find_refined(folder, scan_id)) is not None:
             return found, ""
-        if now.status == DISABLED:
+        if now.status == RefineStatus.DISABLED:
             return None, "the edge does not refine"
-        if mine and now.status == STOPPED:
+        if mine and now.status == RefineStatus.STOPPED:
             return None, "the edge stopped to refine this scan"
         waited_s = time.monotonic() - began
         left_s = (wait_s if busy else min(wait_s, _LAG_S)) - waited_s
@@ -57,6 +57,6 @@ def await_refined(
             break
     if busy:
         return None, f"the edge still refined this scan after {waited_s:.0f} s"
-    if mine and now.status == CONVERGED:
+    if mine and now.status == RefineStatus.CONVERGED:
         return None, f"the edge has refined this scan, but there is no file of it in {folder}"
     return None, "the edge has not refined this scan"

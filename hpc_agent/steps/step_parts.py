@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from ptychostream.config import Settings, explain
 from ptychostream.errors import ConfigError
 from ptychostream.hpc_agent.corpus.training_data import Source
-from ptychostream.hpc_agent.reconstruct.refined import ENGINE
 from ptychostream.positions.positions import AxisConfig
+from ptychostream.refine.status import ENGINE
 from ptychostream.scans.scan import Reconstruction, Scan
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 from ptychostream.storage.atomic import cannot_be_written, write_bytes_atomic

@@ -130,10 +130,11 @@ class CanvasSaver:
         A scan that is saved again because of late frames gets another file.
         """
         log_finished(figures)
-        if self.automatic and canvas is None and figures.stitched:
-            self.lost += 1
-            self._tell(SaveState.FAILED, f"scan {figures.scan} was not saved: its canvas was given up before it ended")
-        if not self.automatic or canvas is None or not canvas.patches:
+        if not self.automatic:
+            return
+        if canvas is None and figures.stitched:
+            self._lose(figures, "its canvas was given up before it ended")
+        if canvas is None or not canvas.patches:
             return
         now = time.monotonic()
         job = _Job(canvas, figures, now + self._delay_s, now + _LONGEST * self._delay_s, automatic=True)
@@ -147,9 +148,7 @@ class CanvasSaver:
                 self._wake.notify()
                 return
             waiting_mb, count = _size(self._jobs) / 1e6, len(self._jobs)
-        self.lost += 1
-        what = f"{count} canvases of {waiting_mb:.0f} MB wait already"
-        self._tell(SaveState.FAILED, f"scan {figures.scan} was not saved: {what}")
+        self._lose(figures, f"{count} canvases of {waiting_mb:.0f} MB wait already")
 
     def save(self, canvas: RunCanvas | None) -> None:
         """Save a canvas now, and try those again that could not be saved. Returns when this is done.
@@ -223,6 +222,10 @@ class CanvasSaver:
             while len(self._failed) > 1 and _size(self._failed) > self._capacity:
                 self._failed.popleft()
                 self.lost += 1
+
+    def _lose(self, figures: RunFigures, why: str) -> None:
+        self.lost += 1
+        self._tell(SaveState.FAILED, f"scan {figures.scan} was not saved: {why}")
 
     def _tell(self, state: SaveState, message: str) -> None:
         self.state, self.message = state, message

@@ -75,12 +75,13 @@ def run(arguments: argparse.Namespace) -> int:
                 raise contradiction.error(str(arguments.scan))
             console.print(f"in spite of this: {contradiction}", markup=False)
         frames = None if arguments.area is None else frames_within(scan, arguments.area)
+        number = len(scan) if frames is None else len(frames)
         engine = create_engine(arguments.engine, model, batch=arguments.batch, precision=arguments.precision)
         try:
             check_golden(model.contract, engine.infer)
             began = time.perf_counter()
             unmeasured: list[Unmeasured] = []
-            with Told(console, "inferring", len(scan) if frames is None else len(frames)) as progress:
+            with Told(console, "inferring", number) as progress:
                 canvas = stitch_scan(
                     scan,
                     model.contract,
@@ -102,9 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
     summary: dict[str, Any] = {
         "output": str(arguments.output),
         "scan": scan.scan_id,
-        "frames": len(scan) if frames is None else len(frames),
+        "frames": number,
         "stitched": canvas.patches,
-        "without_position": (len(scan) if frames is None else len(frames)) - canvas.patches - sum(left_out.values()),
+        "without_position": number - canvas.patches - sum(left_out.values()),
         "frames_left_out": left_out,
         "pixels": found.report(),
         "seconds": time.perf_counter() - began,
@@ -151,7 +152,7 @@ def frames_within(scan: Scan, box_m: list[float]) -> NDArray[np.intp]:
     if not len(within):
         low, high = np.nanmin(scan.positions_m, axis=0), np.nanmax(scan.positions_m, axis=0)
         lies = f"the positions lie between ({low[0]:.4g}, {low[1]:.4g}) m and ({high[0]:.4g}, {high[1]:.4g}) m"
-        raise ConfigError("no frame lies in the area", where="--area", remedy=f"{lies}")
+        raise ConfigError("no frame lies in the area", where="--area", remedy=lies)
     return within
 
 

@@ -19,6 +19,7 @@ adds patches as they are. Where a network gives each patch a constant of its own
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ class PhaseSigma:
     factor: float = 0.0
     floor_rad: float = 0.0
 
-    @property
+    @cached_property
     def median(self) -> float:
         """Median of the pixels where it is known, radians; NaN where there is none."""
         known = self.values[np.isfinite(self.values)]

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.imaging.stitching_kernels import (
-    PATCHES,
+    ADD_PATCHES,
     PHASE_STEPS,
     ROWS,
     SUBPIXEL_STEPS,
@@ -42,20 +42,7 @@ _ONE, _TINY, _NAN = np.float32(1), np.float32(1e-12), np.float32(np.nan)
 _LEAST = 100  # of the sum of squared weights: fewer steps give no number of patches
 
 
-@numba.njit(
-    numba.void(
-        numba.int64[:, ::1],
-        numba.int64[:, ::1],
-        PATCHES,
-        numba.int32[:, ::1],
-        numba.int64,
-        numba.int64,
-        numba.int64[:, ::1],
-    ),
-    nogil=True,
-    cache=True,
-    error_model="numpy",
-)
+@numba.njit(ADD_PATCHES, nogil=True, cache=True, error_model="numpy")
 def accumulate_spread(
     square: NDArray[np.int64],
     weight_squared: NDArray[np.int64],

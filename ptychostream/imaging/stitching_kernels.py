@@ -38,6 +38,9 @@ HEADROOM = (2**63 - 1) // TERM_SCALE
 
 PATCHES = numba.types.Array(numba.float32, 3, "C", readonly=True, aligned=False)
 ROWS = numba.types.Array(numba.int64, 2, "A")
+_SUMS, _PLACES = numba.int64[:, ::1], numba.int64[:, ::1]
+ADD_PATCHES = numba.void(_SUMS, _SUMS, PATCHES, numba.int32[:, ::1], numba.int64, numba.int64, _PLACES)
+"""Signature of a kernel that adds patches to two accumulators."""
 _LIMIT = np.float32(PHASE_LIMIT)
 _STEPS = np.float32(PHASE_STEPS)
 
@@ -107,19 +110,7 @@ def place(
     return -1
 
 
-@numba.njit(
-    numba.void(
-        numba.int64[:, ::1],
-        numba.int64[:, ::1],
-        PATCHES,
-        numba.int32[:, ::1],
-        numba.int64,
-        numba.int64,
-        numba.int64[:, ::1],
-    ),
-    nogil=True,
-    cache=True,
-)
+@numba.njit(ADD_PATCHES, nogil=True, cache=True)
 def accumulate(
     value: NDArray[np.int64],
     weight: NDArray[np.int64],

@@ -191,6 +191,10 @@ class ModelContract(BaseModel):
     training: Training = Training()
     golden: GoldenPair | None = None
 
+    def weight(self) -> NDArray[np.float32]:
+        """[h, w] the weight of each patch pixel: `patch_weight`, else ones."""
+        return self.patch_weight.unpack() if self.patch_weight else np.ones(self.output_shape, np.float32)
+
     def said(self, where: str = "") -> Description:
         """What the contract says of the frames that the model expects.
 

@@ -75,8 +75,7 @@ def stitch_scan(
     """
     places = scan.positions_m if positions_m is None else positions_m
     chosen = np.flatnonzero(np.isfinite(places).all(axis=1)) if frames is None else np.asarray(frames)
-    weight = contract.patch_weight.unpack() if contract.patch_weight else np.ones(contract.output_shape, np.float32)
-    canvas = Canvas(contract.object_pixel_m, weight, spread=spread)
+    canvas = Canvas(contract.object_pixel_m, contract.weight(), spread=spread)
     ready = measured_input(scan, contract.preprocessing, _expected(contract, dose_scale))
     counts = np.empty((batch, *ready.preprocessor.output_shape), dtype=np.float32)
     left_out: Counter[str] = Counter()

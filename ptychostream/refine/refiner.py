@@ -22,6 +22,7 @@ from ptychostream.refine.frame_store import FrameStore
 from ptychostream.refine.halves import HalfSets
 from ptychostream.refine.kernels import add_visits, visit
 from ptychostream.refine.pull import Pull, pull_of
+from ptychostream.refine.status import ENGINE
 from ptychostream.scans.scan import Reconstruction
 
 OBJECT_STEP, PROBE_STEP = 0.5, 0.1
@@ -177,7 +178,7 @@ class Refiner:
             errors=np.array(self._r_factors),
             coverage=image.weight / max(float(image.weight.max(initial=0)), 1e-12),
             scan_id=scan_id,
-            engine="refined live",
+            engine=ENGINE,
             provenance={**provenance, "passes_of_all": len(self._r_factors) - self._passes_before},
             residuals=self.store.r_factors().astype(np.float32),
         )

@@ -6,9 +6,10 @@ import os
 import threading
 from pathlib import Path
 
-from ptychostream.hpc_agent.edge.refining import CONVERGED, DISABLED, REFINES, STOPPED, Refining
+from ptychostream.hpc_agent.edge.refining import Refining
 from ptychostream.hpc_agent.scans import live_refined
 from ptychostream.hpc_agent.scans.live_refined import await_refined, find_refined
+from ptychostream.refine.status import RefineStatus
 
 
 def written(folder: Path, *names: str, first_s: float = 1000) -> None:
@@ -24,13 +25,13 @@ def test_the_newest_file_of_the_scan_is_found(tmp_path: Path) -> None:
     written(folder, "s_1_2.h5", "s_1_10.h5", "s_1_.h5", "s_1_x.h5", "s_12_3.h5", "s_1_5_7.h5", ".s_1_9.h5")
     assert find_refined(folder, "s[1") == folder / "s_1_10.h5"
     assert find_refined(folder, "s/12") == folder / "s_12_3.h5"
-    assert find_refined(folder, "s") is None or find_refined(folder, "s") == folder / "s_1.h5"
+    assert find_refined(folder, "s") is None
 
 
 def test_it_waits_while_the_edge_refines_this_scan(tmp_path: Path) -> None:
     folder = tmp_path / "refined"
     written(folder, "s_1.h5")  # of half of the scan: the refinement had converged in a pause
-    states = [Refining(REFINES, "s")] * 4 + [Refining(CONVERGED, "s")] * 100
+    states = [Refining(RefineStatus.REFINES, "s")] * 4 + [Refining(RefineStatus.CONVERGED, "s")] * 100
     looks: list[int] = []
 
     def refining() -> Refining:
@@ -47,20 +48,20 @@ def test_why_there_is_none(tmp_path: Path, monkeypatch) -> None:  # type: ignore
     monkeypatch.setattr(live_refined, "_LAG_S", 0.15)
     stop = threading.Event()
     for state, wait_s, why in (
-        (Refining(DISABLED), 60.0, "does not refine"),
-        (Refining(STOPPED, "s"), 60.0, "stopped"),
-        (Refining(REFINES, "s"), 0.2, "still refined"),
-        (Refining(REFINES, "other"), 60.0, "has not refined"),
-        (Refining(CONVERGED, "s"), 60.0, "no file of it"),
+        (Refining(RefineStatus.DISABLED), 60.0, "does not refine"),
+        (Refining(RefineStatus.STOPPED, "s"), 60.0, "stopped"),
+        (Refining(RefineStatus.REFINES, "s"), 0.2, "still refined"),
+        (Refining(RefineStatus.REFINES, "other"), 60.0, "has not refined"),
+        (Refining(RefineStatus.CONVERGED, "s"), 60.0, "no file of it"),
     ):
         found, reason = await_refined(tmp_path, "s", lambda state=state: state, wait_s, stop)  # type: ignore[misc]
         assert found is None and why in reason, (state, reason)
     stop.set()
-    assert await_refined(tmp_path, "s", lambda: Refining(REFINES, "s"), 60.0, stop)[0] is None
+    assert await_refined(tmp_path, "s", lambda: Refining(RefineStatus.REFINES, "s"), 60.0, stop)[0] is None
 
 
 def test_a_long_name_is_known_by_what_its_record_holds() -> None:
     name = "a" * 45
-    assert Refining(REFINES, name[:39]).is_of(name)
-    assert not Refining(REFINES, name[:38]).is_of(name)
-    assert not Refining(REFINES, "").is_of("")
+    assert Refining(RefineStatus.REFINES, name[:39]).is_of(name)
+    assert not Refining(RefineStatus.REFINES, name[:38]).is_of(name)
+    assert not Refining(RefineStatus.REFINES, "").is_of("")
