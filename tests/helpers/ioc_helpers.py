@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from epics_env import EpicsEnv, wait_until
@@ -61,6 +62,19 @@ def record_list() -> dict[str, list[dict[str, Any]]]:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     groups: dict[str, list[dict[str, Any]]] = json.loads(done.stdout)
     return groups
+
+
+def attributes_of(image: Any) -> dict[str, Any]:
+    """The NTAttributes of a served image."""
+    return {attribute.name: attribute.value for attribute in image.attribute}
+
+
+def replay_scan(env: EpicsEnv, file: Path, channel: str, prefix: str, scan_id: str) -> None:
+    """Send a scan file to an IOC under a scan id, at 400 frames/s, once the IOC is connected."""
+    words = ["replay", str(file), "--pv", channel, "--rate", "400"]
+    words += ["--wait-for", f"{prefix}Connected_RBV", "--scan-id", scan_id]
+    with env.start(sys.executable, "-m", "ptychostream", *words, env=env.server_env()) as process:
+        assert process.wait(60) == 0, process.output
 
 
 def wait_for(env: EpicsEnv, pv: str, value: Any, timeout: float = 15.0) -> None:

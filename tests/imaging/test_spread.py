@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.sigma import CALIBRATED, SPREAD_ONLY, phase_sigma
 from ptychostream.imaging.stitching import Canvas
 
@@ -108,6 +109,14 @@ def test_agrees_with_the_weighted_variance_in_floating_point(
     assert np.isnan(image.spread.single[known & (number < 1.005)]).all()
 
 
+def error_of(image: PhaseImage, sample: NDArray[np.float64]) -> NDArray[np.float64]:
+    left, top = (round(one / PIXEL) for one in image.origin_m)
+    error: NDArray[np.float64] = (
+        image.phase - sample[top : top + image.phase.shape[0], left : left + image.phase.shape[1]]
+    )
+    return error
+
+
 @pytest.mark.parametrize("tau", [0.02, 0.2])
 def test_independent_errors_fall_with_the_number_of_patches(tau: float) -> None:
     """Without a common error, s is τ, and s / √n is the rms error of the image, whatever n is."""
@@ -115,8 +124,7 @@ def test_independent_errors_fall_with_the_number_of_patches(tau: float) -> None:
     canvas = stitched(sample, corners, rng.normal(0, tau, (900, SIDE, SIDE)))
     image = canvas.image()
     assert image.spread is not None
-    left, top = (round(one / PIXEL) for one in image.origin_m)
-    error = image.phase - sample[top : top + image.phase.shape[0], left : left + image.phase.shape[1]]
+    error = error_of(image, sample)
     found = phase_sigma(image.spread, (0.0, 0.0))
     known = np.isfinite(found.values)
     assert np.sqrt(np.mean(image.spread.single[known] ** 2)) == pytest.approx(tau, rel=0.03)
@@ -136,8 +144,7 @@ def test_a_common_error_does_not_show_in_the_spread_and_stays_however_many_patch
         canvas = stitched(sample + bias, corners[:frames], np.zeros((frames, SIDE, SIDE)))
         image = canvas.image()
         assert image.spread is not None
-        left, top = (round(one / PIXEL) for one in image.origin_m)
-        error = image.phase - sample[top : top + image.phase.shape[0], left : left + image.phase.shape[1]]
+        error = error_of(image, sample)
         alone, found = phase_sigma(image.spread, (0.0, 0.0)), phase_sigma(image.spread, (0.5, 0.1))
         known = np.isfinite(found.values)
         assert np.nanpercentile(alone.values, 99) < 2e-3
@@ -151,8 +158,7 @@ def test_errors_with_a_common_part_have_the_factor_of_their_correlation() -> Non
     canvas = stitched(sample + rng.normal(0, 0.05, sample.shape), corners, rng.normal(0, 0.1, (900, SIDE, SIDE)))
     image = canvas.image()
     assert image.spread is not None
-    left, top = (round(one / PIXEL) for one in image.origin_m)
-    error = image.phase - sample[top : top + image.phase.shape[0], left : left + image.phase.shape[1]]
+    error = error_of(image, sample)
     found = phase_sigma(image.spread, (0.5, 0.0))
     known = np.isfinite(found.values)
     assert np.mean(error[known] ** 2) == pytest.approx(np.mean(found.values[known] ** 2), rel=0.05)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from epics_env import EpicsEnv, free_port, wait_until
 from image_sources import CanvasSource
+from ioc_helpers import attributes_of
 from numpy.typing import NDArray
 from p4p.client.thread import Context, RemoteError
 
@@ -82,10 +83,6 @@ def test_the_images_are_listed(stand: Stand) -> None:
         assert stand.get(name).getID() == "epics:nt/NTNDArray:1.0"
 
 
-def attributes(value: Any) -> dict[str, Any]:
-    return {attribute.name: attribute.value for attribute in value.attribute}
-
-
 @pytest.fixture
 def gateway(stand: Stand, tmp_path: Path) -> Iterator[Context]:
     """A client that reaches the server through p4p's gateway alone."""
@@ -124,10 +121,10 @@ def test_a_gateway_passes_images_on_before_the_first_frame(stand: Stand, gateway
 
 
 def test_every_attribute_is_there_before_the_first_frame(stand: Stand) -> None:
-    before = {name: set(attributes(stand.get(name))) for name in IMAGES}
+    before = {name: set(attributes_of(stand.get(name))) for name in IMAGES}
     stand.source.show(np.ones((4, 5), np.float32), np.ones((4, 5), np.float32))
     wait_until(lambda: stand.get("Patch").uniqueId, 10, "the first images")
-    assert {name: set(attributes(stand.get(name))) for name in IMAGES} == before
+    assert {name: set(attributes_of(stand.get(name))) for name in IMAGES} == before
 
 
 def test_images_are_what_every_viewer_reads(stand: Stand) -> None:
@@ -146,7 +143,7 @@ def test_images_are_what_every_viewer_reads(stand: Stand) -> None:
         assert got[name].timeStamp.secondsPastEpoch == got[name].dataTimeStamp.secondsPastEpoch > 1_700_000_000
         assert got[name].getID() == "epics:nt/NTNDArray:1.0"
     assert got["Phase"].uniqueId == got["Weight"].uniqueId == stand.server.served
-    shown, told = pixels(got["Phase"]), attributes(got["Phase"])
+    shown, told = pixels(got["Phase"]), attributes_of(got["Phase"])
     part = canvas_part(told)
     assert np.array_equal(pixels(got["Weight"])[part], weight)
     assert pixels(got["Weight"]).sum() == weight.sum()
@@ -160,7 +157,7 @@ def test_images_are_what_every_viewer_reads(stand: Stand) -> None:
     rows, columns = part
     assert told["OriginX"] + columns.start * 1e-8 == pytest.approx(1e-6)
     assert told["OriginY"] + rows.start * 1e-8 == pytest.approx(2e-6)
-    where = attributes(got["Patch"])
+    where = attributes_of(got["Patch"])
     assert (where["PositionX"], where["PositionY"], where["LastFrameId"], where["ScanID"]) == (3e-6, 4e-6, 7, "s")
 
 

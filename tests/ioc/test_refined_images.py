@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from epics_env import EpicsEnv, wait_until
 from image_sources import PIXEL_M, RefinedSource
+from ioc_helpers import attributes_of
 from p4p.client.thread import Context
 
 from ptychostream.imaging.phase_image import canvas_part
@@ -65,10 +66,6 @@ def pixels(value: Any) -> np.ndarray[Any, Any]:
     return np.asarray(value.value).reshape(rows, columns)
 
 
-def attributes(value: Any) -> dict[str, Any]:
-    return {attribute.name: attribute.value for attribute in value.attribute}
-
-
 def test_every_attribute_is_there_before_the_first_image_and_the_size_is_not_1(stand: Stand) -> None:
     before = {name: stand.env.pvget(P + name) for name in REFINED_IMAGES}
     assert {name: pixels(value).shape for name, value in before.items()} == {
@@ -79,7 +76,7 @@ def test_every_attribute_is_there_before_the_first_image_and_the_size_is_not_1(s
     stand.source.show(1, 40)
     stand.serve(1)
     for name, value in before.items():
-        assert set(attributes(value)) == set(attributes(stand.env.pvget(P + name))), name
+        assert set(attributes_of(value)) == set(attributes_of(stand.env.pvget(P + name))), name
 
 
 def test_the_image_lies_in_its_square_and_its_attributes_say_where(stand: Stand) -> None:
@@ -87,7 +84,7 @@ def test_the_image_lies_in_its_square_and_its_attributes_say_where(stand: Stand)
     stand.serve(1)
     for name, offset in (("Refined", 0), ("RefinedAmplitude", 1)):
         value = stand.env.pvget(P + name)
-        shown, told = pixels(value), attributes(value)
+        shown, told = pixels(value), attributes_of(value)
         rows, columns = part = canvas_part(told)
         assert shown[part].shape == (40, 40)
         assert shown[part][0, 0] == np.float32(0.25 + offset)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from epics_env import EpicsEnv, wait_until
+from ioc_helpers import attributes_of, replay_scan
 from refine_case import SIZE, case
 from tiny_model import tiny_contract, tiny_graph
 
@@ -45,10 +45,7 @@ class Rig:
         self.ioc = env.start_ioc(*words)
 
     def replay(self, scan_id: str) -> None:
-        words = ["replay", str(self.folder / "scan.h5"), "--pv", CHANNEL, "--rate", "400"]
-        words += ["--wait-for", f"{P}Connected_RBV", "--scan-id", scan_id]
-        with self.env.start(sys.executable, "-m", "ptychostream", *words, env=self.env.server_env()) as process:
-            assert process.wait(60) == 0, process.output
+        replay_scan(self.env, self.folder / "scan.h5", CHANNEL, P, scan_id)
 
     def get(self, name: str) -> Any:
         return self.env.caget(P + name)
@@ -60,10 +57,6 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
         rig = Rig(env, tmp_path, request.param)
         with rig.ioc:
             yield rig
-
-
-def attributes(value: Any) -> dict[str, Any]:
-    return {attribute.name: attribute.value for attribute in value.attribute}
 
 
 @pytest.mark.parametrize("rig", [True], indirect=True)
@@ -92,7 +85,7 @@ def test_a_scan_is_refined_served_and_saved(rig: Rig) -> None:
         "RefinedAmplitude": "1",
         "Probe": "sqrt(counts)",
     }
-    said = attributes(served["Refined"])
+    said = attributes_of(served["Refined"])
     assert (said["ScanID"], said["ModelVersion"], said["FramesRefined"]) == ("on", "drawn", 120)
     pixel_m = one.truth.pixel_m
     assert said["PixelSize"] == pytest.approx(pixel_m)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from epics_env import EpicsEnv, wait_until
+from ioc_helpers import attributes_of, replay_scan
 from numpy.typing import NDArray
 from refine_case import SIZE, case
 from tiny_model import tiny_contract, tiny_graph
@@ -55,10 +55,7 @@ class Rig:
         self.ioc = env.start_ioc(*words)
 
     def replay(self, scan_id: str, frames: int) -> None:
-        words = ["replay", str(self.folder / "scan.h5"), "--pv", CHANNEL, "--rate", "400"]
-        words += ["--wait-for", f"{P}Connected_RBV", "--scan-id", scan_id]
-        with self.env.start(sys.executable, "-m", "ptychostream", *words, env=self.env.server_env()) as process:
-            assert process.wait(60) == 0, process.output
+        replay_scan(self.env, self.folder / "scan.h5", CHANNEL, P, scan_id)
         wait_until(lambda: self.get("FramesStitched_RBV") == frames, 30, "the scan stitched")
 
     def get(self, name: str) -> Any:
@@ -74,10 +71,6 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
         rig = Rig(env, tmp_path, request.param)
         with rig.ioc:
             yield rig
-
-
-def told(value: Any) -> dict[str, Any]:
-    return {attribute.name: attribute.value for attribute in value.attribute}
 
 
 def pixels(value: Any) -> NDArray[np.float32]:
@@ -103,10 +96,12 @@ def test_the_error_is_served_while_it_is_wanted_and_saved_with_the_canvas(rig: R
 
     rig.env.caput(P + "SigmaEnable", 1)
     rig.replay("on", 240)
-    wait_until(lambda: told(rig.image("PhaseSigma"))["FramesStitched"] == 120, 20, "the error of the whole scan")
+    wait_until(
+        lambda: attributes_of(rig.image("PhaseSigma"))["FramesStitched"] == 120, 20, "the error of the whole scan"
+    )
     phase, sigma = rig.image("Phase"), rig.image("PhaseSigma")
     wanted = offline(rig.contract)
-    said, beside = told(sigma), told(phase)
+    said, beside = attributes_of(sigma), attributes_of(phase)
     assert (said["SigmaKind"], said["SigmaFactor"], said["SigmaFloor"]) == ("calibrated", FACTOR, FLOOR)
     assert sigma.display.units == "rad" and sigma.uniqueId == phase.uniqueId
     alike = beside.keys() - {"FillValue"}
@@ -139,7 +134,7 @@ def test_the_error_is_served_while_it_is_wanted_and_saved_with_the_canvas(rig: R
 
     rig.env.caput(P + "SigmaEnable", 0)
     rig.replay("without", 360)
-    wait_until(lambda: told(rig.image("PhaseSigma"))["SigmaKind"] == "off", 10, "no error")
+    wait_until(lambda: attributes_of(rig.image("PhaseSigma"))["SigmaKind"] == "off", 10, "no error")
     assert not pixels(rig.image("PhaseSigma")).any()
     wait_until(lambda: math.isnan(rig.get("SigmaMedian_RBV")), 10, "no median")
     wait_until(lambda: rig.get("SigmaStatus_RBV") == 2, 10, "an unknown error")
@@ -150,8 +145,8 @@ def test_the_error_is_served_while_it_is_wanted_and_saved_with_the_canvas(rig: R
 def test_a_model_without_a_calibration_gives_the_spread_and_says_so(rig: Rig) -> None:
     rig.env.caput(P + "SigmaEnable", 1)
     rig.replay("s", 120)
-    wait_until(lambda: told(rig.image("PhaseSigma"))["FramesStitched"] == 120, 20, "the spread")
-    said = told(rig.image("PhaseSigma"))
+    wait_until(lambda: attributes_of(rig.image("PhaseSigma"))["FramesStitched"] == 120, 20, "the spread")
+    said = attributes_of(rig.image("PhaseSigma"))
     wanted = offline(rig.contract)
     assert said["SigmaKind"] == "spread, not calibrated"
     known = np.isfinite(wanted.values)

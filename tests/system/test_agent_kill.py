@@ -16,6 +16,7 @@ import pytest
 from epics_env import EpicsEnv, Process, wait_until
 from folders import HELPERS
 from ioc_helpers import wait_for
+from sequencer_records import DATABASE
 
 from ptychostream.hpc_agent.journal.journal import Journal
 from ptychostream.hpc_agent.models.model_store import ModelStore
@@ -25,11 +26,6 @@ from ptychostream.scans.scan_writer import write_scan
 pytestmark = pytest.mark.server
 
 P = "ak:"
-DATABASE = """
-record(bo, "s:Complete") { field(ZNAM, "No") field(ONAM, "Yes") }
-record(stringout, "s:ID") {}
-record(lso, "s:File") { field(SIZV, "300") }
-"""
 CONFIGURATION = """
 prefix = "ak:"
 work = {work}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from epics_env import EpicsEnv, Process, wait_until
 from refine_case import SIZE, case
+from sequencer_records import DATABASE
 from tiny_model import tiny_contract, tiny_graph
 
 from ptychostream.hpc_agent.journal.journal import Journal
@@ -23,11 +24,6 @@ from ptychostream.scans.scan_writer import write_scan
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 P, CHANNEL = "rl:", "rl:det:Image"
-DATABASE = """
-record(bo, "s:Complete") { field(ZNAM, "No") field(ONAM, "Yes") }
-record(stringout, "s:ID") {}
-record(lso, "s:File") { field(SIZV, "300") }
-"""
 CONFIGURATION = """
 prefix = "rl:"
 work = {work}
