@@ -7,6 +7,8 @@ from typing import Any
 import caproto
 from caproto import ChannelType
 
+from ptychostream.statements.record_text import clip
+
 STATES = ("Offline", "Bootstrap", "Active", "Suspended", "Paused", "Fault")
 """The states of Agent:State, in order."""
 POLICIES = ("automatic", "always", "never")
@@ -29,7 +31,6 @@ WRITTEN = (
 )  # fmt: skip
 """The records are written in this order. JudgedSHA, on which the edge acts, comes after the values it refers to."""
 
-_STRING_BYTES = 39
 _TEXT_BYTES = 1023
 _LARGEST = 0x7FFFFFFF
 
@@ -39,18 +40,12 @@ def encoded(name: str, value: Any, kind: ChannelType) -> Any:
     if name == "Agent:State":
         return STATES.index(value)
     if kind is ChannelType.STRING:
-        return _cut(str(value), _STRING_BYTES)
+        return clip(str(value))
     if kind is ChannelType.CHAR:
-        return list(_cut(str(value), _TEXT_BYTES) + b"\0")
+        return list(clip(str(value), _TEXT_BYTES) + b"\0")
     if kind in (ChannelType.LONG, ChannelType.INT):
         return min(int(value), _LARGEST)
     return float(value)
-
-
-def _cut(text: str, most: int) -> bytes:
-    """The text as UTF-8, of at most `most` bytes. A text that is cut ends in "..."."""
-    data = text.encode(errors="replace")
-    return data if len(data) <= most else data[: most - 3].decode(errors="ignore").encode() + b"..."
 
 
 def plain(response: Any) -> object:

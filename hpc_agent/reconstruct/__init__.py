@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from ptychostream.hpc_agent.reconstruct.choice import create_engine
 from ptychostream.reconstruct import run
 from ptychostream.reconstruct.options import ReconstructOptions
+from ptychostream.reconstruct.patterns import Patterns
 from ptychostream.reconstruct.prepare import InitialObject
 from ptychostream.reconstruct.run import OnIteration
 from ptychostream.scans.scan import Reconstruction, Scan
@@ -23,6 +24,7 @@ def reconstruct(
     initial_object: InitialObject | None = None,
     initial_probe: NDArray[np.complex64] | None = None,
     initial_positions_m: NDArray[np.float64] | None = None,
+    patterns: Patterns | None = None,
 ) -> Reconstruction:
     """As `ptychostream.reconstruct.run.reconstruct`, by the engine and on the device that `options` name."""
     return run.reconstruct(
@@ -33,4 +35,5 @@ def reconstruct(
         initial_probe=initial_probe,
         create_engine=create_engine,
         initial_positions_m=initial_positions_m,
+        patterns=patterns,
     )

@@ -8,7 +8,7 @@ scan's own patterns that a reconstruction would have to have, too (docs/decision
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,12 @@ class RefusedError(ReconstructionError):
 
 
 def take_refined(
-    scan: Scan, path: str | Path, limits: RefinedLimits, soundness: SoundnessLimits, scan_file: str | Path = ""
+    scan: Scan,
+    path: str | Path,
+    limits: RefinedLimits,
+    soundness: SoundnessLimits,
+    scan_file: str | Path = "",
+    read: Callable[[], Patterns] | None = None,
 ) -> Reconstruction:
     """The refined result at `path` as a reconstruction of `scan`, with the R factor of each frame.
 
@@ -73,6 +78,9 @@ def take_refined(
     ----------
     scan_file
         The scan's file. Where the scan has no times of its frames, the result must not be older than this file.
+    read
+        Gives the scan's patterns, all of each frame. None: they are read from the scan. Called once, and not where what
+        the files say is reason enough to refuse.
 
     Raises
     ------
@@ -91,7 +99,7 @@ def take_refined(
     _check_geometry(scan, made, where)
     _check_age(scan, made.provenance, Path(path), scan_file, where)
     frames = _frames(scan, made, limits, where)
-    patterns = Patterns.read(scan)
+    patterns = Patterns.read(scan) if read is None else read()
     measured = np.intersect1d(frames, patterns.frames)
     if len(measured) < limits.frames * len(patterns.frames):
         share = f"{len(measured)} of {len(patterns.frames)} frames"

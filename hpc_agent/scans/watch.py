@@ -25,6 +25,7 @@ from ptychostream.hpc_agent.scans.transitions import (
     to_tell,
 )
 from ptychostream.statements.radiation import of_unit
+from ptychostream.statements.record_text import STRING_BYTES
 from ptychostream.statements.units import EnergyUnit, energy_ev
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ _SETTLE_POLL_S = 0.05
 _SEARCH_S = 1.0
 _REST_S = 1.0  # after a failure of the thread's own
 _FAILED_READS = 3  # in a row on a connection that should be there: then it is made anew
-_CA_STRING = 39  # characters that a Channel Access string holds
 _QUEUED = 1000
 
 
@@ -284,9 +284,9 @@ class ScanWatch:
     def _read(self) -> ScanEvent:
         values = {role: self._value(role) for role in self._pvs if role != "complete_pv"}
         file = id_text(values.get("file_pv"))
-        if len(file) == _CA_STRING and self._pvs["file_pv"].channel.native_data_type is caproto.ChannelType.STRING:
+        if len(file) == STRING_BYTES and self._pvs["file_pv"].channel.native_data_type is caproto.ChannelType.STRING:
             name = self._settings.file_pv
-            log.error("%s is cut at %d characters: watch %s.VAL$ in its place", name, _CA_STRING, name)
+            log.error("%s is cut at %d characters: watch %s.VAL$ in its place", name, STRING_BYTES, name)
         return ScanEvent(
             id_text(values.get("id_pv")),
             file,

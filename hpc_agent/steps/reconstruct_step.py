@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.quality.figures import reconstruction_figure, save_figure
 from ptychostream.quality.mask_figure import mask_figure
 from ptychostream.reconstruct.grid import ObjectGrid
-from ptychostream.reconstruct.patterns import Window
+from ptychostream.reconstruct.patterns import Patterns, Window
 from ptychostream.reconstruct.soundness import SoundnessLimits, unsound
 from ptychostream.reconstruct.start import object_from_phase
 from ptychostream.scans.phase_file import read_phase_image
@@ -125,10 +126,11 @@ def reconstruct_step(
     if made is None:
         began, refused = time.perf_counter(), ""
         with opened(scan, scan_options) as file:
+            read = cache(lambda: Patterns.read(file, Window(chosen.crop, chosen.bin)))
             if refined is not None:
-                made, refused = _refined(file, scan, chosen, refined, key)
+                made, refused = _refined(file, scan, chosen, refined, key, read)
             if made is None:
-                made, reason = _attempt(file, chosen, _start(file, initial or {}, chosen), progress, key)
+                made, reason = _attempt(file, chosen, _start(file, initial or {}, chosen), progress, key, read)
             mask = _shown_mask(file, made) if made is not None else None
         if made is None:
             told = {"refined": "", "refined_refused": refused}
@@ -164,7 +166,12 @@ def reconstruct_step(
 
 
 def _refined(
-    scan: Scan, scan_file: str, options: ReconstructStepOptions, refined: Mapping[str, str], key: str
+    scan: Scan,
+    scan_file: str,
+    options: ReconstructStepOptions,
+    refined: Mapping[str, str],
+    key: str,
+    read: Callable[[], Patterns],
 ) -> tuple[Reconstruction | None, str]:
     """The edge's refined result; or None, and why it is not taken."""
     if options.crop is not None or options.bin > 1:
@@ -173,7 +180,7 @@ def _refined(
     if not path:
         return None, refined.get("reason", "") or "there is none"
     try:
-        made = take_refined(scan, path, options.refined, options.limits, scan_file)
+        made = take_refined(scan, path, options.refined, options.limits, scan_file, read)
     except (ScanFileError, GeometryError, ReconstructionError) as error:
         _log.warning("%s: the edge's refined result is not taken: %s", key, error)
         return None, error.what
@@ -190,18 +197,23 @@ def _shown_mask(scan: Scan, made: Reconstruction) -> Figure | None:
 
 
 def _attempt(
-    scan: Scan, options: ReconstructStepOptions, start: InitialEstimate, progress: Progress, key: str
+    scan: Scan,
+    options: ReconstructStepOptions,
+    start: InitialEstimate,
+    progress: Progress,
+    key: str,
+    read: Callable[[], Patterns],
 ) -> tuple[Reconstruction | None, str]:
     """The reconstruction, and why it is not sound; tried again from the default start if it diverges."""
-    made, reason = _reconstruct(scan, options, start, progress)
+    made, reason = _reconstruct(scan, options, start, progress, read())
     if reason and start.names:
         _log.warning("%s: from %s, %s; once more from nothing", key, " and ".join(start.names), reason)
-        made, reason = _reconstruct(scan, options, InitialEstimate(), progress)
+        made, reason = _reconstruct(scan, options, InitialEstimate(), progress, read())
     return made, reason
 
 
 def _reconstruct(
-    scan: Scan, options: ReconstructStepOptions, start: InitialEstimate, progress: Progress
+    scan: Scan, options: ReconstructStepOptions, start: InitialEstimate, progress: Progress, patterns: Patterns
 ) -> tuple[Reconstruction | None, str]:
     iterations = options.iterations
     if len(start.names) == 2 and options.warm_iterations is not None:
@@ -217,6 +229,7 @@ def _reconstruct(
             on_iteration=tell,
             initial_object=start.object,
             initial_probe=start.probe,
+            patterns=patterns,
         )
     except DivergedError as error:
         return None, error.what

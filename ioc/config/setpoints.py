@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ptychostream.config import Declared, Setting, declared
 from ptychostream.errors import ConfigError
+from ptychostream.statements.record_text import STRING_BYTES
 
 if TYPE_CHECKING:
     from ptychostream.ioc.config.settings import IocSettings
-
-LONGEST_STRING = 39
-"""Bytes of an EPICS string; longer texts are waveforms of characters."""
 
 
 class Setpoint:
@@ -82,7 +80,7 @@ class Setpoint:
     def room(self) -> int:
         """Bytes that the record of a text holds."""
         length = self.setting.length
-        return length if length <= LONGEST_STRING else length - 1
+        return length if length <= STRING_BYTES else length - 1
 
     def is_cut(self, raw: Any) -> bool:
         """Whether a text that was put fills its record: EPICS may have cut it, and does not say so."""

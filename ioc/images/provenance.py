@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ptychostream import __version__
-from ptychostream.imaging.sigma import CALIBRATED, SPREAD_ONLY
+from ptychostream.imaging.sigma import sigma_kind
 from ptychostream.plugins.flow.scan_boundary import BoundarySettings
 from ptychostream.plugins.flow.snapshot import Maker, RunFigures, Stitched
 
@@ -77,10 +77,8 @@ def _sigma(stitched: Stitched) -> dict[str, Any] | None:
     """What the error of the phase is, and its calibration; None where it is not known."""
     if stitched.image.spread is None:
         return None
-    if stitched.calibration is None:
-        return {"kind": SPREAD_ONLY}
-    factor, floor_rad = stitched.calibration
-    return {"kind": CALIBRATED, "factor": factor, "floor_rad": floor_rad}
+    numbers = dict(zip(("factor", "floor_rad"), stitched.calibration or (), strict=False))
+    return {"kind": sigma_kind(stitched.calibration), **numbers}
 
 
 def _model(maker: Maker, sha_of: Callable[[str], str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from softioc import fields
 from softioc.imports import db_get_field, db_put_field_process
 
 from ptychostream.ioc.records.database import RecordInfo
+from ptychostream.statements.record_text import STRING_BYTES, clip
 
 Value = float | int | str
 
@@ -38,7 +39,6 @@ NUMBERS: dict[str, tuple[type[Any], int]] = {
     "mbbo": (c_int16, fields.DBF_SHORT),
 }
 """C type and EPICS type of the records that hold a number."""
-_STRING_BYTES = 40
 _VALUE_AND_LOG = 3
 """EPICS's DBE_VALUE and DBE_LOG."""
 _STRINGS = ("stringin", "stringout")
@@ -116,7 +116,7 @@ class Records:
             value: float | int = number.value
             return value
         if info.type in _STRINGS:
-            text = create_string_buffer(_STRING_BYTES)
+            text = create_string_buffer(STRING_BYTES + 1)
             db_get_field(info.name, fields.DBF_STRING, addressof(text), 1)
         else:
             text = create_string_buffer(int(info.fields["NELM"]) + 1)
@@ -141,7 +141,7 @@ class Records:
             return
         data = clip(str(value), room(info))
         if info.type in _STRINGS:
-            text = create_string_buffer(data, _STRING_BYTES)
+            text = create_string_buffer(data, STRING_BYTES + 1)
             db_put_field_process(info.name, fields.DBF_STRING, addressof(text), 1, process)
             return
         text = create_string_buffer(data, len(data) + 1)
@@ -177,12 +177,4 @@ def post_value(name: str) -> None:
 
 def room(info: RecordInfo) -> int:
     """Bytes of text that a record holds."""
-    return (_STRING_BYTES if info.type in _STRINGS else int(info.fields["NELM"])) - 1
-
-
-def clip(text: str, most: int) -> bytes:
-    """UTF-8, cut to at most `most` bytes at a character; the end of a text that was cut says so."""
-    data = text.encode()
-    if len(data) <= most:
-        return data
-    return data[: most - 3].decode(errors="ignore").encode() + b"..."
+    return STRING_BYTES if info.type in _STRINGS else int(info.fields["NELM"]) - 1

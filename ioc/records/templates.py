@@ -9,7 +9,8 @@ from typing import Any
 
 from ptychostream.config import Shown
 from ptychostream.db.templates import STATES
-from ptychostream.ioc.config.setpoints import LONGEST_STRING, Setpoint
+from ptychostream.ioc.config.setpoints import Setpoint
+from ptychostream.statements.record_text import STRING_BYTES
 
 _TYPES = {bool: ("bi", "bo"), int: ("longin", "longout"), float: ("ai", "ao")}
 
@@ -78,7 +79,7 @@ def _face(shown: Shown, kind: type, choices: tuple[Any, ...], out: bool) -> tupl
             fields["PREC"] = shown.prec
         if shown.high is not None:
             fields["LOPR"], fields["HOPR"] = shown.low or 0, shown.high
-    elif shown.length <= LONGEST_STRING:
+    elif shown.length <= STRING_BYTES:
         return "stringout" if out else "stringin", fields
     else:
         return "waveform", {**fields, "FTVL": "CHAR", "NELM": shown.length}

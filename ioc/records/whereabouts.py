@@ -9,7 +9,8 @@ import os
 import socket
 from pathlib import Path
 
-_STRING = 39
+from ptychostream.statements.record_text import STRING_BYTES
+
 _LONG = 159
 
 
@@ -17,11 +18,11 @@ def whereabouts() -> dict[str, str | int]:
     """Values of the records by their names: host, kernel, process and its parent, working directory."""
     kernel, folder = os.uname(), str(Path.cwd())
     return {
-        "HOSTNAME": socket.gethostname()[:_STRING],
-        "KERNEL_VERS": f"{kernel.sysname} {kernel.release}"[:_STRING],
+        "HOSTNAME": socket.gethostname()[:STRING_BYTES],
+        "KERNEL_VERS": f"{kernel.sysname} {kernel.release}"[:STRING_BYTES],
         "PROCESS_ID": os.getpid(),
         "PARENT_ID": os.getppid(),
-        "APP_DIR1": folder[:_STRING],
-        "APP_DIR2": folder[_STRING : 2 * _STRING],
+        "APP_DIR1": folder[:STRING_BYTES],
+        "APP_DIR2": folder[STRING_BYTES : 2 * STRING_BYTES],
         "APP_DIR": folder[:_LONG],
     }

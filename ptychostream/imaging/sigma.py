@@ -60,6 +60,11 @@ class PhaseSigma:
         return float(np.median(known)) if known.size else float("nan")
 
 
+def sigma_kind(calibration: tuple[float, float] | None) -> str:
+    """The kind of a `PhaseSigma` with this calibration."""
+    return SPREAD_ONLY if calibration is None else CALIBRATED
+
+
 def sigma(
     single: NDArray[np.floating], number: NDArray[np.floating], factor: float, floor_rad: float
 ) -> NDArray[np.floating]:
@@ -81,6 +86,6 @@ def phase_sigma(spread: Spread, calibration: tuple[float, float] | None) -> Phas
     values = np.full(spread.single.shape, np.nan, np.float32)
     if calibration is None:
         values[known] = spread.single[known]
-        return PhaseSigma(values, SPREAD_ONLY)
+        return PhaseSigma(values, sigma_kind(calibration))
     values[known] = sigma(spread.single[known], spread.number[known], *calibration)
-    return PhaseSigma(values, CALIBRATED, *calibration)
+    return PhaseSigma(values, sigma_kind(calibration), *calibration)

@@ -77,10 +77,12 @@ def prepare(
     initial_probe: NDArray[np.complex64] | None = None,
     create_engine: CreateEngine = epie_engine,
     initial_positions_m: NDArray[np.float64] | None = None,
+    patterns: Patterns | None = None,
 ) -> Prepared:
     """Everything before the first iteration. Parameters and errors are those of `reconstruct`."""
     window = Window(options.crop, options.bin)
-    patterns = Patterns.read(scan, window)
+    if patterns is None:
+        patterns = Patterns.read(scan, window)
     counts_a_pixel = patterns.counts_a_pixel / options.bin**2
     options, centre = options.for_dose(counts_a_pixel), patterns.centre_off_px
     size = patterns.mean.shape[0]

@@ -16,6 +16,7 @@ from ptychostream.reconstruct.gauge import fix_gauge
 from ptychostream.reconstruct.grid import ObjectGrid
 from ptychostream.reconstruct.options import ReconstructOptions
 from ptychostream.reconstruct.overlap import overlap
+from ptychostream.reconstruct.patterns import Patterns
 from ptychostream.reconstruct.positions import LinearMap
 from ptychostream.reconstruct.prepare import InitialObject, prepare
 from ptychostream.reconstruct.residuals import frame_residuals
@@ -37,6 +38,7 @@ def reconstruct(
     initial_probe: NDArray[np.complex64] | None = None,
     create_engine: CreateEngine = epie_engine,
     initial_positions_m: NDArray[np.float64] | None = None,
+    patterns: Patterns | None = None,
 ) -> Reconstruction:
     """Reconstruct object and probe of `scan` by ePIE (Maiden & Rodenburg 2009, doi 10.1016/j.ultramic.2009.05.012).
 
@@ -58,6 +60,9 @@ def reconstruct(
     initial_positions_m
         [N, 2] (x, y) of the frames that are used, from an earlier reconstruction of the same scan, where positions are
         corrected. They are moved by `options.reach` at most from those of the scan.
+    patterns
+        Of the scan, by the crop and bin of the options, if they were read before. They are the same afterwards, also
+        after an error.
 
     Raises
     ------
@@ -66,16 +71,18 @@ def reconstruct(
     ScanFileError
         The mask of bad pixels cannot be right, or frames cannot be read.
     """
-    ready = prepare(scan, options, initial_object, initial_probe, create_engine, initial_positions_m)
+    ready = prepare(scan, options, initial_object, initial_probe, create_engine, initial_positions_m, patterns)
     grid, options = ready.problem.grid, ready.options
     engine = create_engine(replace(ready.problem, in_place=True), options)
     began = time.perf_counter()
-    misfits = _iterate(engine, len(ready.positions_m), options, on_iteration)
-    seconds = time.perf_counter() - began
-    object_, modes = engine.result()
+    try:
+        misfits = _iterate(engine, len(ready.positions_m), options, on_iteration)
+        seconds = time.perf_counter() - began
+        object_, modes = engine.result()
+        corners = engine.corrected()
+    finally:
+        engine.finish()
     positions, linear = ready.positions_m, None
-    corners = engine.corrected()
-    engine.finish()
     if corners is not None:
         grid = grid.at(corners)
         positions = grid.positions_m(modes.shape[-1])

@@ -25,7 +25,6 @@ from ptychostream.ioc.gpu import parse_smi, read_sysfs
 from ptychostream.ioc.images.served_area import displayed
 from ptychostream.ioc.records.autosave import format_values, parse_values, read_values
 from ptychostream.ioc.records.preflight import IMAGES, check_ports
-from ptychostream.ioc.records.records import clip
 from ptychostream.ioc.scan.position_sources import PositionSources
 from ptychostream.processes.loopback import free_ports
 
@@ -180,15 +179,6 @@ def test_unmeasured_pixels_are_filled_with_the_mean() -> None:
     nothing = np.empty((0, 0), np.float32)
     shown, fill = displayed(PhaseImage(nothing, nothing, (0.0, 0.0), 1e-8), PixelBox(0, 0, 2, 2))
     assert (shown.phase.tolist(), shown.weight.tolist(), fill) == ([[0, 0], [0, 0]], [[0, 0], [0, 0]], 0)
-
-
-@given(st.text(max_size=100), st.integers(4, 100))
-def test_texts_are_cut_at_a_character(text: str, most: int) -> None:
-    text = text.encode(errors="ignore").decode()
-    cut = clip(text, most)
-    assert len(cut) <= most
-    cut.decode()
-    assert cut == text.encode() or cut.endswith(b"...")
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_refused() -> None:

@@ -22,6 +22,7 @@ from ptychostream.errors import ConfigError, ReconstructionError, ScanFileError
 from ptychostream.hpc_agent.reconstruct import ReconstructOptions, reconstruct
 from ptychostream.reconstruct import fft_kernels, gauge
 from ptychostream.reconstruct.grid import ObjectGrid
+from ptychostream.reconstruct.patterns import Patterns
 from ptychostream.scans.datasets import fetch
 from ptychostream.scans.reconstruction_file import read_reconstruction
 from ptychostream.scans.scan import Scan
@@ -275,6 +276,16 @@ def test_says_what_is_wrong_with_a_scan(name: str) -> None:
 def test_says_that_it_diverges() -> None:
     with pytest.raises(ReconstructionError, match="diverged"):
         reconstruct(SCAN, options(object_step=20, probe_step=20))
+
+
+def test_patterns_that_were_read_before_serve_again_also_after_a_divergence() -> None:
+    patterns = Patterns.read(SCAN)
+    before = patterns.amplitudes.copy()
+    with pytest.raises(ReconstructionError, match="diverged"):
+        reconstruct(SCAN, options(object_step=20, probe_step=20), patterns=patterns)
+    again = reconstruct(SCAN, options(iterations=2), patterns=patterns)
+    np.testing.assert_array_equal(patterns.amplitudes, before)
+    np.testing.assert_array_equal(again.object, reconstruct(SCAN, options(iterations=2)).object)
 
 
 def test_says_what_is_wrong_with_a_start() -> None:

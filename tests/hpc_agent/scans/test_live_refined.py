@@ -61,7 +61,7 @@ def test_why_there_is_none(tmp_path: Path, monkeypatch) -> None:  # type: ignore
 
 
 def test_a_long_name_is_known_by_what_its_record_holds() -> None:
-    name = "a" * 45
-    assert Refining(RefineStatus.REFINES, name[:39]).is_of(name)
-    assert not Refining(RefineStatus.REFINES, name[:38]).is_of(name)
+    for name, held in (("a" * 39, "a" * 39), ("a" * 45, "a" * 36 + "..."), ("a" * 35 + "é" * 5, "a" * 35 + "...")):
+        assert Refining(RefineStatus.REFINES, held).is_of(name)
+        assert not Refining(RefineStatus.REFINES, held[:-1]).is_of(name)
     assert not Refining(RefineStatus.REFINES, "").is_of("")

@@ -13,6 +13,7 @@ from step_helpers import of
 from ptychostream.hpc_agent.corpus.corpus_store import CorpusStore
 from ptychostream.hpc_agent.steps import reconstruct_step
 from ptychostream.hpc_agent.steps.label_step import label_step
+from ptychostream.reconstruct.patterns import Patterns
 from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
 from ptychostream.scans.scan_writer import write_scan
 
@@ -55,10 +56,18 @@ def test_it_is_taken_labelled_and_kept(place: Path, monkeypatch: pytest.MonkeyPa
     assert shard.provenance["engine"] == "refined live"
 
 
-def test_where_it_is_refused_the_scan_is_reconstructed(place: Path) -> None:
+def test_where_it_is_refused_the_scan_is_reconstructed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings, read = [0], Patterns.read
+
+    def counted(*arguments: Any) -> Patterns:
+        readings[0] += 1
+        return read(*arguments)
+
+    monkeypatch.setattr(Patterns, "read", counted)
     made = reconstructed(place, {"file": str(place / "refined.h5")}, refined={"frames": 0.999})
     assert made["refined"] == "" and "118 of 120 frames" in made["refined_refused"]
     assert read_reconstruction(made["reconstruction"]).engine == "epie" and made["iterations"] == 5
+    assert readings == [1], "the scan's patterns were read twice"
     assert reconstructed(place, {"reason": "the edge does not refine"}, seed=1)["refined_refused"] == (
         "the edge does not refine"
     )
