@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import cached_property
 from types import FrameType
 
@@ -34,6 +34,7 @@ from ptychostream.ioc.records.database import (
     CLUSTER_GROUP, GPU_GROUP, keep_memory_pageable, load_group, put_static, records,
 )  # fmt: skip
 from ptychostream.ioc.handlers import Handlers
+from ptychostream.ioc.pace import UpdatePace
 from ptychostream.ioc.readbacks import readbacks, values
 from ptychostream.ioc.stream_state import stream_state
 from ptychostream.ioc.view import View
@@ -83,27 +84,29 @@ def run(settings: IocSettings, given: Collection[str], kind: type[Ioc] | None = 
     PtychostreamError
         It cannot start: a port or the prefix is taken, a file is damaged.
     """
-    stopped = threading.Event()
+    pace = UpdatePace(settings.update_rate_hz)
 
     ioc: Ioc | None = None
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        if stopped.is_set():
+        if pace.stopped:
             os._exit(128 + number)  # asked a second time
         log.info("%s: ending; a second signal ends at once", signal.Signals(number).name)
-        stopped.set()
+        pace.stop()
         end_within(_END_S, lambda: ioc.unfinished() if ioc is not None else "it had not started")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    ioc = (kind or Ioc)(settings, given)
+    ioc = (kind or Ioc)(settings, given, pace.ask)
     code = 1
     try:
         ioc.start()
-        while not stopped.wait(1.0 / settings.update_rate_hz):
-            ioc.judge()
+        while pace.wait():
+            if pace.regular:
+                ioc.judge()
             ioc.update()
             ioc.beat()
+            pace.done()
         code = 0 if ioc.stop() else 1
     except Exception:
         log.exception("the IOC failed")
@@ -124,7 +127,7 @@ class Ioc:
     pipelines: type[Pipeline] = Pipeline
     collectors: type[Collector] = Collector
 
-    def __init__(self, settings: IocSettings, given: Collection[str]) -> None:
+    def __init__(self, settings: IocSettings, given: Collection[str], ask: Callable[[], None]) -> None:
         self._settings = settings
         self._updating = threading.Lock()
         self._refusal = ""
@@ -136,9 +139,9 @@ class Ioc:
         self._residuals = ResidualMap()
         self._started = False
         with preflight.checked(settings.prefix, settings.images_port):
-            self._load(settings, given)
+            self._load(settings, given, ask)
 
-    def _load(self, settings: IocSettings, given: Collection[str]) -> None:
+    def _load(self, settings: IocSettings, given: Collection[str], ask: Callable[[], None]) -> None:
         prefix = settings.prefix
         gpu_here = gpu.read() is not None
         in_cluster = bool(settings.cluster.consumers)
@@ -167,11 +170,11 @@ class Ioc:
         grouped = {group: [info for info in infos if info.name in names[group]] for group in groups}
         self._pvi = pvi_structures(prefix, grouped, (*UNITS, *REFINED_IMAGES))
         key = read_key(settings.model.key_file, "model.key_file")
-        self._parts = assemble(settings, self.update, self._frame_ended, self.pipelines, self.collectors, key)
+        self._parts = assemble(settings, self.update, ask, self._frame_ended, self.pipelines, self.collectors, key)
         scale = self._records.info("DoseScale").fields
         self._parts.pipeline.scan_dose.limits = float(scale["DRVL"]), float(scale["DRVH"])
         self._dispatcher = devices.Dispatcher(self._put_done)
-        self._scans = ScanControl(self._parts, settings.scan, self._dispatcher.run_slow, self.update)
+        self._scans = ScanControl(self._parts, settings.scan, self._dispatcher.run_slow, self.update, ask)
         handlers = Handlers(
             self._parts,
             self.update,

@@ -45,6 +45,7 @@ _CACHE_BYTES = 4_000_000_000  # of built engines; those that were not used for l
 def assemble(
     settings: IocSettings,
     on_slot: Callable[[], None],
+    on_saving: Callable[[], None],
     on_end: Callable[[str], None],
     pipelines: type[Pipeline] = Pipeline,
     collectors: type[Collector] = Collector,
@@ -58,6 +59,8 @@ def assemble(
         The settings that the IOC starts with.
     on_slot
         Called when the model slot changes.
+    on_saving
+        Called when the state of the canvases' saving changes, at every saved scan.
     on_end
         Called with a scan's id when a frame's end attribute has ended it.
     pipelines, collectors
@@ -99,7 +102,7 @@ def assemble(
     positions.connect(pipeline)
     pipeline.dose_scale, pipeline.scan_dose.automatic = settings.dose_scale, settings.dose_mode == "Auto"
     shown = ShownCanvas(pipeline)
-    saver = _make_saver(settings, pipeline, positions, slot.sha_of, on_slot)
+    saver = _make_saver(settings, pipeline, positions, slot.sha_of, on_saving)
     return Parts(
         settings=settings,
         pipeline=pipeline,

@@ -28,6 +28,8 @@ class ScanControl:
         Runs an action in a thread of its own.
     refresh
         Brings the readbacks up to date.
+    ask
+        Has them brought up to date soon.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class ScanControl:
         settings: ScanSettings,
         aside: Callable[[Callable[[], None]], None],
         refresh: Callable[[], None],
+        ask: Callable[[], None],
     ) -> None:
         self._parts = parts
         self._settings = settings
         self._aside = aside
         self._refresh = refresh
+        self._ask = ask
         self._spoken = False
         self._watch: ScanWatch | None = None
         if settings.active_pv:
@@ -58,7 +62,7 @@ class ScanControl:
 
     def end_scan(self) -> None:
         """End the scan: returns when its last frame is stitched, the image is served and compared."""
-        self._end(self._parts.pipeline.snapshot())()
+        self._end(self._parts.pipeline.snapshot(), self._refresh)()
 
     def ended(self, scan: str) -> None:
         """End the scan at once, before any frame of the next; the rest is done in another thread.
@@ -67,7 +71,7 @@ class ScanControl:
         """
         snapshot = self._parts.pipeline.snapshot()
         if snapshot.scan == scan:
-            self._aside(self._end(snapshot))
+            self._aside(self._end(snapshot, self._ask))
 
     def tick(self) -> None:
         """Time has passed: a pause in the stream may have ended the scan."""
@@ -102,7 +106,7 @@ class ScanControl:
         elif bounds:
             pipeline.end_scan(current)
 
-    def _end(self, snapshot: Snapshot) -> Callable[[], None]:
+    def _end(self, snapshot: Snapshot, show: Callable[[], None]) -> Callable[[], None]:
         """End the current scan; the returned call waits for its last frame, serves the image and compares it."""
         parts = self._parts
         run, written = snapshot.runs[0].number if snapshot.runs else None, parts.positions.written
@@ -114,6 +118,6 @@ class ScanControl:
             parts.images.serve()
             if parts.comparison.reference:
                 parts.comparison.run(parts.pipeline.stitched(run))
-            self._refresh()
+            show()
 
         return finish

@@ -58,9 +58,7 @@ class ClusterRuns:
             run = kept.get(group.number)
             if run is None or not group.shares:
                 continue
-            run.ledger.stitched, run.ledger.dropped = group.patches, group.dropped
-            accounted = run.ledger.stitched + sum(run.ledger.dropped.values())
-            run.ledger.received = accounted + group.pending(instances)
+            run.ledger.show(group.patches, group.dropped, group.pending(instances))
             run.first_time, run.last_time = group.began or None, group.latest or None
             self._missed[run.number] = accounts.missed_of(group, now)
         self.trim()

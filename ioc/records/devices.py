@@ -63,8 +63,14 @@ class Dispatcher:
         self._opened.set()
 
     def run_slow(self, action: Callable[[], None]) -> None:
-        """Run `action` in the slow lane, as if a put had asked for it."""
-        self(InLane(lambda _: action(), "slow"), (None,))
+        """Run `action` in the slow lane, as if a put had asked for it. `on_done` is called only if it fails."""
+        if not self._closed.is_set():
+            self._lanes["slow"].submit(self._run_quietly, action)
+
+    def _run_quietly(self, action: Callable[[], None]) -> None:
+        self._opened.wait()
+        if (failure := _failure_of(action)) is not None:
+            self._on_done(failure)
 
     def __call__(
         self,
@@ -86,15 +92,7 @@ class Dispatcher:
         completion_args: tuple[Any, ...],
     ) -> None:
         self._opened.wait()
-        failure: Exception | None = None
-        try:
-            func(*func_args)
-        except PtychostreamError as error:
-            log.warning("%s", error)
-            failure = error
-        except Exception as error:
-            log.exception("a put failed")
-            failure = error
+        failure = _failure_of(lambda: func(*func_args))
         try:
             self._on_done(failure)
         finally:
@@ -107,6 +105,19 @@ class Dispatcher:
         self._opened.set()
         for pool in (self._quick, *self._lanes.values()):
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _failure_of(action: Callable[[], object]) -> Exception | None:
+    """Do it, and give what it raised."""
+    try:
+        action()
+    except PtychostreamError as error:
+        log.warning("%s", error)
+        return error
+    except Exception as error:
+        log.exception("a put failed")
+        return error
+    return None
 
 
 class InLane:

@@ -17,14 +17,26 @@ class FlowRun(ScanRun):
     ledger: Ledger = field(default_factory=Ledger)
     told: int = 0
     """How often `FlowRuns.take_ended` has given it."""
+    _figures: tuple[tuple[object, ...], RunFigures] | None = None
 
     @property
     def pending(self) -> int:
         """Frames of this run that are under way."""
-        return self.ledger.received - self.ledger.stitched - sum(self.ledger.dropped.values())
+        return self.ledger.received - self.ledger.stitched - self.ledger.lost
 
     def figures(self) -> RunFigures:
-        """A copy of what is known."""
+        """A copy of what is known; the same one as before while nothing has changed.
+
+        Every snapshot asks every kept run, and after many short scans there are hundreds.
+        """
+        ledger = self.ledger
+        counts = ledger.received, ledger.stitched, ledger.lost, self.ids.missed, self.late, self.told
+        now = *counts, self.scan, self.ended, self.first_time, self.last_time
+        if self._figures is None or self._figures[0] != now:
+            self._figures = now, self._count()
+        return self._figures[1]
+
+    def _count(self) -> RunFigures:
         return RunFigures(
             number=self.number,
             scan=self.scan,

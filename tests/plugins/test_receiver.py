@@ -70,7 +70,8 @@ class Child:
             command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
 
     def _read(self) -> None:
         assert self.popen.stdout
@@ -104,6 +105,10 @@ class Child:
     def kill(self) -> None:
         self.popen.kill()
         self.popen.wait()
+        self._reading.join(10)
+        assert self.popen.stdin and self.popen.stdout
+        self.popen.stdin.close()
+        self.popen.stdout.close()
 
 
 @pytest.fixture

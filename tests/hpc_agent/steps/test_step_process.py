@@ -29,11 +29,9 @@ pytestmark = pytest.mark.slow
 def started(work: Path, name: str, arguments: Arguments, *more: str) -> subprocess.Popen[str]:
     (work / "arguments.json").write_text(json.dumps(arguments))
     command = [sys.executable, "-m", "ptychostream.hpc_agent.steps", name, str(work / "arguments.json")]
-    log = (work / "log.txt").open("w")
-    return subprocess.Popen(
-        [*command, str(work / "result.json"), "--progress", str(work / "progress.json"), *more], stderr=log, text=True,
-        start_new_session=True,  # as every runner does
-    )  # fmt: skip
+    command += [str(work / "result.json"), "--progress", str(work / "progress.json"), *more]
+    with (work / "log.txt").open("w") as log:  # a session of its own, as every runner starts it
+        return subprocess.Popen(command, stderr=log, text=True, start_new_session=True)
 
 
 def result_of(work: Path) -> Arguments:
