@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ptychostream.opi import style
 from ptychostream.opi.database import Record
-from ptychostream.opi.images import places, trend
+from ptychostream.opi.images import REFINED, places, trend
 from ptychostream.opi.parts import BEAMLINE_PREFIX, Parts
 from ptychostream.opi.widgets import Box, Screen
 
@@ -67,7 +67,7 @@ def group_screen(given: GroupScreen, records: Mapping[str, Record]) -> Screen:
               limits=(0, 1))  # fmt: skip
         places(parts, ones[2], "Frames whose R factor is above twice the median",
                [("frames", "Refine:ResidualX_RBV", "Refine:ResidualY_RBV"),
-                ("badly explained", "Refine:WorstX_RBV", "Refine:WorstY_RBV")], "µm")  # fmt: skip
+                ("badly explained", "Refine:WorstX_RBV", "Refine:WorstY_RBV")], "µm", edges=REFINED)  # fmt: skip
     if given.title == "Agent":
         trend(parts, upper, "Losses of the training", {"Agent:TrainLoss": "training", "Agent:ValLoss": "validation"},
               axis="rad", minutes=30)  # fmt: skip

@@ -91,15 +91,15 @@ def trend(
 
 
 def places(
-    parts: Parts, box: Box, title: str, pairs: Sequence[tuple[str, str, str]], unit: str, *, as_image: bool = False
+    parts: Parts, box: Box, title: str, pairs: Sequence[tuple[str, str, str]], unit: str, *, edges: Sequence[str] = ()
 ) -> None:  # fmt: skip
-    """Points by their x and y, each pair (name, record of x, record of y); `as_image` with the axes of the images."""
+    """Points by their x and y, each pair (name, record of x, record of y); with `edges`, on the axes of an image."""
     shown: dict[str, Any] = {
         "title_font": Font(style.SMALL),
         "scale_font": Font(style.SMALL),
-        "autoscale": not as_image,
+        "autoscale": not edges,
     }
-    given = _edges(parts, "y_axes[0]", STITCHED) if as_image else []
+    given = _edges(parts, "y_axes[0]", edges) if edges else []
     lines = traces(
         (name, {"x_pv": parts.channel(x), "y_pv": parts.channel(y), "trace_type": 0, "point_type": 2, "point_size": 4,
                 "line_width": 1})

@@ -61,7 +61,7 @@ def main_screen(records: Mapping[str, Record], others: Mapping[str, str]) -> Scr
     trend(parts, Box(left, 344, WIDTH - left - 10, 200), "Rate", {"ArrayRate_RBV": "received",
           "OutputRate_RBV": "stitched"}, axis="frames/s")  # fmt: skip
     places(parts, Box(left, 550, WIDTH - left - 10, 366), "Where the frames were taken",
-           [("frames", "TrajectoryX_RBV", "TrajectoryY_RBV")], "µm", as_image=True)  # fmt: skip
+           [("frames", "TrajectoryX_RBV", "TrajectoryY_RBV")], "µm", edges=STITCHED)  # fmt: skip
     _figures(parts)
     width = (WIDTH - 20) // len(COMMANDS)
     for number, name in enumerate(COMMANDS):

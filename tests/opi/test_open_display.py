@@ -21,6 +21,8 @@ from ptychostream.opi.parts import BEAMLINE_PREFIX, PREFIX
 pytestmark = [pytest.mark.server, pytest.mark.timeout(280)]
 
 P, B = "scr:", "scrbl:"
+ITS_OWN = "while channel is null"
+"""Phoebus 5.0.5's Channel Access client warns of this, now and then, of channels that answer while it subscribes."""
 PROGRAM = shutil.which("open-display")
 
 
@@ -56,6 +58,10 @@ def test_every_channel_of_every_screen_answers(env: EpicsEnv) -> None:
 def test_phoebus_opens_the_screen(env: EpicsEnv, path: Path, tmp_path: Path) -> None:
     picture = tmp_path / "screen.png"
     command = [str(PROGRAM), str(path), str(picture), "10", f"P={P}", "R=", f"B={B}"]
-    done = subprocess.run(command, env=env.env, capture_output=True, text=True, timeout=200, check=False)
+    for _ in range(2):
+        done = subprocess.run(command, env=env.env, capture_output=True, text=True, timeout=100, check=False)
+        told = [line for line in done.stdout.splitlines() if line.startswith("warning")]
+        if not told or any(ITS_OWN not in line for line in told):
+            break
     assert done.returncode == 0, "\n".join(line for line in done.stdout.splitlines() if "  connected" not in line)
     assert picture.stat().st_size > 10_000
