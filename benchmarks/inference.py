@@ -90,13 +90,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"networks {unknown}, rounds {arguments.rounds}", where="bench inference", remedy=remedy)
     rows: list[Row] = []
     absent: dict[str, str] = {}
-    turns = _Turns(arguments.rounds, arguments.seconds, arguments.threads, absent)
+    turns = Turns(arguments.rounds, arguments.seconds, arguments.threads, absent)
     with Progress(console=Console(file=sys.stderr)) as progress, tempfile.TemporaryDirectory() as folder:
         subjects = [arguments.model] if arguments.model else networks
         task = progress.add_task("bench inference", total=len(subjects) * len(batches))
         for subject in subjects:
             model = load_model(subject) if arguments.model else random_model(subject, arguments.size, Path(folder))
-            counts = _golden_frames(model, max(batches))
+            counts = golden_frames(model, max(batches))
             for batch in batches:
                 progress.update(task, description=f"{model.contract.name}, batch {batch}")
                 rows += turns.measure(model, counts[:batch])
@@ -155,7 +155,7 @@ def random_model(name: str, size: int, folder: Path) -> ModelFile:
     return load_model(path)
 
 
-def _golden_frames(model: ModelFile, frames: int) -> NDArray[np.float32]:
+def golden_frames(model: ModelFile, frames: int) -> NDArray[np.float32]:
     """The golden frames, repeated."""
     golden = model.contract.golden
     if golden is None:
@@ -165,7 +165,7 @@ def _golden_frames(model: ModelFile, frames: int) -> NDArray[np.float32]:
 
 
 @dataclass
-class _Turns:
+class Turns:
     """Measures engines in turns. `absent` has the reasons why engines were left out."""
 
     rounds: int

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from ptychostream import __version__
@@ -34,9 +35,13 @@ COMMANDS = {
     "model": "list, inspect, push, roll back and collect models",
     "datasets": "list and fetch real scans",
     "bench": "measure the stream, the engines, the reconstruction and the training",
+    "reproduce": "reproduce the results of Babu et al. 2023 on a simulated beamline",
     "generate": "write operator screens, the alarm tree and the archiver's list",
     "doctor": "say what this machine has, what is missing, and whether all is well with an IOC's configuration",
 }
+
+ROOMS = {"bench": "measuring", "reproduce": "measuring"}
+"""Commands whose module lies in a room within this one."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,8 +61,13 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == command:
-            importlib.import_module(f"ptychostream.cli.{name}").add_arguments(sub)
+            _module(name).add_arguments(sub)
     return parser
+
+
+def _module(name: str) -> ModuleType:
+    rooms = ["ptychostream.cli", *([ROOMS[name]] if name in ROOMS else []), name]
+    return importlib.import_module(".".join(rooms))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = next((word for word in words if word in COMMANDS), None)
     arguments = build_parser(command).parse_args(words)
     configure(arguments.verbose)
-    module = importlib.import_module(f"ptychostream.cli.{arguments.command}")
+    module = _module(arguments.command)
     try:
         with interrupt_on_signals():
             return int(module.run(arguments))

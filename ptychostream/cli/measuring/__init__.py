@@ -1,0 +1,1 @@
+"""Commands that measure this program, or reproduce what was published."""
