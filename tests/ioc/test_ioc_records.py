@@ -129,6 +129,15 @@ def test_states_are_those_of_the_configuration(by_name: dict[str, dict[str, Any]
     assert [name.upper() for name in states("ModelState_RBV")] == [name.replace("_", "") for name in slot]
 
 
+def test_no_state_reads_as_a_number(by_name: dict[str, dict[str, Any]]) -> None:
+    """pvapy takes the number that it puts for the text of a state: findings/pvapy-number-to-a-menu-of-numbers.sh."""
+    field = re.compile("(ZR|ON|TW|TH|FR|FV|SX|SV|EI|NI|TE|EL|TV|TT|FT|FF)ST|[ZO]NAM")
+    fields = ((name, *pair) for name, record in by_name.items() for pair in record["fields"].items())
+    states = [(name, state) for name, key, state in fields if field.fullmatch(key) and state]
+    assert len(states) > 100
+    assert [one for one in states if re.fullmatch(r"[-+]?(0[xX][0-9a-fA-F]+|[0-9.]+)", one[1].strip())] == []
+
+
 def test_the_templates_are_those_of_the_declarations() -> None:
     code = (
         "import json; from ptychostream.ioc import declarations as d\n"

@@ -32,6 +32,13 @@ def table(names: tuple[str, str, str] = ("time", "x", "y")) -> Value:
     return nt.wrap([dict(zip(names, row, strict=True)) for row in ROWS])
 
 
+def table_without_a_cell() -> Value:
+    """The second row has no x: p4p puts the third row's in its place (findings/p4p-nttable-row-without-a-cell.sh)."""
+    rows = [dict(zip(("time", "x", "y"), row, strict=True)) for row in ROWS]
+    del rows[1]["x"]
+    return NTTable(COLUMNS).wrap(rows)
+
+
 SAMPLES = Type([("time", "ad"), ("x", "ad"), ("y", "ad")])
 
 
@@ -95,6 +102,7 @@ def test_an_empty_update_is_none(update: Value) -> None:
     [
         (structure(time=TIMES, x=X, z=Y), "no column 'y'.*there are time, x, z"),
         (structure(time=TIMES, x=X[:2], y=Y), "different length: 3 of time, 2 of x, 3 of y"),
+        (table_without_a_cell(), "different length: 3 of time, 2 of x, 3 of y"),
         (structure("as", time=["a"], x=["b"], y=["c"]), "not numbers"),
         (nd_array(ROWS.T.copy().reshape(3, 3)[:, :2].copy()), "6 values as 3 × 2"),
         (NTScalar("ad").wrap(np.arange(7.0)), "7 values as 2 × 3"),
