@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 
 from ptychostream.ioc.records.records import Records
 from ptychostream.plugins.refining.refined import Refined
-
-BAD = 2.0
-"""A frame is explained badly where its R factor is above so many times the median."""
+from ptychostream.scans.scan import BADLY_EXPLAINED
 
 
 class ResidualMap:
@@ -30,7 +28,7 @@ class ResidualMap:
 def arrays(residuals: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """The arrays by record, for `Refined.residuals`."""
     x, y, relative = 1e6 * residuals[0], 1e6 * residuals[1], residuals[2]
-    bad = relative > BAD
+    bad = relative > BADLY_EXPLAINED
     return {
         "Refine:ResidualX_RBV": x,
         "Refine:ResidualY_RBV": y,

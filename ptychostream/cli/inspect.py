@@ -1,4 +1,4 @@
-"""`ptychostream inspect`: what a scan file or a live channel says of itself, what is assumed, and what contradicts."""
+"""`ptychostream inspect`: what a file or a live channel says of itself, what is assumed, and what contradicts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ptychostream.doctor.channel import ChannelInspection, StreamFigures
     from ptychostream.model.contract import ModelContract
-    from ptychostream.scans.inspection import Inspection, ScanFigures
+    from ptychostream.scans.inspection import Inspection, ReconstructionFigures, ResidualFigures, ScanFigures
     from ptychostream.statements.description import Contradiction, Description, Statement
 
 _PVA = "pva://"
@@ -28,7 +28,9 @@ _PVA = "pva://"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", metavar="FILE|PV", help="scan file of any layout that is read, or PVA channel of a detector's images"
+        "source",
+        metavar="FILE|PV",
+        help="scan file of any layout that is read, reconstruction, or PVA channel of images",
     )
     parser.add_argument("--model", type=Path, metavar="FILE", help="compare with this model's contract")
     parser.add_argument("--json", action="store_true", help="print everything as JSON; the rest goes to stderr")
@@ -100,6 +102,8 @@ def _file(arguments: argparse.Namespace, contract: ModelContract | None) -> int:
 
         found = with_contract(found, contract, str(arguments.model))
     figures = [] if found.scan is None else _scan_figures(found.scan)
+    if found.reconstruction is not None:
+        figures = _reconstruction_figures(found.reconstruction)
     if arguments.orientation is None or not found.sound:
         return _print(arguments, found, found.file, figures)
     from rich.console import Console
@@ -159,7 +163,7 @@ def _say(console: Console, found: Inspection | ChannelInspection, title: str, fi
         console.print(f"contradicts: {contradiction} ({contradiction.remedy})", markup=False)
     if found.error is not None:
         console.print(f"refused: {found.error}", markup=False)
-    elif found.sound:
+    elif found.sound and len(found.said):
         console.print("nothing contradicts")
 
 
@@ -209,6 +213,35 @@ def _scan_figures(scan: ScanFigures) -> list[str]:
     share = "no mask" if scan.bad_share is None else f"mask leaves out {scan.bad_share:.2%} of the pixels"
     lines.append(share + (f", probe of {scan.probe_modes} modes" if scan.probe_modes else ""))
     return lines
+
+
+def _reconstruction_figures(made: ReconstructionFigures) -> list[str]:
+    from ptychostream.statements.units import length_in_words
+
+    lines = [
+        f"reconstruction of scan {made.scan_id or 'without a name'} by {made.engine}: R {made.r_factor:.4f} after "
+        f"{made.iterations} iterations with {made.frames} frames",
+        f"object of {made.height}×{made.width} pixels of {length_in_words(made.pixel_m)}, probe of {made.probe_modes} "
+        f"mode{'s' if made.probe_modes > 1 else ''}",
+    ]
+    if made.residuals is None:
+        return [*lines, "the file does not say how well each frame is explained"]
+    return lines + _residual_lines(made.residuals)
+
+
+def _residual_lines(found: ResidualFigures) -> list[str]:
+    from ptychostream.scans.scan import BADLY_EXPLAINED
+
+    if found.median is None or found.largest is None:
+        return ["no frame's own R factor is known"]
+    lines = [f"R of single frames: median {found.median:.4f}, largest {found.largest:.4f}"]
+    if not found.bad:
+        return [*lines, f"no frame has an R above {BADLY_EXPLAINED:g} times the median"]
+    lines.append(f"doubtful: {found.bad} of {found.known} frames have an R above {BADLY_EXPLAINED:g} times the median:")
+    return lines + [
+        f"  frame {one.frame}, x {1e6 * one.x_m:.3f} µm, y {1e6 * one.y_m:.3f} µm: {one.times_median:.1f} times"
+        for one in found.worst
+    ]
 
 
 def _stream_figures(stream: StreamFigures) -> list[str]:

@@ -1,5 +1,6 @@
 """What a scan file says of itself, what is assumed, what contradicts, and whether it can be used. No counts are read.
 
+Of a reconstruction file: what it holds, and which frames it explains badly.
 `inspect_scan` opens the file by the same functions as `open_scan`, so it refuses what every other command refuses.
 """
 
@@ -15,12 +16,15 @@ import numpy as np
 from ptychostream.errors import ScanFileError
 from ptychostream.imaging.geometry import object_pixel_m, wavelength_m
 from ptychostream.scans import scan_geometry
-from ptychostream.scans.scan import Scan
+from ptychostream.scans.reconstruction_file import is_reconstruction, read_reconstruction
+from ptychostream.scans.scan import BADLY_EXPLAINED, Reconstruction, Scan
 from ptychostream.scans.scan_files import ScanOptions, open_parts
 from ptychostream.scans.scan_parts import build_scan
 from ptychostream.statements.as_json import contradiction_json, error_json, statement_json
 from ptychostream.statements.description import Contradiction, Description
 from ptychostream.statements.quantities import QUANTITIES
+
+_MOST_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,93 @@ class ScanFigures:
 
 
 @dataclass(frozen=True)
+class FrameResidual:
+    """A frame: its number in the scan, its position in metres, and its R factor as a multiple of the median."""
+
+    frame: int
+    x_m: float
+    y_m: float
+    times_median: float
+
+
+@dataclass(frozen=True)
+class ResidualFigures:
+    """The R factors of the frames with the final object and probe.
+
+    Attributes
+    ----------
+    known
+        Frames whose R factor is known.
+    median, largest
+        Of these; None where none is known.
+    bad
+        Frames above `BADLY_EXPLAINED` medians: a wrong position, a beam that moved, a frame of another moment.
+    worst
+        The worst of them, at most ten, the worst first.
+    """
+
+    known: int
+    median: float | None
+    largest: float | None
+    bad: int
+    worst: tuple[FrameResidual, ...]
+
+    @classmethod
+    def of(cls, made: Reconstruction) -> ResidualFigures | None:
+        """The figures; None where the file holds no R factors of frames.
+
+        Where the file does not say which frames of the scan it used, they are counted from 0.
+        """
+        if made.residuals is None:
+            return None
+        known = np.flatnonzero(np.isfinite(made.residuals))
+        if not len(known):
+            return cls(0, None, None, 0, ())
+        values = made.residuals[known].astype(np.float64)
+        median = float(np.median(values))
+        relative = values / max(median, 1e-30)
+        bad = np.flatnonzero(relative > BADLY_EXPLAINED)
+        numbers = np.arange(len(made.residuals)) if made.frames is None else made.frames
+        worst = tuple(
+            FrameResidual(
+                int(numbers[known[one]]), *(float(at) for at in made.positions_m[known[one]]), float(relative[one])
+            )
+            for one in bad[np.argsort(-relative[bad], kind="stable")][:_MOST_LISTED]
+        )
+        return cls(len(known), median, float(values.max()), len(bad), worst)
+
+
+@dataclass(frozen=True)
+class ReconstructionFigures:
+    """What a reconstruction file holds.
+
+    Attributes
+    ----------
+    scan_id, engine
+        The scan, and what reconstructed it.
+    frames, iterations
+        Used frames, and iterations.
+    r_factor
+        After the last iteration.
+    height, width, pixel_m, probe_modes
+        Of the object, in pixels and metres, and of the probe.
+    residuals
+        How well the frames are explained; None where the file does not hold it.
+    """
+
+    scan_id: str
+    engine: str
+    frames: int
+    iterations: int
+    r_factor: float
+    height: int
+    width: int
+    pixel_m: float
+    probe_modes: int
+    residuals: ResidualFigures | None
+
+
+@dataclass(frozen=True)
 class Inspection:
     """The result of `inspect_scan`.
 
@@ -81,6 +172,8 @@ class Inspection:
         Why the file cannot be used, if a contradiction is not the reason.
     scan
         None if it cannot be used.
+    reconstruction
+        Where the file is one; `said` is then empty, and `scan` None.
     opened
         The scan itself, whose counts can no longer be read.
     """
@@ -90,6 +183,7 @@ class Inspection:
     contradictions: list[Contradiction]
     error: ScanFileError | None
     scan: ScanFigures | None
+    reconstruction: ReconstructionFigures | None = None
     opened: Scan | None = None
 
     @property
@@ -103,6 +197,7 @@ class Inspection:
             "file": self.file,
             "sound": self.sound,
             "scan": None if self.scan is None else asdict(self.scan),
+            "reconstruction": None if self.reconstruction is None else asdict(self.reconstruction),
             "statements": [statement_json(statement) for statement in self.said],
             "contradictions": [contradiction_json(found) for found in self.contradictions],
             "error": error_json(self.error),
@@ -110,19 +205,45 @@ class Inspection:
 
 
 def inspect_scan(path: str | os.PathLike[str], options: ScanOptions | None = None) -> Inspection:
-    """Read all that a scan file says, without its counts. A file that cannot be opened gives `error`."""
+    """Read all that a scan file says, without its counts. A file that cannot be opened gives `error`.
+
+    A reconstruction is told as such. No command takes it for a scan.
+    """
     options, where = options or ScanOptions(), os.fspath(path)
+    if is_reconstruction(path):
+        return _reconstruction(path, where)
     said = Description(where)
     try:
         with open_parts(path, options) as parts:
             said = parts.said
             scan = build_scan(parts, options, where)
             scan.scan_id = scan.scan_id or Path(path).stem
-            return Inspection(where, said, [], None, _figures(scan), scan)
+            return Inspection(where, said, [], None, _figures(scan), opened=scan)
     except ScanFileError as error:
         found = scan_geometry.contradictions(said)
         refused_for = {contradiction.error(said.source).what for contradiction in found}
         return Inspection(where, said, found, None if error.what in refused_for else error, None)
+
+
+def _reconstruction(path: str | os.PathLike[str], where: str) -> Inspection:
+    try:
+        made = read_reconstruction(path)
+    except ScanFileError as error:
+        return Inspection(where, Description(where), [], error, None)
+    height, width = made.object.shape
+    figures = ReconstructionFigures(
+        scan_id=made.scan_id,
+        engine=made.engine,
+        frames=len(made.positions_m),
+        iterations=len(made.errors),
+        r_factor=made.r_factor,
+        height=height,
+        width=width,
+        pixel_m=made.pixel_m,
+        probe_modes=len(made.probe),
+        residuals=ResidualFigures.of(made),
+    )
+    return Inspection(where, Description(where), [], None, None, figures)
 
 
 def taken(scan: Scan) -> list[str]:

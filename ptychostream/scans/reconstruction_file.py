@@ -112,6 +112,15 @@ def read_reconstruction(path: str | os.PathLike[str]) -> Reconstruction:
         ) from error
 
 
+def is_reconstruction(path: str | os.PathLike[str]) -> bool:
+    """Whether the file says that it is one of `write_reconstruction`; not whether it can be read."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get("file_kind") == KIND)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+        return False
+
+
 def _check_kind(file: h5py.File, where: str) -> None:
     if file.attrs.get("file_kind") != KIND:
         raise ScanFileError(

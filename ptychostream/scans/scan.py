@@ -61,6 +61,10 @@ class Scan:
         return len(self.positions_m)
 
 
+BADLY_EXPLAINED = 2.0
+"""A frame is explained badly where its R factor is above so many times the median of the frames."""
+
+
 @dataclass
 class Reconstruction:
     """The result of a reconstruction engine, and the content of a reconstruction file.

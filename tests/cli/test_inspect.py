@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 from ptychostream.cli.main import main
 from ptychostream.scans.inspection import inspect_scan
-from ptychostream.scans.scan import Scan
+from ptychostream.scans.reconstruction_file import write_reconstruction
+from ptychostream.scans.scan import Reconstruction, Scan
 from ptychostream.scans.scan_writer import write_scan
 
 
@@ -118,3 +120,37 @@ def test_a_virtual_data_set_of_a_thousand_files_without_a_count_read(tmp_path: P
     assert (found.scan.frames, found.scan.scan_id) == (files * each, "master")
     (tmp_path / "part_0700.h5").unlink()
     assert "part_0700.h5 is not there" in str(inspect_scan(tmp_path / "master.h5").error)
+
+
+def test_a_reconstruction_names_frames_that_are_explained_badly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, residuals = tmp_path / "epie.h5", np.full(30, 0.02, np.float32)
+    residuals[[4, 7]], residuals[20] = (0.05, 0.09), np.nan
+    made = Reconstruction(
+        object=np.ones((40, 50), np.complex64),
+        probe=np.ones((2, 16, 16), np.complex64),
+        origin_m=(0.0, 0.0),
+        pixel_m=1e-8,
+        positions_m=np.column_stack([np.arange(30) * 1e-6, np.zeros(30)]),
+        errors=np.array([0.1, 0.03]),
+        coverage=np.ones((40, 50), np.float32),
+        scan_id="s3",
+        engine="epie",
+        frames=np.arange(30) + 100,
+        residuals=residuals,
+    )
+    write_reconstruction(path, made)
+    status, found = inspected(capsys, str(path))
+    assert (status, found["sound"], found["scan"]) == (0, True, None)
+    told = found["reconstruction"]["residuals"]
+    assert (told["known"], told["bad"]) == (29, 2) and told["median"] == pytest.approx(0.02)
+    assert [(one["frame"], round(one["times_median"], 2)) for one in told["worst"]] == [(107, 4.5), (104, 2.5)]
+    assert main(["inspect", str(path)]) == 0
+    words = capsys.readouterr().out
+    assert "reconstruction of scan s3 by epie: R 0.0300 after 2 iterations with 30 frames" in words
+    assert "doubtful: 2 of 29 frames" in words and "frame 107, x 7.000 µm, y 0.000 µm: 4.5 times" in words
+    write_reconstruction(path, replace(made, residuals=None))
+    assert main(["inspect", str(path)]) == 0 and "does not say how well each frame" in capsys.readouterr().out
+    path.write_bytes(path.read_bytes()[:-3000])
+    assert main(["inspect", str(path)]) == 2
