@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ptychostream.errors import GeometryError
+from ptychostream.reconstruct.overlap import COMPARABLE
 
 if TYPE_CHECKING:
     from ptychostream.refine.halves import HalfSets
@@ -21,7 +22,7 @@ class Resolution:
     Attributes
     ----------
     value_m
-        Half-bit resolution in metres; NaN while it is not known.
+        Half-bit resolution in metres; NaN while it is not known, and where the halves cannot be compared.
     """
 
     def __init__(self) -> None:
@@ -47,6 +48,9 @@ class Resolution:
             return True
         if self._halves is None:
             self._halves = refiner.half_sets()
+            if self._halves.overlap < COMPARABLE:
+                self._halves, self._is_done = None, True
+                return True
         if not self._halves.work(seconds):
             return False
         self._is_done = True

@@ -102,6 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
     summary = _summary(reconstruction, arguments.output, complete) | {"rules": taken(scan)}
     if rings is not None:
         summary["frc"] = {"resolution_m": rings.resolution_m, "at_limit": rings.at_limit}
+    elif arguments.frc and complete:
+        summary["frc"] = None
     if arguments.json:
         print(json.dumps(summary, indent=2))
     else:
@@ -124,6 +126,10 @@ def run(arguments: argparse.Namespace) -> int:
             least = "at least " if rings.at_limit else ""
             console.print(
                 f"resolution {least}{length_in_words(rings.resolution_m, 3)} by Fourier ring correlation (half bit)"
+            )
+        elif arguments.frc and complete:
+            console.print(
+                "resolution unknown: every second frame alone does not overlap enough, or in too small an area"
             )
         for text in (text for text in summary["rules"] if "position" in text):
             console.print(text, markup=False)
@@ -155,14 +161,19 @@ def _reconstruct(
     return reconstruction, len(reconstruction.errors) == options.iterations
 
 
-def _halves(scan: Scan, options: ReconstructOptions, whole: Reconstruction, console: Console) -> RingCorrelation:
-    """The correlation of two reconstructions, each from every second frame, with the whole's probe and positions."""
+def _halves(scan: Scan, options: ReconstructOptions, whole: Reconstruction, console: Console) -> RingCorrelation | None:
+    """The correlation of two reconstructions, each from every second frame, with the whole's probe and positions.
+
+    None where the frames of a half overlap too little, or both cover too small an area.
+    """
     from dataclasses import replace
 
     import numpy as np
 
+    from ptychostream.errors import GeometryError
     from ptychostream.hpc_agent.reconstruct import reconstruct
     from ptychostream.quality.frc import ring_correlation
+    from ptychostream.reconstruct.overlap import COMPARABLE
 
     images = []
     fixed = options.model_copy(update={"correct_positions": "none"})
@@ -173,8 +184,14 @@ def _halves(scan: Scan, options: ReconstructOptions, whole: Reconstruction, cons
         if whole.frames is not None:
             positions[whole.frames] = whole.positions_m
         half = replace(scan, counts=counts, positions_m=positions[first::2], frame_ids=None, times=None)
-        images.append(reconstruct(half, fixed, initial_probe=whole.probe).phase_image())
-    return ring_correlation(*images)
+        made = reconstruct(half, fixed, initial_probe=whole.probe)
+        if made.provenance["overlap"] < COMPARABLE:
+            return None
+        images.append(made.phase_image())
+    try:
+        return ring_correlation(*images)
+    except GeometryError:
+        return None
 
 
 def _summary(reconstruction: Reconstruction, output: Path, complete: bool) -> dict[str, Any]:

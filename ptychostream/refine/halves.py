@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.pixel_box import PixelBox
 from ptychostream.reconstruct import fft_kernels
+from ptychostream.reconstruct.overlap import share_of
 from ptychostream.refine.kernels import add_visits, visit
 from ptychostream.refine.pull import Pull
 
@@ -39,6 +40,11 @@ class HalfSets:
         [2, modes, n, n] float32, real and imaginary part. It is not changed.
     pull
         Its part for the modulus is used.
+
+    Attributes
+    ----------
+    overlap
+        Part of a frame's illumination that others of its half share (`overlap.share_of`), the lesser of both halves.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class HalfSets:
         for half in (0, 1):
             self._objects[half][0] = 1
             add_visits(self._visits[half], np.ascontiguousarray(corners[half::2]), footprint)
+        self.overlap = min(share_of(self._visits[half], corners[half::2], footprint) for half in (0, 1))
         self._passes = 0
         self._left: list[tuple[int, NDArray[np.int64]]] = []
 

@@ -74,6 +74,14 @@ def test_few_frames_have_no_resolution() -> None:
     assert resolution.work(refiner, 1.0) and np.isnan(resolution.value_m) and not resolution.pending
 
 
+def test_halves_whose_frames_hardly_overlap_have_no_resolution() -> None:
+    """They share the probe, so that they would agree better than each of them does with the truth."""
+    refiner = refined(case(250e-9, 140))
+    assert refiner.half_sets().overlap < 0.75 < 0.95 < refined(case()).half_sets().overlap
+    resolution = Resolution()
+    assert resolution.work(refiner, 1e-4) and np.isnan(resolution.value_m) and not resolution.pending
+
+
 def test_the_map_has_each_frame_and_shows_the_bad_one() -> None:
     one = case()
     refiner = refined(one)
