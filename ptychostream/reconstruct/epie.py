@@ -49,10 +49,17 @@ class EpieEngine:
             grid = problem.grid
             given = grid.corners + grid.fractions
             self._positions = Positions(
-                given, options.correct_positions, options.reach(size) - 1, problem.places, options.seed
+                given,
+                options.correct_positions,
+                options.reach(size) - 1,
+                problem.places,
+                options.seed,
+                options.iterations,
             )
             self._corners = self._positions.corners
             self._shifts = np.zeros((len(grid.corners), 2))
+            self._first = problem.object
+            self._powers = _powers(self._amplitudes)
 
     def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
         """One pass over the positions in `order`. Returns the misfit during this pass."""
@@ -81,16 +88,27 @@ class EpieEngine:
         positions.follow(self._shifts)
         candidates = positions.candidates()
         if candidates is not None:
-            misfits = np.empty(candidates.shape[:2])
-            shares = np.array_split(np.arange(len(candidates)), self._threads)
-
-            def compare(share: NDArray[np.int64], work: NDArray[np.float32]) -> None:
-                _try(share, self._amplitudes, candidates, self._object, self._probe, work, self._twiddles, misfits)
-
-            with ThreadPoolExecutor(self._threads) as pool:
-                list(pool.map(compare, shares, self._works))
-            positions.choose(candidates, misfits)
+            everyone = np.arange(len(candidates))
+            positions.choose(everyone, candidates, self._compare(everyone, candidates))
+        worst = positions.lattice()
+        if worst is not None:
+            positions.choose(*worst, self._compare(*worst))
+        if positions.begins_anew():
+            self._object = planes(self._first)
         self._corners = positions.corners
+
+    def _compare(self, frames: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+        """[n, K] R factors of the frames [n] at each of their candidates [n, K, 2]."""
+        misfits = np.empty(candidates.shape[:2])
+        shares = np.array_split(np.arange(len(frames)), self._threads)
+
+        def compare(rows: NDArray[np.int64], work: NDArray[np.float32]) -> None:
+            args = self._amplitudes, candidates, self._object, self._probe, work, self._twiddles, misfits
+            _try(frames, rows, *args)
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(compare, shares, self._works))
+        return np.asarray(misfits / self._powers[frames, None])
 
     def _together(self, order: NDArray[np.int64], steps: NDArray[np.float32]) -> tuple[float, float]:
         """A pass by several threads. Each has a probe of its own, which are made one after every `CHUNK` positions."""
@@ -123,6 +141,11 @@ class EpieEngine:
         """Put the problem's amplitudes in their order again."""
         if self._in_place:
             restore(self._amplitudes)
+
+
+def _powers(amplitudes: NDArray[np.float32]) -> NDArray[np.float64]:
+    """[N] ΣI of each frame over its good pixels, at least one count."""
+    return np.array([max(np.square(np.maximum(one, 0), dtype=np.float64).sum(), 1.0) for one in amplitudes])
 
 
 def planes(values: NDArray[np.complex64]) -> NDArray[np.float32]:
@@ -159,18 +182,18 @@ def _pass(order, amplitudes, corners, object_, probe, work, w, steps, shifts):  
 
 
 @njit(**_FAST)
-def _try(order, amplitudes, candidates, object_, probe, work, w, misfits):  # type: ignore[no-untyped-def]
-    """The misfit of each position's pattern at each of its candidates [N, K, 2] into misfits [N, K]."""
+def _try(frames, rows, amplitudes, candidates, object_, probe, work, w, misfits):  # type: ignore[no-untyped-def]
+    """The misfits of patterns `frames` [n] at each of their candidates [n, K, 2] into misfits [n, K], for some rows."""
     modes, n = probe.shape[1], probe.shape[2]
     factors = np.zeros(n, np.float32)
-    for index in order:
+    for index in rows:
         for place in range(candidates.shape[1]):
             row, column = candidates[index, place]
             for mode in range(modes):
                 re, im = work[0, 0, mode], work[0, 1, mode]
                 exit_wave(re, im, probe[0, mode], probe[1, mode], object_, row, column)
                 forward(re, im, work[1, 0, mode], work[1, 1, mode], w)
-            misfits[index, place], _ = constrain(work[1], amplitudes[index], factors)
+            misfits[index, place], _ = constrain(work[1], amplitudes[frames[index]], factors)
 
 
 # The maxima are collected column by column, because an ordinary maximum does not become SIMD code.

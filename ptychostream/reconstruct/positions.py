@@ -7,7 +7,14 @@ is too short, because the constraint knows amplitudes alone, so that several ite
 
 That finds the nearest minimum. Errors as large as the sample's features have others, so in the first iterations places
 around each position are tried, too, and the one whose pattern fits best is taken (Maiden et al., Ultramicroscopy 120,
-64 (2012)): some near the position, the nearer the later, and some anywhere around the given one.
+64 (2012)): some near the position, the nearer the later, and some anywhere around the given one. Two errors survive:
+
+- A frame far off, beside which none of the few places was near enough. The frames that are explained worst are compared
+  at a whole lattice of places (`Positions.lattice`).
+- A group of neighbours that moved together, most at the edge of a scan. They explain one another and carry their part
+  of the object with them, so only the frames between them and the rest disagree. Errors that each position has by
+  itself have no mean among neighbours. So what neighbours have in common is taken away, and the object begins anew,
+  because the old one would pull them back (`Positions.begins_anew`).
 """
 
 from __future__ import annotations
@@ -17,6 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float64]
 Correction = Literal["none", "global", "each", "both"]
@@ -27,6 +35,8 @@ LONGEST = 2.0
 """A displacement in one iteration is at most so many object pixels."""
 GAIN = 1.5
 """The measured displacement is multiplied by this."""
+MEASURED = 0.5
+"""Part of a displacement that is measured, because half of the change of an exit wave is in its phases."""
 KEPT = 0.7
 """Part of the last displacement that is made again (momentum)."""
 
@@ -89,6 +99,21 @@ WIDE = 0.75
 FIRST, CLOSEST, SHRINK = 0.4, 1.5, 10.0
 """Near is within `FIRST` of the reach and shrinks by e in `SHRINK` iterations, to `CLOSEST` object pixels at least."""
 
+SEARCHED = (13, 20, 28)
+"""Iterations after which a lattice of places is tried for the frames that are explained worst."""
+WORST = 0.05
+"""Part of the frames for which it is."""
+SIDE = 21
+"""Places along a side of the lattice, which spans the reach."""
+ANEW = (9, 16)
+"""Iterations after which the object begins anew, without what neighbours have in common."""
+SETTLE = 15
+"""In so many iterations at the end no object begins anew, and positions come to rest, though not in the first ones."""
+NEIGHBOURS = 18
+"""Positions that are compared then, at most an eighth of all."""
+DRIFT = 3
+"""Degree of the polynomial in time that they keep in common: a drift is no error of single positions."""
+
 
 class Positions:
     """Positions of the patches' first pixels as they are corrected.
@@ -105,6 +130,8 @@ class Positions:
         Where they begin; no other places are tried then. None: as they were given.
     seed
         Of the places that are tried.
+    iterations
+        Passes that are planned.
 
     Attributes
     ----------
@@ -113,13 +140,21 @@ class Positions:
     """
 
     def __init__(
-        self, given: Floats, kind: Correction, reach: float, start: Floats | None = None, seed: int = 0
+        self,
+        given: Floats,
+        kind: Correction,
+        reach: float,
+        start: Floats | None = None,
+        seed: int = 0,
+        iterations: int = SETTLE,
     ) -> None:
         self._given, self._kind, self._reach = given, kind, reach
         self._tried = TRIED if kind in ("each", "both") and start is None else 0
         self._random = np.random.default_rng(seed)
         self._motion = np.zeros_like(given)
+        self._settles = iterations - SETTLE
         self._passes = 0
+        self._left = np.zeros(len(given))
         self.now = given.copy() if start is None else given + np.clip(start - given, -reach, reach)
 
     @property
@@ -133,7 +168,12 @@ class Positions:
         self._passes += 1
         if self._passes < START:
             return
-        step = np.clip(GAIN * np.nan_to_num(measured), -LONGEST, LONGEST)
+        off = np.nan_to_num(measured)
+        if self._passes > max(self._settles, SETTLE) and self._kind != "global":
+            # Measured from a whole pixel: without the fraction a position swings around the middle between two pixels.
+            # That swing helps what neighbours have in common to come to rest, so it ends late.
+            off -= MEASURED * (self.now - self.corners)
+        step = np.clip(GAIN * off, -LONGEST, LONGEST)
         self._motion = np.clip(KEPT * self._motion + step, -LONGEST, LONGEST)
         self._move(self.now + self._motion)
 
@@ -153,15 +193,39 @@ class Positions:
         tried: NDArray[np.int64] = np.rint(inside).astype(np.int64)
         return tried
 
-    def choose(self, candidates: NDArray[np.int64], misfits: Floats) -> None:
-        """Take the candidates with the smallest misfits [N, K]."""
+    def lattice(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """The frames that are explained worst [n], and corners to compare [n, K, 2], the present ones first."""
+        if not self._tried or self._passes not in SEARCHED:
+            return None
+        frames = np.argsort(-self._left, kind="stable")[: int(np.ceil(WORST * len(self.now)))]
+        line = np.linspace(-self._reach, self._reach, SIDE)
+        around = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+        places = np.concatenate([self.now[frames][:, None], self._given[frames][:, None] + around], axis=1)
+        return frames, np.rint(places).astype(np.int64)
+
+    def choose(self, frames: NDArray[np.int64], candidates: NDArray[np.int64], misfits: Floats) -> None:
+        """Take the candidates [n, K, 2] with the smallest misfits [n, K], relative to the frames' counts."""
+        self._left[frames] = misfits.min(axis=1)
         best = misfits.argmin(axis=1)
-        better = best > 0
-        rows = np.flatnonzero(better)
-        self._motion[rows] = 0
+        rows = np.flatnonzero(best > 0)
+        self._motion[frames[rows]] = 0
         places = self.now.copy()
-        places[rows] = candidates[rows, best[rows]]
+        places[frames[rows]] = candidates[rows, best[rows]]
         self._move(places)
+
+    def begins_anew(self) -> bool:
+        """Whether the object must begin anew: what neighbours had in common, besides map and drift, was taken away."""
+        number = min(NEIGHBOURS, len(self.now) // 8)
+        if not self._tried or self._passes not in ANEW or self._passes > self._settles or number < 2:
+            return False
+        moved = self.now - self._given
+        own = moved - _mapped(self._given, _displacement_map(self._given, moved))
+        times = np.vander(np.linspace(-1, 1, len(own)), DRIFT + 1)
+        own = own - times @ np.linalg.lstsq(times, own, rcond=None)[0]
+        _, near = cKDTree(self._given).query(self._given, number)
+        self._motion[:] = 0
+        self._move(self.now - own[near].mean(axis=1))
+        return True
 
     def _disc(self, number: int, radius: float) -> Floats:
         """[N, number, 2] random displacements of at most `radius`."""

@@ -15,7 +15,7 @@ from ptychostream.errors import ReconstructionError, ScanFileError
 from ptychostream.hpc_agent.corpus.training_data import Source
 from ptychostream.hpc_agent.reconstruct import reconstruct
 from ptychostream.reconstruct.displacement import displacement
-from ptychostream.reconstruct.positions import LinearMap
+from ptychostream.reconstruct.positions import ANEW, SEARCHED, LinearMap, Positions
 from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
 from ptychostream.scans.scan import Reconstruction, Scan
 from ptychostream.scans.scan_writer import write_scan
@@ -85,6 +85,67 @@ def test_each_position_is_found(kind: str) -> None:
     assert np.abs(result.positions_m - given.positions_m).max() < SIZE // 4 * PIXEL_M
     common = LinearMap.between(given.positions_m, result.positions_m)
     assert (abs(common.scale_x - 1) < 1e-6) == (kind == "each")
+
+
+SIDE = 20
+
+
+def unmoved(iterations: int) -> tuple[Positions, np.ndarray]:
+    """400 positions on a square lattice, line by line, that have not moved yet."""
+    line = np.arange(float(SIDE)) * 10
+    given = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+    return Positions(given, "each", 20.0, iterations=iterations), given
+
+
+def moved_at_the_new_object(moved: np.ndarray, iterations: int, begins: bool) -> np.ndarray:
+    """[N, 2] displacements after the iteration in which the object may begin anew."""
+    positions, given = unmoved(iterations)
+    for _ in range(ANEW[0]):
+        assert not positions.begins_anew()
+        positions.follow(np.zeros_like(given))
+    positions.now = given + moved
+    assert positions.begins_anew() == begins
+    return positions.now - given
+
+
+def test_neighbours_that_moved_together_go_back() -> None:
+    group = np.zeros((SIDE, SIDE), np.bool_)
+    group[16:, 8:12] = True
+    inside = group.ravel()
+    moved = 8.0 * np.column_stack([inside, inside])
+    left = moved_at_the_new_object(moved, 60, True)
+    assert np.abs(left[inside].mean(axis=0) - left[~inside].mean(axis=0)).max() < 4.5
+    assert moved_at_the_new_object(moved, 20, False)[inside].min() == 8, "too few iterations are left for a new object"
+
+
+def test_a_drift_stays() -> None:
+    drift = np.outer(np.linspace(-1, 1, SIDE**2) ** 2, [6.0, -3.0])
+    drift -= drift.mean(axis=0)
+    left = moved_at_the_new_object(drift, 60, True)
+    kept = np.polynomial.polynomial.polyfit(drift[:, 0], left[:, 0], 1)[1]
+    assert 0.7 < kept < 1.1
+
+
+def test_the_worst_frames_are_compared_over_the_whole_reach() -> None:
+    positions, given = unmoved(60)
+    everyone, misfits = np.arange(SIDE**2), np.full((SIDE**2, 1), 0.02)
+    misfits[[5, 77], 0] = 0.2, 0.1
+    for _ in range(SEARCHED[0]):
+        positions.follow(np.zeros_like(given))
+        assert positions.lattice() is None or positions._passes == SEARCHED[0]
+        positions.choose(everyone, positions.corners[:, None], misfits)
+    found = positions.lattice()
+    assert found is not None
+    frames, places = found
+    assert frames[:2].tolist() == [5, 77] and len(frames) == 20
+    away = places[0] - given[5]
+    assert (away.min(), away.max()) == (-20, 20) and not away[0].any()
+    there = int(np.flatnonzero((away == [20, -16]).all(axis=1))[0])
+    tried = np.ones(places.shape[:2])
+    tried[0, there] = 0.5
+    positions.choose(frames, places, tried)
+    moved = positions.now - given
+    np.testing.assert_allclose(moved[5] - moved[300], [20, -16], atol=1)
 
 
 def test_right_positions_stay() -> None:
