@@ -50,8 +50,8 @@ def draw(_work: Work, result: Result) -> Figure:
     for (device, times), style in zip(PAPER_US.items(), ("s--", "d--"), strict=True):
         axes.plot(BATCHES, times, style, color="0.55", label=f"paper, {device}")
     for network, colour in zip(NETWORKS, ("black", "#d55e00"), strict=True):
-        times = [microseconds(fastest(result.data["measured"][network], batch)) for batch in BATCHES]
-        axes.plot(BATCHES, times, "o-", color=colour, label=f"here, {NAMES[network]}")
+        here = [microseconds(fastest(result.data["measured"][network], batch)) for batch in BATCHES]
+        axes.plot(BATCHES, here, "o-", color=colour, label=f"here, {NAMES[network]}")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(BATCHES, [str(batch) for batch in BATCHES])

@@ -13,10 +13,10 @@ RESULTS = {
     "fig2": "the stitched phase beside ePIE",
     "fig3": "accuracy by the overlap of the frames",
     "fig4": "exposures ten times shorter than in training",
-    "s1": "fewer photons, in training and in the test",
-    "fig5": "the error as training goes on with more scans",
     "table1": "inference time by the batch",
     "table2": "inference of one frame, by the fastest engine and by torch",
+    "s1": "fewer photons, in training and in the test",
+    "fig5": "the error as training goes on with more scans",
 }
 """The results that exist; "all" makes them in this order."""
 
