@@ -60,7 +60,7 @@ def draw(work: Work, result: Result) -> Figure:
         "network, a tenth, as counted": (short.stitched(model), "unscaled"),
         "ePIE, a tenth": (short.epie(work.scale.iterations), "epie"),
     }
-    figure = Figure(figsize=(16, 4.6), layout="constrained")
+    figure = Figure(figsize=(16, 4.3), layout="constrained")
     titles = [f"{name}\nSSIM against the truth {scores[kind]:.3f}" for name, (_, kind) in images.items()]
     shown = [on_truth(image, truth, area) for image, _ in images.values()]
     panels(list(figure.subplots(1, len(images))), shown, titles, flat(truth, area))

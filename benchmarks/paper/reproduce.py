@@ -65,9 +65,9 @@ def reproduce(
                 return UNFINISHED
             write_json(folder / f"{name}.json", result.as_json())
             save_figure(module.draw(work, result), folder / f"{name}.png", dpi=110)
+            write_bytes_atomic(folder / "report.md", page(folder).encode())
             say(f"{name} took {time.perf_counter() - began:.0f} s in this call → {folder / name}.json, .png")
             for line in result.lines():
                 say(line)
             results.append(result)
-        write_bytes_atomic(folder / "report.md", page(folder).encode())
     return 0 if all(result.passed for result in results) else MISSED
