@@ -60,6 +60,7 @@ def draw(_work: Work, result: Result) -> Figure:
         axes.bar_label(drawn, ["" if np.isnan(value) else f"{value:.2g}" for value in values], fontsize=9)
     axes.set_xticks(range(len(NAMES)), list(NAMES.values()))
     axes.set_ylabel("time of one frame (ms)")
+    axes.set_axisbelow(True)
     axes.grid(alpha=0.25, axis="y")
     axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     return figure
