@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +113,56 @@ def test_without_a_probe_the_networks_picture_goes_on(rig: Rig) -> None:
     assert "has no probe" in rig.get("Refine:Message_RBV")
     wait_until(lambda: rig.get("FramesStitched_RBV") == 120, 30, "the scan stitched")
     assert rig.env.pvget(P + "Phase").uniqueId > 0 and rig.env.pvget(P + "Refined").uniqueId == 0
+
+
+def pin(process: int, cores: set[int]) -> None:
+    """Let all threads of a process, and those that they start, run on these cores alone."""
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        try:
+            os.sched_setaffinity(int(thread.name), cores)
+        except ProcessLookupError:
+            continue  # it has ended meanwhile
+
+
+@contextmanager
+def core_taken_away(process: int, rivals: int = 4) -> Iterator[None]:
+    """The process has one core, which it shares with processes that never rest."""
+    before, core = os.sched_getaffinity(process), min(os.sched_getaffinity(0))
+    spin = f"import os; os.sched_setaffinity(0, {{{core}}})\nprint(flush=True)\nwhile True: pass"
+    with ExitStack() as stack:
+        for _ in range(rivals):
+            rival = subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE)
+            stack.callback(rival.wait)
+            stack.callback(rival.kill)
+            assert rival.stdout is not None
+            stack.enter_context(rival.stdout)
+            assert rival.stdout.read(1)
+        pin(process, {core})
+        try:
+            yield
+        finally:
+            pin(process, before)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be pinned here")
+@pytest.mark.parametrize("rig", [True], indirect=True)
+def test_a_core_that_is_taken_away_delays_the_refinement_alone(rig: Rig) -> None:
+    rig.env.caput(P + "Refine:Budget", 0.9)
+    rig.env.caput(P + "Refine:Enable", 1)
+    rig.replay("warm")  # the kernels are compiled
+    wait_until(lambda: rig.get("Refine:Passes_RBV") > 1, 60, "the refinement at work")
+    with core_taken_away(rig.ioc.popen.pid):
+        rig.replay("taken")
+        wait_until(lambda: rig.get("FramesStitched_RBV") == 240, 60, "the scan stitched")
+        assert rig.get("FramesPending_RBV") == 0 and rig.get("DroppedArrays_RBV") == 0
+        wait_until(lambda: rig.get("Refine:Scan_RBV") == "taken", 60, "the scan refined")
+        told = {name: rig.get(f"Refine:{name}_RBV") for name in ("Status", "Lag", "Waiting", "NotTaken")}
+        assert told["Status"] in (2, 3), told
+        assert np.isfinite(told["Lag"]) and (told["Waiting"] == 0 or told["Lag"] > 0), told
+        image = rig.env.pvget(P + "Phase")
+        assert attributes_of(image)["ScanID"] == "taken"
+    wait_until(lambda: rig.get("Refine:Passes_RBV") > 30 or rig.get("Refine:Status_RBV") == 3, 60, "30 passes")
+    found = {name: rig.get(f"Refine:{name}_RBV") for name in ("Frames", "NotTaken", "LeftOut", "Waiting")}
+    assert sum(found.values()) == 120, found
+    assert rig.get("Refine:RFactor_RBV") < 0.1 and rig.get("Refine:Message_RBV") == ""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reconstruct_case import make_scan
 from training_scans import small_scan
 
 from ptychostream.cli.main import main
@@ -90,3 +91,25 @@ def test_patches_that_do_not_touch_are_named_whatever_their_r_factor(
     assert main([*words, "-o", str(tmp_path / "m.onnx")]) == 2
     assert "it makes no labels" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_the_resolution_is_unknown_where_half_of_the_frames_hardly_overlap(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step, known in ((5, True), (26, False)):
+        scan, _, _ = make_scan(side=6, step=step)
+        write_scan(tmp_path / "scan.h5", scan)
+        words = [
+            "reconstruct",
+            str(tmp_path / "scan.h5"),
+            "-o",
+            str(tmp_path / "made.h5"),
+            "--iterations",
+            "8",
+            "--frc",
+        ]
+        assert main([*words, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["frc"]
+        assert (found is not None and found["resolution_m"] > 0) if known else found is None
+        assert main(words) == 0
+        assert ("resolution unknown" in capsys.readouterr().out) != known
