@@ -27,6 +27,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ptychostream.benchmarks.reconstruction import phase_of
+from ptychostream.datasets.fetching import fetch
 from ptychostream.hpc_agent.corpus.training_data import Source, label_extent_m, spatial_split
 from ptychostream.hpc_agent.reconstruct import ReconstructOptions, reconstruct
 from ptychostream.hpc_agent.reconstruct.choice import create_engine
@@ -40,7 +41,6 @@ from ptychostream.quality.quality import compare
 from ptychostream.reconstruct.grid import ObjectGrid
 from ptychostream.reconstruct.prepare import prepare
 from ptychostream.reconstruct.start import object_from_phase
-from ptychostream.scans.datasets import fetch
 from ptychostream.scans.scan import Reconstruction, Scan
 from ptychostream.scans.scan_files import open_scan
 from ptychostream.sim.diffraction import Simulation, simulate_scan

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as type checkers know it; to import typing takes longer than all the rest of this module
 if TYPE_CHECKING:  # `_modules` reads these lines at run time
+    from ptychostream.datasets.fetching import fetch as fetch_dataset
     from ptychostream.errors import (
         AgentError,
         ConfigError,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:  # `_modules` reads these lines at run time
     from ptychostream.quality.quality import Quality, compare
     from ptychostream.reconstruct.options import ReconstructOptions
     from ptychostream.reconstruct.run import reconstruct as reconstruct_scan
-    from ptychostream.scans.datasets import fetch as fetch_dataset
     from ptychostream.scans.phase_file import read_phase_image, read_provenance, write_phase_image
     from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
     from ptychostream.scans.scan import Reconstruction, Scan

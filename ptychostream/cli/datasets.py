@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetching = actions.add_parser("fetch", parents=[cache], help="fetch a scan and print the path of its file")
     fetching.add_argument("name", help="a name from `datasets list`")
     fetching.add_argument(
-        "--from", dest="archive", type=Path, metavar="FILE", help="the source distribution, fetched by other means"
+        "--from", dest="archive", type=Path, metavar="FILE", help="its archive or folder, fetched by other means"
     )
 
 
@@ -25,14 +25,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from ptychostream.scans.datasets import fetch
+    from ptychostream.datasets.fetching import fetch
 
     print(fetch(arguments.name, arguments.cache, archive=arguments.archive))
     return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from ptychostream.scans.datasets import DATASETS, cached_path, is_cached
+    from ptychostream.datasets.fetching import DATASETS, cached_path, is_cached
 
     rows = [
         {

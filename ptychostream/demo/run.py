@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ptychostream.datasets import fetching as datasets
 from ptychostream.demo.client import PHASE
 from ptychostream.demo.live import Live, Stage, stream
 from ptychostream.demo.loop_plan import LoopPlan
@@ -34,7 +35,6 @@ from ptychostream.processes.program import child_command
 from ptychostream.quality import figures
 from ptychostream.quality.quality import compare
 from ptychostream.quality.refined_figure import refined_figure
-from ptychostream.scans import datasets
 from ptychostream.scans.reconstruction_file import read_reconstruction
 from ptychostream.scans.scan_files import open_scan
 

@@ -18,12 +18,12 @@ from reconstruct_case import DOSE, PIXEL_M, PROBE, SCAN, SIZE, TRUTH, likeness, 
 from scipy import fft
 
 from ptychostream.cli.main import main
+from ptychostream.datasets.fetching import fetch
 from ptychostream.errors import ConfigError, ReconstructionError, ScanFileError
 from ptychostream.hpc_agent.reconstruct import ReconstructOptions, reconstruct
 from ptychostream.reconstruct import fft_kernels, gauge
 from ptychostream.reconstruct.grid import ObjectGrid
 from ptychostream.reconstruct.patterns import Patterns
-from ptychostream.scans.datasets import fetch
 from ptychostream.scans.reconstruction_file import read_reconstruction
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import open_scan

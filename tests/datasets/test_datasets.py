@@ -18,27 +18,32 @@ import numpy as np
 import pytest
 
 from ptychostream.cli.main import main
+from ptychostream.datasets import dataset as description
+from ptychostream.datasets import fetching as datasets
+from ptychostream.datasets.dataset import Dataset
+from ptychostream.datasets.pip_archive import PipArchive
+from ptychostream.datasets.safe_pickle import load_arrays
 from ptychostream.errors import DatasetError
-from ptychostream.scans import datasets
-from ptychostream.scans.safe_pickle import load_arrays
 from ptychostream.scans.scan_files import open_scan
 
 REAL = datasets.DATASETS["26id-247"]
+assert isinstance(REAL.origin, PipArchive)
+ORIGIN: PipArchive = REAL.origin
 
 
-def make_archive(folder: Path, content: object, **changes: str) -> tuple[Path, datasets.Dataset]:
+def make_archive(folder: Path, content: object, **changes: str) -> tuple[Path, Dataset]:
     """A source distribution of the real one's form, and the entry that describes it."""
     member = bz2.compress(pickle.dumps(content), 1)
     path = folder / "tike.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
-        entry = tarfile.TarInfo(REAL.member)
+        entry = tarfile.TarInfo(ORIGIN.member)
         entry.size = len(member)
         tar.addfile(entry, io.BytesIO(member))
     sums = {
         "archive_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "member_sha256": hashlib.sha256(member).hexdigest(),
+        "checksum": hashlib.sha256(member).hexdigest(),
     }
-    return path, replace(REAL, **{**sums, **changes})
+    return path, replace(REAL, origin=replace(ORIGIN, **{**sums, **changes}))
 
 
 def content() -> list[np.ndarray]:
@@ -51,7 +56,7 @@ def content() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, datasets.Dataset]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
     return make_archive(tmp_path_factory.mktemp("archive"), content())
 
 
@@ -99,7 +104,7 @@ def test_the_real_scan_is_what_was_published() -> None:
 
 @pytest.mark.slow
 def test_fetch_from_an_archive_converts_and_caches(
-    made: tuple[Path, datasets.Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offline: None
+    made: tuple[Path, Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offline: None
 ) -> None:
     archive, dataset = made
     monkeypatch.setitem(datasets.DATASETS, "26id-247", dataset)
@@ -125,7 +130,7 @@ def test_fetch_from_an_archive_converts_and_caches(
 
 @pytest.mark.slow
 def test_a_damaged_or_older_cache_is_made_again(
-    made: tuple[Path, datasets.Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    made: tuple[Path, Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     archive, dataset = made
     monkeypatch.setitem(datasets.DATASETS, "26id-247", dataset)
@@ -134,14 +139,12 @@ def test_a_damaged_or_older_cache_is_made_again(
     assert not datasets.is_cached("26id-247", tmp_path)
     datasets.fetch("26id-247", tmp_path, archive=archive, progress=False)
     assert datasets.is_cached("26id-247", tmp_path)
-    monkeypatch.setattr(datasets, "FORMAT", datasets.FORMAT + 1)
+    monkeypatch.setattr(description, "FORMAT", description.FORMAT + 1)
     assert not datasets.is_cached("26id-247", tmp_path)
 
 
 @pytest.mark.slow
-def test_several_fetches_at_once(
-    made: tuple[Path, datasets.Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_several_fetches_at_once(made: tuple[Path, Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     archive, dataset = made
     monkeypatch.setitem(datasets.DATASETS, "26id-247", dataset)
     paths: list[Path] = []
@@ -182,19 +185,19 @@ def test_python_without_pip_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("changes", "match"),
     [
         ({"archive_sha256": "0" * 64}, "sha256 is .*, not 0000"),
-        ({"member_sha256": "0" * 64}, r"pickle\.bz2: sha256 is .*, not 0000"),
+        ({"checksum": "0" * 64}, r"pickle\.bz2: sha256 is .*, not 0000"),
         ({"member": "tike-0.26.0/other"}, "no member tike-0.26.0/other"),
     ],
 )
 def test_another_archive_is_refused(
-    made: tuple[Path, datasets.Dataset],
+    made: tuple[Path, Dataset],
     changes: dict[str, str],
     match: str,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     archive, dataset = made
-    monkeypatch.setitem(datasets.DATASETS, "26id-247", replace(dataset, **changes))
+    monkeypatch.setitem(datasets.DATASETS, "26id-247", replace(dataset, origin=replace(dataset.origin, **changes)))
     with pytest.raises(DatasetError, match=match):
         datasets.fetch("26id-247", tmp_path / "cache", archive=archive, progress=False)
     assert not (tmp_path / "cache").exists()
@@ -205,7 +208,7 @@ def test_archives_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         datasets.fetch("26id-247", tmp_path, archive=tmp_path / "missing.tar.gz", progress=False)
     (tmp_path / "text").write_text("no archive")
     digest = hashlib.sha256(b"no archive").hexdigest()
-    monkeypatch.setitem(datasets.DATASETS, "26id-247", replace(REAL, archive_sha256=digest))
+    monkeypatch.setitem(datasets.DATASETS, "26id-247", replace(REAL, origin=replace(ORIGIN, archive_sha256=digest)))
     with pytest.raises(DatasetError, match="text"):
         datasets.fetch("26id-247", tmp_path, archive=tmp_path / "text", progress=False)
     with pytest.raises(DatasetError, match=r"no dataset 'nothing'.*26id-247"):
@@ -265,7 +268,7 @@ def test_arrays_of_either_numpy_are_read(module: bytes) -> None:
 
 @pytest.mark.slow
 def test_the_command_lists_and_fetches(
-    made: tuple[Path, datasets.Dataset],
+    made: tuple[Path, Dataset],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -274,7 +277,8 @@ def test_the_command_lists_and_fetches(
     monkeypatch.setitem(datasets.DATASETS, "26id-247", dataset)
     cache = ["--cache", str(tmp_path)]
     assert main(["datasets", "list", "--json", *cache]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
+    row, other = json.loads(capsys.readouterr().out)
+    assert other["name"] == "ptycho-jl"
     assert (row["name"], row["cached"]) == ("26id-247", False)
     assert main(["datasets", "fetch", "26id-247", "--from", str(archive), *cache]) == 0
     assert capsys.readouterr().out.strip() == row["path"]

@@ -1,0 +1,1 @@
+"""Published real scans: fetched, checked, converted and cached; each is a module, and nothing in them can run code."""
