@@ -22,7 +22,7 @@ def create_engine(problem: Problem, options: ReconstructOptions) -> Engine:
     name, device = options.engine, _device(options)
     if name == "auto":
         plain = fft_kernels.supports(size) and problem.transfer is None
-        gpu = device != "cpu" and options.correct_positions == "none"
+        gpu = device != "cpu" and options.correct_positions == "none" and not options.momentum
         name = "epie" if plain and not gpu else "torch"
     if name == "epie":
         return epie_engine(problem, options)
@@ -33,6 +33,10 @@ def create_engine(problem: Problem, options: ReconstructOptions) -> Engine:
             remedy="take --engine epie, and crop the frames to a size that it takes"
             if name == "torch"
             else "take --engine epie",
+        )
+    if options.momentum:
+        raise ReconstructionError(
+            f"the {name} engine has no momentum", where="--momentum", remedy="take --engine epie, or no momentum"
         )
     if name == "torch":
         _need("torch", "--engine torch", "pip install 'ptychostream[hpc]'")

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--object-step", type=finite, metavar="X", help="ePIE's alpha (default: 0.5, less for sparse frames)"
     )
     method.add_argument("--probe-step", type=finite, metavar="X", help="ePIE's beta (default 0.1)")
+    method.add_argument("--momentum", type=finite, metavar="X", help="of the object, by mPIE; epie engine (default 0)")
     method.add_argument("--probe-start", type=int, metavar="N", help="iterations before the probe follows (default 1)")
     method.add_argument(
         "--defocus-m", type=finite, metavar="M", help="defocus of the initial probe if the file has none"
@@ -79,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_can_be_written(arguments.output, arguments.figure, arguments.mask_figure)
     console = Console(stderr=arguments.json, highlight=False)
     names = (
-        "iterations", "engine", "device", "batch", "object_step", "probe_step", "probe_start", "defocus_m",
+        "iterations", "engine", "device", "batch", "object_step", "probe_step", "probe_start", "momentum",
+        "defocus_m",
         "correct_positions", "threads", "seed", "propagator", "magnification", "crop", "bin",
     )  # fmt: skip
     values = {name: getattr(arguments, name) for name in names} | {"probe_modes": arguments.modes}

@@ -20,6 +20,8 @@ from ptychostream.reconstruct.options import ReconstructOptions
 from ptychostream.reconstruct.parallel import rounds
 from ptychostream.reconstruct.positions import Positions
 
+KICKS = 2
+"""So often in a pass the object is moved by its momentum."""
 CHUNK = 32
 """Positions of each thread, after which the threads' probes become one: their mean, weighted by the positions."""
 
@@ -40,6 +42,10 @@ class EpieEngine:
         self._probe = planes(problem.probe)
         self._steps = np.array([options.step, options.probe_step], np.float32)
         self._threads = options.threads
+        self._momentum = np.float32(options.momentum)
+        none = np.zeros((0,), np.float32)
+        self._before = self._object.copy() if options.momentum else none
+        self._velocity = np.zeros_like(self._object) if options.momentum else none
         self._works = np.zeros((options.threads, 2, 2, modes, size, size + PADDING), np.float32)
         self._random = np.random.default_rng(options.seed)
         self._twiddles = twiddles(size)
@@ -64,13 +70,24 @@ class EpieEngine:
     def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
         """One pass over the positions in `order`. Returns the misfit during this pass."""
         steps = self._steps * np.array([1, update_probe], np.float32)
-        if self._threads == 1:
-            squared, absolute = self._visit(order, self._probe, self._works[0], steps)
-        else:
-            squared, absolute = self._together(order, steps)
+        sums = np.zeros(2)
+        for part in np.array_split(order, KICKS) if self._momentum else [order]:
+            if self._threads == 1:
+                sums += self._visit(part, self._probe, self._works[0], steps)
+            else:
+                sums += self._together(part, steps)
+            if self._momentum:
+                self._accelerate()
         if self._positions is not None:
             self._correct(self._positions)
-        return self._norms.misfit(squared, absolute)
+        return self._norms.misfit(float(sums[0]), float(sums[1]))
+
+    def _accelerate(self) -> None:
+        """Go on as the object has moved since the last time, and before (mPIE: Maiden, Johnson & Li, Optica 4, 736)."""
+        self._velocity *= self._momentum
+        self._velocity += self._object - self._before
+        self._object += self._momentum * self._velocity
+        self._before[:] = self._object
 
     def _visit(
         self,
@@ -78,11 +95,12 @@ class EpieEngine:
         probe: NDArray[np.float32],
         work: NDArray[np.float32],
         steps: NDArray[np.float32],
-    ) -> tuple[float, float]:
-        squared, absolute = _pass(
+    ) -> NDArray[np.float64]:
+        """The sums of `constrain` over the positions."""
+        sums = _pass(
             order, self._amplitudes, self._corners, self._object, probe, work, self._twiddles, steps, self._shifts
         )
-        return squared, absolute
+        return np.array(sums)
 
     def _correct(self, positions: Positions) -> None:
         positions.follow(self._shifts)
@@ -95,6 +113,7 @@ class EpieEngine:
             positions.choose(*worst, self._compare(*worst))
         if positions.begins_anew():
             self._object = planes(self._first)
+            self._before, self._velocity = self._object.copy(), np.zeros_like(self._object)
         self._corners = positions.corners
 
     def _compare(self, frames: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -110,7 +129,7 @@ class EpieEngine:
             list(pool.map(compare, shares, self._works))
         return np.asarray(misfits / self._powers[frames, None])
 
-    def _together(self, order: NDArray[np.int64], steps: NDArray[np.float32]) -> tuple[float, float]:
+    def _together(self, order: NDArray[np.int64], steps: NDArray[np.float32]) -> NDArray[np.float64]:
         """A pass by several threads. Each has a probe of its own, which are made one after every `CHUNK` positions."""
         gap = self._probe.shape[-1] + 2  # a displacement looks at one object pixel around a patch
         sums = np.zeros(2)
@@ -127,7 +146,7 @@ class EpieEngine:
                     if steps[1]:
                         weights = np.array([len(piece) for piece in pieces], np.float32)
                         self._probe = np.tensordot(weights / weights.sum(), probes, 1)
-        return float(sums[0]), float(sums[1])
+        return sums
 
     def result(self) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
         """The current object [Ho, Wo] and probe [modes, H, W]."""

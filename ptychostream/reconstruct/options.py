@@ -43,6 +43,9 @@ class ReconstructOptions(Settings):
     object_step, probe_step
         ePIE's alpha and beta. Smaller values give less noise, larger values converge faster from a bad start. An object
         step of None follows from the dose (see `step_for_dose`).
+    momentum
+        Of the object, 0 to 1: twice in a pass it goes on by this part of how it has moved (mPIE). 0: none, plain ePIE.
+        Engine epie alone.
     probe_start
         Number of iterations before the probe is updated too.
     batch
@@ -80,6 +83,7 @@ class ReconstructOptions(Settings):
     probe_modes: int = Field(1, ge=1, le=32)
     object_step: float | None = Field(None, gt=0)
     probe_step: float = Field(0.1, ge=0)
+    momentum: float = Field(0.0, ge=0, lt=1)
     probe_start: int = Field(1, ge=0)
     batch: int = Field(16, ge=1)
     threads: int = Field(1, ge=1, le=64)

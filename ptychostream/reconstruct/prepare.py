@@ -177,7 +177,7 @@ def half_of(
     The R factor of the reconstructed frames themselves would prefer a probe so small that no two frames overlap.
     """
     seen, unseen = np.arange(0, len(amplitudes), 2), np.arange(1, len(amplitudes), 2)
-    simple = options.model_copy(update={"correct_positions": "none"})
+    simple = options.model_copy(update={"correct_positions": "none", "momentum": 0.0})
 
     def r_factor(start: NDArray[np.complex64]) -> float:
         modes = probe.complete(start, 1, power)

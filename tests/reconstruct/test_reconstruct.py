@@ -273,6 +273,18 @@ def test_says_what_is_wrong_with_a_scan(name: str) -> None:
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_momentum_converges_sooner(threads: int) -> None:
+    plain, fast = (reconstruct(SCAN, options(iterations=6, threads=threads, momentum=part)) for part in (0.0, 0.7))
+    assert fast.r_factor < 0.9 * plain.r_factor
+    assert likeness(fast) > likeness(plain)
+
+
+def test_only_epie_has_momentum() -> None:
+    with pytest.raises(ReconstructionError, match="no momentum"):
+        reconstruct(SCAN, options(engine="torch", device="cpu", momentum=0.5))
+
+
 def test_says_that_it_diverges() -> None:
     with pytest.raises(ReconstructionError, match="diverged"):
         reconstruct(SCAN, options(object_step=20, probe_step=20))
