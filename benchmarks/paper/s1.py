@@ -79,7 +79,7 @@ def make(work: Work) -> Result:
 def draw(work: Work, result: Result) -> Figure:
     """SSIM by the photons in the brightest pixel, a pattern and the stitched phase of each dose."""
     points = result.data["points"]
-    figure = Figure(figsize=(13, 11), layout="constrained")
+    figure = Figure(figsize=(14, 10), layout="constrained")
     grid = figure.add_gridspec(3, len(points), height_ratios=[1.1, 1, 1])
     axes = figure.add_subplot(grid[0, :])
     for kind, label in (("epie", "ePIE"), ("network", "network, trained for this dose")):
@@ -96,9 +96,9 @@ def draw(work: Work, result: Result) -> Figure:
         frame = np.asarray(scan.scan().counts[len(scan.scan()) // 2], np.float64)
         pattern = figure.add_subplot(grid[1, column])
         pattern.set(xticks=[], yticks=[])
-        pattern.set_title(f"a pattern, {point['photons']:,.0f} photons", fontsize=11)
+        pattern.set_title(f"{point['photons']:,.0f} photons a frame", fontsize=11)
         drawn = pattern.imshow(np.sqrt(frame), cmap="magma")
-        figure.colorbar(drawn, ax=pattern, label="√counts", fraction=0.046, pad=0.02)
+        figure.colorbar(drawn, cax=pattern.inset_axes((1.03, 0, 0.04, 1)), label="√counts")
         truth = scan.truth()
         area = scan.disk(truth, fig2.radius_m(work))
         images.append(on_truth(scan.stitched(model_of(work, point["factor"])), truth, area))
