@@ -119,7 +119,10 @@ class ResidualFigures:
         numbers = np.arange(len(made.residuals)) if made.frames is None else made.frames
         worst = tuple(
             FrameResidual(
-                int(numbers[known[one]]), *(float(at) for at in made.positions_m[known[one]]), float(relative[one])
+                frame=int(numbers[known[one]]),
+                x_m=float(made.positions_m[known[one], 0]),
+                y_m=float(made.positions_m[known[one], 1]),
+                times_median=float(relative[one]),
             )
             for one in bad[np.argsort(-relative[bad], kind="stable")][:_MOST_LISTED]
         )
