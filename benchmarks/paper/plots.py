@@ -24,8 +24,8 @@ COLOURS: dict[str, dict[str, Any]] = {
 
 
 def names_of(refining: int) -> dict[str, str]:
-    """The ways of imaging, for people. `refining` is the number of ePIE iterations after the network."""
-    return {"epie": "ePIE", "network": "network, stitched", "refined": f"network + {refining} iterations of ePIE"}
+    """The ways of imaging, for people. `refining` is the number of the refinement's passes."""
+    return {"epie": "ePIE", "network": "network, stitched", "refined": f"network, refined in {refining} passes"}
 
 
 def on_truth(image: PhaseImage, truth: PhaseImage, area: NDArray[np.bool_]) -> PhaseImage:

@@ -19,7 +19,7 @@ class Scale:
     scans, frames
         Training scans, and frames of each spiral.
     label_iterations, iterations, refining
-        ePIE iterations for the labels, of the ePIE that the network is compared with, and from the network's phase.
+        ePIE iterations for the labels and of the ePIE that the network is compared with; passes of the refinement.
     simulated
         Simulated pairs for each measured one, others in each epoch.
     epochs, batch, schedule, learning_rate

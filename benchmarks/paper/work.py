@@ -23,7 +23,7 @@ from ptychostream.model.model_file import load_model
 from ptychostream.quality.offline_inference import stitch_scan
 from ptychostream.reconstruct.options import ReconstructOptions
 from ptychostream.reconstruct.run import reconstruct
-from ptychostream.reconstruct.start import object_from_phase
+from ptychostream.refine.refiner import Refiner
 from ptychostream.scans.phase_file import read_phase_image, write_phase_image
 from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
 from ptychostream.scans.scan import Reconstruction, Scan
@@ -69,12 +69,11 @@ class Work:
 
         return self.folder.file(name, write)
 
-    def reconstructed(self, scan: Scan, iterations: int, start: PhaseImage | None = None) -> Reconstruction:
-        """ePIE of a scan from its own probe, the true one; from nothing, or from a phase."""
+    def reconstructed(self, scan: Scan, iterations: int) -> Reconstruction:
+        """ePIE of a scan from nothing but its own probe, the true one."""
         self.say(f"ePIE of {scan.scan_id}, {len(scan)} frames, {iterations} iterations")
         options = ReconstructOptions(iterations=iterations, device=self.device, seed=self.seed)
-        initial = None if start is None else partial(object_from_phase, start)
-        return reconstruct(scan, options, initial_object=initial, create_engine=create_engine)
+        return reconstruct(scan, options, create_engine=create_engine)
 
 
 class TestScan:
@@ -122,13 +121,22 @@ class TestScan:
 
         return self._image(f"{model.stem}-x{dose_scale:g}", make)
 
-    def refined(self, model: Path, iterations: int) -> PhaseImage:
-        """A few iterations of ePIE that begin with the network's phase."""
+    def refined(self, model: Path, passes: int) -> PhaseImage:
+        """The network's phase, refined as the IOC does it beside the network, from the scan's own probe."""
 
         def make() -> PhaseImage:
-            return self._work.reconstructed(self.scan(), iterations, self.stitched(model)).phase_image()
+            scan, phase = self.scan(), self.stitched(model)
+            assert scan.probe is not None
+            self._work.say(f"refining {self._name}, {self.frames} frames, {passes} passes")
+            refiner = Refiner(scan.probe, phase.pixel_m, seed=self._work.seed)
+            good = np.ones(scan.counts.shape[1:], bool) if scan.bad_pixels is None else ~scan.bad_pixels
+            for index, (x_m, y_m) in enumerate(scan.positions_m):
+                refiner.add(scan.counts[index], good, (float(x_m), float(y_m)))
+            refiner.guide(phase)
+            refiner.passes(passes)
+            return refiner.image()
 
-        return self._image(f"{model.stem}-refined", make)
+        return self._image(f"{model.stem}-refined-{passes}", make)
 
     def disk(self, image: PhaseImage, radius_m: float) -> NDArray[np.bool_]:
         """[H, W] True at the pixels of an image of this scan within a radius of the scan's middle."""
