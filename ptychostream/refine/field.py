@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 from ptychostream.errors import ReconstructionError
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.imaging.pixel_box import PixelBox
-from ptychostream.imaging.registration import MIN_WEIGHT
 
+DRAWN = 0.01
+"""The network's phase counts where its canvas has at least this part of its largest weight. Below lie the outermost
+rims of patches. A tenth left out what single patches show around the beam, and the image was worse than the network's
+where frames share nothing."""
 FRESH = 0.05
 """Pixels that were measured less often follow the network's phase as it changes."""
 
@@ -83,7 +86,7 @@ class RefinedField:
         known = np.isfinite(image.phase[drawn]) & (weight > 0)
         if not known.any():
             return
-        known &= weight >= MIN_WEIGHT * image.weight.max()
+        known &= weight >= DRAWN * image.weight.max()
         phase = np.where(known, image.phase[drawn], 0)
         phasor = np.exp(1j * phase.astype(np.float32)).astype(np.complex64)
         mean = (phasor * known).sum(dtype=np.complex128)

@@ -32,6 +32,9 @@ step then falls as 1/passes, so that its noise dies out."""
 CONVERGED_RAD = 1e-3
 """Converged when a pass moves the phase by less, rms over the measured pixels."""
 MOST_PASSES = 100
+ALONE_PASSES, PASSES_OF_SHARE = 4, 3000
+"""Passes where frames share no illumination, and more with the part that they share. A frame by itself has more than
+one solution; where it was left to find one, the image fell below the network's."""
 MOST_RESIDUALS = 2000
 _CHUNK = 16
 _SEEN = 0.02
@@ -280,7 +283,8 @@ class Refiner:
             weight = area.visits[::stride, ::stride]
             self._change_rad = float(np.sqrt((weight * moved * moved).sum() / max(float(weight.sum()), 1e-12)))
             least = float(store.passes[: len(store)].min())
-            self.converged = (self._change_rad < CONVERGED_RAD and least >= 3) or passes >= MOST_PASSES
+            most = min(MOST_PASSES, ALONE_PASSES + PASSES_OF_SHARE * self._pull.shared)
+            self.converged = (self._change_rad < CONVERGED_RAD and least >= 3) or passes >= most
         self._before = now.copy()
         self._good = area.object.copy(), self._probe.copy()
         self._pull = pull_of(area.object, area.prior, area.visits, r_factor, store.r_factor(store.early), self._pull)

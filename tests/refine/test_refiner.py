@@ -10,6 +10,7 @@ from ptychostream.errors import DivergedError, ReconstructionError
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.reconstruct.options import ReconstructOptions
 from ptychostream.reconstruct.run import reconstruct
+from ptychostream.refine.field import RefinedField
 from ptychostream.refine.frame_store import FrameStore
 from ptychostream.refine.refiner import Refiner
 
@@ -49,6 +50,28 @@ def test_more_passes_lose_nothing() -> None:
     refiner.passes(200)
     assert refiner.converged
     assert one.ssim(refiner.image()) > early - 0.01
+
+
+def test_frames_that_share_nothing_are_left_after_few_passes() -> None:
+    one = case(900e-9, 12)
+    refiner = fed(one, one.refiner())
+    refiner.passes(60)
+    figures = refiner.figures()
+    assert figures.converged and figures.pull.shared < 1e-4 and figures.passes <= 5
+    assert one.ssim(refiner.image()) > one.ssim(one.network) - 0.005
+
+
+def test_the_network_counts_where_its_canvas_has_little_weight_and_not_at_the_rims_of_patches() -> None:
+    field = RefinedField(1.0)
+    field.reserve(np.array([0, 0]), 8)
+    weight = np.ones((8, 8), np.float32)
+    weight[0], weight[1] = 0.02, 0.002
+    phase = np.full((8, 8), 0.7, np.float32)
+    phase[1] = -1.0
+    field.guide(PhaseImage(phase, weight, (0.0, 0.0), 1.0))
+    drawn = np.arctan2(field.object[1], field.object[0])
+    np.testing.assert_allclose(drawn, 0.7, atol=1e-6)
+    assert (field.prior[:, 0] != 0).any(axis=0).all() and not field.prior[:, 1].any()
 
 
 def test_frames_come_in_order_and_the_image_grows() -> None:
