@@ -93,6 +93,7 @@ def test_patches_that_do_not_touch_are_named_whatever_their_r_factor(
     assert not (tmp_path / "m.onnx").exists()
 
 
+@pytest.mark.slow
 def test_the_resolution_is_unknown_where_half_of_the_frames_hardly_overlap(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
