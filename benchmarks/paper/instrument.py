@@ -33,12 +33,10 @@ def training_scan(index: int, frames: int, seed: int) -> Simulation:
     return _scan(TRAINING_SAMPLE, centre_m=(index * _APART_M, 0.0), **numbers)
 
 
-def test_scan(
-    sample: str, seed: int, *, frames: int = 963, step_m: float = STEP_M, dose: float = _PLAIN.dose
-) -> Simulation:
-    """A scan of a sample, or an area of the training's sample, that no training has seen."""
+def test_scan(sample: str, seed: int, *, frames: int = 963, step_m: float = STEP_M, part: float = 1.0) -> Simulation:
+    """A scan of a sample, or of an area of the training's, that no training has seen, with `part` of the photons."""
     numbers = {"sample_seed": seed + 1, "seed": 1000 * seed + 999, "frames": frames}
-    return _scan(sample, centre_m=_TEST_CENTRE_M, step_m=step_m, dose=dose, **numbers)
+    return _scan(sample, centre_m=_TEST_CENTRE_M, step_m=step_m, dose=_PLAIN.dose * part, **numbers)
 
 
 def step_of(overlap: float) -> float:

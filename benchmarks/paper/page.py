@@ -9,9 +9,6 @@ from typing import Any
 from ptychostream.benchmarks.paper.result import Row
 from ptychostream.benchmarks.paper.run_folder import MANIFEST
 
-RESULTS = ("fig2", "fig3", "fig4", "fig5", "s1", "table1", "table2")
-"""The paper's order. Those that are not in the folder are left out."""
-
 
 def page(folder: Path) -> str:
     """Markdown: how the run was made, and for each result its picture and its table."""
@@ -31,10 +28,9 @@ def page(folder: Path) -> str:
         "```",
         "",
     ]
-    for name in RESULTS:
-        path = folder / f"{name}.json"
-        if path.exists():
-            lines += _section(name, json.loads(path.read_text(encoding="utf-8")))
+    for path in sorted(folder.glob("*.json")):  # by name they stand in the paper's order
+        if path.name != MANIFEST:
+            lines += _section(path.stem, json.loads(path.read_text(encoding="utf-8")))
     return "\n".join(lines)
 
 

@@ -31,7 +31,7 @@ def reproduce(
     *,
     seed: int,
     minutes: float | None,
-    command: Sequence[str],
+    command: str,
     say: Callable[[str], None],
 ) -> int:
     """Make the results `names`. Those that are in the folder already are told, and not made again.

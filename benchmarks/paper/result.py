@@ -19,8 +19,7 @@ class Row:
     paper
         What the paper says of it.
     ours, refined
-        By the network alone, and after a few iterations of ePIE that begin with its phase. None: it was not reached, or
-        is not measured.
+        By the network alone, and by its phase refined. None: it was not reached, or is not measured.
     least
         The line: `ours` passes from here on. None: there is none at this scale.
     unit

@@ -9,7 +9,7 @@ import fcntl
 import importlib.metadata
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,7 @@ class RunFolder:
 
 
 @contextmanager
-def opened(
-    path: Path, identity: Mapping[str, Any], command: Sequence[str], minutes: float | None = None
-) -> Iterator[RunFolder]:
+def opened(path: Path, identity: Mapping[str, Any], command: str, minutes: float | None = None) -> Iterator[RunFolder]:
     """The folder of the run that `identity` names, new or continued. No other process works in it meanwhile.
 
     Raises
@@ -91,7 +89,7 @@ def opened(
                 remedy = "wait for its end, or give another folder"
                 raise ConfigError("another process is at work here", where=str(path), remedy=remedy) from error
             calls = [] if found is None else found["calls"]
-            call = {"command": " ".join(command), "began": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+            call = {"command": command, "began": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
             machine = {"processor": cpu_name(), "cores": cores()}
             write_json(path / MANIFEST, {**manifest, "calls": [*calls, call | machine]})
             yield RunFolder(path, minutes)

@@ -26,8 +26,8 @@ def scan_of(work: Work, factor: float) -> TestScan:
     """The letters of figure 2 with `factor` of the photons."""
     if factor == 1:
         return fig2.scans(work)["letters"]
-    settings = instrument.test_scan("letters", work.seed, frames=work.scale.frames)
-    return TestScan(work, f"s1/dose-{factor:.4g}", settings.model_copy(update={"dose": settings.dose * factor}))
+    settings = instrument.test_scan("letters", work.seed, frames=work.scale.frames, part=factor)
+    return TestScan(work, f"s1/dose-{factor:.4g}", settings)
 
 
 def model_of(work: Work, factor: float) -> Path:

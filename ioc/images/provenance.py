@@ -77,8 +77,10 @@ def _sigma(stitched: Stitched) -> dict[str, Any] | None:
     """What the error of the phase is, and its calibration; None where it is not known."""
     if stitched.image.spread is None:
         return None
-    numbers = dict(zip(("factor", "floor_rad"), stitched.calibration or (), strict=False))
-    return {"kind": sigma_kind(stitched.calibration), **numbers}
+    about: dict[str, Any] = {"kind": sigma_kind(stitched.calibration)}
+    if stitched.calibration is not None:
+        about["factor"], about["floor_rad"] = stitched.calibration
+    return about
 
 
 def _model(maker: Maker, sha_of: Callable[[str], str]) -> dict[str, Any]:

@@ -40,8 +40,8 @@ COMMANDS = {
     "doctor": "say what this machine has, what is missing, and whether all is well with an IOC's configuration",
 }
 
-ROOMS = {"bench": "measuring", "reproduce": "measuring"}
-"""Commands whose module lies in a room within this one."""
+MODULES = {name: f"measuring.{name}" for name in ("bench", "reproduce")}
+"""The modules of commands that lie in a room within this one."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,8 +66,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def _module(name: str) -> ModuleType:
-    rooms = ["ptychostream.cli", *([ROOMS[name]] if name in ROOMS else []), name]
-    return importlib.import_module(".".join(rooms))
+    return importlib.import_module(f"ptychostream.cli.{MODULES.get(name, name)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -38,14 +38,12 @@ class EpieEngine:
         self._in_place = problem.in_place
         self._amplitudes = permute(problem.amplitudes, problem.amplitudes if problem.in_place else None)
         self._corners = np.ascontiguousarray(problem.grid.corners)
-        self._object = planes(problem.object)
+        self._first = problem.object
+        self._momentum = np.float32(options.momentum)
+        self._begin()
         self._probe = planes(problem.probe)
         self._steps = np.array([options.step, options.probe_step], np.float32)
         self._threads = options.threads
-        self._momentum = np.float32(options.momentum)
-        none = np.zeros((0,), np.float32)
-        self._before = self._object.copy() if options.momentum else none
-        self._velocity = np.zeros_like(self._object) if options.momentum else none
         self._works = np.zeros((options.threads, 2, 2, modes, size, size + PADDING), np.float32)
         self._random = np.random.default_rng(options.seed)
         self._twiddles = twiddles(size)
@@ -64,7 +62,6 @@ class EpieEngine:
             )
             self._corners = self._positions.corners
             self._shifts = np.zeros((len(grid.corners), 2))
-            self._first = problem.object
             self._powers = _powers(self._amplitudes)
 
     def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
@@ -81,6 +78,12 @@ class EpieEngine:
         if self._positions is not None:
             self._correct(self._positions)
         return self._norms.misfit(float(sums[0]), float(sums[1]))
+
+    def _begin(self) -> None:
+        """Set the object to the one that it begins with, at rest."""
+        self._object = planes(self._first)
+        if self._momentum:
+            self._before, self._velocity = self._object.copy(), np.zeros_like(self._object)
 
     def _accelerate(self) -> None:
         """Go on as the object has moved since the last time, and before (mPIE: Maiden, Johnson & Li, Optica 4, 736)."""
@@ -112,8 +115,7 @@ class EpieEngine:
         if worst is not None:
             positions.choose(*worst, self._compare(*worst))
         if positions.begins_anew():
-            self._object = planes(self._first)
-            self._before, self._velocity = self._object.copy(), np.zeros_like(self._object)
+            self._begin()
         self._corners = positions.corners
 
     def _compare(self, frames: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -185,6 +185,19 @@ def test_reconstructions_phases_and_routes(tmp_path: Path) -> None:
         assert "its global heap" in said(READ, path, module=f"ptychostream.{module}", function=function)
 
 
+def test_inspect_of_a_reconstruction(tmp_path: Path) -> None:
+    _, truth = simulate_scan(Simulation(frames=4))
+    path = tmp_path / "made.h5"
+    write_reconstruction(path, truth)
+    damage(path, free_space_of(0))
+    program = """
+import sys
+from ptychostream.scans.inspection import inspect_scan
+print(inspect_scan(sys.argv[1]).error)
+"""
+    assert f"{path}: its global heap" in said(program, path)
+
+
 def test_heaps_of_attributes_virtual_datasets_and_linked_files(tmp_path: Path) -> None:
     def attribute(file: h5py.File) -> None:
         file.create_group("deep/er").attrs["odd"] = "text"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
@@ -59,6 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.out,
         seed=arguments.seed,
         minutes=arguments.minutes,
-        command=shlex.split(command),
+        command=command,
         say=say,
     )
