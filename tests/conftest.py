@@ -13,6 +13,7 @@ from pathlib import Path
 import pvaccess  # noqa: F401
 import pytest
 from hypothesis import settings
+from standstill import standstill
 
 # Compiled modules are kept for the next run and for every child process, whatever the environment says: without them
 # each of several hundred children compiles the package again.
@@ -26,6 +27,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # The time that an example takes says how busy the machine is.
 settings.register_profile("ptychostream", deadline=None)
 settings.load_profile("ptychostream")
+
+standstill.watch()
 
 # What imports leave behind stays for the whole run: the garbage collector need not look at it again and again.
 gc.disable()
@@ -42,3 +45,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_finish() -> None:
     gc.enable()
     gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A failure of a run in which the machine stood still is looked at with other eyes."""
+    for moment in standstill.seen:
+        terminalreporter.write_line(f"the machine stood still for {moment}")

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import caproto.sync.client
+from standstill import Deadline, standstill
 
 from ptychostream.processes.loopback import free_ports, loopback_environment
 
@@ -38,13 +39,16 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], Any], timeout: float, what: str, interval: float = 0.05) -> Any:
-    """The first true value of `condition()`; fails with `what` (a text, or a callable for one) after `timeout` s."""
-    deadline = time.monotonic() + timeout
+    """The first true value of `condition()`; fails with `what` (a text, or a callable for one) after `timeout` s.
+
+    Time in which the machine stood still does not count.
+    """
+    deadline = Deadline(timeout)
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        if deadline.passed:
             raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
         time.sleep(interval)
 
@@ -189,10 +193,7 @@ class EpicsEnv:
     def caget(self, pv: str, timeout: float = 15.0, **options: Any) -> Any:
         """Over CA by caproto: number, text or list; enumerations as numbers. TimeoutError when nothing answers."""
         with self.active():
-            try:
-                answer = caproto.sync.client.read(pv, timeout=timeout, repeater=False, force_int_enums=True, **options)
-            except caproto.CaprotoTimeoutError as error:
-                raise TimeoutError(f"{pv} does not answer") from error
+            answer = self._read(pv, timeout, options)
         if answer.data_type in (caproto.ChannelType.STRING,):
             values = [bytes(value).decode() for value in answer.data]
         elif answer.data_type == caproto.ChannelType.CHAR:
@@ -200,6 +201,16 @@ class EpicsEnv:
         else:
             values = [value.item() if hasattr(value, "item") else value for value in answer.data]
         return values[0] if len(values) == 1 else values
+
+    @staticmethod
+    def _read(pv: str, timeout: float, options: dict[str, Any]) -> Any:
+        while True:
+            lost_s = standstill.lost_s
+            try:
+                return caproto.sync.client.read(pv, timeout=timeout, repeater=False, force_int_enums=True, **options)
+            except caproto.CaprotoTimeoutError as error:
+                if standstill.lost_s == lost_s:
+                    raise TimeoutError(f"{pv} does not answer") from error
 
     def caput(self, pv: str, value: Any, wait: bool = True, timeout: float = 20.0) -> None:
         """Over CA by caproto; `wait` is a put-callback. PermissionError when it is refused."""

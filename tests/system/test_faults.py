@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def suffer(stage: Stage, one: Fault | None) -> Round:
     assert now.pending == now.error == 0
     assert done.sent == done.received - done.duplicates + done.missed + done.unseen
     return done
+
+
+@contextmanager
+def one_scan(stage: Stage) -> Iterator[int]:
+    """The detector sends a scan; it ends with the block, whatever happens there, so that the next test has its own."""
+    scan = stage.begin_scan()
+    try:
+        yield scan
+    finally:
+        stage.end_scan()
 
 
 def test_a_scan_in_peace_is_stitched_to_its_last_frame(stage: Stage) -> None:
@@ -101,18 +112,21 @@ def test_network_that_closes_connections_shows_as_missed_frames(stage: Stage) ->
 def test_frozen_image_client_holds_nobody_up_and_costs_no_memory(stage: Stage) -> None:
     suffer(stage, None)
     before = stage.ioc.memory("VmRSS")
-    stage.begin_scan()
-    images, frozen = (one.latest()["images"] for one in (stage.image_client, stage.frozen_client))
-    stage.frozen_client.send(signal.SIGSTOP)
-    try:
-        wait_until(lambda: stage.image_client.latest()["images"] > images + 10, 30, "images at the other client")
-        assert stage.frozen_client.latest()["images"] <= frozen + 1
-        grown = stage.ioc.memory("VmRSS") - before
-    finally:
-        stage.frozen_client.send(signal.SIGCONT)
-    assert grown < 32 << 20
-    wait_until(lambda: stage.frozen_client.latest()["images"] > frozen + 1, 30, "images at the client that was frozen")
-    stage.end_scan()
+    with one_scan(stage):
+        images, frozen = (one.latest()["images"] for one in (stage.image_client, stage.frozen_client))
+        stage.frozen_client.send(signal.SIGSTOP)
+
+        def told() -> str:
+            return f"{images} images before, now {stage.image_client.latest()}; the IOC has {stage.figures()}"
+
+        try:
+            wait_until(lambda: stage.image_client.latest()["images"] > images + 10, 30, told)
+            assert stage.frozen_client.latest()["images"] <= frozen + 1
+            grown = stage.ioc.memory("VmRSS") - before
+        finally:
+            stage.frozen_client.send(signal.SIGCONT)
+        assert grown < 32 << 20
+        wait_until(lambda: stage.frozen_client.latest()["images"] > frozen + 1, 30, "images at the frozen client")
     stage.settle()
 
 
@@ -124,16 +138,16 @@ needs_compiler = pytest.mark.skipif(
 @needs_compiler
 def test_clock_of_the_ioc_set_forth_and_back_while_it_streams(stage: Stage) -> None:
     assert stage.clock is not None
-    before, scan = stage.figures(), stage.begin_scan()
-    wait_until(lambda: stage.value("ScanID_RBV") == scan_name(scan), 20, "the scan")
-    for offset_s in (10_800.0, 0.0):
-        stage.clock.offset_s = offset_s
-        at = stage.figures().stitched
-        images, beat = stage.image_client.latest()["images"], stage.value("HEARTBEAT")
-        wait_until(lambda: stage.figures().stitched > at + 100, 20, "frames stitched after the step")  # noqa: B023
-        wait_until(lambda: stage.image_client.latest()["images"] > images, 20, "images after the step")  # noqa: B023
-        wait_until(lambda: stage.value("HEARTBEAT") > beat + 1, 20, "heartbeats after the step")  # noqa: B023
-    stage.end_scan()
+    before = stage.figures()
+    with one_scan(stage) as scan:
+        wait_until(lambda: stage.value("ScanID_RBV") == scan_name(scan), 20, "the scan")
+        for offset_s in (10_800.0, 0.0):
+            stage.clock.offset_s = offset_s
+            at = stage.figures().stitched
+            images, beat = stage.image_client.latest()["images"], stage.value("HEARTBEAT")
+            wait_until(lambda: stage.figures().stitched > at + 100, 20, "frames stitched after the step")  # noqa: B023
+            wait_until(lambda: stage.image_client.latest()["images"] > images, 20, "images after the step")  # noqa: B023
+            wait_until(lambda: stage.value("HEARTBEAT") > beat + 1, 20, "heartbeats after the step")  # noqa: B023
     after = stage.settle()
     assert after.stitched - before.stitched == stage.journal.sent(scan)
     assert after.missed == before.missed
@@ -167,13 +181,14 @@ def test_engine_that_raises_once_costs_one_call(stage: Stage) -> None:
 
 
 def test_engine_that_always_raises_is_counted_and_said(stage: Stage) -> None:
-    stage.begin_scan()
-    before = stage.figures()
-    fault("engine raises always").strike(stage, random.Random())
-    wait_until(lambda: stage.figures().dropped["Engine"] > before.dropped["Engine"] + 50, 20, "Engine drops")
-    assert "engine" in str(stage.value("StatusMessage_RBV")).lower()
-    fault("engine raises always").heal(stage, random.Random())
-    stage.end_scan()
+    with one_scan(stage):
+        before = stage.figures()
+        fault("engine raises always").strike(stage, random.Random())
+        try:
+            wait_until(lambda: stage.figures().dropped["Engine"] > before.dropped["Engine"] + 50, 20, "Engine drops")
+            assert "engine" in str(stage.value("StatusMessage_RBV")).lower()
+        finally:
+            fault("engine raises always").heal(stage, random.Random())
     stage.settle()
     done = suffer(stage, None)
     assert done.stitched == done.sent
