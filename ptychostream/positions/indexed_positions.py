@@ -2,8 +2,8 @@
 
 An index alone does not say to which scan it belongs. The samples from one start of the count to the next are a series,
 and each run of a scan is bound to series of its own, which place no other run's frames. A stream that names the scan
-is bound by that name. Else the run takes the newest series that began after the last frame of the run before, and that
-has sent something shortly before the run's first frame. If there is none, its frames wait for the next series.
+is bound by that name. Else the run takes the newest series that began after the last frame of the run before and before
+its own first frames came, and that has sent something shortly before. If there is none, its frames wait for the next.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ class _Run:
 
     since: float
     earliest: float  # series that began before belong to another run
+    opened: float  # when the frames came that tell its first one
     series: list[_Series] = field(default_factory=list)
     ids: set[int] = field(default_factory=set)
     first: int | None = None
@@ -342,12 +343,12 @@ class IndexedPositions:
             unnamed = [one for one in unnamed if not one.latest or run.since - one.latest <= limit_s]
         if not unnamed:
             return None
-        return unnamed[0] if self.settings.frames_per_arm else unnamed[-1]
+        begun = [one for one in unnamed if not run.opened or one.began <= run.opened]
+        return begun[-1] if begun and not self.settings.frames_per_arm else unnamed[0]
 
     def _new_run(self, frame: Frame) -> _Run:
-        run = _Run(
-            frame.received, self._latest_frame if self._newest_run >= 0 else 0.0, first=self.settings.first_frame_id
-        )
+        earliest = self._latest_frame if self._newest_run >= 0 else 0.0
+        run = _Run(frame.received, earliest, frame.received, first=self.settings.first_frame_id)
         if frame.run > self._newest_run:
             self._newest_run = frame.run
         self._runs[frame.run] = run
@@ -357,8 +358,11 @@ class IndexedPositions:
 
     def _find_first(self, run: _Run, frame: Frame) -> None:
         run.ids.add(frame.id)
+        run.opened = max(run.opened, frame.received)
         waited = self._now() - run.since if run.since else 0.0
         if len(run.ids) >= _OPENING_FRAMES or waited >= _OPENING_S or self._complete:
+            if len(run.ids) < _OPENING_FRAMES and run.since:
+                run.opened = max(run.opened, run.since + _OPENING_S)
             run.first = min(run.ids)
             run.ids.clear()
             self.version += 1

@@ -150,6 +150,35 @@ def test_an_arm_without_frames_places_no_later_scan() -> None:
     assert by_index.lookup(frame(9, 1, EPOCH + 69)) == pytest.approx((2e-3 + 9e-6, 2e-3 - 9e-6))
 
 
+@pytest.mark.parametrize("frames", [5, 20])
+@pytest.mark.parametrize("first", [None, 0])
+def test_frames_that_are_looked_up_late_are_placed_by_the_arm_that_went_on_when_they_came(
+    frames: int, first: int | None
+) -> None:
+    """A busy process hears of the next arm before it gets to the frames of this one."""
+    by_index = source(EPOCH + 100, first_frame_id=first)
+    for scan in (1, 2):
+        by_index.update(0, *places(scan, frames), arrival=EPOCH + 10 * scan)
+    join, taken = Join(by_index, 1000), Taken()
+    for scan in (1, 2):
+        for number in range(frames):
+            taken.take(join.add(frame(number, scan, EPOCH + 10 * scan + 0.1 + 0.01 * number)))
+        taken.take(join.poll())
+    assert taken.at == {
+        (scan, number): tuple(axis[number] for axis in places(scan, frames))
+        for scan in (1, 2)
+        for number in range(frames)
+    }
+
+
+def test_frames_that_came_before_two_arms_take_the_first_of_them() -> None:
+    by_index = source()
+    for scan in (1, 2):
+        by_index.update(0, *places(scan, 10), arrival=EPOCH + 10 * scan)
+    assert by_index.lookup(frame(0, 1, EPOCH + 9)) == (1e-3, 1e-3)
+    assert by_index.lookup(frame(0, 2, EPOCH + 19)) == (2e-3, 2e-3)
+
+
 def test_a_stream_that_names_the_scan_is_bound_by_the_name() -> None:
     by_index = source()
     for scan in (1, 2, 3):

@@ -73,6 +73,7 @@ def test_each_scan_takes_the_places_of_its_own_arm(tmp_path: Path) -> None:
         made.frames("one")
         made.rows(1, 15, 25)
         made.box.end()
+        wait_until((tmp_path / "one.h5").exists, TIMEOUT_S, lambda: made.recorder.output)  # all its frames have come
         made.box.arm()
         made.rows(2, 0, 40)
         made.frames("two")
