@@ -110,6 +110,7 @@ class ModelRpc:
     def stop(self) -> None:
         """Take no more pushes. Those that wait are answered with an error; one in progress is not waited for."""
         self._stopping.set()
+        self._arrival.stop()
         self._worker.shutdown(wait=False)
 
     # In p4p's threads: nothing here may take long

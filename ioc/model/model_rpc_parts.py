@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ptychostream.errors import ModelError
 from ptychostream.ioc.model.model_rpc_checks import PushRequest
@@ -42,7 +42,6 @@ class Arrival:
         self._key: tuple[str, ...] | None = None  # of the push under way
         self._loading = False
         self._heard_s = 0.0
-        self._file: IO[bytes] | None = None
         self._path: Path | None = None
         self._digest: Any = None
         self._received = 0
@@ -74,14 +73,15 @@ class Arrival:
             if request.offset == 0:
                 self._claim(request)
                 self._begin(request)
-            if self._file is None or self._key != request.key or request.offset != self._received:
+            if self._path is None or self._loading or (self._key, self._received) != (request.key, request.offset):
                 raise OtherPushError("the parts before this one did not come")
             if len(request.model) > PART_BYTES or request.offset + len(request.model) > request.size:
                 self._discard()
                 what = f"a part of {len(request.model):,} bytes at {request.offset:,} of {request.size:,}"
                 raise ModelError(what, where="push", remedy=f"send parts of {PART_BYTES:,} bytes at most")
             try:
-                self._file.write(request.model)
+                with self._path.open("ab") as file:  # nothing stays open if the next part never comes
+                    file.write(request.model)
             except OSError:
                 self._discard()
                 raise
@@ -92,18 +92,21 @@ class Arrival:
             return self._loading
 
     def finish(self) -> tuple[Path, str]:
-        """Close the file whose last part has come; give its temporary path and its sha256."""
+        """The temporary path of the file whose last part has come, and its sha256."""
         with self._lock:
-            assert self._file is not None
             assert self._path is not None
-            self._file.close()
-            self._file = None
             return self._path, str(self._digest.hexdigest())
 
     def end(self) -> None:
         """The push is over. What is left of its file is removed."""
         with self._lock:
             self._discard()
+
+    def stop(self) -> None:
+        """No more parts come. A push whose last part has not come is given up."""
+        with self._lock:
+            if not self._loading:
+                self._discard()
 
     def _claim(self, request: PushRequest) -> None:
         silent = self._clock() - self._heard_s > _SILENT_S
@@ -113,21 +116,19 @@ class Arrival:
         self._key, self._heard_s = request.key, self._clock()
 
     def _begin(self, request: PushRequest) -> None:
-        """Open the file. The folder is made if it is missing: a newly installed edge has none."""
+        """Make the file. The folder is made if it is missing: a newly installed edge has none."""
         try:
             path = self._folder.place(request.sha256)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._path = temporary_beside(path)
-            self._file = self._path.open("wb")
+            self._path.touch(exist_ok=False)
         except (OSError, ModelError):
             self._discard()
             raise
         self._digest, self._received = hashlib.sha256(), 0
 
     def _discard(self) -> None:
-        if self._file is not None:
-            self._file.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-        self._key = self._file = self._path = None
+        self._key = self._path = None
         self._loading = False

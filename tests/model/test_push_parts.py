@@ -64,9 +64,24 @@ def test_a_second_push_waits_until_the_first_is_over_or_silent(bench: Bench) -> 
     bench.now += 1000.0
     with pytest.raises(OtherPushError, match="another push"):
         bench.arrival.add(part(0, 1000))
+    with pytest.raises(OtherPushError, match="did not come"):  # nothing can be added to it
+        bench.arrival.add(part(len(DATA), len(DATA) + 1, "other"))
+    assert len(bench.files()) == 1
     bench.arrival.end()
     assert bench.files() == []
     assert bench.arrival.add(part(0, 1000)) is False
+
+
+def test_a_push_whose_parts_stop_leaves_nothing_open_and_no_file_when_the_edge_ends(bench: Bench) -> None:
+    bench.arrival.add(part(0, 1000))
+    assert [file for file in Path("/proc/self/fd").iterdir() if bench.folder in file.resolve().parents] == []
+    assert len(bench.files()) == 1
+    bench.arrival.stop()
+    assert bench.files() == []
+    bench.arrival.add(part(0, len(DATA)))  # its last part has come: it is loaded, and ends by itself
+    bench.arrival.stop()
+    assert len(bench.files()) == 1
+    assert bench.arrival.finish()[0].read_bytes() == DATA
 
 
 def test_parts_out_of_order_and_beyond_the_size_are_refused(bench: Bench) -> None:
