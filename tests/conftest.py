@@ -11,6 +11,13 @@ from pathlib import Path
 
 # pvapy first: a process that imports it after p4p or softioc may crash when it ends, and tests import both.
 import pvaccess  # noqa: F401
+
+# isort: split
+# These look at every module that is loaded, for each call on the stack, while they are imported: there are few yet.
+import p4p  # noqa: F401
+import softioc.softioc  # noqa: F401
+
+# isort: split
 import pytest
 from hypothesis import settings
 from standstill import standstill
@@ -30,6 +37,10 @@ settings.load_profile("ptychostream")
 
 standstill.watch()
 
+_HERE = Path(__file__).parent
+LONGEST = [_HERE / name for name in (_HERE / "longest_files.txt").read_text("utf-8").split()]
+"""Files of half a minute and more beside other work, the longest one first."""
+
 # What imports leave behind stays for the whole run: the garbage collector need not look at it again and again.
 gc.disable()
 
@@ -38,8 +49,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """A module whose every test is left out by its marker is not even imported."""
     if collection_path.suffix != ".py":
         return None
-    marks = re.findall(r"^pytestmark = pytest\.mark\.(\w+)$", collection_path.read_text("utf-8"), re.MULTILINE)
+    said = re.search(r"^pytestmark = (\[.*?\]\n|[^\n]*)", collection_path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    marks = re.findall(r"pytest\.mark\.(\w+)", said[1]) if said else []
     return any(f"not {mark}" in config.getoption("markexpr") for mark in marks) or None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files begin first, so that no process is left with one of them at the end.
+
+    `--no-loadscope-reorder` keeps this order where pytest-xdist distributes files.
+    """
+    places = {path: place for place, path in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_collection_finish() -> None:
