@@ -6,7 +6,8 @@ twice or never. The counter may be reset in the middle of a scan.
 
 from __future__ import annotations
 
-_MODULI = tuple(1 << bits for bits in (8, 16, 24, 31, 32))
+MODULI = tuple(1 << bits for bits in (8, 16, 24, 31, 32))
+"""The numbers after which detectors' counters begin anew."""
 _UNSIGNED = (1 << 32) - 1
 WINDOW = 1 << 16
 """How many ids below the highest one are remembered. An id that is further below means that the counter was reset."""
@@ -175,7 +176,7 @@ class FrameIds:
     def _wrap(self, raw: int, time: float) -> bool:
         """Move the base if this fall of the id is a wrap. Returns whether it is."""
         top = self._high - self._base
-        for modulus in _MODULI:
+        for modulus in MODULI:
             if raw < edge(modulus) and modulus - edge(modulus) <= top < modulus:
                 self._base_before, self._low_before, self._since = self._base, self._floor, time
                 self._base += modulus
@@ -185,7 +186,7 @@ class FrameIds:
     def _wrapped_before_the_start(self, raw: int) -> int:
         """The modulus if an early time with a high id shows that the first frame came after a wrap, else 0."""
         if self._since is None:
-            for modulus in _MODULI:
+            for modulus in MODULI:
                 if self._high < edge(modulus) and modulus - edge(modulus) <= raw < modulus:
                     self._floor = -modulus
                     return modulus

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -9,9 +10,11 @@ def id_text(value: object) -> str:
     """A text, a number, an enumeration's choice or characters as text, without blanks around it.
 
     A whole number has no decimal point, whatever its type: an id that a record of type double holds is "247", as it is
-    for a detector that sends an integer. None is the empty text.
+    for a detector that sends an integer. None, and a number that is not finite, are the empty text.
     """
     value = plain(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return ""  # the attribute of a PV that was not connected
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return "" if value is None else str(value).strip()

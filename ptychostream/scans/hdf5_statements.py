@@ -35,7 +35,7 @@ def state_number(said: Description, quantity: str, dataset: Any, default: str = 
     if values is None:
         return
     dimension = _DIMENSIONS.get(QUANTITIES[quantity].unit)
-    unit = text(dataset.attrs.get("units"))
+    unit = unit_text(dataset, where)
     shown = unit if is_unit(unit) else f"{default} (no unit is written)" if default else ""
     scale = 1.0
     if dimension is not None:
@@ -52,21 +52,54 @@ def state_radiation(said: Description, dataset: Any) -> None:
         said.state("radiation", _RADIATIONS.get(probe.strip().lower(), probe), str(dataset.name), probe)
 
 
-def unit_of(dataset: h5py.Dataset, where: str) -> float | None:
+def unit_text(dataset: h5py.Dataset, where: str, column: int | None = None) -> str:
+    """What the attribute `units` says, or `unit`; empty if neither is there.
+
+    Parameters
+    ----------
+    column
+        Of a table that has a unit for each column, the one that is meant.
+
+    Raises
+    ------
+    ScanFileError
+        It says two units.
+    """
+    names = [name for name in dataset.attrs if str(name).lower() in ("units", "unit")]
+    found = {text(one) for name in names for one in _of_column(np.atleast_1d(np.asarray(dataset.attrs[name])), column)}
+    told = sorted(one for one in found if is_unit(one)) or sorted(found)
+    if len(told) > 1:
+        what = f"{dataset.name} says that it is in {' and in '.join(told)}"
+        raise ScanFileError(what, where=where, remedy="write one unit for each column")
+    return told[0] if told else ""
+
+
+def _of_column(values: np.ndarray[Any, Any], column: int | None) -> list[Any]:
+    return [values[column]] if column is not None and len(values) > 1 and column < len(values) else values.tolist()
+
+
+def unit_of(dataset: h5py.Dataset, where: str, column: int | None = None) -> float | None:
     """The unit of a column of positions in metres, from its `units`. None if it says none. Raises UnitError."""
-    unit = text(dataset.attrs.get("units"))
+    unit = unit_text(dataset, where, column)
     return factor(unit, "length", f"{where}: {dataset.name}") if is_unit(unit) else None
 
 
-def state_units(said: Description, x: h5py.Dataset, y: h5py.Dataset, where: str) -> None:
-    """Add what two columns of positions say of their units. Raises UnitError."""
-    for quantity, dataset in (("position_unit_x", x), ("position_unit_y", y)):
-        said.state(quantity, unit_of(dataset, where), str(dataset.name), text(dataset.attrs.get("units")))
+def state_units(
+    said: Description,
+    x: h5py.Dataset,
+    y: h5py.Dataset,
+    where: str,
+    columns: tuple[int | None, int | None] = (None, None),
+) -> None:
+    """Add what two columns of positions, or the `columns` of a table, say of their units. Raises UnitError."""
+    for axis, dataset, column in zip("xy", (x, y), columns, strict=True):
+        unit = unit_of(dataset, where, column)
+        said.state(f"position_unit_{axis}", unit, str(dataset.name), unit_text(dataset, where, column))
 
 
 def _numbers(dataset: h5py.Dataset, where: str) -> np.ndarray[Any, Any] | None:
     """[n] float64, or None if a text says that the value is unknown."""
-    if dataset.dtype.kind in "iuf":
+    if dataset.dtype.kind in "biuf":
         if dataset.size > _MOST_VALUES:
             what = f"{dataset.name} has {dataset.size} values, where one is expected"
             raise ScanFileError(what, where=where, remedy="the file is damaged or of another layout")

@@ -23,7 +23,7 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ZIP_SIGNATURE = b"PK\x03\x04"
 _LAYOUTS = ("dectris", "nexus", "cxi", "ptychi_pair", "ptychodus", "ptylab", "ptyd", "electron.hspy", "electron.emd")
 """Readers of HDF5 files in `ptychostream.scans.layouts`, in the order in which they are asked."""
-_BY_NAME = ("electron.hspy", "electron.emd")
+_BY_NAME = ("cxi", "electron.hspy", "electron.emd")
 """Layouts of which `ScanOptions.data` may name one array of several."""
 _HEAD = 256
 
@@ -97,6 +97,9 @@ def _read_hdf5(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
         layouts = (layout for layout in map(_layout, names) if layout.matches(file))
         parts: ScanParts = next(layouts, _layout("generic")).read_parts(file, options, where)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
+        if "too many links" in str(error):
+            what = "a link in the file leads back to itself"
+            raise ScanFileError(what, where=where, remedy="write the file anew without this link") from error
         raise ScanFileError(
             f"a part of the file cannot be read: {error}", where=where, remedy="the file is damaged; copy it again"
         ) from error

@@ -48,6 +48,15 @@ def checked_dataset(dataset: h5py.Dataset, where: str) -> h5py.Dataset:
 
     Raises ScanFileError.
     """
+    if dataset.shape is None:
+        raise ScanFileError(f"{dataset.name} is empty", where=where, remedy="record the scan again")
+    _check_filters(dataset, where)
+    check_extent(dataset, dataset.shape[1:], _MAX_FRAME_CHUNKS, where)
+    check_sources(dataset, where)
+    return dataset
+
+
+def _check_filters(dataset: h5py.Dataset, where: str) -> None:
     properties = dataset.id.get_create_plist()
     for index in range(properties.get_nfilters()):
         code, _, _, name = properties.get_filter(index)
@@ -59,11 +68,6 @@ def checked_dataset(dataset: h5py.Dataset, where: str) -> h5py.Dataset:
                 where=where,
                 remedy="repack the file with another filter, for instance `h5repack -f GZIP=1`",
             )
-    if dataset.shape is None:
-        raise ScanFileError(f"{dataset.name} is empty", where=where, remedy="record the scan again")
-    check_extent(dataset, dataset.shape[1:], _MAX_FRAME_CHUNKS, where)
-    check_sources(dataset, where)
-    return dataset
 
 
 def whole(part: Any, where: str, kinds: str = "") -> NDArray[Any]:
@@ -83,6 +87,7 @@ def whole(part: Any, where: str, kinds: str = "") -> NDArray[Any]:
         blocks = list(object_blocks(part, where))
         return np.concatenate(blocks) if blocks else np.empty(part.shape, object)
     check_extent(part, part.shape, MAX_CHUNKS, where)
+    _check_filters(part, where)
     check_sources(part, where)
     return np.asarray(part[()])
 
@@ -99,14 +104,19 @@ def text(value: Any) -> str:
         value = _first(value)
     if isinstance(value, np.ndarray):
         value = value.flat[0] if value.size else ""
+    if isinstance(value, str):
+        value = value.encode("utf-8", errors="surrogateescape")  # what h5py could not decode
     if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value.decode("latin-1")
     return "" if value is None else str(value)
 
 
 def number(dataset: Any) -> float | None:
     """The first value of a scalar or one-element dataset, or None."""
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf" or not dataset.size:
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "biuf" or not dataset.size:
         return None
     return float(_first(dataset))
 

@@ -20,6 +20,7 @@ from ptychostream.positions.positions import AxisConfig
 from ptychostream.scans import scan_geometry, scan_positions
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_counts import LazyCounts
+from ptychostream.scans.scan_ids import whole_ids
 from ptychostream.statements.description import Description
 from ptychostream.statements.radiation import Radiation
 from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
@@ -153,7 +154,7 @@ class ScanParts:
     said: Description
     bad_pixels: NDArray[np.bool_] | None = None
     probe: NDArray[np.complex64] | None = None
-    frame_ids: NDArray[np.int64] | None = None
+    frame_ids: NDArray[Any] | None = None
     times: NDArray[np.float64] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     obeys: frozenset[str] = frozenset()
@@ -180,7 +181,7 @@ def build_scan(parts: ScanParts, options: ScanOptions, where: str, *, geometry: 
     _assume(said)
     for quantity, axis in (("frame_height", -2), ("frame_width", -1)):
         if len(parts.counts.shape) > 1 and not said.about(quantity):
-            said.state(quantity, int(parts.counts.shape[axis]), "the shape of the patterns")
+            said.state(quantity, int(parts.counts.shape[axis]), f"the shape of {_name(parts.counts)}")
     scan_geometry.give_angle(said, options.pattern_pixel_rad, "--mrad-per-pixel")
     corner = said.value("zero_frequency") == "corner"
     counts = _check_counts(parts.counts, where, corner)
@@ -188,12 +189,16 @@ def build_scan(parts: ScanParts, options: ScanOptions, where: str, *, geometry: 
         scan_geometry.give_angle(said, _angle_of_a_pixel(counts, options.semi_angle_rad, where), "--semi-angle-mrad")
     scan_geometry.complete(said)
     scan_geometry.check(said)
+    frame_ids = None if parts.frame_ids is None else whole_ids(parts.frame_ids, where)
+    for name, column in (("frame_ids", frame_ids), ("times", parts.times)):
+        if column is not None and column.shape != (len(counts),):
+            raise _mismatch(name, column.shape, (len(counts),), where)
     positions = scan_positions.positions_m(
         parts.raw_positions,
         said,
         options.route,
         options.axes,
-        parts.frame_ids,
+        frame_ids,
         len(counts),
         where,
         route_columns=options.route_columns,
@@ -211,10 +216,6 @@ def build_scan(parts: ScanParts, options: ScanOptions, where: str, *, geometry: 
     probe = parts.probe
     if probe is not None and (probe.ndim != 3 or probe.shape[1:] != counts.shape[1:]):
         raise _mismatch("the probe", probe.shape, ("modes", *counts.shape[1:]), where)
-    for name in ("frame_ids", "times"):
-        column = getattr(parts, name)
-        if column is not None and column.shape != (len(counts),):
-            raise _mismatch(name, column.shape, (len(counts),), where)
     radiation = scan_geometry.radiation_of(said)
     known = scan_geometry.energy_of(said), said.number("distance"), scan_geometry.pixel_of(said)
     energy_ev, distance_m, detector_pixel_m = (
@@ -235,11 +236,15 @@ def build_scan(parts: ScanParts, options: ScanOptions, where: str, *, geometry: 
         radiation=radiation,
         bad_pixels=bad_pixels,
         probe=probe,
-        frame_ids=parts.frame_ids,
+        frame_ids=frame_ids,
         times=parts.times,
         metadata=parts.metadata,
         said=said,
     )
+
+
+def _name(counts: Any) -> str:
+    return str(counts.name) if isinstance(counts, h5py.Dataset) else "the patterns"
 
 
 def _angle_of_a_pixel(counts: LazyCounts, semi_angle_rad: float, where: str) -> float:

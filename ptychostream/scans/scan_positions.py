@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ptychostream.errors import FewerPositionsError, MorePositionsError, ScanFileError
 from ptychostream.positions.positions import AxisConfig
 from ptychostream.positions.route_file import read_route
+from ptychostream.scans.scan_ids import continued
 from ptychostream.statements.description import Description
 
 
@@ -111,6 +112,7 @@ def _by_id(
     ScanFileError
         An id occurs twice, or the route has more rows than the ids span, and which frames are missing is not known.
     """
+    frame_ids = continued(frame_ids)
     ids, times = np.unique(frame_ids, return_counts=True)
     if times.max(initial=1) > 1:
         what = f"frame id {ids[np.argmax(times)]} occurs {times.max()} times"

@@ -74,7 +74,8 @@ class Contradiction:
     def __str__(self) -> str:
         what = QUANTITIES[self.quantity]
         if len(self.statements) == 1:
-            limits = f"{what.low:g} to {what.high:g} {what.unit}".strip()
+            numbers = "the whole numbers from " if what.whole else ""
+            limits = f"{numbers}{what.low:g} to {what.high:g} {what.unit}".strip()
             return f"{what.text}: {self.statements[0]}, which lies outside {limits}"
         return f"{what.text}: {', but '.join(map(str, self.statements))}"
 
@@ -179,18 +180,19 @@ def _within(statements: list[Statement]) -> Iterator[Contradiction]:
             yield Contradiction(statement.quantity, (statement,), CORRECT)
     for statement in statements[1:]:
         if not _same(first.quantity, first.value, statement.value):
-            yield Contradiction(first.quantity, (first, statement), CORRECT)
+            yield Contradiction(first.quantity, (first, statement), _REMEDIES.get(first.quantity, CORRECT))
 
 
 CORRECT = "correct the wrong one, or give the right value by the command's option"
 """The remedy for statements of one source."""
+_REMEDIES = {"scan_id": "cut the file to the frames of one scan"}
 
 
 def _plausible(statement: Statement) -> bool:
     quantity, value = QUANTITIES[statement.quantity], statement.value
     if isinstance(value, str):
         return True
-    if not math.isfinite(value):
+    if not math.isfinite(value) or (quantity.whole and value != round(value)):
         return False
     return (quantity.low is None or value >= quantity.low) and (quantity.high is None or value <= quantity.high)
 

@@ -21,6 +21,8 @@ class Quantity:
         Limits of a plausible value. None: no limit.
     tolerance
         Two values that differ by less than this part of the larger one are the same value.
+    whole
+        Whether only whole numbers are plausible.
     """
 
     name: str
@@ -29,20 +31,21 @@ class Quantity:
     low: float | None = None
     high: float | None = None
     tolerance: float = 0.0
+    whole: bool = False
 
 
 _ALL = (
     Quantity("frame_height", "rows of a frame", "px", 1, 65536),
     Quantity("frame_width", "columns of a frame", "px", 1, 65536),
-    Quantity("offset_y", "first row of the region on the sensor, unbinned", "px", 0, 1e6),
-    Quantity("offset_x", "first column of the region on the sensor, unbinned", "px", 0, 1e6),
-    Quantity("binning_y", "sensor rows in a row of the frame", "", 1, 4096),
-    Quantity("binning_x", "sensor columns in a column of the frame", "", 1, 4096),
+    Quantity("offset_y", "first row of the region on the sensor, unbinned", "px", 0, 1e6, whole=True),
+    Quantity("offset_x", "first column of the region on the sensor, unbinned", "px", 0, 1e6, whole=True),
+    Quantity("binning_y", "sensor rows in a row of the frame", "", 1, 4096, whole=True),
+    Quantity("binning_x", "sensor columns in a column of the frame", "", 1, 4096, whole=True),
     Quantity("reverse_y", "whether the rows are reversed"),
     Quantity("reverse_x", "whether the columns are reversed"),
     Quantity("pixel_type", "numpy type of the counts"),
     Quantity("codec", "compression of the frames"),
-    Quantity("bit_depth", "bits that the detector counts in", "bit", 1, 64),
+    Quantity("bit_depth", "bits that the detector counts in", "bit", 1, 64, whole=True),
     Quantity("saturation", "the count at which a pixel is saturated", "counts", 1, 2.0**63),
     Quantity("detector_pixel_x", "width of a frame's pixel", "m", 1e-6, 5e-3, 1e-3),
     Quantity("detector_pixel_y", "height of a frame's pixel", "m", 1e-6, 5e-3, 1e-3),

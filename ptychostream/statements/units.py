@@ -6,6 +6,7 @@ A unit that is unknown or not of the wanted dimension is an error, never a facto
 from __future__ import annotations
 
 import math
+import unicodedata
 from typing import Literal
 
 from ptychostream.errors import UnitError
@@ -25,8 +26,7 @@ _PREFIXES = (
     ("c", "centi", 1e-2),
     ("m", "milli", 1e-3),
     ("u", "micro", 1e-6),
-    ("µ", "micro", 1e-6),  # U+00B5 micro sign
-    ("μ", "micro", 1e-6),  # U+03BC Greek letter
+    ("μ", "micro", 1e-6),  # U+03BC, which the normal form of the micro sign U+00B5 is
     ("n", "nano", 1e-9),
     ("p", "pico", 1e-12),
     ("f", "femto", 1e-15),
@@ -43,7 +43,7 @@ _BASES: dict[Dimension, tuple[tuple[str, tuple[str, ...], float], ...]] = {
 }
 _SPECIAL: dict[Dimension, dict[str, float]] = {
     "length": {
-        "\u00c5": 1e-10, "\u212b": 1e-10, "A": 1e-10, "Ang": 1e-10, "angstrom": 1e-10, "angstroms": 1e-10,
+        "\u00c5": 1e-10, "A": 1e-10, "Ang": 1e-10, "angstrom": 1e-10, "angstroms": 1e-10,
         "ångström": 1e-10, "micron": 1e-6, "microns": 1e-6, "in": 0.0254, "inch": 0.0254,
     },
     "energy": {"V": 1.0, "kV": 1e3},
@@ -116,7 +116,7 @@ def length_in_words(length_m: float, digits: int = 4) -> str:
 
 
 def _cleaned(text: str) -> str:
-    unit = text.strip().strip("\0").strip()
+    unit = unicodedata.normalize("NFKC", text).strip().strip("\0").strip()
     if len(unit) >= 3 and unit[:2] in ("b'", 'b"') and unit[-1] == unit[1]:
         unit = unit[2:-1].strip()  # a bytes object that was written as text
     return unit.strip("[]()").strip() if unit[:1] + unit[-1:] in ("[]", "()") and unit.lower() not in _NO_UNIT else unit
@@ -134,8 +134,8 @@ def _table(dimension: Dimension) -> dict[str, float]:
 def _inverse() -> dict[str, float]:
     found: dict[str, float] = {}
     for unit, value in _table("length").items():
-        for form in (f"1/{unit}", f"1 / {unit}", f"{unit}^-1", f"{unit}-1", f"/{unit}", f"{unit}⁻¹", f"{unit}**-1"):
-            found[form] = 1 / value
+        for form in ("1/{}", "1 / {}", "{}^-1", "{}-1", "/{}", "{}\u22121", "{}**-1"):  # \u2212: the minus of ⁻¹
+            found[form.format(unit)] = 1 / value
     return found
 
 

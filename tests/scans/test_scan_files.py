@@ -102,7 +102,7 @@ def test_filters_of_others_are_read(tmp_path: Path) -> None:
         write_scan(path, scan, codec="none")
 
         def recompress(file: h5py.File, filters: Any = filters) -> None:
-            del file["entry/data/data"]
+            del file["entry/data/data"], file["entry/instrument/detector/data"]
             file["entry/data"].create_dataset("data", data=scan.counts, chunks=(1, HEIGHT, WIDTH), **filters)
 
         with open_scan(edit(path, recompress)) as read:
@@ -164,7 +164,7 @@ def test_counts_larger_than_memory_are_not_read_whole(tmp_path: Path) -> None:
     frames = 1 << 20
 
     def grow(file: h5py.File) -> None:
-        del file["entry/data/data"]
+        del file["entry/data/data"], file["entry/instrument/detector/data"]
         file["entry/data"].create_dataset("data", shape=(frames, 1024, 512), dtype="u2", chunks=(1, 1024, 512))
         attributes = file["entry/instrument/NDAttributes"]
         for name in ("PositionX", "PositionY", "NDArrayUniqueId", "NDArrayTimeStamp"):
@@ -181,7 +181,7 @@ def test_whole_numbers_stored_as_floats_are_counts(written: Path) -> None:
     truth = make_scan().counts
 
     def to_float(file: h5py.File) -> None:
-        del file["entry/data/data"]
+        del file["entry/data/data"], file["entry/instrument/detector/data"]
         file["entry/data/data"] = truth.astype("f4")
 
     with open_scan(edit(written, to_float)) as scan:
@@ -446,7 +446,7 @@ def test_positions_that_are_not_finite(written: Path, value: float) -> None:
 )
 def test_patterns_that_are_none(written: Path, data: NDArray[Any], match: str) -> None:
     def swap(file: h5py.File) -> None:
-        del file["entry/data/data"]
+        del file["entry/data/data"], file["entry/instrument/detector/data"]
         file["entry/data/data"] = data
 
     refused(edit(written, swap), match)
@@ -457,7 +457,7 @@ def test_a_float_that_is_no_count_is_told_when_its_frame_is_read(written: Path) 
     data[17, 3, 3] = 0.25
 
     def swap(file: h5py.File) -> None:
-        del file["entry/data/data"]
+        del file["entry/data/data"], file["entry/instrument/detector/data"]
         file["entry/data/data"] = data
 
     with open_scan(edit(written, swap)) as scan:

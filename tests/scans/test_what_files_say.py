@@ -341,7 +341,7 @@ def virtual(folder: Path, missing: int | None = None, blocks: int = 5) -> Path:
         layout[block * size : (block + 1) * size] = h5py.VirtualSource(name, "data", (size, SIZE, SIZE))
     write_scan(folder / "master.h5", Scan("v", counts(), positions_m(), ENERGY_EV, DISTANCE_M, PIXEL_M))
     with h5py.File(folder / "master.h5", "r+") as file:
-        del file["entry/data/data"]
+        del file["entry/data/data"], file["entry/instrument/detector/data"]
         file["entry/data"].create_virtual_dataset("data", layout)
     if missing is not None:
         (folder / f"part_{missing}.h5").unlink()

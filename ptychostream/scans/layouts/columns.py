@@ -158,8 +158,14 @@ def named_columns(
             where=where,
             remedy="name two columns of one scan with --x-name and --y-name",
         )
-    state_units(said, x[0], y[0], where)
+    state_units(said, x[0], y[0], where, (_chosen(names[0]), _chosen(names[1])))
     return np.stack([x[1], y[1]], axis=1).astype(np.float64)
+
+
+def _chosen(name: str) -> int | None:
+    """K of a name `PATH:K`."""
+    match = _PART.fullmatch(name)
+    return int(match["column"]) if match and match["column"] else None
 
 
 def _listed(walk: Walk) -> str:

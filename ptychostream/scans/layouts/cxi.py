@@ -9,16 +9,18 @@ stands, names the radiation as in NeXus.
 from __future__ import annotations
 
 import h5py
-import numpy as np
-from numpy.typing import NDArray
 
+from ptychostream.scans.hdf5_mask import read_mask
 from ptychostream.scans.hdf5_statements import state_number, state_radiation
-from ptychostream.scans.layouts.cxi_positions import read_positions
-from ptychostream.scans.layouts.links import refuse_broken
+from ptychostream.scans.layouts import generic
+from ptychostream.scans.layouts.cxi_positions import CxiPaths, cxi_paths, read_positions
+from ptychostream.scans.layouts.links import at, refuse_broken
 from ptychostream.scans.layouts.region import state_pixel, state_region
-from ptychostream.scans.scan_hdf5 import checked_dataset, group, number, text, whole
+from ptychostream.scans.layouts.rivals import cxi_patterns
+from ptychostream.scans.scan_hdf5 import checked_dataset, group, number, text
 from ptychostream.scans.scan_parts import ScanOptions, ScanParts
 from ptychostream.statements.description import Description
+from ptychostream.statements.units import is_unit
 
 DATA = ("entry_1/data_1/data", "entry_1/instrument_1/detector_1/data", "entry_1/image_1/data")
 BAD_BITS = {
@@ -37,67 +39,58 @@ _RING_EV = (1e8, 1e12)
 
 def matches(file: h5py.File) -> bool:
     """Whether this file has patterns at the place that CXI prescribes."""
-    return any(isinstance(file.get(path), h5py.Dataset) for path in DATA)
+    return any(isinstance(at(file, path), h5py.Dataset) for path in DATA)
 
 
 def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     """Read the layout. The counts stay on disk. Raises ScanFileError."""
-    path = next(path for path in DATA if isinstance(file.get(path), h5py.Dataset))
-    counts = checked_dataset(file[path], where)
+    parts = cxi_paths(options.data) if options.data is not None else cxi_paths(cxi_patterns(file, DATA, where))
+    if parts is None or not isinstance(at(file, parts.patterns), h5py.Dataset):
+        return generic.read_parts(file, options, where)
+    counts = checked_dataset(file[parts.patterns], where)
     said = Description(where)
-    detector = group(file, "entry_1/instrument_1/detector_1")
-    positions = None if options.route is not None else read_positions(file, said, where)
-    refuse_broken(file, _paths(options), where)
-    mask = detector.get("mask")
-    _state_energy(said, file, where)
-    state_radiation(said, file.get(f"entry_1/instrument_1/{_RADIATION}"))
-    state_number(said, "distance", detector.get("distance"), "m", where=where)
-    state_region(said, counts, {}, "")
+    detector = group(file, parts.detector)
+    positions = None if options.route is not None else read_positions(file, parts, said, where)
+    refuse_broken(file, _paths(parts, options), where)
+    _state_energy(said, file, parts.instrument, where)
+    state_radiation(said, at(file, f"{parts.instrument}/{_RADIATION}"))
+    state_number(said, "distance", at(file, f"{parts.detector}/distance"), "m", where=where)
+    state_region(said, counts, {}, "", where)
     state_pixel(said, detector, where)
-    for flag in (file.get(f"{path.rsplit('/', 1)[0]}/is_fft_shifted"), detector.get("is_fft_shifted")):
+    for flag in (at(file, f"{parts.data}/is_fft_shifted"), detector.get("is_fft_shifted")):
         if flag is not None and number(flag) is not None:
             said.state("zero_frequency", "corner" if number(flag) == 1 else "centre", str(flag.name))
-    for name in ("entry_1/experiment_identifier", "entry_1/title"):
+    for name in (f"{parts.entry}/experiment_identifier", f"{parts.entry}/title"):
         if not said.about("scan_id"):
-            said.state("scan_id", text(file.get(name)) or None, f"/{name}")
+            named = text(at(file, name)).strip()
+            said.state("scan_id", named if is_unit(named) else None, f"/{name}")
     return ScanParts(
         counts=counts,
         raw_positions=positions,
         said=said,
-        bad_pixels=None if mask is None else _bad_pixels(_frame_mask(mask, where)),
+        bad_pixels=read_mask(detector.get("mask"), where, BAD_BITS),
     )
 
 
-def _paths(options: ScanOptions) -> list[str]:
+def _paths(parts: CxiPaths, options: ScanOptions) -> list[str]:
     """The places that are read, but for those that an option replaces."""
     names = ["mask", "is_fft_shifted"]
     names += ["distance"] if options.distance_m is None else []
     names += ["x_pixel_size", "y_pixel_size"] if options.detector_pixel_m is None else []
     names += ["basis_vectors"] if options.route is None else []
-    paths = [f"entry_1/instrument_1/detector_1/{name}" for name in names]
+    paths = [f"{parts.detector}/{name}" for name in names]
     energies = (*_ENERGIES, *_WAVELENGTHS, _SOURCE) if options.energy_ev is None else ()
-    return paths + [f"entry_1/instrument_1/{path}" for path in energies]
+    return paths + [f"{parts.instrument}/{path}" for path in energies]
 
 
-def _state_energy(said: Description, file: h5py.File, where: str) -> None:
+def _state_energy(said: Description, file: h5py.File, instrument: str, where: str) -> None:
     """Add the energies. The energy of a storage ring is told apart by its size."""
-    instrument = "entry_1/instrument_1"
     for path in _ENERGIES:
-        state_number(said, "energy", file.get(f"{instrument}/{path}"), "eV", where=where)
+        state_number(said, "energy", at(file, f"{instrument}/{path}"), "eV", where=where)
     for path in _WAVELENGTHS:
-        state_number(said, "wavelength", file.get(f"{instrument}/{path}"), "m", where=where)
+        state_number(said, "wavelength", at(file, f"{instrument}/{path}"), "m", where=where)
     source = Description(where)
-    state_number(source, "energy", file.get(f"{instrument}/{_SOURCE}"), "J", where=where)
+    state_number(source, "energy", at(file, f"{instrument}/{_SOURCE}"), "J", where=where)
     for statement in source:
         if not _RING_EV[0] <= float(statement.value) <= _RING_EV[1]:
             said.add(statement)
-
-
-def _bad_pixels(flags: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return np.asarray((flags & sum(BAD_BITS)) != 0)
-
-
-def _frame_mask(mask: h5py.Dataset, where: str) -> NDArray[np.int64]:
-    """[H, W] flags. A leading axis of 1 is removed."""
-    flags = whole(mask, where, "biu").astype(np.int64)
-    return flags[0] if flags.ndim == 3 and len(flags) == 1 else flags

@@ -8,57 +8,101 @@ the slow axis, and its column −t along the fast one: +t_y and +t_x under the d
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
-from ptychostream.scans.hdf5_statements import state_units
-from ptychostream.scans.layouts.links import refuse_broken
+from ptychostream.scans.hdf5_statements import state_units, unit_of
+from ptychostream.scans.layouts.links import at, refuse_broken
+from ptychostream.scans.layouts.rivals import refuse_unequal
 from ptychostream.scans.scan_hdf5 import whole
 from ptychostream.statements.description import Description
 
-BASIS = "entry_1/instrument_1/detector_1/basis_vectors"
+_NUMBERED = re.compile(
+    r"/?(?P<entry>entry_\d+)/(?:(?P<kind>data|image)_(?P<data>\d+)|instrument_1/detector_(?P<detector>\d+))/data"
+)
 DEFAULT_BASIS = ((0.0, -1.0, 0.0), (-1.0, 0.0, 0.0))
 """Directions of the slow and of the fast axis."""
-_PLACES = (
-    "entry_1/data_1/translation",
-    "entry_1/sample_1/geometry_1/translation",
-    "entry_1/sample_1/geometry/translation",
-    "entry_1/instrument_1/detector_1/translation",
-)
+_OF_THE_SAMPLE = ("sample_1/geometry_1/translation", "sample_1/geometry/translation")
 _UPRIGHT = 0.1
 """The largest cosine between two directions that count as perpendicular."""
 
 
-def read_positions(file: h5py.File, said: Description, where: str) -> NDArray[np.float64]:
+class CxiPaths(NamedTuple):
+    """Paths of one array of patterns and of what stands beside it.
+
+    Attributes
+    ----------
+    patterns, entry, instrument, data, detector
+        `data` is the group with the translation of the sample, `detector` that of the detector of these patterns.
+    """
+
+    patterns: str
+    entry: str
+    instrument: str
+    data: str
+    detector: str
+
+
+def cxi_paths(patterns: str) -> CxiPaths | None:
+    """The paths that belong to the patterns at a path as CXI numbers it: `data_2` is of `detector_2`. None: another."""
+    match = _NUMBERED.fullmatch(patterns)
+    if match is None:
+        return None
+    entry, number = match["entry"], match["data"] if match["kind"] == "data" else match["detector"] or "1"
+    instrument = f"{entry}/instrument_1"
+    return CxiPaths(patterns, entry, instrument, f"{entry}/data_{number}", f"{instrument}/detector_{number}")
+
+
+def read_positions(file: h5py.File, parts: CxiPaths, said: Description, where: str) -> NDArray[np.float64]:
     """[N, 2] (x, y) of the beam on the canvas, in the units of the translation. Raises ScanFileError."""
-    for path in _PLACES:
-        dataset = file.get(path)
-        if isinstance(dataset, h5py.Dataset) and dataset.ndim == 2 and dataset.shape[1] >= 2:
+    of_sample = (f"{parts.data}/translation", *(f"{parts.entry}/{path}" for path in _OF_THE_SAMPLE))
+    places = (*of_sample, f"{parts.detector}/translation")
+    _refuse_unequal_places(file, of_sample, where)
+    for path in places:
+        dataset = at(file, path)
+        if _is_translation(dataset):
             state_units(said, dataset, dataset, where)
             if not said.about("position_unit_x"):
                 for axis in "xy":
                     said.assume(f"position_unit_{axis}", 1.0, "CXI, whose lengths are in metres")
             said.state("position_sense", "sample", f"/{path}", "a translation, which in CXI is the sample's")
-            basis = _basis(file, said, where)
+            basis = _basis(at(file, f"{parts.detector}/basis_vectors"), said, where)
             written = whole(dataset, where, "iuf")[:, :3].astype(np.float64)
             moved = np.pad(written, ((0, 0), (0, 3 - written.shape[1])))
             if not np.isfinite(moved[:, 2]).all() or np.abs(basis[:, 2]).max() == 0:
                 moved[:, 2] = 0.0
             rows, along = -(moved @ basis[0]), -(moved @ basis[1])
             return np.stack([along, rows], axis=1)
-    refuse_broken(file, _PLACES, where)
+    refuse_broken(file, places, where)
     raise ScanFileError(
-        f"CXI without positions: no [N, 2 or 3] array at /{', /'.join(_PLACES)}",
+        f"CXI without positions: no [N, 2 or 3] array at /{', /'.join(places)}",
         where=where,
         remedy="write the translations with the patterns, or give a route file (--route)",
     )
 
 
-def _basis(file: h5py.File, said: Description, where: str) -> NDArray[np.float64]:
+def _is_translation(dataset: object) -> bool:
+    return isinstance(dataset, h5py.Dataset) and dataset.ndim == 2 and dataset.shape[1] >= 2
+
+
+def _refuse_unequal_places(file: h5py.File, paths: tuple[str, ...], where: str) -> None:
+    """Raise ScanFileError if two translations of the sample do not agree."""
+    found = [part for path in paths if _is_translation(part := at(file, path))]
+    told = [
+        (str(part.name), whole(part, where, "iuf")[:, :2].astype(np.float64) * (unit_of(part, where) or 1.0))
+        for part in found
+        if len(found) > 1
+    ]
+    refuse_unequal(told, where, "positions", "take the wrong one out of the file, or give a route file (--route)")
+
+
+def _basis(dataset: object, said: Description, where: str) -> NDArray[np.float64]:
     """[2, 3] unit vectors along the slow and the fast axis of the data; their lengths are the pixel's sizes."""
-    dataset = file.get(BASIS)
     if not isinstance(dataset, h5py.Dataset):
         return np.array(DEFAULT_BASIS)
     vectors = _vectors(whole(dataset, where, "iuf").astype(np.float64))

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
+from ptychostream.scans.hdf5_mask import read_mask
 from ptychostream.scans.hdf5_statements import state_number
 from ptychostream.scans.layouts.choosing import BOTH, chosen_frames
 from ptychostream.scans.layouts.columns import read_places
-from ptychostream.scans.layouts.links import broken, missing_link
+from ptychostream.scans.layouts.links import at, broken, missing_link
+from ptychostream.scans.layouts.region import state_pixel, state_region
 from ptychostream.scans.layouts.stacks import JoinedFrames
-from ptychostream.scans.scan_hdf5 import checked_dataset, group, number, text, whole
+from ptychostream.scans.scan_hdf5 import checked_dataset, group, number, text
 from ptychostream.scans.scan_parts import ScanOptions, ScanParts
 from ptychostream.statements.description import Description
 
@@ -52,7 +54,7 @@ def read_parts(file: h5py.File, options: ScanOptions, where: str) -> ScanParts:
     sources = _sources(file, where)
     numbers = _image_numbers(sources, where)
     joined: Any = JoinedFrames(sources) if len(sources) > 1 else sources[0]
-    said = _statements(file, joined, where)
+    said = _statements(file, joined, sources, where)
     positions = read_places(file, options, said, where)
     counts = chosen_frames(
         joined,
@@ -116,10 +118,11 @@ def _image_numbers(sources: list[h5py.Dataset], where: str) -> NDArray[np.int64]
     return np.concatenate(numbers)
 
 
-def _statements(file: h5py.File, frames: Any, where: str) -> Description:
+def _statements(file: h5py.File, frames: Any, sources: list[h5py.Dataset], where: str) -> Description:
     detector, specific, beam = (group(file, path) for path in (_DETECTOR, _SPECIFIC, "entry/instrument/beam"))
     said = Description(where)
-    electrons = any(name in text(detector.get("description")).lower() for name in _ELECTRON_DETECTORS)
+    words = re.split(r"[^a-z]+", text(detector.get("description")).lower())
+    electrons = any(name in words for name in _ELECTRON_DETECTORS)
     if electrons:
         said.state("radiation", "electron", f"/{_DETECTOR}/description", text(detector.get("description")))
     for quantity, parent, name, unit in (
@@ -128,8 +131,6 @@ def _statements(file: h5py.File, frames: Any, where: str) -> Description:
         *((("energy", specific, "photon_energy", "eV"),) if electrons else ()),
         ("distance", detector, "detector_distance", "m"),
         ("distance", detector, "distance", "m"),
-        ("detector_pixel_x", detector, "x_pixel_size", "m"),
-        ("detector_pixel_y", detector, "y_pixel_size", "m"),
         ("bit_depth", detector, "bit_depth_image", ""),
         ("saturation", specific, "countrate_correction_count_cutoff", ""),
         ("saturation", detector, "saturation_value", ""),
@@ -141,15 +142,18 @@ def _statements(file: h5py.File, frames: Any, where: str) -> Description:
             for name in ("incident_wavelength", "wavelength"):
                 if number(parent.get(name)):
                     state_number(said, "wavelength", parent.get(name), "angstrom", where=where)
+    for source in sources:
+        state_region(said, source, {}, "", where)
+    state_pixel(said, detector, where)
     said.state("pixel_type", str(frames.dtype), "/entry/data/data_000001")
     return said
 
 
 def _bad_pixels(file: h5py.File, where: str) -> NDArray[np.bool_] | None:
+    found = None
     for path in (f"{_SPECIFIC}/pixel_mask", f"{_DETECTOR}/pixel_mask"):
-        mask = file.get(path)
-        if isinstance(mask, h5py.Dataset):
-            flags = whole(mask, where, "biu").astype(np.int64)
-            flags = flags[0] if flags.ndim == 3 and len(flags) == 1 else flags
-            return (flags & sum(1 << bit for bit in BAD_BITS)) != 0
-    return None
+        mask = read_mask(at(file, path), where, [1 << bit for bit in BAD_BITS])
+        if found is not None and mask is not None and mask.shape == found.shape:
+            mask = mask | found
+        found = mask if found is None else found if mask is None else mask
+    return found

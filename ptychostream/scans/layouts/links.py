@@ -15,13 +15,18 @@ _DEEPEST = 8
 _MOST = 10_000
 
 
+def at(parent: h5py.Group, path: str) -> Any:
+    """What stands at `path`, or None: also behind a link that leads nowhere, or in a circle."""
+    try:
+        return parent.get(path)
+    except (OSError, RuntimeError, KeyError, ValueError):
+        return None
+
+
 def broken(group: h5py.Group, name: str) -> str | None:
     """Where the link `name` of `group` leads, if there is nothing at its end. None for a sound link."""
-    try:
-        if group.get(name) is not None:
-            return None
-    except (OSError, RuntimeError, KeyError):
-        pass
+    if at(group, name) is not None:
+        return None
     link = group.get(name, getlink=True)
     if isinstance(link, h5py.ExternalLink):
         return f"{link.filename}:{link.path}"
@@ -45,9 +50,22 @@ def missing_link(group: h5py.Group, name: str, target: str, where: str) -> ScanF
             where=where,
             remedy="the file is another one, is damaged or is still being written; copy it again",
         )
+    if isinstance(link, h5py.SoftLink) and _is_circle(group, name):
+        what = f"{path} leads to {target}, and from there back to itself"
+        return ScanFileError(what, where=where, remedy="write the file anew without this link")
     return ScanFileError(
         f"{path} leads to {target}, which is not in the file", where=where, remedy="copy the file again"
     )
+
+
+def _is_circle(group: h5py.Group, name: str) -> bool:
+    """Whether soft links lead round in a circle: HDF5 gives up after some of them, and says so."""
+    try:
+        group.id.links.get_info(name.encode())
+        h5py.h5o.open(group.id, name.encode())
+    except (OSError, RuntimeError, KeyError) as error:
+        return "too many" in str(error)
+    return False
 
 
 def refuse_broken(file: h5py.File, paths: Iterable[str], where: str) -> None:

@@ -1,9 +1,10 @@
 """Read scans from numpy's npz.
 
-Keys: `counts` [N, H, W] integers, `positions_m` [N, 2] (x, y), `energy_ev`, `distance_m`, `detector_pixel_m`;
-optional `scan_id`, `radiation`, `bad_pixels` [H, W], `probe` [modes, H, W], `frame_ids` [N], `times` [N]. Other keys
-become metadata. The counts of `numpy.savez` are mapped and not read, so they may be larger than memory. Those of
-`numpy.savez_compressed` are read completely.
+Keys: `counts` [N, H, W] integers, `positions_m` [N, 2] (x, y), `energy_ev`, `distance_m`, `detector_pixel_m`, of which
+each may be one number or one for each frame; optional `wavelength_m`, `saturation`, `scan_id`, `radiation`,
+`bad_pixels` [H, W], `probe` [modes, H, W], `frame_ids` [N], `times` [N]. Other keys become metadata. The counts of
+`numpy.savez` are mapped and not read, so they may be larger than memory. Those of `numpy.savez_compressed` are read
+completely.
 """
 
 from __future__ import annotations
@@ -19,17 +20,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
+from ptychostream.frames.scan_id import id_text
+from ptychostream.scans.hdf5_statements import differing
 from ptychostream.scans.scan_parts import GEOMETRY, ScanOptions, ScanParts
 from ptychostream.statements.description import Description
+from ptychostream.statements.quantities import QUANTITIES
+from ptychostream.statements.units import is_unit
 from ptychostream.storage.hdf5_extent import MAX_PART_BYTES
 
 REQUIRED = ("counts", "positions_m")
 _OPTIONAL = ("bad_pixels", "probe", "frame_ids", "times")
-_DTYPES = {"bad_pixels": np.bool_, "probe": np.complex64, "frame_ids": np.int64, "times": np.float64}
+_DTYPES = {"bad_pixels": np.bool_, "probe": np.complex64, "times": np.float64}
 _KINDS = {"bad_pixels": "biuf", "probe": "iufc", "frame_ids": "iuf", "times": "iuf"}
 """The kinds of numpy types that each key may have."""
 _QUANTITIES = {
     "energy_ev": ("energy",),
+    "wavelength_m": ("wavelength",),
+    "saturation": ("saturation",),
     "distance_m": ("distance",),
     "detector_pixel_m": ("detector_pixel_x", "detector_pixel_y"),
 }
@@ -91,12 +98,13 @@ def _check_directory(path: str) -> None:
 def _parts(counts: NDArray[Any], values: dict[str, NDArray[Any]], where: str) -> ScanParts:
     said = Description(where)
     for key, quantities in _QUANTITIES.items():
-        if key in values and values[key].size == 1:
-            value = _number(values.pop(key), key, where)
+        if key in values:
             for quantity in quantities:
-                said.state(quantity, value, key)
-    for key in ("scan_id", "radiation"):
-        said.state(key, str(values.pop(key, "")) or None, key)
+                _state(said, quantity, values[key], key, where)
+            del values[key]
+    named = id_text(values.pop("scan_id", ""))
+    said.state("scan_id", named if is_unit(named) else None, "scan_id")
+    said.state("radiation", str(values.pop("radiation", "")) or None, "radiation")
     for axis in "xy":
         said.state(f"position_unit_{axis}", 1.0, "positions_m")
     arrays: dict[str, Any] = {key: _array(values.pop(key), key, where) for key in _OPTIONAL if key in values}
@@ -108,14 +116,21 @@ def _array(value: NDArray[Any], key: str, where: str) -> NDArray[Any]:
     if value.dtype.kind not in _KINDS[key]:
         remedy = "save plain numbers there, complex ones for the probe alone"
         raise ScanFileError(f"{key} is of type {value.dtype}", where=where, remedy=remedy)
-    return value.astype(_DTYPES[key])
+    return value if key not in _DTYPES else value.astype(_DTYPES[key])
 
 
-def _number(value: NDArray[Any], key: str, where: str) -> float:
+def _state(said: Description, quantity: str, values: NDArray[Any], key: str, where: str) -> None:
+    """Add the number that a key holds: one, or one for each frame, of which the most different is added as well."""
+    numbers = np.array([_number(value, key, where) for value in values.ravel().tolist()])
+    for index in differing(numbers, QUANTITIES[quantity].tolerance) if len(numbers) else ():
+        said.state(quantity, float(numbers[index]), f"{key}[{index}]" if len(numbers) > 1 else key)
+
+
+def _number(value: Any, key: str, where: str) -> float:
     try:
-        return float(value.item())
+        return float(value)
     except (TypeError, ValueError):
-        what = f"{key} is {value.item()!r}, where a number is expected"
+        what = f"{key} is {value!r}, where a number is expected"
         raise ScanFileError(what, where=where, remedy=f"save {key} as a number") from None
 
 
