@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
+from busy import busy_threads
 from hypothesis import given
 from hypothesis import strategies as st
 from standstill import BEAT_S, LATE_S, Deadline, Standstill
@@ -59,3 +63,15 @@ def test_time_before_the_deadline_was_made_is_nobodys() -> None:
         assert not deadline.passed
     clock.now += 0.3
     assert deadline.passed
+
+
+def test_the_busy_threads_are_named() -> None:
+    spin = "import sys\nprint(flush=True)\nwhile True: pass  # never rests"
+    with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) as busy:
+        try:
+            assert busy.stdout is not None and busy.stdout.read(1)
+            told = busy_threads(1.0)
+        finally:
+            busy.kill()
+    assert f" of {busy.pid} {sys.executable}" in told
+    assert told.startswith("load ")

@@ -25,12 +25,17 @@ from pathlib import Path
 from typing import Any
 
 import caproto.sync.client
+from busy import busy_threads
 from standstill import Deadline, standstill
 
 from ptychostream.processes.loopback import free_ports, loopback_environment
 
 # It asks twice within its time: too seldom on a busy machine, where a server that starts may miss a datagram.
 caproto.sync.client.search = functools.partial(caproto.sync.client.search, max_retries=20)
+
+
+_LONG_S = 5.0
+"""Who waits so long for an answer is surprised not to get it."""
 
 
 def free_port() -> int:
@@ -49,7 +54,7 @@ def wait_until(condition: Callable[[], Any], timeout: float, what: str, interval
         if value:
             return value
         if deadline.passed:
-            raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
+            raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}\n{busy_threads()}")
         time.sleep(interval)
 
 
@@ -156,14 +161,15 @@ class EpicsEnv:
         self,
         *arguments: str,
         wait: str = "live",
-        timeout: float = 60.0,
+        timeout: float = 120.0,
         prefix: str | None = None,
         env: dict[str, str] | None = None,
     ) -> Process:
         """`ptychostream ioc *arguments`.
 
         Returns when it is "up" (HEARTBEAT answers), "live" (a model or the plain engine runs, a detector may still be
-        missing) or "ready" (Ready_RBV is 1: the detector is connected as well).
+        missing) or "ready" (Ready_RBV is 1: the detector is connected as well). The first IOCs of a fresh clone compile
+        the kernels, which takes 20 s of processor time.
         """
         asked = {"up": ("HEARTBEAT", None), "live": ("ModelState_RBV", 4), "ready": ("Ready_RBV", 1)}
         record, wanted = asked[wait]
@@ -210,7 +216,8 @@ class EpicsEnv:
                 return caproto.sync.client.read(pv, timeout=timeout, repeater=False, force_int_enums=True, **options)
             except caproto.CaprotoTimeoutError as error:
                 if standstill.lost_s == lost_s:
-                    raise TimeoutError(f"{pv} does not answer") from error
+                    told = f"\n{busy_threads()}" if timeout >= _LONG_S else ""
+                    raise TimeoutError(f"{pv} does not answer{told}") from error
 
     def caput(self, pv: str, value: Any, wait: bool = True, timeout: float = 20.0) -> None:
         """Over CA by caproto; `wait` is a put-callback. PermissionError when it is refused."""
