@@ -33,6 +33,7 @@ from ptychostream.plugins.engines.cache import default_cache
 from ptychostream.plugins.engines.plain import is_plain, plain_contract
 from ptychostream.plugins.frame_source import FrameSource
 from ptychostream.plugins.inference import Patches
+from ptychostream.plugins.mosaic import RunCanvas
 from ptychostream.plugins.pipeline import Pipeline
 from ptychostream.plugins.trial.order import EngineOrder
 from ptychostream.plugins.trial.trial import try_model
@@ -103,6 +104,12 @@ def assemble(
     pipeline.dose_scale, pipeline.scan_dose.automatic = settings.dose_scale, settings.dose_mode == "Auto"
     shown = ShownCanvas(pipeline)
     saver = _make_saver(settings, pipeline, positions, slot.sha_of, on_saving)
+
+    def finished(run: RunFigures, canvas: RunCanvas | None) -> None:
+        saver.finished(run, canvas)
+        refinement.finished(run.number)
+
+    pipeline.on_finished = finished
     return Parts(
         settings=settings,
         pipeline=pipeline,
@@ -177,7 +184,7 @@ def _make_saver(
     def figures_of(run: int) -> RunFigures | None:
         return next((figures for figures in pipeline.snapshot().runs if figures.number == run), None)
 
-    saver = CanvasSaver(
+    return CanvasSaver(
         figures_of,
         describe,
         directory=str(settings.save.directory or ""),
@@ -186,8 +193,6 @@ def _make_saver(
         queue_bytes=int(settings.save.queue_mb * 1e6),
         on_change=on_change,
     )
-    pipeline.on_finished = saver.finished
-    return saver
 
 
 def _engine_wish(settings: IocSettings) -> EngineWish:

@@ -6,7 +6,8 @@ from ptychostream.ioc.images.served_area import ServedArea
 from ptychostream.ioc.readbacks_stream import edge
 from ptychostream.ioc.view import LARGEST, Groups, Readback, View
 from ptychostream.plugins.refining.refined import RefineState
-from ptychostream.refine.status import RefineStatus
+from ptychostream.refine.figures import PositionFigures
+from ptychostream.refine.status import PositionStatus, RefineStatus
 
 
 def status(state: RefineState, enabled: bool) -> RefineStatus:
@@ -18,6 +19,10 @@ def status(state: RefineState, enabled: bool) -> RefineStatus:
     if not state.figures.frames:
         return RefineStatus.WAITS
     return RefineStatus.CONVERGED if state.figures.converged else RefineStatus.REFINES
+
+
+def _placed(view: View) -> PositionFigures:
+    return view.refine.figures.positions
 
 
 def _area(view: View) -> ServedArea:
@@ -63,6 +68,22 @@ REFINE: Groups = {
                  high=1, fields={"MDEL": 0.001, "ADEL": 0.01}),
         Readback("Refine:FRC_RBV", "Resolution by Fourier ring correlation", float, lambda v: 1e9 * v.refine.frc_m,
                  egu="nm", prec=1, high=1000, fields={"MDEL": 0.1, "ADEL": 1}),
+        Readback("Refine:PositionStatus_RBV", "What becomes of the positions", int, lambda v: _placed(v).status,
+                 states=tuple(state.name.capitalize().replace("_", " ") for state in PositionStatus),
+                 fields={"FRSV": "MINOR", "FVSV": "MAJOR"}),
+        Readback("Refine:PositionMessage_RBV", "Why positions are not corrected", str, lambda v: _placed(v).message),
+        Readback("Refine:PositionRms_RBV", "Correction of the positions, rms", float,
+                 lambda v: 1e9 * _placed(v).rms_m, egu="nm", prec=1, high=1_000_000, fields={"MDEL": 0.1, "ADEL": 10}),
+        Readback("Refine:PositionMax_RBV", "Largest correction of a position", float,
+                 lambda v: 1e9 * _placed(v).largest_m, egu="nm", prec=1, high=1_000_000,
+                 fields={"MDEL": 0.1, "ADEL": 10}),
+        Readback("Refine:PositionBound_RBV", "A position moves so far along an axis", float,
+                 lambda v: 1e9 * _placed(v).bound_m, egu="nm", prec=1, high=1_000_000,
+                 fields={"MDEL": 0.1, "ADEL": 10}),
+        Readback("Refine:AtBound_RBV", "Frames whose position is at the bound", int, lambda v: _placed(v).at_bound,
+                 egu="frames", high=LARGEST, fields={"HIGH": 1, "HSV": "MINOR"}),
+        Readback("Refine:PositionPasses_RBV", "Passes that corrected positions", int, lambda v: _placed(v).passes,
+                 egu="passes", high=10_000),
         Readback("Refine:Images_RBV", "Refined images served", int, lambda v: v.parts.refined.served & LARGEST,
                  egu="images", high=LARGEST, fields={"ADEL": 10}),
         edge("Refine:Left_RBV", "x of the refined image's left edge", lambda area: area.image_um[0], _area),

@@ -2,7 +2,8 @@
 
 A refined picture began from the network that it will teach. So it is taken only where the frames alone determine it:
 converged, of all frames, with the scan's own positions and geometry, with enough overlap, and with an R factor on the
-scan's own patterns that a reconstruction would have to have, too (docs/decisions/0026-labels-from-the-edge.md).
+scan's own patterns that a reconstruction would have to have, too (docs/decisions/0026-labels-from-the-edge.md). Where
+the edge corrected the positions, those that it was given must be the scan's, and the corrected ones are taken.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ptychostream.reconstruct.patterns import Patterns
 from ptychostream.reconstruct.residuals import frame_residuals
 from ptychostream.reconstruct.soundness import SoundnessLimits, explained, noise_r_factor, unsound
 from ptychostream.refine.pull import shared_of
-from ptychostream.refine.status import ENGINE
+from ptychostream.refine.status import ENGINE, reach_px
 from ptychostream.scans.reconstruction_file import read_reconstruction
 from ptychostream.scans.scan import Reconstruction, Scan
 
@@ -49,7 +50,7 @@ class RefinedLimits(Settings):
     frames
         Smallest part of the scan's frames that the result was made of.
     position_px
-        Largest distance of a refined frame's position from that of the scan's file, in object pixels.
+        Largest distance of a refined frame's position, as it was given, from that of the scan's file, in object pixels.
     r_ratio
         Largest ratio of the R factor on the scan's own patterns to the R factor that the edge wrote.
     """
@@ -98,6 +99,7 @@ def take_refined(
         raise _refused(f"it is of scan {made.scan_id!r}, not {scan.scan_id!r}", where)
     _check_geometry(scan, made, where)
     _check_age(scan, made.provenance, Path(path), scan_file, where)
+    _check_corrected(made, where)
     frames = _frames(scan, made, limits, where)
     patterns = Patterns.read(scan) if read is None else read()
     measured = np.intersect1d(frames, patterns.frames)
@@ -172,13 +174,29 @@ def _check_age(scan: Scan, told: Mapping[str, Any], path: Path, scan_file: str |
 def _frames(scan: Scan, made: Reconstruction, limits: RefinedLimits, where: str) -> NDArray[np.int64]:
     """Indices of the scan's frames that the result was made of, found by their positions."""
     known = np.flatnonzero(np.isfinite(scan.positions_m).all(axis=1))
-    if not len(made.positions_m) or not len(known) or not np.isfinite(made.positions_m).all():
+    given = _given(made)
+    if not len(given) or not len(known) or not np.isfinite(given).all():
         raise _refused("it or the scan has no positions", where)
-    far_px = float(np.max(cKDTree(scan.positions_m[known]).query(made.positions_m)[0])) / made.pixel_m
+    far_px = float(np.max(cKDTree(scan.positions_m[known]).query(given)[0])) / made.pixel_m
     if far_px > limits.position_px:
         raise _refused(f"a position is {far_px:.1f} pixels away from every position of the scan", where)
-    near_px = cKDTree(made.positions_m).query(scan.positions_m[known])[0] / made.pixel_m
+    near_px = cKDTree(given).query(scan.positions_m[known])[0] / made.pixel_m
     return known[near_px <= limits.position_px].astype(np.int64)
+
+
+def _given(made: Reconstruction) -> NDArray[np.float64]:
+    """[N, 2] the positions that the edge was given."""
+    return made.positions_m if made.given_m is None else made.given_m
+
+
+def _check_corrected(made: Reconstruction, where: str) -> None:
+    """Refuse corrected positions that no correction of the edge can have made."""
+    if made.given_m is None:
+        return
+    moved_px = np.abs(made.positions_m - made.given_m).max(initial=0) / made.pixel_m
+    bound_px = reach_px(made.probe.shape[-1])
+    if not moved_px <= bound_px + 1e-3:
+        raise _refused(f"a position was moved by {moved_px:.1f} pixels, further than {bound_px}", where)
 
 
 def _shared(made: Reconstruction) -> float:
@@ -193,7 +211,10 @@ def _shared(made: Reconstruction) -> float:
 def _on_scan_grid(made: Reconstruction, scan: Scan, frames: NDArray[np.int64]) -> Reconstruction:
     """The result on pixels that contain every patch of the scan, with its mean value where nothing was measured."""
     positions = np.asarray(scan.positions_m, np.float64)
-    grid = ObjectGrid.around(positions[np.isfinite(positions).all(axis=1)], made.pixel_m, made.probe.shape[-1], MARGIN)
+    known = positions[np.isfinite(positions).all(axis=1)]
+    corrected = made.positions_m[cKDTree(_given(made)).query(positions[frames])[1]]
+    all_places = np.concatenate([known, corrected])
+    grid = ObjectGrid.around(all_places, made.pixel_m, made.probe.shape[-1], MARGIN)
     left, top = (math.floor(start / made.pixel_m) for start in grid.origin_m)
     old = made.phase_image().box
     box = old.union(PixelBox(top, left, top + grid.shape[0] + 1, left + grid.shape[1] + 1))
@@ -209,7 +230,8 @@ def _on_scan_grid(made: Reconstruction, scan: Scan, frames: NDArray[np.int64]) -
         object=object_,
         coverage=coverage,
         origin_m=(box.left * made.pixel_m, box.top * made.pixel_m),
-        positions_m=positions[frames],
+        positions_m=positions[frames] if made.given_m is None else corrected,
+        given_m=None if made.given_m is None else positions[frames],
         frames=frames,
         provenance=dict(made.provenance),
     )

@@ -23,6 +23,7 @@ from ptychostream.plugins.inference import Patches
 from ptychostream.plugins.refining.first_probe import FirstProbe, first_probe, on_the_probe
 from ptychostream.plugins.refining.refined import Refined, RefineState
 from ptychostream.plugins.refining.resolution import Resolution
+from ptychostream.plugins.refining.scan_over import ScanOver
 from ptychostream.plugins.refining.settings import RefineSettings
 from ptychostream.scans.phase_file import file_stem
 from ptychostream.scans.reconstruction_file import write_reconstruction
@@ -95,6 +96,7 @@ class LiveRefinement:
         self._newest: PlacedFrame | None = None
         self._guided: object = None  # the canvas's frames and the field's box when the refiner was given the canvas
         self._is_saved = True
+        self._over = ScanOver()
         self._resolution = Resolution()
         self._guide, self._compare = _Rarely(_GUIDE_SHARE), _Rarely(_COMPARE_SHARE)
         self._shown_at = 0.0
@@ -133,6 +135,12 @@ class LiveRefinement:
         """Change settings by name. Raises pydantic's ValidationError where a value is out of range."""
         with self._wake:
             self.settings = self.settings.model_validate({**self.settings.model_dump(), **changes})
+            self._wake.notify()
+
+    def finished(self, run: int) -> None:
+        """A run has ended: once its frames are taken, its positions may be corrected."""
+        self._over.told(run)
+        with self._wake:
             self._wake.notify()
 
     @property
@@ -195,7 +203,14 @@ class LiveRefinement:
 
     def _can_work(self) -> bool:
         refiner = self._refiner
-        return self.settings.enabled and refiner is not None and (not refiner.converged or self._resolution.pending)
+        if not self.settings.enabled or refiner is None:
+            return False
+        return not refiner.converged or self._resolution.pending or self._is_due(refiner)
+
+    def _is_due(self, refiner: Refiner) -> bool:
+        """Whether the correction of the positions, or its end, waits for a word."""
+        kind = self.settings.correct_positions
+        return refiner.placing.would_change(kind, self._over.is_over(self._run, time.monotonic()))
 
     def _is_cold(self) -> bool:
         return self.settings.enabled and not self._is_warm
@@ -218,6 +233,8 @@ class LiveRefinement:
         if refiner is None:
             return
         self._follow_canvas(refiner)
+        if not self._queue and self._is_due(refiner):
+            self._correct(refiner)
         try:
             refiner.work(_SLICE_S)
         except DivergedError:
@@ -231,6 +248,15 @@ class LiveRefinement:
             self._show(refiner)
         if refiner.converged and not self._queue:
             self._resolve(refiner)
+
+    def _correct(self, refiner: Refiner) -> None:
+        """Positions are corrected from now on, or no more: what was saved is not the result."""
+        refiner.correct_positions(
+            self.settings.correct_positions, all_here=self._over.is_over(self._run, time.monotonic())
+        )
+        self._is_saved = False
+        self._resolution.forget()
+        self._state = replace(self._state, frc_m=math.nan)
 
     def _resolve(self, refiner: Refiner) -> None:
         """Compute the resolution, for a slice of time; once it is known the result is saved again, with it."""
@@ -261,6 +287,7 @@ class LiveRefinement:
             self._state = replace(self._state, message=str(error))
             return
         self._newest = frame.placed
+        self._over.note(time.monotonic())
         self._is_saved = False
         self._resolution.forget()
         self._state = replace(self._state, frc_m=math.nan)
@@ -273,6 +300,7 @@ class LiveRefinement:
         """Another scan: the result of the last one is kept, its frames are forgotten."""
         self._save()
         self._run, self._contract, self._refiner = frame.placed.frame.run, frame.contract, None
+        self._over.begin()
         with self._wake:
             self._not_taken = 0
         self._state = RefineState(scan=frame.placed.frame.scan, saved=self._state.saved)

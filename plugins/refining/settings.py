@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ptychostream.config import Setting, Settings
+from ptychostream.reconstruct.positions import Correction
 
 
 class RefineSettings(Settings):
@@ -36,6 +37,14 @@ class RefineSettings(Settings):
         "Refine:ProbeFile", "Reconstruction with the first probe", group="refine",
     )] = None  # fmt: skip
     """Reconstruction whose probe is taken."""
+    correct_positions: Annotated[Correction, Setting(
+        "Refine:CorrectPositions", "Positions that the refinement corrects", group="refine",
+        states=("None", "Global", "Each", "Both"), flag="--refine-positions",
+        help="positions that the refinement corrects once a scan is over",
+    )] = "none"  # fmt: skip
+    """Positions that are corrected once the scan is over: all by one scale, rotation and shear; each by itself, while
+    these stay; both. As `correct_positions` of a reconstruction. No position moves by more than a quarter of the
+    frame's width in object pixels along an axis."""
     queue_size: int = Field(2000, ge=1)
     """Frames that may wait for the refinement, and of no more bytes than `memory_mb`. Those beyond are counted and not
     taken."""

@@ -13,17 +13,29 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ptychostream.reconstruct.displacement import displacement, row_of
 from ptychostream.reconstruct.engines import Misfit, Norms, Problem
 from ptychostream.reconstruct.fft_kernels import PADDING, forward, inverse, permute, restore, twiddles
 from ptychostream.reconstruct.options import ReconstructOptions
 from ptychostream.reconstruct.parallel import rounds
 from ptychostream.reconstruct.positions import Positions
+from ptychostream.reconstruct.search import PlaceSearch
+from ptychostream.reconstruct.wave_kernels import (
+    constrain,
+    displacement,
+    exit_wave,
+    object_peak,
+    probe_peak_of,
+    row_of,
+    update_probe_row,
+)
 
 KICKS = 2
 """So often in a pass the object is moved by its momentum."""
 CHUNK = 32
 """Positions of each thread, after which the threads' probes become one: their mean, weighted by the positions."""
+
+AT_ONCE = 64
+"""Frames whose places a thread compares at once."""
 
 _FAST: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True, "nogil": True}
 
@@ -62,7 +74,7 @@ class EpieEngine:
             )
             self._corners = self._positions.corners
             self._shifts = np.zeros((len(grid.corners), 2))
-            self._powers = _powers(self._amplitudes)
+            self._search = PlaceSearch(self._probe)
 
     def iterate(self, order: NDArray[np.int64], update_probe: bool) -> Misfit:
         """One pass over the positions in `order`. Returns the misfit during this pass."""
@@ -121,15 +133,15 @@ class EpieEngine:
     def _compare(self, frames: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.float64]:
         """[n, K] R factors of the frames [n] at each of their candidates [n, K, 2]."""
         misfits = np.empty(candidates.shape[:2])
-        shares = np.array_split(np.arange(len(frames)), self._threads)
+        pieces = [slice(first, first + AT_ONCE) for first in range(0, len(frames), AT_ONCE)]
 
-        def compare(rows: NDArray[np.int64], work: NDArray[np.float32]) -> None:
-            args = self._amplitudes, candidates, self._object, self._probe, work, self._twiddles, misfits
-            _try(frames, rows, *args)
+        def compare(piece: slice) -> None:
+            amplitudes = self._search.pick(self._amplitudes, frames[piece])
+            misfits[piece] = self._search.r_factors(amplitudes, candidates[piece], self._object, self._probe)
 
         with ThreadPoolExecutor(self._threads) as pool:
-            list(pool.map(compare, shares, self._works))
-        return np.asarray(misfits / self._powers[frames, None])
+            list(pool.map(compare, pieces))
+        return misfits
 
     def _together(self, order: NDArray[np.int64], steps: NDArray[np.float32]) -> NDArray[np.float64]:
         """A pass by several threads. Each has a probe of its own, which are made one after every `CHUNK` positions."""
@@ -164,11 +176,6 @@ class EpieEngine:
             restore(self._amplitudes)
 
 
-def _powers(amplitudes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """[N] ΣI of each frame over its good pixels, at least one count."""
-    return np.array([max(np.square(np.maximum(one, 0), dtype=np.float64).sum(), 1.0) for one in amplitudes])
-
-
 def planes(values: NDArray[np.complex64]) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.stack([values.real, values.imag]), np.float32)
 
@@ -200,117 +207,6 @@ def _pass(order, amplitudes, corners, object_, probe, work, w, steps, shifts):  
         probe_step = steps[1] / object_peak(object_, row, column, scratch[0])
         probe_peak = _update(work[0], probe, object_, row, column, object_step, probe_step, scratch)
     return squared, absolute
-
-
-@njit(**_FAST)
-def _try(frames, rows, amplitudes, candidates, object_, probe, work, w, misfits):  # type: ignore[no-untyped-def]
-    """The misfits of patterns `frames` [n] at each of their candidates [n, K, 2] into misfits [n, K], for some rows."""
-    modes, n = probe.shape[1], probe.shape[2]
-    factors = np.zeros(n, np.float32)
-    for index in rows:
-        for place in range(candidates.shape[1]):
-            row, column = candidates[index, place]
-            for mode in range(modes):
-                re, im = work[0, 0, mode], work[0, 1, mode]
-                exit_wave(re, im, probe[0, mode], probe[1, mode], object_, row, column)
-                forward(re, im, work[1, 0, mode], work[1, 1, mode], w)
-            misfits[index, place], _ = constrain(work[1], amplitudes[frames[index]], factors)
-
-
-# The maxima are collected column by column, because an ordinary maximum does not become SIMD code.
-
-
-@njit(**_FAST)
-def object_peak(object_, row, column, columns):  # type: ignore[no-untyped-def]
-    n = columns.shape[0]
-    columns[:] = 0
-    for i in range(n):
-        a, b = row_of(object_, row + i, column, n)
-        for k in range(n):
-            columns[k] = max(columns[k], a[k] * a[k] + b[k] * b[k])
-    return columns.max()
-
-
-@njit(**_FAST)
-def probe_peak_of(probe, columns):  # type: ignore[no-untyped-def]
-    columns[:] = 0
-    for i in range(probe.shape[2]):
-        for k in range(probe.shape[3]):
-            power = np.float32(0)
-            for mode in range(probe.shape[1]):
-                power += probe[0, mode, i, k] ** 2 + probe[1, mode, i, k] ** 2
-            columns[k] = max(columns[k], power)
-    return columns.max()
-
-
-@njit(**_FAST)
-def exit_wave(re, im, p_re, p_im, object_, row, column):  # type: ignore[no-untyped-def]
-    n = p_re.shape[0]
-    norm = np.float32(1) / np.float32(n)
-    for i in range(n):
-        x, y, p, q = re[i, :n], im[i, :n], p_re[i], p_im[i]
-        a, b = row_of(object_, row + i, column, n)
-        for k in range(n):
-            x[k] = norm * (p[k] * a[k] - q[k] * b[k])
-            y[k] = norm * (p[k] * b[k] + q[k] * a[k])
-
-
-@njit(**_FAST)
-def constrain(waves, amplitudes, factors):  # type: ignore[no-untyped-def]
-    """Replace the waves [2, modes, n, n] by the change that the modulus constraint makes to them.
-
-    Returns the sums of (sqrt(I) - |psi|)^2 and of |sqrt(I) - |psi|| over good pixels.
-    """
-    modes, n = waves.shape[1], amplitudes.shape[0]
-    norm = np.float32(1) / np.float32(n)
-    tiny = np.float32(1e-20)
-    squared, absolute = 0.0, 0.0
-    for i in range(n):
-        measured = amplitudes[i]
-        factors[:] = tiny
-        for mode in range(modes):
-            x, y = waves[0, mode, i, :n], waves[1, mode, i, :n]
-            for k in range(n):
-                factors[k] += x[k] * x[k] + y[k] * y[k]
-        row_squared, row_absolute = np.float32(0), np.float32(0)
-        for k in range(n):
-            modulus = np.sqrt(factors[k])
-            good = np.float32(1) if measured[k] >= 0 else np.float32(0)
-            lacking = good * (measured[k] - modulus)
-            row_squared += lacking * lacking
-            row_absolute += abs(lacking)
-            factors[k] = norm * lacking / modulus
-        squared += float(row_squared)
-        absolute += float(row_absolute)
-        for mode in range(modes):
-            x, y = waves[0, mode, i, :n], waves[1, mode, i, :n]
-            for k in range(n):
-                x[k] *= factors[k]
-                y[k] *= factors[k]
-    return squared, absolute
-
-
-@njit(inline="always", **_FAST)
-def update_probe_row(change, probe, i, a, b, probe_step, d_re, d_im, power):  # type: ignore[no-untyped-def]
-    """Row i of an update: conj(P) · change of the old probe into d_re and d_im, and the new probe's |P|² into power.
-
-    `a` and `b` are the object's row, which is not changed yet.
-    """
-    n = power.shape[0]
-    d_re[:] = 0
-    d_im[:] = 0
-    power[:] = 0
-    for mode in range(probe.shape[1]):
-        x, y = change[0, mode, i, :n], change[1, mode, i, :n]
-        p, q = probe[0, mode, i], probe[1, mode, i]
-        for k in range(n):
-            d_re[k] += p[k] * x[k] + q[k] * y[k]
-            d_im[k] += p[k] * y[k] - q[k] * x[k]
-        for k in range(n):
-            p[k] += probe_step * (a[k] * x[k] + b[k] * y[k])
-            q[k] += probe_step * (a[k] * y[k] - b[k] * x[k])
-        for k in range(n):
-            power[k] += p[k] * p[k] + q[k] * q[k]
 
 
 @njit(**_FAST)

@@ -2,7 +2,7 @@
 
 The change that the modulus constraint makes to the exit waves of a position is compared with the change that a small
 displacement of the object would make. The displacement that explains most of it, in least squares, is the measured one
-(Odstrčil et al., Optics Express 26, 3108 (2018), section 4; `displacement.displacement`). It points the right way and
+(Odstrčil et al., Optics Express 26, 3108 (2018), section 4; `wave_kernels.displacement`). It points the right way and
 is too short, because the constraint knows amplitudes alone, so that several iterations are needed.
 
 That finds the nearest minimum. Errors as large as the sample's features have others, so in the first iterations places
@@ -24,7 +24,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float64]
 Correction = Literal["none", "global", "each", "both"]
@@ -222,6 +221,8 @@ class Positions:
         own = moved - _mapped(self._given, _displacement_map(self._given, moved))
         times = np.vander(np.linspace(-1, 1, len(own)), DRIFT + 1)
         own = own - times @ np.linalg.lstsq(times, own, rcond=None)[0]
+        from scipy.spatial import cKDTree  # here: the IOC needs this module's names at its start, and no scipy
+
         _, near = cKDTree(self._given).query(self._given, number)
         self._motion[:] = 0
         self._move(self.now - own[near].mean(axis=1))

@@ -102,6 +102,7 @@ def reconstruct(
         scan_id=scan.scan_id,
         engine=engine.name,
         frames=ready.frames,
+        given_m=None if linear is None else ready.positions_m,
         residuals=frame_residuals(ready.problem.amplitudes, grid.corners, object_, modes, ready.problem.transfer),
         provenance={
             "options": options.model_dump(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,9 @@ rims of patches. A tenth left out what single patches show around the beam, and 
 where frames share nothing."""
 FRESH = 0.05
 """Pixels that were measured less often follow the network's phase as it changes."""
+
+SEEN = 0.02
+"""Pixels below this part of the most visits are not shown, as in a reconstruction's coverage."""
 
 
 class RefinedField:
@@ -97,6 +102,22 @@ class RefinedField:
         for part, elsewhere in enumerate((self._elsewhere.real, self._elsewhere.imag)):
             value = np.where(drawn_now, self.prior[part], elsewhere)
             np.copyto(self.object[part], value, where=fresh)
+
+    def shown(self, of: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]) -> PhaseImage:
+        """An image of a function of the object's real and imaginary part, on the measured pixels only."""
+        visits, held = self.visits, self.box
+        seen = visits > SEEN * visits.max() if visits.size else visits > 0
+        box = held.around(seen)
+        if not box.pixels:
+            return PhaseImage(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), (0.0, 0.0), self.pixel_m)
+        part = held.slices(box)
+        shown = np.where(seen[part], of(*self.object[:, part[0], part[1]]), np.nan).astype(np.float32)
+        weight = np.where(seen[part], visits[part], 0).astype(np.float32)
+        return PhaseImage(shown, weight, (box.left * self.pixel_m, box.top * self.pixel_m), self.pixel_m)
+
+    def begin_anew(self) -> None:
+        """Empty the object: the value that pixels begin with, everywhere."""
+        self.object[0], self.object[1] = self._elsewhere.real, self._elsewhere.imag
 
     def _move(self, box: PixelBox) -> None:
         inner = box.slices(self.box) if self.box.pixels else None

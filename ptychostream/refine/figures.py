@@ -6,6 +6,36 @@ import math
 from dataclasses import dataclass, field
 
 from ptychostream.refine.pull import Pull
+from ptychostream.refine.status import PositionStatus
+
+
+@dataclass(frozen=True)
+class PositionFigures:
+    """What the correction of positions tells.
+
+    Attributes
+    ----------
+    status
+        See `PositionStatus`.
+    rms_m, largest_m
+        Distance of the positions from those that were given; NaN before any correction.
+    at_bound
+        Frames whose position is at the bound.
+    bound_m
+        The bound, along an axis; NaN before any frame.
+    passes
+        Passes of this correction.
+    message
+        Why positions are not corrected, or why the correction was given up.
+    """
+
+    status: PositionStatus = PositionStatus.OFF
+    rms_m: float = math.nan
+    largest_m: float = math.nan
+    at_bound: int = 0
+    bound_m: float = math.nan
+    passes: int = 0
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,7 +57,9 @@ class RefineFigures:
     pull
         See `Pull`.
     converged
-        Whether more passes would change nothing.
+        Whether more passes would change nothing, and no position will move.
+    positions
+        See `PositionFigures`.
     """
 
     frames: int = 0
@@ -41,3 +73,4 @@ class RefineFigures:
     change_rad: float = math.nan
     pull: Pull = field(default_factory=Pull)
     converged: bool = False
+    positions: PositionFigures = field(default_factory=PositionFigures)

@@ -38,8 +38,8 @@ class FrameStore:
     ----------
     amplitudes
         [capacity, n, n] uint16, in units of `STEP`, in the order of `fft_kernels.permute`; `BAD` where not measured.
-    positions_m
-        [capacity, 2] float64 (x, y).
+    given_m, positions_m
+        [capacity, 2] float64 (x, y) as they were given, and as they are corrected.
     power
         [capacity] float64, counts of each frame.
     passes
@@ -59,7 +59,7 @@ class FrameStore:
         self.capacity = max(4, memory_bytes // (2 * size * size))
         self._places = order(size)
         self.amplitudes = np.empty((self.capacity, size, size), np.uint16)  # pages are taken when they are written
-        self.positions_m = np.zeros((self.capacity, 2))
+        self.given_m, self.positions_m = (np.zeros((self.capacity, 2)) for _ in range(2))
         self.power = np.zeros(self.capacity)
         self.passes = np.zeros(self.capacity, np.int64)
         self.turn = np.zeros(self.capacity)
@@ -98,7 +98,7 @@ class FrameStore:
         scaled = np.minimum(np.sqrt(measured) * np.float32(1 / STEP) + np.float32(0.5), np.float32(BAD - 1))
         stored = np.where(good, scaled.astype(np.uint16), BAD)
         self.amplitudes[here] = np.fft.ifftshift(stored).T[self._places[:, None], self._places]
-        self.positions_m[here] = xy_m
+        self.given_m[here] = self.positions_m[here] = xy_m
         self.power[here] = float(measured.sum(dtype=np.float64))
         self.passes[here] = 0
         self.turn[here] = max(0.0, float(self.turn[:here].min()) - AHEAD) if here else 0.0
@@ -131,12 +131,22 @@ class FrameStore:
         """[N] R factor of each frame at its last use, in the order of `positions_m`: the map of the residuals."""
         return self.residuals[: self._count] / np.maximum(self.power[: self._count], 1e-12)
 
+    def residual_map(self, most: int) -> NDArray[np.float64]:
+        """[3, n] x and y (m) of at most `most` frames, evenly chosen, and their R factor / the median of all."""
+        r_factors = self.r_factors()
+        known = np.flatnonzero(np.isfinite(r_factors))
+        if not len(known):
+            return np.empty((3, 0))
+        relative = r_factors / max(float(np.median(r_factors[known])), 1e-12)
+        shown = known[np.unique(np.linspace(0, len(known) - 1, min(len(known), most)).astype(np.intp))]
+        return np.stack([*self.positions_m[shown].T, relative[shown]])
+
     def _cell(self, xy_m: tuple[float, float] | NDArray[np.float64]) -> tuple[int, int]:
         return int(np.floor(xy_m[0] / self.cell_m)), int(np.floor(xy_m[1] / self.cell_m))
 
     def _thin(self) -> None:
         """Keep one frame of each cell, with the smallest cells that leave `FULL` of the memory in use."""
-        xy = self.positions_m[: self._count]
+        xy = self.given_m[: self._count]
         span = float(np.ptp(xy, axis=0).max()) or 1e-12
         self.cell_m = self.cell_m * _WIDER or span / np.sqrt(self.capacity) / 4
         while len(kept := self._first_of_cells(xy)) > FULL * self.capacity:
@@ -145,10 +155,10 @@ class FrameStore:
         for new, old in enumerate(kept):  # in place: a second copy of the frames would need the memory twice
             if new != old:
                 self.amplitudes[new] = self.amplitudes[old]
-        for values in (self.positions_m, self.power, self.passes, self.turn, self.residuals, self.early):
+        for values in (self.given_m, self.positions_m, self.power, self.passes, self.turn, self.residuals, self.early):
             values[: len(kept)] = values[kept]
         self._count = len(kept)
-        self._cells = {self._cell(place) for place in self.positions_m[: self._count]}
+        self._cells = {self._cell(place) for place in self.given_m[: self._count]}
 
     def _first_of_cells(self, xy_m: NDArray[np.float64]) -> NDArray[np.intp]:
         cells = np.floor(xy_m / self.cell_m).astype(np.int64)

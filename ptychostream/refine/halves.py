@@ -65,6 +65,7 @@ class HalfSets:
         self._work = np.zeros((2, 2, modes, size, size + fft_kernels.PADDING), np.float32)
         self._twiddles = fft_kernels.twiddles(size)
         self._residuals = np.empty(len(amplitudes), np.float32)
+        self._unmoved = np.zeros((0, 2))
         intensity = (probe**2).sum(axis=(0, 1))
         footprint = (intensity / intensity.max()).astype(np.float32)
         self._prior = np.zeros((2, *box.shape), np.float32)
@@ -86,6 +87,7 @@ class HalfSets:
             visit(
                 frames, self._amplitudes, self._corners, self._objects[half], self._prior, self._visits[half],
                 self._probe, self._work, self._twiddles, np.array([step, 0], np.float32), self._pulls, self._residuals,
+                self._unmoved,
             )  # fmt: skip
         return not self._left and self._passes == PASSES
 

@@ -12,16 +12,23 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ptychostream.reconstruct.displacement import row_of
-from ptychostream.reconstruct.epie import constrain, exit_wave, object_peak, probe_peak_of, update_probe_row
 from ptychostream.reconstruct.fft_kernels import forward, inverse
+from ptychostream.reconstruct.wave_kernels import (
+    constrain,
+    displacement,
+    exit_wave,
+    object_peak,
+    probe_peak_of,
+    row_of,
+    update_probe_row,
+)
 from ptychostream.refine.frame_store import BAD, STEP
 
 _FAST: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True, "nogil": True}
 
 
 @njit(**_FAST)
-def visit(order, stored, corners, object_, prior, visits, probe, work, w, steps, pulls, residuals):  # type: ignore[no-untyped-def]
+def visit(order, stored, corners, object_, prior, visits, probe, work, w, steps, pulls, residuals, shifts):  # type: ignore[no-untyped-def]
     """Visit the frames `order` once, in this order, and update object and probe.
 
     Parameters
@@ -40,6 +47,9 @@ def visit(order, stored, corners, object_, prior, visits, probe, work, w, steps,
         (object, probe) steps; (κ_φ, κ_a).
     residuals
         [N] float32, gets Σ(√I − |ψ|)² of each visited frame.
+    shifts
+        [N, 2] float64, gets the displacement of each visited frame (see `wave_kernels.displacement`), for which the
+        object must have a pixel around each window; [0, 2]: none is measured.
     """
     modes, n = probe.shape[1], probe.shape[2]
     scratch = np.zeros((2, n), np.float32)
@@ -56,6 +66,8 @@ def visit(order, stored, corners, object_, prior, visits, probe, work, w, steps,
         residuals[index] = squared
         for mode in range(modes):
             inverse(work[1, 0, mode], work[1, 1, mode], work[0, 0, mode], work[0, 1, mode], w)
+        if shifts.shape[0]:
+            displacement(work[0], probe, object_, row, column, shifts[index])
         probe_step = steps[1] / object_peak(object_, row, column, scratch[0])
         peak = _update(work[0], probe, object_, prior, visits, row, column, peak, steps[0], probe_step, pulls, scratch)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,16 @@ from ptychostream.errors import DivergedError, ReconstructionError
 from ptychostream.imaging.phase_image import PhaseImage
 from ptychostream.reconstruct import fft_kernels
 from ptychostream.reconstruct.epie import complex_of, planes
+from ptychostream.reconstruct.positions import Correction
 from ptychostream.reconstruct.probe import complete
 from ptychostream.reconstruct.run import DIVERGED
-from ptychostream.refine.field import RefinedField
+from ptychostream.refine.correction import linear_map
+from ptychostream.refine.field import SEEN, RefinedField
 from ptychostream.refine.figures import RefineFigures
 from ptychostream.refine.frame_store import FrameStore
 from ptychostream.refine.halves import HalfSets
 from ptychostream.refine.kernels import add_visits, visit
+from ptychostream.refine.placing import Placing
 from ptychostream.refine.pull import Pull, pull_of
 from ptychostream.refine.status import ENGINE
 from ptychostream.scans.scan import Reconstruction
@@ -37,8 +39,6 @@ ALONE_PASSES, PASSES_OF_SHARE = 4, 3000
 one solution; where it was left to find one, the image fell below the network's."""
 MOST_RESIDUALS = 2000
 _CHUNK = 16
-_SEEN = 0.02
-"""Pixels below this part of the most visits are not shown, as in a reconstruction's coverage."""
 
 
 class Refiner:
@@ -54,6 +54,11 @@ class Refiner:
         Memory of the frames, and largest object.
     seed
         Of the order of equal frames.
+
+    Attributes
+    ----------
+    placing
+        The state of the positions' correction.
 
     Raises
     ------
@@ -93,6 +98,8 @@ class Refiner:
         self._r_factors: list[float] = []
         self._passes_before = 0  # of them, those before the last frame came
         self._change_rad = math.nan
+        self._steady_from = 0.0  # mean passes at which the step may begin to fall
+        self.placing = Placing(self.store, self.field)
         self.converged = False
 
     def add(self, counts: NDArray[np.generic], good: NDArray[np.bool_], xy_m: tuple[float, float]) -> bool:
@@ -122,7 +129,23 @@ class Refiner:
             add_visits(self.field.visits, self._local(corner), self._footprint)
         self.converged = False
         self._passes_before = len(self._r_factors)
+        self.placing.interrupt()
         return True
+
+    def correct_positions(self, kind: Correction, *, all_here: bool) -> None:
+        """Correct the positions from now on, once all frames are here; may be called at any time, also again.
+
+        Parameters
+        ----------
+        kind
+            See `reconstruct.options.ReconstructOptions`; "none" moves them back to where they were given.
+        all_here
+            Whether the scan is over. A frame that comes later ends a correction; it begins again after that.
+        """
+        moved_back = self.placing.choose(kind)
+        self.placing.all_here = all_here
+        self._count_visits()
+        self.converged &= not (moved_back or (all_here and self.placing.is_unsettled))
 
     def guide(self, image: PhaseImage) -> None:
         """Take the network's canvas as it is now.
@@ -161,16 +184,18 @@ class Refiner:
 
     def image(self) -> PhaseImage:
         """The refined phase, trimmed to the measured pixels. `weight` is the visits."""
-        return self._trimmed(lambda real, imaginary: np.arctan2(imaginary, real))
+        return self.field.shown(lambda real, imaginary: np.arctan2(imaginary, real))
 
     def amplitude(self) -> PhaseImage:
         """The refined modulus on the pixels of `image`; 1 where the sample absorbs nothing."""
-        return self._trimmed(np.hypot)
+        return self.field.shown(np.hypot)
 
     def reconstruction(self, scan_id: str, provenance: dict[str, Any]) -> Reconstruction:
         """The result as a reconstruction, with the R factor of each pass as its errors."""
         image, amplitude = self.image(), self.amplitude()
         measured = np.isfinite(image.phase)
+        corrected = bool((self.store.positions_m != self.store.given_m).any())
+        map_ = linear_map(self.store).report() if corrected else None
         object_ = np.where(measured, amplitude.phase * np.exp(1j * image.phase), 1).astype(np.complex64)
         return Reconstruction(
             object=object_,
@@ -182,19 +207,14 @@ class Refiner:
             coverage=image.weight / max(float(image.weight.max(initial=0)), 1e-12),
             scan_id=scan_id,
             engine=ENGINE,
-            provenance={**provenance, "passes_of_all": len(self._r_factors) - self._passes_before},
+            provenance={**provenance, "passes_of_all": len(self._r_factors) - self._passes_before, "positions": map_},
             residuals=self.store.r_factors().astype(np.float32),
+            given_m=self.store.given_m[: len(self.store)].copy() if corrected else None,
         )
 
     def residual_map(self) -> NDArray[np.float64]:
         """[3, n] x and y (m) of frames, evenly chosen where there are too many, and their R factor / the median."""
-        r_factors = self.store.r_factors()
-        known = np.flatnonzero(np.isfinite(r_factors))
-        if not len(known):
-            return np.empty((3, 0))
-        relative = r_factors / max(float(np.median(r_factors[known])), 1e-12)
-        shown = known[np.unique(np.linspace(0, len(known) - 1, min(len(known), MOST_RESIDUALS)).astype(np.intp))]
-        return np.stack([*self.store.positions_m[shown].T, relative[shown]])
+        return self.store.residual_map(MOST_RESIDUALS)
 
     def half_sets(self) -> HalfSets:
         """Two objects to be made of every second frame each, with the probe as it is now. Needs a frame in use."""
@@ -213,7 +233,7 @@ class Refiner:
         number = len(self.store)
         passes = self.store.passes[:number]
         seen = self.field.visits[:: self._stride, :: self._stride]
-        seen = seen[seen > _SEEN * seen.max()] if seen.size and seen.max() > 0 else seen[:0]
+        seen = seen[seen > SEEN * seen.max()] if seen.size and seen.max() > 0 else seen[:0]
         trend = self._r_factors[-1] - self._r_factors[-2] if len(self._r_factors) > 1 else math.nan
         return RefineFigures(
             frames=number,
@@ -226,12 +246,18 @@ class Refiner:
             visits=float(np.median(seen)) if seen.size else 0.0,
             change_rad=self._change_rad,
             pull=self._pull,
-            converged=self.converged,
+            converged=self.converged and not self.placing.is_unsettled,
+            positions=self.placing.figures,
         )
 
     @property
     def _stride(self) -> int:
         return max(1, int(np.sqrt(self.field.visits.size / 250_000)))
+
+    @property
+    def _full_steps(self) -> float:
+        """Passes with the full step."""
+        return FULL_STEPS / max(1.0 - self._pull.shared, 0.1)
 
     def _use(self, number: int) -> int:
         if self._probe is None:
@@ -239,11 +265,15 @@ class Refiner:
             self._probe = planes(complete(self._given, len(self._given), power))
             self._until_pass = len(self.store)
             self._count_visits()
+        if self.placing.searches:
+            if self.placing.go_on():
+                self._count_visits()
+            return 0
         store, area = self.store, self.field
         chosen = store.next(min(number, max(self._until_pass, 1)), self._random)
-        passes = float(store.passes[: len(store)].mean())
-        full = FULL_STEPS / max(1.0 - self._pull.shared, 0.1)
-        step = OBJECT_STEP * min(1.0, full / max(passes, 1.0))
+        passes = float(store.passes[: len(store)].mean()) - self._steady_from
+        falls = 1.0 if self.placing.is_busy else min(1.0, self._full_steps / max(passes, 1.0))
+        step = OBJECT_STEP * falls
         follows = min(1.0, 2 * self._pull.shared) * step / OBJECT_STEP
         steps = np.array([step, PROBE_STEP * follows], np.float32)
         pulls = np.array([self._pull.phase, self._pull.modulus], np.float32)
@@ -251,6 +281,7 @@ class Refiner:
         visit(
             chosen, store.amplitudes, corners, area.object, area.prior, area.visits, self._probe, self._work,
             self._twiddles, steps, pulls, store.residuals,
+            self.placing.shifts,
         )  # fmt: skip
         store.noted(chosen)
         self._until_pass -= len(chosen)
@@ -267,6 +298,9 @@ class Refiner:
         r_factor = store.r_factor(store.residuals)
         self._r_factors.append(r_factor)
         if not np.isfinite(r_factor) or not np.isfinite(self._probe).all() or r_factor > DIVERGED:
+            if self.placing.is_busy:
+                self._place(math.nan)
+                return
             if self._good is not None and self._good[0].shape == area.object.shape:
                 area.object[:], self._probe[:] = self._good
                 self._count_visits()
@@ -288,6 +322,25 @@ class Refiner:
         self._before = now.copy()
         self._good = area.object.copy(), self._probe.copy()
         self._pull = pull_of(area.object, area.prior, area.visits, r_factor, store.r_factor(store.early), self._pull)
+        self._place(r_factor)
+
+    def _place(self, r_factor: float) -> None:
+        """Correct the positions, after a pass."""
+        assert self._probe is not None
+        was_busy = self.placing.is_busy
+        power = float(self.store.power[: len(self.store)].mean())
+        first = planes(complete(self._given, len(self._given), power))
+        probe = self.placing.after_pass(self._probe, first, r_factor)
+        if probe is not None:
+            self._probe = probe
+            self._good = self._before = None
+            self._count_visits()
+        if was_busy and not self.placing.is_busy:
+            self._passes_before = len(self._r_factors)
+            passes = float(self.store.passes[: len(self.store)].mean())
+            self._steady_from = max(0.0, passes - self._full_steps)  # these passes had the full step
+        if self.placing.is_unsettled and self.placing.all_here:
+            self.converged = False
 
     def _count_visits(self) -> None:
         if self._probe is None:
@@ -300,18 +353,6 @@ class Refiner:
 
     def _local(self, corners: NDArray[np.int64]) -> NDArray[np.int64]:
         return corners - np.array([self.field.box.top, self.field.box.left])
-
-    def _trimmed(self, of: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]) -> PhaseImage:
-        """An image of a function of the object's real and imaginary part, on the measured pixels only."""
-        visits, held = self.field.visits, self.field.box
-        seen = visits > _SEEN * visits.max() if visits.size else visits > 0
-        box = held.around(seen)
-        if not box.pixels:
-            return PhaseImage(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), (0.0, 0.0), self.pixel_m)
-        part = held.slices(box)
-        shown = np.where(seen[part], of(*self.field.object[:, part[0], part[1]]), np.nan).astype(np.float32)
-        weight = np.where(seen[part], visits[part], 0).astype(np.float32)
-        return PhaseImage(shown, weight, (box.left * self.pixel_m, box.top * self.pixel_m), self.pixel_m)
 
 
 def warm_up() -> None:

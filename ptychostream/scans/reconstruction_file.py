@@ -35,8 +35,9 @@ def write_reconstruction(path: str | os.PathLike[str], reconstruction: Reconstru
     """Write `reconstruction` to `path`, atomically.
 
     Layout: `/entry` (NXentry) has `object`, `probe`, `positions_m`, `errors`, `coverage` with the dtypes and
-    shapes of `scan.Reconstruction`, `frames` and `residual` (the frames' R factors) where they are known, and
-    `origin_m`, `pixel_m`, `scan_id`, `engine`, `provenance` (JSON).
+    shapes of `scan.Reconstruction`, `frames` and `residual` (the frames' R factors) where they are known,
+    `positions_given_m` where positions were corrected, and `origin_m`, `pixel_m`, `scan_id`, `engine`, `provenance`
+    (JSON).
 
     Raises
     ------
@@ -65,6 +66,9 @@ def _write(file: h5py.File, reconstruction: Reconstruction) -> None:
         entry.create_dataset("frames", data=np.asarray(reconstruction.frames, np.int64))
     if reconstruction.residuals is not None:
         entry.create_dataset("residual", data=np.asarray(reconstruction.residuals, np.float32))
+    if reconstruction.given_m is not None:
+        given = entry.create_dataset("positions_given_m", data=np.asarray(reconstruction.given_m, np.float64))
+        given.attrs["units"] = "m"
     for name in ("origin_m", "pixel_m"):
         entry.create_dataset(name, data=np.asarray(getattr(reconstruction, name), np.float64)).attrs["units"] = "m"
     for name in ("scan_id", "engine"):
@@ -103,6 +107,7 @@ def read_reconstruction(path: str | os.PathLike[str]) -> Reconstruction:
                 provenance=json.loads(entry["provenance"].asstr()[()]),
                 frames=_frames(entry, len(arrays["positions_m"]), where),
                 residuals=_residuals(entry, len(arrays["positions_m"]), where),
+                given_m=_given(entry, len(arrays["positions_m"]), where),
             )
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ScanFileError(
@@ -178,6 +183,20 @@ def _residuals(entry: h5py.Group, positions: int, where: str) -> NDArray[np.floa
             remedy="reconstruct the scan again",
         )
     return residuals
+
+
+def _given(entry: h5py.Group, positions: int, where: str) -> NDArray[np.float64] | None:
+    """The positions as they were given; None where they were not corrected."""
+    if "positions_given_m" not in entry:
+        return None
+    given: NDArray[np.float64] = entry["positions_given_m"][()]
+    if given.shape != (positions, 2) or given.dtype != np.float64:
+        raise ScanFileError(
+            f"given positions of {given.dtype} {given.shape} for {positions} positions",
+            where=where,
+            remedy="reconstruct the scan again",
+        )
+    return given
 
 
 def _plain(value: Any) -> Any:

@@ -91,6 +91,8 @@ class Reconstruction:
         [N] int64 indices of the used frames in the scan; None where it is not known.
     residuals
         [N] float32 R factor of each used frame with the final object and probe; None where it is not known.
+    given_m
+        [N, 2] float64 positions as they were given, where those were corrected; None: `positions_m` are the given ones.
     """
 
     object: NDArray[np.complex64]
@@ -105,6 +107,7 @@ class Reconstruction:
     provenance: dict[str, Any] = field(default_factory=dict)
     frames: NDArray[np.int64] | None = None
     residuals: NDArray[np.float32] | None = None
+    given_m: NDArray[np.float64] | None = None
 
     @property
     def r_factor(self) -> float:

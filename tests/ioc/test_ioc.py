@@ -36,6 +36,7 @@ UNKNOWN = {
     *(f"Image{edge}_RBV" for edge in ("Left", "Right", "Top", "Bottom")),  # no image
     *(f"Canvas{edge}_RBV" for edge in ("Left", "Top", "Width", "Height")),
     *(f"Refine:{name}_RBV" for name in ("Lag", "Change", "SSIM", "RTrend", "RFactor", "FRC")),  # nothing is refined
+    *(f"Refine:Position{name}_RBV" for name in ("Rms", "Max", "Bound")),
     "SigmaMedian_RBV",  # no error is computed
     "MeanCounts_RBV", "ExecutionTime_RBV",  # no frame has come, as for what follows
     *(f"Latency{served}P{percent}_RBV" for served in ("", "Served") for percent in (50, 95, 99)),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,32 @@ def test_a_scan_is_refined_served_and_saved(rig: Rig) -> None:
     made = next(file for file in files if file.scan_id == "on")
     assert one.ssim(made.phase_image()) > 0.75
     assert rig.ioc.stop() == 0
+
+
+@pytest.mark.parametrize("rig", [True], indirect=True)
+def test_positions_are_corrected_after_the_scan_and_saved(rig: Rig) -> None:
+    one = case(100e-9, 140)
+    error_m = np.random.default_rng(3).normal(0, 1.5 * one.truth.pixel_m, (140, 2))
+    write_scan(rig.folder / "scan.h5", replace(one.scan, positions_m=one.scan.positions_m + error_m))
+    assert (rig.get("Refine:CorrectPositions_RBV"), rig.get("Refine:PositionStatus_RBV")) == (0, 0)
+    rig.env.caput(P + "Refine:CorrectPositions", 2)
+    rig.env.caput(P + "Refine:Budget", 0.9)
+    rig.env.caput(P + "Refine:Enable", 1)
+    rig.replay("moved")
+    wait_until(lambda: rig.get("Refine:Status_RBV") == 3, 90, lambda: f"converged: {rig.get('Refine:Passes_RBV')}")
+    assert rig.get("FramesStitched_RBV") == 140
+    status, message = rig.get("Refine:PositionStatus_RBV"), rig.get("Refine:PositionMessage_RBV")
+    assert (status, message) == (3, ""), "corrected"
+    assert rig.env.pvget(P + "Refine:PositionStatus_RBV").alarm.severity == 0
+    told = {name: rig.get(f"Refine:Position{name}_RBV") for name in ("Rms", "Max", "Bound", "Passes")}
+    assert 40 < told["Rms"] < told["Max"] <= 1.42 * told["Bound"] and told["Passes"] == 60
+    made = read_reconstruction(next((rig.folder / "saved/refined").glob("[!.]*.h5")))
+    assert made.given_m is not None
+    x_um = rig.get("Refine:ResidualX_RBV")
+    np.testing.assert_allclose(1e-6 * np.asarray(x_um), made.positions_m[:, 0], atol=1e-11)
+    away_m = made.positions_m - one.truth.positions_m
+    off_m = np.sqrt(np.square(away_m - away_m.mean(axis=0)).sum(axis=1).mean())
+    assert off_m < 0.7 * np.sqrt(2) * 1.5 * one.truth.pixel_m
 
 
 @pytest.mark.parametrize("rig", [False], indirect=True)

@@ -14,8 +14,8 @@ from ptychostream.cli.main import main
 from ptychostream.errors import ReconstructionError, ScanFileError
 from ptychostream.hpc_agent.corpus.training_data import Source
 from ptychostream.hpc_agent.reconstruct import reconstruct
-from ptychostream.reconstruct.displacement import displacement
 from ptychostream.reconstruct.positions import ANEW, SEARCHED, LinearMap, Positions
+from ptychostream.reconstruct.wave_kernels import displacement
 from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
 from ptychostream.scans.scan import Reconstruction, Scan
 from ptychostream.scans.scan_writer import write_scan

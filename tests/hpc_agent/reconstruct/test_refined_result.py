@@ -14,6 +14,7 @@ from refine_case import SIZE, Case, case
 
 from ptychostream.errors import ScanFileError
 from ptychostream.hpc_agent.reconstruct.refined import RefinedLimits, RefusedError, take_refined
+from ptychostream.hpc_agent.steps.step_parts import source_of
 from ptychostream.reconstruct.soundness import SoundnessLimits
 from ptychostream.scans.reconstruction_file import write_reconstruction
 from ptychostream.scans.scan import Reconstruction, Scan
@@ -108,6 +109,29 @@ def test_a_result_from_before_the_scan_is_refused(tmp_path: Path) -> None:
     os.utime(path, (1e9, 1e9))
     with pytest.raises(RefusedError, match="older than the scan"):
         take_refined(undated, path, RefinedLimits(), SoundnessLimits(), tmp_path / "scan.h5")
+
+
+def test_corrected_positions_are_taken_where_the_given_ones_are_the_scan_s(tmp_path: Path) -> None:
+    one, edge = case(), refined()
+    error = np.random.default_rng(0).normal(0, 2 * edge.pixel_m, edge.positions_m.shape)
+    wrong = replace(one.scan, positions_m=one.scan.positions_m + error)
+    corrected = replace(edge, given_m=wrong.positions_m, frames=None)
+    made = taken(tmp_path, corrected, wrong)
+    np.testing.assert_array_equal(made.frames, np.arange(120))
+    np.testing.assert_array_equal(made.positions_m, edge.positions_m)
+    assert made.given_m is not None
+    np.testing.assert_array_equal(made.given_m, wrong.positions_m)
+    assert made.provenance["own_r_factor"] == pytest.approx(edge.r_factor, rel=0.3)
+    first = np.rint((made.positions_m - made.origin_m) / made.pixel_m)[:, ::-1] - SIZE // 2
+    assert (first >= 2).all() and (first + SIZE + 2 <= made.object.shape).all(), "a label would leave the object"
+    pair = source_of(wrong, made)
+    np.testing.assert_array_equal(pair.reconstruction.positions_m, edge.positions_m)
+    with pytest.raises(RefusedError, match="away from every position"):
+        taken(tmp_path, corrected, replace(wrong, positions_m=wrong.positions_m + 3 * edge.pixel_m * np.array([0, 5])))
+    far = edge.positions_m.copy()
+    far[7] += 8 * edge.pixel_m
+    with pytest.raises(RefusedError, match="further than 7"):
+        taken(tmp_path, replace(edge, given_m=far), wrong)
 
 
 def test_without_overlap_the_network_s_own_error_stays_and_the_result_is_refused(tmp_path: Path) -> None:

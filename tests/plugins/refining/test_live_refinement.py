@@ -19,6 +19,7 @@ from ptychostream.plugins.flow.snapshot import Stitched
 from ptychostream.plugins.inference import Patches
 from ptychostream.plugins.refining.live import LiveRefinement
 from ptychostream.plugins.refining.settings import RefineSettings
+from ptychostream.refine.status import PositionStatus
 from ptychostream.scans.reconstruction_file import read_reconstruction, write_reconstruction
 
 
@@ -216,6 +217,46 @@ def test_no_memory_stops_this_scan_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         assert live.latest is not None and shown is not None and live.latest.number >= shown.number
         live.note(contract(one, one.probe), batch(one, range(40), run=2))
         passed(live, 1, 40)
+
+
+def test_positions_are_corrected_once_the_scan_is_over_and_saved(tmp_path: Path) -> None:
+    one = case(100e-9, 140)
+    error_m = np.random.default_rng(3).normal(0, 1.5 * one.truth.pixel_m, (140, 2))
+    wrong = replace(one, scan=replace(one.scan, positions_m=one.scan.positions_m + error_m))
+    with running(wrong, tmp_path, correct_positions="each") as live:
+        live.note(contract(one, one.truth.probe), batch(wrong, range(140)))
+        passed(live, 12, 140)
+        assert live.state.figures.positions.status == PositionStatus.WAITS and not live.state.figures.converged
+        live.finished(1)
+        wait_until(lambda: live.state.figures.converged, 90, lambda: f"converged: {live.state}")
+        told = live.state.figures.positions
+        assert told.status == PositionStatus.CORRECTED and told.message == ""
+        assert one.truth.pixel_m < told.rms_m < 4 * one.truth.pixel_m
+        made = read_reconstruction(tmp_path / "s1_1.h5")
+        assert made.given_m is not None and made.provenance["converged"] is True
+        np.testing.assert_array_equal(made.given_m, wrong.scan.positions_m)
+        away = (made.positions_m - one.truth.positions_m) / made.pixel_m
+        assert np.sqrt(np.square(away - away.mean(axis=0)).sum(axis=1).mean()) < 1.2
+        assert live.latest is not None
+        np.testing.assert_allclose(live.latest.residuals[:2].T, made.positions_m, atol=1e-3 * made.pixel_m)
+        live.configure(correct_positions="none")
+        wait_until(lambda: live.state.figures.positions.status == PositionStatus.OFF, 30, "back at the given positions")
+        live.note(contract(one, one.truth.probe), batch(wrong, range(60), run=2))
+        passed(live, 2, 60)
+        assert live.state.figures.positions.status == PositionStatus.OFF
+
+
+def test_the_next_scan_ends_a_correction(tmp_path: Path) -> None:
+    one = case(100e-9, 140)
+    with running(one, tmp_path, correct_positions="each") as live:
+        live.note(contract(one, one.probe), batch(one, range(140)))
+        live.finished(1)
+        wait_until(lambda: live.state.figures.positions.passes > 2, 60, lambda: f"a correction: {live.state}")
+        live.note(contract(one, one.probe), batch(one, range(60), run=2))
+        passed(live, 2, 60)
+        assert (live.state.scan, live.state.figures.positions.status) == ("s2", PositionStatus.WAITS)
+    made = read_reconstruction(tmp_path / "s1_1.h5")
+    assert made.provenance["converged"] is False, "an agent must not take it"
 
 
 def test_the_resolution_is_known_after_convergence_saved_and_forgotten_with_the_next_frame(tmp_path: Path) -> None:
