@@ -136,7 +136,7 @@ class Placing:
         """
         if self._corrected is not None:
             self._passes_left -= 1
-            return self._compare(probe, r_factor) if self._passes_left == 0 or math.isnan(r_factor) else None
+            return self._compare(r_factor) if self._passes_left == 0 or math.isnan(r_factor) else None
         correction = self._correction
         if correction is None:
             return self._begin(probe, first, r_factor) if self._is_due(first) else None
@@ -195,31 +195,36 @@ class Placing:
         """The passes are made: is it better? If that is not sure, the given positions get as many passes."""
         assert self._before is not None
         before, passes = self._before, correction.passes
-        self._stop()
         if r_factor < SURE * before.r_factor:
+            self._stop()
             self._tell(PositionStatus.CORRECTED, passes=passes)
             return None
         if math.isnan(r_factor):
-            return self._give_up(before, r_factor, passes)
+            return self._give_up(before.r_factor, r_factor, passes)
+        self._correction = None
         self._corrected, self._passes_left = self._keep(probe, r_factor), passes
         self._tell(PositionStatus.CORRECTS, passes=passes)
         self._each_once()
         return self._go_back(before)
 
-    def _compare(self, probe: Probe, r_factor: float) -> Probe | None:
+    def _compare(self, r_factor: float) -> Probe:
         """The given positions have had as many passes."""
         corrected, passes = self._corrected, self._figures.passes
         assert corrected is not None
-        self._corrected = None
         if r_factor <= corrected.r_factor:
-            return self._give_up(self._keep(probe, r_factor), corrected.r_factor, passes)
+            return self._give_up(r_factor, corrected.r_factor, passes)
+        self._stop()
         self._tell(PositionStatus.CORRECTED, passes=passes)
         return self._go_back(corrected)
 
-    def _give_up(self, given: _Kept, r_factor: float, passes: int) -> Probe:
-        why = f"given up, R = {r_factor:.3g} with corrected positions, {given.r_factor:.3g} with those that were given"
+    def _give_up(self, given_r: float, corrected_r: float, passes: int) -> Probe:
+        """Go back to before the correction, as if there had been none."""
+        before = self._before
+        assert before is not None
+        self._stop()
+        why = f"given up, R = {corrected_r:.3g} with corrected positions, {given_r:.3g} with those that were given"
         self._tell(PositionStatus.GIVEN_UP, f"positions: {why}, which are kept", passes)
-        return self._go_back(given)
+        return self._go_back(before)
 
     def _keep(self, probe: Probe, r_factor: float) -> _Kept:
         positions = self._store.positions_m[: len(self._store)].copy()

@@ -24,7 +24,7 @@ from ptychostream.refine.halves import HalfSets
 from ptychostream.refine.kernels import add_visits, visit
 from ptychostream.refine.placing import Placing
 from ptychostream.refine.pull import Pull, pull_of
-from ptychostream.refine.status import ENGINE
+from ptychostream.refine.status import ENGINE, PositionStatus
 from ptychostream.scans.scan import Reconstruction
 
 OBJECT_STEP, PROBE_STEP = 0.5, 0.1
@@ -98,7 +98,8 @@ class Refiner:
         self._r_factors: list[float] = []
         self._passes_before = 0  # of them, those before the last frame came
         self._change_rad = math.nan
-        self._steady_from = 0.0  # mean passes at which the step may begin to fall
+        self._steady_from = 0.0  # mean passes that do not count for the step and for the end
+        self._passes_then = 0.0  # those that counted when a correction began
         self.placing = Placing(self.store, self.field)
         self.converged = False
 
@@ -335,10 +336,15 @@ class Refiner:
             self._probe = probe
             self._good = self._before = None
             self._count_visits()
+        passes = float(self.store.passes[: len(self.store)].mean())
+        if self.placing.is_busy and not was_busy:
+            self._passes_then = passes - self._steady_from
         if was_busy and not self.placing.is_busy:
             self._passes_before = len(self._r_factors)
-            passes = float(self.store.passes[: len(self.store)].mean())
-            self._steady_from = max(0.0, passes - self._full_steps)  # these passes had the full step
+            given_up = self.placing.figures.status == PositionStatus.GIVEN_UP
+            done = self._passes_then if given_up else self._full_steps  # the passes of a correction had the full step
+            self._steady_from = max(0.0, passes - done)
+            self.converged = False
         if self.placing.is_unsettled and self.placing.all_here:
             self.converged = False
 

@@ -1,4 +1,4 @@
-"""Measure the correction of positions in a running IOC: `python -m ptychostream.benchmarks.live_positions SCAN MODEL`.
+"""Measure corrected positions in an IOC: `python -m ptychostream.benchmarks.refining.live_positions SCAN MODEL`.
 
 A scan file is replayed to an IOC, from its own positions, from those that its metadata calls nominal, or from its own
 with noise. After the last frame the records of the refinement are read, and its positions are compared with the file's

@@ -1,0 +1,1 @@
+"""The live refinement measured in a running IOC."""
