@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ptychostream.ioc.images.served_area import ServedArea
 from ptychostream.ioc.readbacks_stream import edge
-from ptychostream.ioc.view import LARGEST, Groups, Readback, View
+from ptychostream.ioc.view import MANY, Groups, Readback, View
 from ptychostream.plugins.refining.refined import RefineState
 from ptychostream.refine.figures import PositionFigures
 from ptychostream.refine.status import PositionStatus, RefineStatus
@@ -38,13 +38,13 @@ REFINE: Groups = {
         Readback("Refine:Message_RBV", "Why frames are not refined", str, lambda v: v.refine.message),
         Readback("Refine:Scan_RBV", "Scan that is refined", str, lambda v: v.refine.scan, length=39),
         Readback("Refine:Frames_RBV", "Frames that are refined", int, lambda v: v.refine.figures.frames,
-                 egu="frames", high=LARGEST),
+                 egu="frames", high=MANY),
         Readback("Refine:Waiting_RBV", "Frames that wait to be refined", int, lambda v: v.refine.waiting,
                  egu="frames", high=1_000_000),
         Readback("Refine:LeftOut_RBV", "Frames left out, the memory is full", int,
-                 lambda v: v.refine.figures.left_out, egu="frames", high=LARGEST, fields={"HIGH": 1, "HSV": "MINOR"}),
+                 lambda v: v.refine.figures.left_out, egu="frames", high=MANY, fields={"HIGH": 1, "HSV": "MINOR"}),
         Readback("Refine:NotTaken_RBV", "Frames not taken: queue full, unusable", int, lambda v: v.refine.not_taken,
-                 egu="frames", high=LARGEST, fields={"HIGH": 1, "HSV": "MINOR"}),
+                 egu="frames", high=MANY, fields={"HIGH": 1, "HSV": "MINOR"}),
         Readback("Refine:MemoryUsed_RBV", "Memory of frames and image", float,
                  lambda v: 1e-6 * v.refine.figures.memory_bytes, egu="MB", prec=1, high=1_000_000,
                  fields={"MDEL": 0.1, "ADEL": 10}),
@@ -81,11 +81,11 @@ REFINE: Groups = {
                  lambda v: 1e9 * _placed(v).bound_m, egu="nm", prec=1, high=1_000_000,
                  fields={"MDEL": 0.1, "ADEL": 10}),
         Readback("Refine:AtBound_RBV", "Frames whose position is at the bound", int, lambda v: _placed(v).at_bound,
-                 egu="frames", high=LARGEST, fields={"HIGH": 1, "HSV": "MINOR"}),
+                 egu="frames", high=MANY, fields={"HIGH": 1, "HSV": "MINOR"}),
         Readback("Refine:PositionPasses_RBV", "Passes that corrected positions", int, lambda v: _placed(v).passes,
                  egu="passes", high=10_000),
-        Readback("Refine:Images_RBV", "Refined images served", int, lambda v: v.parts.refined.served & LARGEST,
-                 egu="images", high=LARGEST, fields={"ADEL": 10}),
+        Readback("Refine:Images_RBV", "Refined images served", int, lambda v: v.parts.refined.served,
+                 egu="images", high=MANY, fields={"ADEL": 10}),
         edge("Refine:Left_RBV", "x of the refined image's left edge", lambda area: area.image_um[0], _area),
         edge("Refine:Right_RBV", "x of the refined image's right edge", lambda area: area.image_um[1], _area),
         edge("Refine:Top_RBV", "y of the refined image's first row", lambda area: area.image_um[2], _area),

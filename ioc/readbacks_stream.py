@@ -8,7 +8,7 @@ from datetime import datetime
 from ptychostream import __version__
 from ptychostream.errors import DropCause
 from ptychostream.ioc.images.served_area import ServedArea
-from ptychostream.ioc.view import LARGEST, Groups, Readback, View
+from ptychostream.ioc.view import MANY, Groups, Readback, View
 from ptychostream.plugins.flow.snapshot import Snapshot
 from ptychostream.plugins.stage_times import Stage
 
@@ -119,8 +119,8 @@ STREAM: Groups = {
                  kind="int64in", egu="images", high=10**9),
     ),
     "images": (
-        Readback("PhaseCounter_RBV", "Stitched phase images served", int, lambda v: v.parts.images.served & LARGEST,
-                 egu="images", high=LARGEST, fields={"ADEL": 10}),
+        Readback("PhaseCounter_RBV", "Stitched phase images served", int, lambda v: v.parts.images.served,
+                 egu="images", high=MANY, fields={"ADEL": 10}),
         Readback("ImagesPort_RBV", "TCP port of the images and Model:Load", int, lambda v: v.parts.images.port,
                  high=65535),
         Readback("ImageSizeX_RBV", "Width of Phase and Weight as served", int, lambda v: v.parts.images.area.shape[1],
@@ -151,7 +151,7 @@ STREAM: Groups = {
                  states=("Not ready", "Ready"), fields={"ZSV": "MINOR"}),
         Readback("StatusMessage_RBV", "What the plugin waits for, or refused", str, lambda v: v.status),
         Readback("ArrayCounter_RBV", "Frames seen since the counter was set", int,
-                 lambda v: (v.snapshot.received + v.parts.counter_offset) & LARGEST, egu="frames", high=LARGEST),
+                 lambda v: v.snapshot.received + v.parts.counter_offset, egu="frames", high=MANY),
         Readback("DroppedArrays_RBV", "Frames dropped, all causes", int, lambda v: sum(v.snapshot.dropped.values()),
                  kind="int64in", egu="frames", high=10**9, fields={"HIGH": 1, "HSV": "MINOR"}),
         Readback("QueueFree_RBV", "Free places in the queue", int,

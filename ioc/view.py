@@ -27,7 +27,9 @@ from ptychostream.quality.consistency import Consistency
 from ptychostream.quality.quality import Quality
 
 LARGEST = 2**31 - 1
-"""The largest value of an EPICS integer; counters begin at 0 again after it."""
+"""The largest value of an EPICS integer of 32 bits."""
+MANY = 10**12
+"""A number of frames or samples that no run reaches; records of such numbers have 64 bits."""
 
 
 @dataclass(frozen=True)

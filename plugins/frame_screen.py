@@ -20,9 +20,9 @@ class MeasuredSettings(Settings):
     """Which pixels and frames of the stream are no measurement, besides what the model's contract says."""
 
     saturation: Annotated[int, Setting(
-        "Saturation", "Count of a saturated pixel; 0: not given", group="plugin", egu="counts", high=2**31 - 1,
+        "Saturation", "Count of a saturated pixel; 0: not given", group="plugin", egu="counts", high=2**53,
         flag="--saturation", help="count at which a pixel is saturated",
-    )] = Field(0, ge=0, le=2**31 - 1)  # fmt: skip
+    )] = Field(0, ge=0, le=2**53)  # fmt: skip
     """Count at which a pixel is saturated; 0: the contract's and the type's alone."""
     dark_share: Annotated[float, Setting(
         "DarkShare", "Dark: below this part of the usual", group="plugin",

@@ -102,7 +102,7 @@ class PipelineFigures:
             dose_scale=dose_scale,
             bad_pixels=newest.bad_pixels if newest else 0,
             mark_pixels=newest.marks if newest else 0,
-            saturation_proposed=min(newest.proposed, 2**31 - 1) if newest else 0,
+            saturation_proposed=newest.proposed if newest else 0,
             patch=self.canvases.latest,
             message=self.message,
             queue_full=now - flow.batcher.full_at < _FULL_SHOWS_S,

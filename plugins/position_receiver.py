@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
@@ -15,12 +15,17 @@ from ptychostream.config import Settings
 from ptychostream.errors import StreamError
 from ptychostream.pva.channel_reader import ChannelReader, each
 from ptychostream.pva.indexed_update import IndexedUpdate, decode_indexed
-from ptychostream.pva.position_update import PartialUpdateError, decode_positions
+from ptychostream.pva.position_update import PartialUpdateError, check_units, decode_positions
 
 _REST_S = 0.004  # as the detector's receiver does, so that it cancels out of the clock offset
 _TIME_UNIT_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 S = TypeVar("S")
+
+
+def _check_unit(update: Value, columns: Sequence[str], unit: str) -> None:
+    if unit:
+        check_units(update, dict.fromkeys(columns, unit), "length")
 
 
 class PositionReceiverSettings(Settings):
@@ -32,6 +37,8 @@ class PositionReceiverSettings(Settings):
     """Names of its fields or table columns."""
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     """Unit of the times. Their zero does not matter: the clock offset accounts for it."""
+    unit: str = ""
+    """Unit of x and y that is configured, to compare with what the channel says; empty: not compared."""
     queue_size: int = Field(1000, ge=1)
     """Updates held on the server's side of the connection."""
 
@@ -119,6 +126,8 @@ class PositionReceiver(_Receiver[NDArray[np.float64]]):
 
         def decode(update: Value) -> NDArray[np.float64] | None:
             samples = decode_positions(update, settings.columns)
+            check_units(update, {settings.columns[0]: settings.time_unit}, "time")
+            _check_unit(update, settings.columns[1:], settings.unit)
             if samples is not None:
                 samples[0] *= unit_s
             return samples
@@ -135,6 +144,8 @@ class IndexReceiverSettings(Settings):
     """Names of its fields or table columns."""
     names: tuple[str, str] = ("scan", "arm")
     """Names of the fields that name the scan and the arm, if it has them."""
+    unit: str = ""
+    """See `PositionReceiverSettings`."""
     queue_size: int = Field(1000, ge=1)
     """Updates held on the server's side of the connection."""
 
@@ -150,6 +161,8 @@ class IndexReceiver(_Receiver[IndexedUpdate]):
         on_connect: Callable[[bool], None] = lambda _: None,
     ) -> None:
         def decode(update: Value) -> IndexedUpdate | None:
-            return decode_indexed(update, settings.columns, settings.names)
+            found = decode_indexed(update, settings.columns, settings.names)
+            _check_unit(update, settings.columns[1:], settings.unit)
+            return found
 
         super().__init__(settings.channel, settings.queue_size, decode, sink, on_bad, on_connect)

@@ -66,12 +66,16 @@ class PositionStreamSettings(StreamPositionSettings):
     queue_size: int = Field(1000, ge=1)
     """Updates that may wait on the server's side."""
 
-    def receiver(self, channel: str = "") -> PositionReceiverSettings:
-        """How the channel is read; "": `pv`."""
+    def receiver(self, channel: str = "", unit: str = "") -> PositionReceiverSettings:
+        """How the channel is read; "": `pv`. `unit` is the configured one of x and y."""
         from ptychostream.plugins.position_receiver import PositionReceiverSettings
 
         return PositionReceiverSettings(
-            channel=channel or self.pv, columns=self.columns, time_unit=self.time_unit, queue_size=self.queue_size
+            channel=channel or self.pv,
+            columns=self.columns,
+            time_unit=self.time_unit,
+            unit=unit,
+            queue_size=self.queue_size,
         )
 
 
@@ -91,12 +95,12 @@ class PositionIndexSettings(IndexPositionSettings):
     queue_size: int = Field(1000, ge=1)
     """Updates that may wait on the server's side."""
 
-    def receiver(self, channel: str = "") -> IndexReceiverSettings:
-        """How the channel is read; "": `pv`."""
+    def receiver(self, channel: str = "", unit: str = "") -> IndexReceiverSettings:
+        """How the channel is read; "": `pv`. `unit` is the configured one of x and y."""
         from ptychostream.plugins.position_receiver import IndexReceiverSettings
 
         return IndexReceiverSettings(
-            channel=channel or self.pv, columns=self.columns, names=self.names, queue_size=self.queue_size
+            channel=channel or self.pv, columns=self.columns, names=self.names, unit=unit, queue_size=self.queue_size
         )
 
 

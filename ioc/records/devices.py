@@ -25,6 +25,7 @@ Handler = Callable[[Any], None]
 _MAKERS: dict[str, tuple[Callable[..., Any], Callable[[str], Any]]] = {
     "ao": (device.ao, lambda text: float(text or 0)),
     "longout": (device.longout, lambda text: int(text or 0)),
+    "int64out": (device.int64out, lambda text: int(text or 0)),
     "bo": (device.bo, lambda text: int(text or 0)),
     "mbbo": (device.mbbo, lambda text: int(text or 0)),
     "stringout": (device.stringout, str),

@@ -13,6 +13,8 @@ from ptychostream.ioc.config.setpoints import Setpoint
 from ptychostream.statements.record_text import STRING_BYTES
 
 _TYPES = {bool: ("bi", "bo"), int: ("longin", "longout"), float: ("ai", "ao")}
+_WIDE = ("int64in", "int64out")
+"""Types of whole numbers that 32 bits do not hold. Clients of Channel Access, which has none, see doubles."""
 
 
 def setting_text(one: Setpoint) -> str:
@@ -83,6 +85,8 @@ def _face(shown: Shown, kind: type, choices: tuple[Any, ...], out: bool) -> tupl
         return "stringout" if out else "stringin", fields
     else:
         return "waveform", {**fields, "FTVL": "CHAR", "NELM": shown.length}
+    if kind is int and (shown.high or 0) >= 2**31:
+        return _WIDE[out], fields
     return shown.kind or _TYPES[kind][out], fields
 
 

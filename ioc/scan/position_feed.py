@@ -133,7 +133,7 @@ def feed_by_time(
         feed.change(lambda: source.update(times, x, y, arrived))
 
     def read(channel: str) -> PositionReceiver:
-        return PositionReceiver(settings.receiver(channel), take, feed.refuse)
+        return PositionReceiver(settings.receiver(channel, axes.unit), take, feed.refuse)
 
     feed.read = read
     return feed
@@ -154,7 +154,7 @@ def feed_by_index(
             feed.refuse(error)
 
     def read(channel: str) -> IndexReceiver:
-        return IndexReceiver(settings.receiver(channel), take, feed.refuse)
+        return IndexReceiver(settings.receiver(channel, axes.unit), take, feed.refuse)
 
     feed.read = read
     return feed

@@ -230,7 +230,7 @@ class Figures:
     )] = 0  # fmt: skip
     saturation_proposed: Annotated[int, Figure(
         "SaturationProposed_RBV", "Count that many pixels share; 0: none", group="plugin", egu="counts", low=0,
-        high=2**31 - 1, fields={"HIGH": 1, "HSV": "MINOR"}, over_consumers=most,
+        high=2**53, fields={"HIGH": 1, "HSV": "MINOR"}, over_consumers=most,
     )] = 0  # fmt: skip
     message: Annotated[str, Figure()] = ""
 

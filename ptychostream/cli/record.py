@@ -288,6 +288,7 @@ def _sample_feed(arguments: argparse.Namespace, axes: AxisConfig) -> PositionFee
         "channel": arguments.position_pv,
         "columns": arguments.position_columns,
         "time_unit": arguments.position_time_unit,
+        "unit": axes.unit,
     }
     reader = load_settings(PositionReceiverSettings, None, channel)
 
@@ -319,7 +320,7 @@ def _index_feed(arguments: argparse.Namespace, axes: AxisConfig) -> PositionFeed
     if not arguments.position_pv:
         raise ConfigError("no PV", where="--positions index", remedy="name it with --position-pv")
     source = _by_index(arguments, axes)
-    channel = {"channel": arguments.position_pv, "columns": arguments.position_columns}
+    channel = {"channel": arguments.position_pv, "columns": arguments.position_columns, "unit": axes.unit}
     reader = load_settings(IndexReceiverSettings, None, channel)
 
     def take(update: IndexedUpdate, arrived: float) -> None:

@@ -141,10 +141,13 @@ def watch_positions(settings: PositionSettings, seconds: float) -> SeenPositions
         seen.connected = seen.connected or here
 
     receiver: PositionReceiver | IndexReceiver
+    unit = settings.axes.unit
     if settings.source == "stream":
-        receiver = PositionReceiver(settings.stream.receiver(), lambda samples, _: count(samples), refuse, note)
+        channel = settings.stream.receiver(unit=unit)
+        receiver = PositionReceiver(channel, lambda samples, _: count(samples), refuse, note)
     else:
-        receiver = IndexReceiver(settings.index.receiver(), lambda one, _: count_columns(one.x, one.y), refuse, note)
+        by_index = settings.index.receiver(unit=unit)
+        receiver = IndexReceiver(by_index, lambda one, _: count_columns(one.x, one.y), refuse, note)
     receiver.start()
     Event().wait(seconds)
     receiver.stop()

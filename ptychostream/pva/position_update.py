@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from p4p import Value
 
 from ptychostream.errors import StreamError
+from ptychostream.statements.units import Dimension, contradicts
 
 _INITIAL = "record._options.atomic"
 """A field of QSRV groups alone, set in the first update of a subscription."""
@@ -94,6 +95,36 @@ def column_of(value: Value, name: str, columns: Sequence[str]) -> Any:
         where="positions",
         remedy=f"name the columns of {', '.join(columns)}; there are {', '.join(known)}",
     )
+
+
+def check_units(value: Value, expected: Mapping[str, str], dimension: Dimension) -> None:
+    """Compare what columns say of their units (`display.units`, which is a record's EGU) with what is configured.
+
+    Parameters
+    ----------
+    value
+        The update. Columns that say nothing, or a text that is no unit, are not compared.
+    expected
+        The configured unit of each column, by its name.
+    dimension
+        What the columns are.
+
+    Raises
+    ------
+    StreamError
+        A column is in another unit.
+    """
+    inner = value.get("value")
+    for name, unit in expected.items():
+        for place in (inner, value):
+            column = place.get(name) if isinstance(place, Value) else None
+            stated = column.get("display.units") if isinstance(column, Value) else None
+            if isinstance(stated, str) and contradicts(stated, unit, dimension):
+                raise StreamError(
+                    f"{name} says that its unit is {stated}, and {unit} is configured",
+                    where="positions",
+                    remedy="configure the unit that the channel has, or correct the EGU of its record",
+                )
 
 
 def is_whole(value: Value, columns: Sequence[str]) -> bool:

@@ -94,6 +94,18 @@ def factor(text: str, dimension: Dimension, where: str) -> float:
     return found
 
 
+def contradicts(text: str, expected: str, dimension: Dimension) -> bool:
+    """Whether a unit that a source states is another than the one that is expected of it.
+
+    An unknown text, such as an operator's own word, cannot be compared, and contradicts nothing.
+    """
+    unit = _cleaned(text)
+    if not is_unit(unit) or not any(unit in table for table in _TABLES.values()):
+        return False
+    found = _TABLES[dimension].get(unit)
+    return found is None or abs(found - factor(expected, dimension, "")) > 1e-9 * found
+
+
 def energy_ev(value: object, unit: EnergyUnit) -> float | None:
     """The energy in eV that an attribute or a PV gives in `unit`; None if the value is no positive finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:

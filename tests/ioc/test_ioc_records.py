@@ -65,14 +65,15 @@ def test_setpoints_come_back_after_a_restart_and_have_readbacks(by_name: dict[st
         assert info.get("autosaveFields") == "VAL", name
         assert fields["PINI"] == "YES", name
         assert f"{name}_RBV" in by_name, name
-        if record["type"] in {"ao", "longout"}:
+        if record["type"] in {"ao", "longout", "int64out"}:
             assert float(fields["DRVL"]) < float(fields["DRVH"]), f"{name} takes any value"
     assert setpoints > 15
 
 
 def test_a_setpoint_and_its_readback_are_of_one_kind(by_name: dict[str, dict[str, Any]]) -> None:
     """A client that sets one and waits for the other compares like with like."""
-    readback = {"ao": "ai", "longout": "longin", "bo": "bi", "mbbo": "mbbi", "stringout": "stringin"}
+    readback = {"ao": "ai", "longout": "longin", "int64out": "int64in", "bo": "bi", "mbbo": "mbbi"}
+    readback["stringout"] = "stringin"
     pairs = 0
     for name, record in by_name.items():
         back = by_name.get(f"{name}_RBV")

@@ -19,7 +19,7 @@ from p4p.server.thread import SharedPV
 from ptychostream.errors import StreamError
 from ptychostream.plugins.position_receiver import PositionReceiver, PositionReceiverSettings
 from ptychostream.pva.indexed_update import decode_indexed
-from ptychostream.pva.position_update import decode_positions
+from ptychostream.pva.position_update import check_units, decode_positions
 
 CHANNEL = "panda:Positions"
 COLUMNS = [("time", "d"), ("x", "d"), ("y", "d")]
@@ -114,6 +114,45 @@ def test_what_holds_no_positions_says_why(update: Value, why: str) -> None:
         decode_positions(update)
 
 
+# ---------------------------------------------------------------- the units that records state
+
+
+def stated(**units: str) -> Value:
+    """A group of waveform records with their EGU."""
+    member = NTScalar.buildType("ad", display=True)
+    value = Value(Type([("time", member), ("x", member), ("y", member)]))
+    for name, column in zip(("time", "x", "y"), ROWS.T, strict=True):
+        value[name] = {"value": column, "display": {"units": units.get(name, "")}}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("units", "why"),
+    [
+        ({"x": "mm", "y": "um"}, "x says that its unit is mm, and um is configured"),
+        ({"x": "\u00b5m", "y": "nm"}, "y says that its unit is nm, and um is configured"),
+        ({"x": "deg"}, "x says that its unit is deg"),
+        ({"x": "microns", "y": "\u03bcm", "time": "s"}, ""),
+        ({"x": "steps", "y": ""}, ""),  # an operator's own word cannot be compared
+        ({}, ""),
+    ],
+)
+def test_the_unit_that_a_record_states_is_compared_with_the_configured_one(units: dict[str, str], why: str) -> None:
+    """x in mm was taken for x in \u00b5m: a thousand times too small, without a word."""
+    update, expected = stated(**units), {"x": "um", "y": "um"}
+    if not why:
+        check_units(update, expected, "length")
+        return
+    with pytest.raises(StreamError, match=why) as caught:
+        check_units(update, expected, "length")
+    assert caught.value.remedy
+
+
+def test_the_unit_of_times_is_compared_as_well() -> None:
+    with pytest.raises(StreamError, match="time says that its unit is ms, and s is configured"):
+        check_units(stated(time="ms"), {"time": "s"}, "time")
+
+
 # ---------------------------------------------------------------- the subscription
 
 
@@ -181,6 +220,18 @@ def test_samples_arrive_in_seconds_and_in_order_and_bad_updates_are_named(env: E
         assert len(heard.bad) == 1
         assert "different length" in heard.bad[0]
         assert heard.arrivals == sorted(heard.arrivals)
+
+
+@pytest.mark.server
+def test_samples_in_another_unit_than_the_configured_one_are_refused(env: EpicsEnv) -> None:
+    with receiving(env, unit="um") as (receiver, heard), serving(env, stated(x="um", y="um")) as post:
+        wait_until(lambda: receiver.connected and len(heard.times) == 3, 20, "connected")
+        post(stated(x="mm", y="um"))
+        wait_until(lambda: heard.bad, 20, "the refusal")
+        post(stated(x="um", y="um"))
+        wait_until(lambda: len(heard.times) == 6, 20, lambda: f"{len(heard.times)} samples")
+        assert "x says that its unit is mm, and um is configured" in heard.bad[0]
+        assert len(heard.bad) == 1
 
 
 @pytest.mark.server
