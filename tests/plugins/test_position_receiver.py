@@ -117,10 +117,12 @@ def test_what_holds_no_positions_says_why(update: Value, why: str) -> None:
 # ---------------------------------------------------------------- the units that records state
 
 
+STATED = Type([(name, NTScalar.buildType("ad", display=True)) for name in ("time", "x", "y")])
+
+
 def stated(**units: str) -> Value:
     """A group of waveform records with their EGU."""
-    member = NTScalar.buildType("ad", display=True)
-    value = Value(Type([("time", member), ("x", member), ("y", member)]))
+    value = Value(STATED)
     for name, column in zip(("time", "x", "y"), ROWS.T, strict=True):
         value[name] = {"value": column, "display": {"units": units.get(name, "")}}
     return value
