@@ -27,6 +27,8 @@ SAMPLE = 32
 """Frames that are looked at, spread evenly over the scan."""
 MASK_REMEDY = f"{INVERTED}; or give --mask-sense good"
 _SAMPLE_BYTES = 256 << 20
+_MOST_BELOW = 0.01
+"""Marks stay at their pixels. Of the noise about a background that was subtracted, half lies below 0."""
 
 
 class Surveyed(Protocol):
@@ -102,7 +104,7 @@ def survey(scan: Surveyed) -> Survey:
     ------
     ScanFileError
         The mask calls more than half of the pixels, or of the counts, bad; more than half of the values are no counts;
-        or frames cannot be read.
+        a background was subtracted; or frames cannot be read.
     """
     frames = np.stack([np.asarray(scan.counts[int(index)]) for index in sampled(scan)])
     mask = np.zeros(frames.shape[1:], np.bool_) if scan.bad_pixels is None else np.asarray(scan.bad_pixels, np.bool_)
@@ -120,6 +122,14 @@ def survey(scan: Surveyed) -> Survey:
     if depth is not None and 2**depth - 2 < highest and _fits(frames, marks.pixels | mask, highest, depth):
         level = 2**depth - 1
         highest = highest_count(frames.dtype, saturation=level)
+    below = _below_zero(scan, frames) & ~(marks.pixels | mask)
+    if (share := float(below.mean())) > _MOST_BELOW:
+        raise ScanFileError(
+            f"{share:.1%} of the values are below 0, at pixels that count in other frames: they are no marks of bad "
+            "pixels; a background was subtracted",
+            where=scan.scan_id,
+            remedy="give raw counts, not corrected ones",
+        )
     counted = is_count(frames, highest) & ~marks.pixels
     none = 1 - float(counted.mean())
     if none > MOST_BAD:
@@ -147,6 +157,14 @@ def survey(scan: Surveyed) -> Survey:
         mean=np.where(mask, 0.0, mean),
         uncounted=none,
     )
+
+
+def _below_zero(scan: Surveyed, frames: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """[n, H, W] where the file has negative values, also where they are stored as floats."""
+    look = getattr(scan.counts, "below_zero", None)
+    if look is None or frames.dtype.kind == "i":
+        return frames < 0
+    return np.stack([look(int(index)) for index in sampled(scan)])
 
 
 def sampled(scan: Surveyed) -> NDArray[np.intp]:

@@ -39,6 +39,13 @@ class LazyCounts:
         frames = self._frames(first)
         return frames[rest] if frames.ndim == 2 or not rest else frames[(slice(None), *rest)]
 
+    def below_zero(self, index: int) -> NDArray[np.bool_]:
+        """[H, W] where the values of a frame are stored as negative ones, of which `counts[index]` makes marks."""
+        if self._source.dtype.kind == "u":
+            return np.zeros(self.shape[1:], np.bool_)
+        frame = np.asarray(self._source[index]) < 0
+        return np.fft.fftshift(frame) if self._corner else frame
+
     def check_first(self) -> None:
         """Read the first frame. Raises ScanFileError if a value is not a count, or if every value is a mark."""
         if (self[0] == np.iinfo(np.uint32).max).all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ptychostream.errors import ScanFileError
 from ptychostream.frames.measured_frames import FrameFault, frame_limits
 from ptychostream.frames.measured_pixels import (
     Constants,
@@ -23,6 +25,7 @@ from ptychostream.frames.survey import survey
 from ptychostream.model.contract import Preprocessing
 from ptychostream.model.preprocessing import Preprocessor, refined
 from ptychostream.scans.scan import Scan
+from ptychostream.scans.scan_files import open_scan
 
 SIDE = 32
 
@@ -255,3 +258,23 @@ def test_the_bit_depth_of_a_file_is_one_limit_for_every_door(bits: int, level: i
     made.apply_all(list(frames), kept)
     assert (kept[::3, 5, 7] == 0).all() == (level is not None)
     assert (kept[::3, 5, 7] == 0).all() == (not found.counted(frames[::3])[:, 5, 7].any())
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_a_background_that_was_subtracted_is_no_set_of_marks(dtype: str, tmp_path: Path) -> None:
+    """A fifth of the values below 0 was taken for bad pixels, and what was left counted too high."""
+    random = np.random.default_rng(4)
+    counts = random.poisson(3, (40, 24, 24)).astype(dtype)
+    geometry = {"energy_ev": 9e3, "distance_m": 1.5, "detector_pixel_m": 75e-6}
+    places = {"positions_m": random.uniform(-2e-6, 2e-6, (40, 2))}
+    gaps = counts.copy()
+    gaps[:, 7:9], gaps[:, 3, 4] = -1, -2
+    gaps[5] = 1  # a glitch, in the gaps as well
+    for stored, refused in ((counts, False), (gaps, False), (counts - 2, True)):
+        np.savez(tmp_path / "scan.npz", counts=stored, **places, **geometry)
+        with open_scan(tmp_path / "scan.npz") as scan:
+            if not refused:
+                survey(scan)
+                continue
+            with pytest.raises(ScanFileError, match=r"\d+\.\d% of the values are below 0.*background was subtracted"):
+                survey(scan)
