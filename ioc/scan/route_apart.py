@@ -37,7 +37,8 @@ def read_route_apart(path: Path, bounds: Bounds | None = None) -> Route:
         told = json.loads(output)
         raise ScanFileError(told["what"], where=told["where"], remedy=told["remedy"])
     with np.load(io.BytesIO(output), allow_pickle=False) as columns:
-        return Route(columns.get("ids"), columns["x"], columns["y"])
+        x_unit, y_unit = columns["units"].tolist()
+        return Route(columns.get("ids"), columns["x"], columns["y"], (x_unit, y_unit))
 
 
 def main(path: str) -> None:
@@ -49,10 +50,8 @@ def main(path: str) -> None:
         results.write(json.dumps({"what": error.what, "where": error.where, "remedy": error.remedy}).encode())
         return
     packed = io.BytesIO()
-    if route.ids is None:
-        np.savez(packed, x=route.x, y=route.y)
-    else:
-        np.savez(packed, x=route.x, y=route.y, ids=route.ids)
+    ids = {} if route.ids is None else {"ids": route.ids}
+    np.savez(packed, x=route.x, y=route.y, units=np.array(route.units), **ids)
     results.write(packed.getbuffer())
 
 

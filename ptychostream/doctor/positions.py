@@ -18,6 +18,7 @@ from ptychostream.plugins.position_receiver import (
     IndexReceiver,
     PositionReceiver,
 )
+from ptychostream.positions.positions import RoutePositions
 from ptychostream.positions.route_file import read_route
 
 _CHECK = "positions"
@@ -79,6 +80,7 @@ def _route(settings: PositionSettings, seen: SeenStream) -> Iterator[Finding]:
         return
     try:
         route = read_route(settings.route_file)
+        RoutePositions(route, settings.axes, settings.first_id)
     except PtychostreamError as error:
         yield fail(_CHECK, str(error.what), error.remedy or "write the route anew")
         return

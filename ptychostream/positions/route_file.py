@@ -33,11 +33,15 @@ _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Route:
-    """`x` and `y` [N] in the file's unit and axes. `ids` [N] are the frames' ids, None if they are in order."""
+    """`x` and `y` [N] in the file's unit and axes. `ids` [N] are the frames' ids, None if they are in order.
+
+    `units` are what the data sets of x and y say in their attribute `units`; empty if they say nothing.
+    """
 
     ids: NDArray[np.int64] | None
     x: NDArray[np.float64]
     y: NDArray[np.float64]
+    units: tuple[str, str] = ("", "")
 
 
 def read_route(path: Path, columns: tuple[str, ...] | None = None) -> Route:
@@ -58,14 +62,14 @@ def read_route(path: Path, columns: tuple[str, ...] | None = None) -> Route:
         with path.open("rb") as stream:
             is_hdf5 = stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC
         names = dict(zip(("x", "y", "id"), columns or ("x", "y", "id"), strict=False))
-        found = _read_hdf5(path, names) if is_hdf5 else _read_csv(path, names)
+        found, units = _read_hdf5(path, names) if is_hdf5 else (_read_csv(path, names), ("", ""))
     except OSError as error:
         raise ScanFileError(error.strerror or str(error), where=str(path), remedy=_REMEDY) from error
     except (RuntimeError, KeyError) as error:  # h5py raises these for a damaged file
         raise ScanFileError(f"damaged: {error}", where=str(path), remedy=_REMEDY) from error
     if len(found["x"]) == 0:
         raise ScanFileError("no positions", where=str(path), remedy=_REMEDY)
-    return Route(_checked_ids(found.get("id"), path), found["x"], found["y"])
+    return Route(_checked_ids(found.get("id"), path), found["x"], found["y"], units)
 
 
 def _read_csv(path: Path, wanted: Mapping[str, str]) -> dict[str, NDArray[np.float64]]:
@@ -126,8 +130,8 @@ def _columns(first: list[str], wanted: Mapping[str, str], path: Path) -> tuple[l
     raise ScanFileError(f"{len(names)} columns without names", where=f"{path}, row 1", remedy=_REMEDY)
 
 
-def _read_hdf5(path: Path, wanted: Mapping[str, str]) -> dict[str, NDArray[np.float64]]:
-    columns = {}
+def _read_hdf5(path: Path, wanted: Mapping[str, str]) -> tuple[dict[str, NDArray[np.float64]], tuple[str, str]]:
+    columns, units = {}, {}
     with open_checked(path) as file:
         for key, name in wanted.items():
             data = file.get(name)
@@ -140,10 +144,18 @@ def _read_hdf5(path: Path, wanted: Mapping[str, str]) -> dict[str, NDArray[np.fl
             if data.size > MAX_POSITIONS:
                 raise ScanFileError(f"data set {name!r} announces {data.size} values", where=str(path), remedy=_REMEDY)
             columns[key] = data[()].astype(np.float64).ravel()
+            units[key] = _unit_of(data)
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ScanFileError(f"data sets of different lengths {lengths}", where=str(path), remedy=_REMEDY)
-    return columns
+    return columns, (units["x"], units["y"])
+
+
+def _unit_of(data: h5py.Dataset) -> str:
+    """What the attribute `units`, or `unit`, says; empty if there is none."""
+    written = next((data.attrs[name] for name in data.attrs if str(name).lower() in ("units", "unit")), "")
+    first = np.ravel(np.asarray(written, object))[0] if np.size(written) else ""
+    return first.decode("utf-8", errors="replace") if isinstance(first, bytes) else str(first)
 
 
 def _is_column(data: h5py.Dataset) -> bool:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import FewerPositionsError, MorePositionsError, ScanFileError
 from ptychostream.positions.positions import AxisConfig
-from ptychostream.positions.route_file import read_route
+from ptychostream.positions.route_file import Route, read_route
 from ptychostream.scans.scan_ids import continued
 from ptychostream.statements.description import Description
+from ptychostream.statements.units import factor, is_unit
 
 
 def positions_m(
@@ -33,7 +34,7 @@ def positions_m(
     raw
         [N, 2] stored values of (x, y), in the units that `said` states. Not used with a route.
     route
-        A route file. Its unit is that of `axes`.
+        A route file. Its unit is that of `axes` if it is set there, else the one that its data sets state.
     route_columns
         The names of its columns x, y and perhaps id, if they are called otherwise.
     axes
@@ -47,8 +48,9 @@ def positions_m(
     if route is not None:
         first = said.value("first_id")
         where = f"{where} with {route}"
-        raw = _route_positions(route, route_columns, frame_ids, None if first is None else int(first), where)
-        units = [axes.unit_m if axes is not None else 1.0] * 2
+        read = read_route(route, route_columns)
+        raw = _route_positions(read, route, frame_ids, None if first is None else int(first), where)
+        units = _route_units(read, axes, str(route))
     else:
         units = [said.number(f"position_unit_{axis}") or 1.0 for axis in "xy"]
     if raw is None or raw.ndim != 2 or raw.shape[1] != 2:
@@ -77,11 +79,27 @@ def positions_m(
     return np.stack(in_metres.apply(positions[:, 0], positions[:, 1]), axis=1)
 
 
+def _route_units(route: Route, axes: AxisConfig | None, where: str) -> list[float]:
+    """Metres in a unit of x and of y: what the user gives, else what the file says, else metres.
+
+    Raises ScanFileError: only one of x and y has a unit, or an unknown one.
+    """
+    if axes is not None and "unit" in axes.model_fields_set:
+        return [axes.unit_m] * 2
+    stated = [is_unit(unit) for unit in route.units]
+    if any(stated) and not all(stated):
+        known, silent = ("x", "y") if stated[0] else ("y", "x")
+        what = f"{known} of the route has a unit, and {silent} has none"
+        raise ScanFileError(what, where=where, remedy="give both `units`, or --position-unit")
+    if not all(stated):
+        return [1.0, 1.0]
+    return [factor(unit, "length", f"{where}: {name}") for name, unit in zip("xy", route.units, strict=True)]
+
+
 def _route_positions(
-    path: Path, columns: tuple[str, ...] | None, frame_ids: NDArray[np.int64] | None, first: int | None, where: str
+    route: Route, path: Path, frame_ids: NDArray[np.int64] | None, first: int | None, where: str
 ) -> NDArray[np.float64]:
     """[N, 2] in the route's unit: by frame id if the file has ids, else in order. NaN for an id that it lacks."""
-    route = read_route(path, columns)
     pairs = np.stack([route.x, route.y], axis=1)
     if route.ids is None and (frame_ids is None or len(set(frame_ids.tolist())) == 1 < len(frame_ids)):
         return pairs  # ids that are all equal were never set

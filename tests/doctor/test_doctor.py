@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from epics_env import EpicsEnv
@@ -201,6 +202,19 @@ def test_a_route_covers_the_frames_or_the_first_that_it_does_not_is_named(tmp_pa
         (found,) = check_positions(settings, healthy(), None)
         assert found.level is level
         assert what in found.what
+
+
+def test_the_unit_that_a_route_states_is_compared(tmp_path: Path) -> None:
+    route = tmp_path / "route.h5"
+    with h5py.File(route, "w") as file:
+        for axis in "xy":
+            file[axis] = np.arange(40.0)
+            file[axis].attrs["units"] = "mm"
+    for unit, level in (("mm", Level.OK), ("um", Level.FAIL)):
+        values = {"source": "route", "route_file": str(route), "axes": {"unit": unit}}
+        (found,) = check_positions(IocSettings.model_validate({"positions": values}).positions, healthy(), None)
+        assert found.level is level
+        assert ("x says that its unit is mm, and um is configured" in found.what) == (level is Level.FAIL)
 
 
 @pytest.mark.parametrize("kind", ["stream", "index"])

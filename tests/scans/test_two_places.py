@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from ptychostream.errors import ScanFileError
+from ptychostream.ioc.scan.route_apart import read_route_apart
+from ptychostream.positions.positions import AxisConfig, RoutePositions
 from ptychostream.scans.scan import Scan
 from ptychostream.scans.scan_files import ScanOptions, open_scan
 from ptychostream.scans.scan_ids import continued
@@ -213,6 +215,23 @@ def test_a_table_of_positions_with_a_unit_for_each_column(tmp_path: Path) -> Non
     np.testing.assert_allclose(opened(path, x_name="table:0", y_name="table:1").positions_m, PLACES)
     changed(path, put("table", PLACES * 1e3, units="mm", unit="um"))
     refused(path, "/table says that it is in mm and in um", x_name="table:0", y_name="table:1")
+
+
+def test_a_route_file_says_its_units(tmp_path: Path) -> None:
+    """`units` of x and y in a route of HDF5 were passed over, by files and live: metres, or whatever was configured."""
+    path, route = nexus(tmp_path), tmp_path / "route.h5"
+    with h5py.File(route, "w") as file:
+        file["x"], file["y"] = PLACES[:, 0] * 1e3, PLACES[:, 1] * 1e6
+        file["x"].attrs["units"], file["y"].attrs["units"] = "mm", b"\xc2\xb5m"
+    np.testing.assert_allclose(opened(path, route=route).positions_m, PLACES)
+    with pytest.raises(ScanFileError, match="x says that its unit is mm, and um is configured"):
+        RoutePositions(read_route_apart(route), AxisConfig(unit="um"))
+    given = opened(path, route=route, axes=AxisConfig(unit="um")).positions_m
+    np.testing.assert_allclose(given, PLACES * [1e-3, 1.0])  # what the user gives replaces what the file says
+    changed(route, lambda file: file["y"].attrs.pop("units"))
+    refused(path, "x of the route has a unit, and y has none", route=route)
+    changed(route, lambda file: file["x"].attrs.__setitem__("units", "um"), put("y", PLACES[:, 1] * 1e6, units="um"))
+    RoutePositions(read_route_apart(route), AxisConfig(unit="um"))
 
 
 def test_two_translations_of_a_cxi_file(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import ScanFileError
+from ptychostream.scans.hdf5_statements import unit_of, unit_text
 from ptychostream.scans.layouts.choosing import BOTH, chosen_frames
 from ptychostream.scans.layouts.matlab import is_matlab
 from ptychostream.scans.scan_hdf5 import checked_dataset, open_hdf5, whole
@@ -119,6 +120,8 @@ def _positions(para: h5py.File, said: Description, where: str) -> NDArray[np.flo
         raise ScanFileError(what, where=where, remedy="write the pair again")
     for axis, name in zip("xy", POSITIONS, strict=True):
         said.state(f"position_unit_{axis}", 1.0, f"{para.filename}:/{name}", "metres, as its name says")
+        place = f"{para.filename}:/{name}@units"
+        said.state(f"position_unit_{axis}", unit_of(para[name], where), place, unit_text(para[name], where))
     return np.stack(columns, axis=1).astype(np.float64)
 
 

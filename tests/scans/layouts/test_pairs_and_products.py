@@ -83,6 +83,13 @@ def test_of_a_pair_the_energy_is_asked_for_and_the_rest_follows(tmp_path: Path) 
     assert "seven_para.hdf5" in str(error)
 
 
+def test_a_unit_that_contradicts_the_name_of_a_column(tmp_path: Path) -> None:
+    dp, para = write_pair(tmp_path / "seven.hdf5", a_scan())
+    with h5py.File(para, "r+") as file:
+        file["probe_position_x_m"].attrs["units"] = "um"
+    refused(dp, "probe_position_x_m says metres, as its name says, but .*@units says um", **GEOMETRY)
+
+
 def test_half_a_pair(tmp_path: Path) -> None:
     dp, para = write_pair(tmp_path / "seven.hdf5", a_scan())
     assert "seven_dp.hdf5" in refused(para, "no patterns", **GEOMETRY).remedy
