@@ -84,6 +84,7 @@ def test_it_never_repeats_a_point_and_takes_the_best_one_first(data: st.DataObje
         assert total(known, points[chosen[:1]]) == pytest.approx(min(sums), rel=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 8))
 def test_lazy_choice_is_the_greedy_choice(seed: int, count: int) -> None:

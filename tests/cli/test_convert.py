@@ -25,6 +25,7 @@ def array(tmp_path: Path) -> Path:
     return tmp_path / "stem.npy"
 
 
+@pytest.mark.slow
 def test_an_array_becomes_a_scan_file(array: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "scan.h5"
     assert main(["convert", str(array), str(output), *GIVEN, "--rotation", "30"]) == 0
@@ -39,6 +40,7 @@ def test_an_array_becomes_a_scan_file(array: Path, tmp_path: Path, capsys: pytes
     np.testing.assert_allclose(down, 2e-9 * np.array([-math.sin(angle), math.cos(angle)]), atol=1e-15)
 
 
+@pytest.mark.slow
 def test_a_raster_of_another_size_is_refused(array: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["convert", str(array), str(tmp_path / "scan.h5"), "--raster", "4", "5", *GIVEN[3:]]
     assert main(words) != 0

@@ -23,6 +23,8 @@ from ptychostream.imaging.phase_image import canvas_part
 from ptychostream.ioc.images.images import ImageServer
 from ptychostream.pva.server import at_port
 
+pytestmark = pytest.mark.server
+
 P = "im:"
 IMAGES = ("Phase", "PhaseSigma", "Weight", "Patch", "Pattern")
 

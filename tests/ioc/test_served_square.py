@@ -101,6 +101,7 @@ def test_an_empty_canvas_keeps_the_size() -> None:
     assert square.fit(PixelBox(0, 0, 0, 0), 2, False) == before
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(-3000, 3000), st.integers(-3000, 3000)), min_size=1, max_size=30), st.data())
 def test_any_scan_after_any_other(places: list[tuple[int, int]], data: st.DataObject) -> None:
     square = ServedSquare(PATCH)

@@ -80,6 +80,7 @@ def make(name: str) -> tuple[PositionSource, Any]:
     return source, source
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(SOURCES), st.integers(0, 99999), st.integers(1, 40), st.booleans())
 def test_together_is_as_one_by_one(name: str, seed: int, at_once: int, disorder: bool) -> None:

@@ -66,6 +66,7 @@ def test_the_object_is_found_from_near_field_patterns(magnification: float) -> N
     assert np.corrcoef(found[seen, seen].ravel(), phase[seen, seen].ravel())[0, 1] > 0.92
 
 
+@pytest.mark.slow
 def test_it_makes_no_labels_and_other_engines_refuse(tmp_path: Path) -> None:
     scan, _ = near_scan()
     few = NEAR.model_copy(update={"iterations": 5})
@@ -79,6 +80,7 @@ def test_it_makes_no_labels_and_other_engines_refuse(tmp_path: Path) -> None:
         reconstruct(far_away, few)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_scan(tmp_path / "scan.h5", near_scan()[0])
     words = ["reconstruct", str(tmp_path / "scan.h5"), "-o", str(tmp_path / "r.h5"), "--iterations", "3", "--json"]

@@ -104,6 +104,7 @@ def half_scans_agree(step: float | None) -> float:
     return float(rings.correlation[(period > 7) & (period < 25)].mean())
 
 
+@pytest.mark.slow
 def test_the_step_that_follows_from_the_dose_agrees_better_between_half_scans() -> None:
     assert made().provenance["options"]["object_step"] == step_for_dose(2.3) == 0.05
     assert half_scans_agree(None) > half_scans_agree(0.5) + 0.05
@@ -191,6 +192,7 @@ def test_the_command_says_what_r_means(tmp_path: Path, capsys: pytest.CaptureFix
     assert summary["explained"] < 0.003 and "orientation" in summary["not_explained"]
 
 
+@pytest.mark.slow
 def test_memory_is_at_most_three_times_the_counts_of_two_bytes() -> None:
     scan = make_scan(side=9)[0]
     counts = np.minimum(np.tile(scan.counts, (40, 1, 1)), 60_000).astype(np.uint16)

@@ -29,6 +29,7 @@ def resolution_nm(refiner: Refiner) -> float:
     return 1e9 * ring_correlation(*halves.images()).resolution_m
 
 
+@pytest.mark.slow
 def test_less_light_is_less_resolution() -> None:
     one = case(100e-9, 300)
     bright, dim = (resolution_nm(refined(one, dose)) for dose in (1.0, 1e-4))
@@ -36,6 +37,7 @@ def test_less_light_is_less_resolution() -> None:
     assert dim > 1.5 * bright
 
 
+@pytest.mark.slow
 def test_the_network_takes_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
     one = case(100e-9, 300)
     refiner = refined(one)

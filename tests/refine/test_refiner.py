@@ -31,7 +31,13 @@ def epie(one: Case, iterations: int) -> float:
 # Steps of a beam of 450 nm: overlaps of 0.78, 0.56, 0.33 and none. At 0.56 ePIE from nothing is a little better: the
 # smooth errors of this network take many passes to go.
 @pytest.mark.parametrize(
-    ("step_m", "frames", "less"), [(100e-9, 140, 0.01), (200e-9, 80, 0.05), (300e-9, 50, 0.0), (500e-9, 30, 0.0)]
+    ("step_m", "frames", "less"),
+    [
+        pytest.param(100e-9, 140, 0.01, marks=pytest.mark.slow),
+        pytest.param(200e-9, 80, 0.05, marks=pytest.mark.slow),
+        (300e-9, 50, 0.0),
+        (500e-9, 30, 0.0),
+    ],
 )
 def test_it_is_better_than_the_network_and_than_epie(step_m: float, frames: int, less: float) -> None:
     one = case(step_m, frames)

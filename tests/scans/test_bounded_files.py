@@ -45,6 +45,7 @@ def refused(path: Path, what: str) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_an_npz_with_masses_of_members_is_refused_by_its_directory(tmp_path: Path) -> None:
     path = an_npz(tmp_path / "many.npz")
     with open_scan(path) as scan:

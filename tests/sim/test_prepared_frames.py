@@ -50,6 +50,7 @@ def test_every_frame_arrives_with_its_id_time_attributes_and_pixels(dtype: str, 
         np.testing.assert_array_equal(frame.counts, patterns[number])
 
 
+@pytest.mark.server
 def test_a_stream_ends_early_when_it_is_stopped() -> None:
     with EpicsEnv() as env, env.active(), PreparedFrames(CHANNEL) as detector:
         stop = threading.Event()

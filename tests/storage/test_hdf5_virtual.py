@@ -31,6 +31,7 @@ def written(folder: Path, bounds: list[tuple[int, int]]) -> Path:
     return folder / "master.h5"
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=st.lists(st.tuples(st.integers(0, 50), st.integers(1, 20)), min_size=1, max_size=6), data=st.data())
 def test_a_read_opens_the_sources_of_its_frames_and_no_other(

@@ -39,11 +39,13 @@ def received(feed: ImageFeed, browser: Browser, base: int) -> NDArray[np.float64
     return browser.images["Phase"]
 
 
+@pytest.mark.slow
 @given(arrays(np.uint16, st.integers(0, 300)))
 def test_codes_survive_packing(codes: NDArray[np.uint16]) -> None:
     assert np.array_equal(unpack(pack(codes), len(codes)), codes)
 
 
+@pytest.mark.slow
 @given(
     arrays(
         np.float32,

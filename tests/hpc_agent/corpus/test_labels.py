@@ -335,14 +335,14 @@ def test_simulation_needs_patterns_of_the_probes_shape() -> None:
 
 
 def test_holding_out_takes_memory_in_proportion_to_the_frames() -> None:
-    positions = np.random.default_rng(4).uniform(0, 1e-5, (6_000, 2))
+    positions = np.random.default_rng(4).uniform(0, 1e-5, (3_000, 2))
     tracemalloc.start()
     try:
         split = spatial_split(positions, 1e-6, 0.3)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 200 * len(positions), "4,200 × 1,800 distances would take 60 MB and more"
+    assert peak < 200 * len(positions), "2,100 × 900 distances would take 15 MB and more"
     rest = np.setdiff1d(np.arange(len(positions)), split.held_out)
     distance = np.abs(positions[rest, None] - positions[None, split.held_out]).max(axis=2).min(axis=1)
     np.testing.assert_array_equal(split.gap, rest[distance < 1e-6])

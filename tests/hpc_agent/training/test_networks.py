@@ -68,6 +68,7 @@ def test_normalisation_is_applied_to_the_counts_and_kept_with_the_weights() -> N
     assert again.normalisation.tolist() == pytest.approx([0.01, 2.0, -0.5])
 
 
+@pytest.mark.slow
 def test_dose_scale_multiplies_the_counts() -> None:
     network = make_network("ptychonn2").eval()
     counts = torch.poisson(torch.full((1, 1, 16, 16), 50.0))

@@ -95,6 +95,7 @@ def test_cache_keys_differ_by_what_matters(model: ModelFile, tmp_path: Path) -> 
     assert len(list(folder.iterdir())) == 4 + (automatic.precision != "float32")
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_costs_a_warning(
     model: ModelFile, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -259,6 +259,7 @@ def test_the_next_scan_ends_a_correction(tmp_path: Path) -> None:
     assert made.provenance["converged"] is False, "an agent must not take it"
 
 
+@pytest.mark.slow
 def test_the_resolution_is_known_after_convergence_saved_and_forgotten_with_the_next_frame(tmp_path: Path) -> None:
     one = case(100e-9, 300)
     with running(one, tmp_path) as live:
