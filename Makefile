@@ -85,12 +85,12 @@ docs: $(READY)
 wheel: wheel-edge wheel-hpc wheel-web
 
 wheel-%:
-	rm -rf build/wheel-$* build/dist-$* build/lib build/bdist.*
+	rm -rf build/wheel-$* build/dist-$* build/lib* build/temp* build/bdist.*
 	$(PYTHON) -m venv build/wheel-$*
 	build/wheel-$*/bin/python -m pip wheel --quiet --no-deps --wheel-dir build/dist-$* .
 	$(PYTHON) .ci/setup_environment.py build/wheel-$* --torch $(if $(filter hpc,$*),$(TORCH),none) --quiet "$$(ls build/dist-$*/*.whl)[$*]"
 	cd build/wheel-$* && bin/python ../../tests/helpers/wheel_check.py $*
-	rm -rf build/wheel-$* build/dist-$* build/lib build/bdist.*
+	rm -rf build/wheel-$* build/dist-$* build/lib* build/temp* build/bdist.*
 
 bench: $(READY)
 	mkdir -p results/bench

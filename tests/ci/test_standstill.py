@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from busy import busy_threads
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from standstill import BEAT_S, LATE_S, Deadline, Standstill
 
@@ -28,6 +28,7 @@ def test_a_deadline_counts_what_was_not_lost(steps: list[float], timeout: float)
     deadline = Deadline(timeout, still, clock)
     ran = 0.0
     for step in steps:
+        assume(abs(step - BEAT_S - LATE_S) > 1e-6)  # on the border the rounding of the clock decides
         clock.now += step
         lost = step - BEAT_S if step - BEAT_S > LATE_S else 0.0
         ran += step - lost
@@ -65,6 +66,7 @@ def test_time_before_the_deadline_was_made_is_nobodys() -> None:
     assert deadline.passed
 
 
+@pytest.mark.server
 def test_the_busy_threads_are_named() -> None:
     spin = "import sys\nprint(flush=True)\nwhile True: pass  # never rests"
     with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) as busy:

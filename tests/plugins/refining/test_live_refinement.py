@@ -219,6 +219,7 @@ def test_no_memory_stops_this_scan_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         passed(live, 1, 40)
 
 
+@pytest.mark.slow
 def test_positions_are_corrected_once_the_scan_is_over_and_saved(tmp_path: Path) -> None:
     one = case(100e-9, 140)
     error_m = np.random.default_rng(3).normal(0, 1.5 * one.truth.pixel_m, (140, 2))
