@@ -61,8 +61,8 @@ def image_screen(records: Mapping[str, Record]) -> Screen:
     parts.panel(Box(left, 10, width, 652))
     for number, (name, caption) in enumerate(_TILES):
         row, column = divmod(number, 2)
-        parts.tile(name, caption, Box(left + 12 + column * (width // 2 - 6), 16 + row * 56, width // 2 - 18, 52))
-    y = 306
+        parts.tile(name, caption, Box(left + 12 + column * (width // 2 - 6), 16 + row * 53, width // 2 - 18, 51))
+    y = 284
     for name in _ROWS:
         y += parts.row(name, left + 12, y, width - 24)
     return screen

@@ -33,7 +33,7 @@ class RefinedField:
     pixel_m
         Size of a pixel.
     max_pixels
-        Largest number of pixels, each of 20 bytes.
+        Largest number of pixels, each of 21 bytes.
 
     Attributes
     ----------
@@ -41,6 +41,8 @@ class RefinedField:
         [2, H, W] float32, real and imaginary part. The prior has modulus 1; it is 0 where the network drew nothing.
     visits
         [H, W] float32: Σ|P|² / max|P|² over the frames.
+    drawn
+        [H, W] whether the network has shown the pixel so far.
     box
         Absolute pixels that the arrays cover.
     """
@@ -52,6 +54,7 @@ class RefinedField:
         self.object = np.zeros((2, 0, 0), np.float32)
         self.prior = np.zeros((2, 0, 0), np.float32)
         self.visits = np.zeros((0, 0), np.float32)
+        self.drawn = np.zeros((0, 0), np.bool_)
         self._elsewhere = np.complex64(1)  # what pixels that the network has not drawn begin with
 
     def corners(self, positions_m: NDArray[np.float64], size: int) -> NDArray[np.int64]:
@@ -81,7 +84,12 @@ class RefinedField:
         self._move(wide if wide.pixels <= self.max_pixels else base)
 
     def guide(self, image: PhaseImage) -> None:
-        """Take the network's phase as it is now. Pixels that were hardly measured follow it."""
+        """Take the network's phase as it is now.
+
+        Pixels that were hardly measured follow it. Those that it shows for the first time begin with it, too, whatever
+        was made of them until now: where the canvas is read late, frames were used before it showed anything there,
+        and what they make from nothing is worse than the network's and hardly recovers where frames overlap little.
+        """
         there = image.box
         box = self.box.intersection(there)
         if box is None:
@@ -98,6 +106,9 @@ class RefinedField:
         self._elsewhere = np.complex64(mean / abs(mean)) if abs(mean) > 0 else np.complex64(1)
         self.prior[:, inner[0], inner[1]] = np.where(known, [phasor.real, phasor.imag], 0)
         fresh = self.visits < FRESH
+        first = known & ~self.drawn[inner]
+        fresh[inner] |= first
+        self.drawn[inner] |= known
         drawn_now = (self.prior != 0).any(axis=0)
         for part, elsewhere in enumerate((self._elsewhere.real, self._elsewhere.imag)):
             value = np.where(drawn_now, self.prior[part], elsewhere)
@@ -121,12 +132,13 @@ class RefinedField:
 
     def _move(self, box: PixelBox) -> None:
         inner = box.slices(self.box) if self.box.pixels else None
-        fields = self.object, self.prior, self.visits
+        fields = self.object, self.prior, self.visits, self.drawn
         try:
             self.object, self.prior = (np.zeros((2, *box.shape), np.float32) for _ in range(2))
             self.visits = np.zeros(box.shape, np.float32)
+            self.drawn = np.zeros(box.shape, np.bool_)
         except MemoryError as error:
-            self.object, self.prior, self.visits = fields
+            self.object, self.prior, self.visits, self.drawn = fields
             raise ReconstructionError(
                 f"no memory for {box.shape[0]} × {box.shape[1]} pixels",
                 where="refinement",
@@ -135,5 +147,5 @@ class RefinedField:
         self.object[0], self.object[1] = self._elsewhere.real, self._elsewhere.imag
         self.box = box
         if inner is not None:
-            for new, kept in zip((self.object, self.prior, self.visits), fields, strict=True):
+            for new, kept in zip((self.object, self.prior, self.visits, self.drawn), fields, strict=True):
                 new[..., inner[0], inner[1]] = kept

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,29 @@ def test_no_image_and_no_long_text_is_archived() -> None:
     assert {"PositionsX", "KeptScans_RBV", "HEARTBEAT"} <= left
     assert not left & {"SSIM_RBV", "FramesStitched_RBV", "ModelFile", "ArrayRate_RBV"}
     assert kept["ptycho:NN1:EndScan"] == "ptychostreamSetpoint"
+
+
+def _boxes(root: ET.Element, kinds: Callable[[str], bool]) -> list[tuple[str, int, int, int, int]]:
+    """Name, x, y, width and height of the widgets of some kinds."""
+    return [
+        (widget.findtext("name", ""), *(int(widget.findtext(side, "0")) for side in ("x", "y", "width", "height")))
+        for widget in root.findall("widget")
+        if kinds(widget.get("type", ""))
+    ]
+
+
+@pytest.mark.parametrize("path", SCREENS, ids=lambda path: path.stem)
+def test_no_widget_leaves_its_panel(path: Path) -> None:
+    """The panel is the smallest rectangle that holds its upper left corner, or the screen."""
+    root = ET.parse(path).getroot()
+    screen = ("screen", 0, 0, int(root.findtext("width", "0")), int(root.findtext("height", "0")))
+    panels = [screen, *_boxes(root, lambda kind: kind == "rectangle")]
+    widgets = _boxes(root, lambda kind: kind != "rectangle")
+    assert len(widgets) > 10
+    beyond = []
+    for name, x, y, width, height in widgets:
+        around = [box for box in panels if box[1] <= x < box[1] + box[3] and box[2] <= y < box[2] + box[4]]
+        _, left, top, wide, high = min(around, key=lambda box: box[3] * box[4])
+        if x + width > left + wide or y + height > top + high:
+            beyond.append(name)
+    assert beyond == []

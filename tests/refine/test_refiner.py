@@ -97,6 +97,52 @@ def test_frames_come_in_order_and_the_image_grows() -> None:
     assert at == [round(start) for start in at], "not on the canvas's own pixels"
 
 
+def canvas_after(one: Case, frames: int) -> PhaseImage:
+    """The network's canvas once it has drawn so many frames: patches of half the frame's side."""
+    image, half = one.network, SIZE // 4
+    weight = np.zeros_like(image.weight)
+    for place in one.scan.positions_m[:frames]:
+        column, row = (round(at) for at in (place - np.array(image.origin_m)) / image.pixel_m)
+        weight[max(row - half, 0) : row + half, max(column - half, 0) : column + half] += 1
+    return PhaseImage(image.phase, np.where(image.weight > 0, weight, 0), image.origin_m, image.pixel_m)
+
+
+@pytest.mark.parametrize(("step_m", "frames"), [(100e-9, 140), (200e-9, 80), (300e-9, 50)])
+def test_a_canvas_that_is_read_late_costs_little(step_m: float, frames: int) -> None:
+    """A busy machine reads the canvas after frames were used: what they made from nothing is not kept."""
+    one = case(step_m, frames)
+    good = np.ones((SIZE, SIZE), np.bool_)
+    found = []
+    for behind in (0, 10):
+        refiner = one.refiner()
+        for first in range(0, frames, 10):
+            for index in range(first, first + 10):
+                x, y = one.scan.positions_m[index]
+                refiner.add(one.scan.counts[index], good, (float(x), float(y)))
+            if first + 10 - behind:
+                refiner.guide(canvas_after(one, first + 10 - behind))
+            refiner.passes(1)
+        refiner.guide(canvas_after(one, frames))
+        refiner.passes(1)
+        found.append(one.ssim(refiner.image()))
+    assert found[1] > found[0] - 0.03
+    assert min(found) > one.ssim(one.network) + 0.1
+
+
+def test_what_the_network_shows_begins_anew_once_alone() -> None:
+    field = RefinedField(1.0)
+    field.reserve(np.array([0, 0]), 8)
+    field.visits[:] = 9.0
+    field.object[0], field.object[1] = 0.0, 1.0  # used before the network showed anything
+    weight = np.zeros((8, 8), np.float32)
+    weight[:, :4] = 1
+    for phase in (0.7, -0.7):  # the network's phase changes later
+        field.guide(PhaseImage(np.full((8, 8), phase, np.float32), weight, (0.0, 0.0), 1.0))
+        drawn = np.arctan2(field.object[1], field.object[0])
+        np.testing.assert_allclose(drawn[:, :4], 0.7, atol=1e-6)
+        np.testing.assert_allclose(drawn[:, 4:], np.pi / 2, atol=1e-6)
+
+
 def test_new_frames_are_used_first_and_not_for_ever() -> None:
     store = FrameStore(SIZE, 2**22)
     random = np.random.default_rng(0)
