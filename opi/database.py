@@ -64,7 +64,7 @@ class Record:
         return any(value in ("MINOR", "MAJOR") for name, value in self.fields.items() if name != "UDFS")
 
 
-_WRITTEN = ("ao", "bo", "longout", "mbbo", "stringout", "waveform")
+_WRITTEN = ("ao", "bo", "int64out", "longout", "mbbo", "stringout", "waveform")
 
 
 def read_template(path: Path, group: str) -> Iterator[Record]:
