@@ -128,6 +128,9 @@ class Inference:
             if screen is not None:
                 self.newest = prepare
                 prepare.look(together[0].frame.run, raw)
+                if prepare.fault:
+                    misfits += [(DropCause.NOT_MEASURED, prepare.fault)] * len(together)
+                    continue
             sums += prepare.apply_all(raw, out).tolist()
             placed += together
         if screen is not None and placed:

@@ -9,12 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptychostream.errors import DropCause, FrameError, GeometryError
-from ptychostream.frames.measured_pixels import Constants, is_count, mask_fault, proposed_saturation
+from ptychostream.frames.measured_pixels import (
+    Constants,
+    is_count,
+    mask_fault,
+    proposed_saturation,
+    subtracted_fault,
+)
 from ptychostream.model.contract import ModelContract
 from ptychostream.model.preprocessing import Preprocessor, bad_pixels, highest_good, refined
 
 _LOOK_AT = (1, 2, 3, 4, 8, 16, 32)
 """Frames of a run after which the marks are looked for again; later frames change nothing."""
+_ENOUGH = 16
+"""Frames after which values below 0 are judged: marks with a glitch are known by then."""
 
 
 class LivePreprocessor:
@@ -39,6 +47,8 @@ class LivePreprocessor:
         Pixels that are marks by their constant value.
     proposed
         Count that so many pixels share that it is probably the saturation; 0: none.
+    fault
+        Why the run's frames are no counts; empty: nothing is known against them.
 
     Raises
     ------
@@ -52,6 +62,8 @@ class LivePreprocessor:
         self.spec = self._given = refined(contract.preprocessing, saturation=saturation)
         self.bad_pixels = self.marks = 0
         self.proposed = 0
+        self.fault = ""
+        self._below, self._looked = np.zeros(shape, np.int32), 0
         self._shape, self._dtype = shape, dtype
         self._run = -1
         self._constants = Constants()
@@ -67,12 +79,16 @@ class LivePreprocessor:
     def look(self, run: int, frames: Sequence[NDArray[np.integer[Any]]]) -> None:
         """Look for marks in the first frames of a run."""
         if run != self._run:
-            self._run, self._constants = run, Constants()
+            self._run, self._constants, self.fault = run, Constants(), ""
+            self._below[:], self._looked = 0, 0
         seen = self._constants.frames
         if seen >= _LOOK_AT[-1]:
             return
         stack = np.stack(frames)
         self._constants.add(stack)
+        if self._dtype.kind == "i":
+            self._below += (stack < 0).sum(axis=0, dtype=np.int32)
+            self._looked += len(stack)
         if not any(seen < at <= self._constants.frames for at in _LOOK_AT):
             return
         self._find(stack)
@@ -86,6 +102,9 @@ class LivePreprocessor:
         known = self._given.bad_pixels
         bad = None if known is None else known.unpack().astype(np.bool_)
         found = self._constants.marks(highest, bad)
+        if found is not None and self._looked >= _ENOUGH:
+            excluded = found.pixels if bad is None else found.pixels | bad
+            self.fault = subtracted_fault(self._below, self._looked, excluded)
         if found is None or mask_fault(found.pixels):
             return
         good = is_count(frames, highest) & ~found.pixels

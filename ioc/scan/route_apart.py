@@ -9,6 +9,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,8 +51,10 @@ def main(path: str) -> None:
         results.write(json.dumps({"what": error.what, "where": error.where, "remedy": error.remedy}).encode())
         return
     packed = io.BytesIO()
-    ids = {} if route.ids is None else {"ids": route.ids}
-    np.savez(packed, x=route.x, y=route.y, units=np.array(route.units), **ids)
+    columns: dict[str, Any] = {"x": route.x, "y": route.y, "units": np.array(route.units)}
+    if route.ids is not None:
+        columns["ids"] = route.ids
+    np.savez(packed, **columns)
     results.write(packed.getbuffer())
 
 

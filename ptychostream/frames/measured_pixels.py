@@ -88,6 +88,9 @@ class Marks:
         return int(self.pixels.sum())
 
 
+_MOST_BELOW = 0.01
+
+
 class Constants:
     """The value that each pixel has in most frames of one shape and type, by the majority vote of Boyer and Moore.
 
@@ -180,6 +183,28 @@ def find_marks(frames: NDArray[np.integer[Any]], highest: int, bad: NDArray[np.b
     constants = Constants()
     constants.add(frames)
     return constants.marks(highest, bad) or Marks(np.zeros(frames.shape[1:], np.bool_), ())
+
+
+def subtracted_fault(below: NDArray[np.integer[Any]], frames: int, bad: NDArray[np.bool_]) -> str:
+    """What values below 0 say of a background that was subtracted; empty: nothing.
+
+    Marks stay at their pixels. Of the noise about a background that was subtracted, half lies below 0, at pixels that
+    count in other frames; if it were left out as marks are, the rest would count too high.
+
+    Parameters
+    ----------
+    below
+        [H, W] in how many of `frames` frames the value is below 0.
+    bad
+        [H, W] pixels that the mask calls bad, and marks.
+    """
+    share = float(below[~bad].sum()) / (frames * below.size)
+    if share <= _MOST_BELOW:
+        return ""
+    return (
+        f"{share:.1%} of the values are below 0, at pixels that count in other frames: they are no marks of bad "
+        "pixels; a background was subtracted"
+    )
 
 
 def proposed_saturation(frames: NDArray[np.integer[Any]], good: NDArray[np.bool_]) -> int | None:

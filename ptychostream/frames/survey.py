@@ -20,6 +20,7 @@ from ptychostream.frames.measured_pixels import (
     is_count,
     mask_fault,
     proposed_saturation,
+    subtracted_fault,
 )
 from ptychostream.statements.description import Description
 
@@ -27,8 +28,6 @@ SAMPLE = 32
 """Frames that are looked at, spread evenly over the scan."""
 MASK_REMEDY = f"{INVERTED}; or give --mask-sense good"
 _SAMPLE_BYTES = 256 << 20
-_MOST_BELOW = 0.01
-"""Marks stay at their pixels. Of the noise about a background that was subtracted, half lies below 0."""
 
 
 class Surveyed(Protocol):
@@ -122,14 +121,9 @@ def survey(scan: Surveyed) -> Survey:
     if depth is not None and 2**depth - 2 < highest and _fits(frames, marks.pixels | mask, highest, depth):
         level = 2**depth - 1
         highest = highest_count(frames.dtype, saturation=level)
-    below = _below_zero(scan, frames) & ~(marks.pixels | mask)
-    if (share := float(below.mean())) > _MOST_BELOW:
-        raise ScanFileError(
-            f"{share:.1%} of the values are below 0, at pixels that count in other frames: they are no marks of bad "
-            "pixels; a background was subtracted",
-            where=scan.scan_id,
-            remedy="give raw counts, not corrected ones",
-        )
+    below = _below_zero(scan, frames).sum(axis=0)
+    if fault := subtracted_fault(below, len(frames), marks.pixels | mask):
+        raise ScanFileError(fault, where=scan.scan_id, remedy="give raw counts, not corrected ones")
     counted = is_count(frames, highest) & ~marks.pixels
     none = 1 - float(counted.mean())
     if none > MOST_BAD:

@@ -73,6 +73,34 @@ def test_the_limits_can_be_switched_off_but_nothing_is_never_stitched() -> None:
     assert pipeline.stop()
 
 
+def test_frames_from_which_a_background_was_subtracted_are_dropped_once_they_are_known() -> None:
+    random = np.random.default_rng(3)
+    frames = [with_counts(make_frame(number), random.poisson(3, SHAPE).astype(np.int32) - 2) for number in range(48)]
+    pipeline = stitch(frames)
+    (run,) = runs_of(pipeline)
+    snapshot = pipeline.snapshot()
+    assert run.stitched < 20
+    assert run.dropped == {DropCause.NOT_MEASURED: 48 - run.stitched}
+    assert "a background was subtracted" in snapshot.message
+    assert snapshot.law_holds
+    assert pipeline.stop()
+
+
+def test_marks_below_zero_with_a_glitch_are_no_background() -> None:
+    random = np.random.default_rng(3)
+    frames = []
+    for number in range(48):
+        counts = random.poisson(3, SHAPE).astype(np.int32)
+        counts[:, 5:8], counts[2, 2] = -1, -2
+        if number == 6:
+            counts[:] = random.poisson(3, SHAPE)
+        frames.append(with_counts(make_frame(number), counts))
+    pipeline = stitch(frames)
+    (run,) = runs_of(pipeline)
+    assert (run.stitched, run.dropped) == (48, {})
+    assert pipeline.stop()
+
+
 def test_marks_are_bad_pixels_whatever_their_value() -> None:
     gap = np.zeros(SHAPE, bool)
     gap[:, 7] = True
