@@ -91,7 +91,7 @@ class LinearMap:
 
 TRIED = 30
 """Iterations in which places are tried."""
-NEAR, FAR = 4, 8
+NEAR, FAR = 2, 4
 """Places that are tried near a position, and around the given one."""
 WIDE = 0.75
 """Around the given position is within so much of the reach."""

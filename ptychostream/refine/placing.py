@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ptychostream.errors import ReconstructionError
 from ptychostream.reconstruct.overlap import share_of
 from ptychostream.reconstruct.positions import Correction
-from ptychostream.refine.correction import BEFORE, FEWEST, LEAST_OVERLAP, SURE, LiveCorrection, moved
+from ptychostream.refine.correction import BEFORE, CLEARLY, FEWEST, LEAST_OVERLAP, SURE, LiveCorrection, moved
 from ptychostream.refine.field import RefinedField
 from ptychostream.refine.figures import PositionFigures
 from ptychostream.refine.frame_store import FrameStore
@@ -211,7 +211,8 @@ class Placing:
         """The given positions have had as many passes."""
         corrected, passes = self._corrected, self._figures.passes
         assert corrected is not None
-        if r_factor <= corrected.r_factor:
+        margin = 1.0 if self.kind == "global" else CLEARLY
+        if margin * r_factor <= corrected.r_factor:
             return self._give_up(r_factor, corrected.r_factor, passes)
         self._stop()
         self._tell(PositionStatus.CORRECTED, passes=passes)
