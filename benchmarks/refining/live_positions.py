@@ -120,7 +120,8 @@ def _pixel_m(scan: Scan) -> float:
 def _figures(pvs: Pvs, own: NDArray[np.float64]) -> dict[str, Any]:
     values = pvs.get(*_FIGURES.values())
     x, y, pixel_nm = pvs.get("Refine:ResidualX_RBV", "Refine:ResidualY_RBV", "PixelSize_RBV")
-    figures = {name: round(float(value), 5) for name, value in zip(_FIGURES, values, strict=True)}
+    known_values = {name: float(value) for name, value in zip(_FIGURES, values, strict=True)}
+    figures = {name: round(value, 5) if math.isfinite(value) else None for name, value in known_values.items()}
     places = 1e-6 * np.stack([x, y], axis=1)
     known = len(places) == len(own)
     return {**figures, "off_px": _off_px(places, own, 1e-9 * float(pixel_nm)) if known else None}
