@@ -44,7 +44,7 @@ test: $(READY)
 
 # The tests that need no server, no other process and no training: under a minute on two cores.
 test-fast: $(READY)
-	$(BIN)/python -m pytest -n 2 -m "not server and not slow and not slurm and not hosts and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not server and not slow and not slurm and not hosts and not browser"
 
 # The agent's steps on a one-node Slurm that the test starts; as root it installs Debian's packages where they are missing.
 test-slurm: $(READY)

@@ -261,7 +261,7 @@ BAD_SCANS: dict[str, tuple[Callable[[Scan], Scan], str]] = {
     "foreign mask": (lambda scan: replace(scan, bad_pixels=np.zeros((8, 8), bool)), "mask"),
     "foreign probe": (lambda scan: replace(scan, probe=np.ones((1, 32, 32), np.complex64)), "probe"),
     "empty probe": (lambda scan: replace(scan, probe=np.zeros((1, SIZE, SIZE), np.complex64)), "zero or not finite"),
-    "negative counts": (lambda scan: replace(scan, counts=-scan.counts.astype(np.int64)), "negative"),
+    "negative counts": (lambda scan: replace(scan, counts=-scan.counts.astype(np.int64)), "values are below 0"),
 }
 
 

@@ -43,6 +43,7 @@ def off_px(refiner: Refiner, one: Case) -> float:
     return float(np.sqrt(np.square(away - away.mean(axis=0)).sum(axis=1).mean()))
 
 
+@pytest.mark.slow
 def test_positions_are_found_and_the_image_is_better() -> None:
     one = case(100e-9, 140)
     wrong = moved(one, noise(140, 1.5))
@@ -68,6 +69,7 @@ def test_positions_are_found_and_the_image_is_better() -> None:
     assert plain.reconstruction("s", {}).given_m is None
 
 
+@pytest.mark.slow
 def test_one_linear_map_is_found() -> None:
     one = case(100e-9, 140)
     true_px = one.scan.positions_m / one.truth.pixel_m
@@ -81,6 +83,7 @@ def test_one_linear_map_is_found() -> None:
     assert LinearMap.between(given, now).rms_m < 1e-3, "they moved by more than one linear map"
 
 
+@pytest.mark.slow
 def test_right_positions_stay() -> None:
     one = case(100e-9, 140)
     right = moved(one, (one.truth.positions_m - one.scan.positions_m) / one.truth.pixel_m)
@@ -91,6 +94,7 @@ def test_right_positions_stay() -> None:
     assert one.ssim(refiner.image()) > one.ssim(plain.image()) - 0.02
 
 
+@pytest.mark.slow
 def test_no_position_moves_farther_than_the_bound() -> None:
     error = noise(140, 1.0)
     error[70] = 2 * reach_px(SIZE), 0
@@ -101,6 +105,7 @@ def test_no_position_moves_farther_than_the_bound() -> None:
     assert refiner.figures().positions.at_bound == int((away.max(axis=1) > reach_px(SIZE) - 0.5).sum())
 
 
+@pytest.mark.slow
 def test_they_wait_for_the_end_of_the_scan_and_for_every_frame() -> None:
     one = case(100e-9, 140)
     wrong = moved(one, noise(140, 1.5))
@@ -128,6 +133,7 @@ def test_they_wait_for_the_end_of_the_scan_and_for_every_frame() -> None:
 compared = placing.Placing._compare
 
 
+@pytest.mark.slow
 def test_what_makes_nothing_better_is_given_up_and_the_last_good_image_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placing, "SURE", 0.0)
     monkeypatch.setattr(placing.Placing, "_compare", lambda self, _: compared(self, 0.0))
@@ -143,6 +149,7 @@ def test_what_makes_nothing_better_is_given_up_and_the_last_good_image_kept(monk
     assert one.ssim(refiner.image()) == pytest.approx(one.ssim(plain.image()), abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_correction_that_diverges_is_given_up_and_the_refinement_goes_on() -> None:
     one = case(100e-9, 140)
     wrong = moved(one, noise(140, 1.5))
