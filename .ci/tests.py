@@ -28,19 +28,19 @@ def failures(cache: Path = FAILED) -> list[str]:
         return []
 
 
-def run(python: str, arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Run the tests, and those that failed once more. Returns the exit status."""
     FAILED.unlink(missing_ok=True)
-    status = subprocess.run([python, "-m", "pytest", *arguments], check=False).returncode
+    status = subprocess.run([sys.executable, "-m", "pytest", *arguments], check=False).returncode
     failed = failures()
     if status != TESTS_FAILED or not 0 < len(failed) <= MOST:
         return status
     print(f"\n{len(failed)} failed and run again alone:", *failed, sep="\n  ", flush=True)
-    again = subprocess.run([python, "-m", "pytest", "-p", "no:xdist", *failed], check=False).returncode
+    again = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:xdist", *failed], check=False).returncode
     passed = [name for name in failed if name not in failures()] if again in (0, TESTS_FAILED) else []
     print(f"\n{len(passed)} of {len(failed)} passed alone:", *passed, sep="\n  ", flush=True)
     return again
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.executable, sys.argv[1:]))
+    sys.exit(run(sys.argv[1:]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
@@ -21,11 +21,6 @@ _REST_S = 0.004  # as the detector's receiver does, so that it cancels out of th
 _TIME_UNIT_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 S = TypeVar("S")
-
-
-def _check_unit(update: Value, columns: Sequence[str], unit: str) -> None:
-    if unit:
-        check_units(update, dict.fromkeys(columns, unit), "length")
 
 
 class PositionReceiverSettings(Settings):
@@ -127,7 +122,7 @@ class PositionReceiver(_Receiver[NDArray[np.float64]]):
         def decode(update: Value) -> NDArray[np.float64] | None:
             samples = decode_positions(update, settings.columns)
             check_units(update, {settings.columns[0]: settings.time_unit}, "time")
-            _check_unit(update, settings.columns[1:], settings.unit)
+            check_units(update, dict.fromkeys(settings.columns[1:], settings.unit), "length")
             if samples is not None:
                 samples[0] *= unit_s
             return samples
@@ -162,7 +157,7 @@ class IndexReceiver(_Receiver[IndexedUpdate]):
     ) -> None:
         def decode(update: Value) -> IndexedUpdate | None:
             found = decode_indexed(update, settings.columns, settings.names)
-            _check_unit(update, settings.columns[1:], settings.unit)
+            check_units(update, dict.fromkeys(settings.columns[1:], settings.unit), "length")
             return found
 
         super().__init__(settings.channel, settings.queue_size, decode, sink, on_bad, on_connect)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ptychostream.demo.processes import Child
 from ptychostream.demo.pvs import Pvs, until
+from ptychostream.imaging.geometry import object_pixel_m
 from ptychostream.processes.loopback import free_ports, loopback_environment
 from ptychostream.quality.quality import compare
 from ptychostream.scans.reconstruction_file import read_reconstruction
@@ -111,8 +112,6 @@ def _start(scan: Scan, given: argparse.Namespace) -> NDArray[np.float64]:
 
 
 def _pixel_m(scan: Scan) -> float:
-    from ptychostream.imaging.geometry import object_pixel_m
-
     size = scan.counts.shape[-1]
     return object_pixel_m(scan.energy_ev, scan.distance_m, scan.detector_pixel_m, size, scan.radiation)
 

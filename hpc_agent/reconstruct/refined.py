@@ -211,10 +211,10 @@ def _shared(made: Reconstruction) -> float:
 def _on_scan_grid(made: Reconstruction, scan: Scan, frames: NDArray[np.int64]) -> Reconstruction:
     """The result on pixels that contain every patch of the scan, with its mean value where nothing was measured."""
     positions = np.asarray(scan.positions_m, np.float64)
-    known = positions[np.isfinite(positions).all(axis=1)]
-    corrected = made.positions_m[cKDTree(_given(made)).query(positions[frames])[1]]
-    all_places = np.concatenate([known, corrected])
-    grid = ObjectGrid.around(all_places, made.pixel_m, made.probe.shape[-1], MARGIN)
+    known, placed = positions[np.isfinite(positions).all(axis=1)], positions[frames]
+    if made.given_m is not None:
+        placed = made.positions_m[cKDTree(made.given_m).query(placed)[1]]
+    grid = ObjectGrid.around(np.concatenate([known, placed]), made.pixel_m, made.probe.shape[-1], MARGIN)
     left, top = (math.floor(start / made.pixel_m) for start in grid.origin_m)
     old = made.phase_image().box
     box = old.union(PixelBox(top, left, top + grid.shape[0] + 1, left + grid.shape[1] + 1))
@@ -230,7 +230,7 @@ def _on_scan_grid(made: Reconstruction, scan: Scan, frames: NDArray[np.int64]) -
         object=object_,
         coverage=coverage,
         origin_m=(box.left * made.pixel_m, box.top * made.pixel_m),
-        positions_m=positions[frames] if made.given_m is None else corrected,
+        positions_m=placed,
         given_m=None if made.given_m is None else positions[frames],
         frames=frames,
         provenance=dict(made.provenance),

@@ -18,7 +18,7 @@ from ptychostream.config import Setting, Settings
 from ptychostream.errors import GeometryError, ScanFileError
 from ptychostream.frames.frames import Frame
 from ptychostream.positions.route_file import Route, read_route
-from ptychostream.statements.units import contradicts
+from ptychostream.statements.units import contradiction
 
 UNIT_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
 """Metres in each unit that positions may have."""
@@ -303,12 +303,9 @@ class RoutePositions(_ById):
             route = read_route(Path(route))
         self.axes = axes or AxisConfig()
         for name, unit in zip("xy", route.units, strict=True):
-            if contradicts(unit, self.axes.unit, "length"):
-                raise ScanFileError(
-                    f"{name} says that its unit is {unit}, and {self.axes.unit} is configured",
-                    where="route",
-                    remedy="configure the unit that the file has, or correct its attribute `units`",
-                )
+            if what := contradiction(name, unit, self.axes.unit, "length"):
+                remedy = "configure the unit that the file has, or correct its attribute `units`"
+                raise ScanFileError(what, where="route", remedy=remedy)
         self._by_row = route.ids is None and first_id is None
         first = first_id or 0
         ids = range(first, first + len(route.x)) if route.ids is None else route.ids.tolist()

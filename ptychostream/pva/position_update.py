@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from p4p import Value
 
 from ptychostream.errors import StreamError
-from ptychostream.statements.units import Dimension, contradicts
+from ptychostream.statements.units import Dimension, contradiction
 
 _INITIAL = "record._options.atomic"
 """A field of QSRV groups alone, set in the first update of a subscription."""
@@ -105,7 +105,7 @@ def check_units(value: Value, expected: Mapping[str, str], dimension: Dimension)
     value
         The update. Columns that say nothing, or a text that is no unit, are not compared.
     expected
-        The configured unit of each column, by its name.
+        The configured unit of each column, by its name; empty: none is.
     dimension
         What the columns are.
 
@@ -119,12 +119,9 @@ def check_units(value: Value, expected: Mapping[str, str], dimension: Dimension)
         for place in (inner, value):
             column = place.get(name) if isinstance(place, Value) else None
             stated = column.get("display.units") if isinstance(column, Value) else None
-            if isinstance(stated, str) and contradicts(stated, unit, dimension):
-                raise StreamError(
-                    f"{name} says that its unit is {stated}, and {unit} is configured",
-                    where="positions",
-                    remedy="configure the unit that the channel has, or correct the EGU of its record",
-                )
+            if isinstance(stated, str) and (what := contradiction(name, stated, unit, dimension)):
+                remedy = "configure the unit that the channel has, or correct the EGU of its record"
+                raise StreamError(what, where="positions", remedy=remedy)
 
 
 def is_whole(value: Value, columns: Sequence[str]) -> bool:

@@ -7,14 +7,13 @@ Thibault & Menzel 2013 (doi 10.1038/nature11806).
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from ptychostream.reconstruct.engines import Misfit, Norms, Problem
-from ptychostream.reconstruct.fft_kernels import PADDING, forward, inverse, permute, restore, twiddles
+from ptychostream.reconstruct.fft_kernels import FAST, PADDING, forward, inverse, permute, restore, twiddles
 from ptychostream.reconstruct.options import ReconstructOptions
 from ptychostream.reconstruct.parallel import rounds
 from ptychostream.reconstruct.positions import Positions
@@ -36,8 +35,6 @@ CHUNK = 32
 
 AT_ONCE = 64
 """Frames whose places a thread compares at once."""
-
-_FAST: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True, "nogil": True}
 
 
 class EpieEngine:
@@ -184,7 +181,7 @@ def complex_of(planes: NDArray[np.float32]) -> NDArray[np.complex64]:
     return (planes[0] + 1j * planes[1]).astype(np.complex64)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _pass(order, amplitudes, corners, object_, probe, work, w, steps, shifts):  # type: ignore[no-untyped-def]
     modes, n = probe.shape[1], probe.shape[2]
     scratch = np.zeros((2, n), np.float32)
@@ -209,7 +206,7 @@ def _pass(order, amplitudes, corners, object_, probe, work, w, steps, shifts):  
     return squared, absolute
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _update(change, probe, object_, row, column, object_step, probe_step, scratch):  # type: ignore[no-untyped-def]
     """Update object and probe by the change of the exit waves, each with the other's old value. Return max|P|^2."""
     n = probe.shape[2]

@@ -23,7 +23,8 @@ PADDING = 8
 SIZES = "16 pixels and more a side without a prime factor but 2, 3 and 5, such as 64, 96, 100, 128, 192, 200"
 """What `supports` takes, in words."""
 
-_FAST: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True, "nogil": True}
+FAST: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True, "nogil": True}
+"""How the kernels of iterations are compiled."""
 
 
 def radices(size: int) -> list[int]:
@@ -85,7 +86,7 @@ def restore(frames: NDArray[np.float32]) -> None:
         frame[:] = frame[back[:, None], back].T
 
 
-@njit(inline="never", **_FAST)
+@njit(inline="never", **FAST)
 def _split4(r0, r1, r2, r3, i0, i1, i2, i3, w):  # type: ignore[no-untyped-def]
     ar, ai, br, bi, cr, ci = w[0], w[1], w[2], w[3], w[4], w[5]
     for k in range(r0.shape[0]):
@@ -102,7 +103,7 @@ def _split4(r0, r1, r2, r3, i0, i1, i2, i3, w):  # type: ignore[no-untyped-def]
         r3[k], i3[k] = xr * cr - xi * ci, xr * ci + xi * cr
 
 
-@njit(inline="never", **_FAST)
+@njit(inline="never", **FAST)
 def _join4(r0, r1, r2, r3, i0, i1, i2, i3, w):  # type: ignore[no-untyped-def]
     ar, ai, br, bi, cr, ci = w[0], w[1], w[2], w[3], w[4], w[5]
     for k in range(r0.shape[0]):
@@ -119,7 +120,7 @@ def _join4(r0, r1, r2, r3, i0, i1, i2, i3, w):  # type: ignore[no-untyped-def]
         r3[k], i3[k] = dr - ur, di - ui
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _split2(re, im):  # type: ignore[no-untyped-def]
     n = re.shape[0]
     for row in range(0, n, 2):
@@ -137,7 +138,7 @@ _COS_2, _SIN_2 = np.float32(np.cos(4 * np.pi / 5)), np.float32(np.sin(4 * np.pi 
 _HALF = np.float32(0.5)
 
 
-@njit(inline="never", **_FAST)
+@njit(inline="never", **FAST)
 def _split3(r0, r1, r2, i0, i1, i2, w):  # type: ignore[no-untyped-def]
     ar, ai, br, bi = w[0], w[1], w[2], w[3]
     for k in range(r0.shape[0]):
@@ -151,7 +152,7 @@ def _split3(r0, r1, r2, i0, i1, i2, w):  # type: ignore[no-untyped-def]
         r2[k], i2[k] = xr * br - xi * bi, xr * bi + xi * br
 
 
-@njit(inline="never", **_FAST)
+@njit(inline="never", **FAST)
 def _join3(r0, r1, r2, i0, i1, i2, w):  # type: ignore[no-untyped-def]
     ar, ai, br, bi = w[0], w[1], w[2], w[3]
     for k in range(r0.shape[0]):
@@ -165,7 +166,7 @@ def _join3(r0, r1, r2, i0, i1, i2, w):  # type: ignore[no-untyped-def]
         r2[k], i2[k] = mr - ur, mi - ui
 
 
-@njit(inline="never", **_FAST)
+@njit(inline="never", **FAST)
 def _split5(r0, r1, r2, r3, r4, i0, i1, i2, i3, i4, w):  # type: ignore[no-untyped-def]
     ar, ai, br, bi, cr, ci, dr, di = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
     for k in range(r0.shape[0]):
@@ -186,7 +187,7 @@ def _split5(r0, r1, r2, r3, r4, i0, i1, i2, i3, i4, w):  # type: ignore[no-untyp
         r4[k], i4[k] = xr * dr - xi * di, xr * di + xi * dr
 
 
-@njit(inline="never", **_FAST)
+@njit(inline="never", **FAST)
 def _join5(r0, r1, r2, r3, r4, i0, i1, i2, i3, i4, w):  # type: ignore[no-untyped-def]
     ar, ai, br, bi, cr, ci, dr, di = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
     for k in range(r0.shape[0]):
@@ -207,7 +208,7 @@ def _join5(r0, r1, r2, r3, r4, i0, i1, i2, i3, i4, w):  # type: ignore[no-untype
         r4[k], i4[k] = mr - ur, mi - ui
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _columns_forward(re, im, w):  # type: ignore[no-untyped-def]
     n = re.shape[0]
     m = (n + 7) // 8 * 8
@@ -246,7 +247,7 @@ def _columns_forward(re, im, w):  # type: ignore[no-untyped-def]
         _split2(re, im)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _columns_inverse(re, im, w):  # type: ignore[no-untyped-def]
     n, first = re.shape[0], w.shape[0]
     m = (n + 7) // 8 * 8
@@ -290,7 +291,7 @@ def _columns_inverse(re, im, w):  # type: ignore[no-untyped-def]
                 )  # fmt: skip
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _transpose(source, target):  # type: ignore[no-untyped-def]
     n = source.shape[0]
     whole = n // 16 * 16
@@ -304,7 +305,7 @@ def _transpose(source, target):  # type: ignore[no-untyped-def]
             target[j, i] = source[i, j]
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def forward(re, im, out_re, out_im, w):  # type: ignore[no-untyped-def]
     """FFT without normalisation of planes [n, n + PADDING] into other planes. The source is overwritten."""
     _columns_forward(re, im, w)
@@ -313,7 +314,7 @@ def forward(re, im, out_re, out_im, w):  # type: ignore[no-untyped-def]
     _columns_forward(out_re, out_im, w)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def inverse(re, im, out_re, out_im, w):  # type: ignore[no-untyped-def]
     """The inverse of `forward`, times n². The source is overwritten."""
     _columns_inverse(re, im, w)

@@ -8,13 +8,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ptychostream.reconstruct.fft_kernels import PADDING, forward, order, supports, twiddles
+from ptychostream.reconstruct.fft_kernels import FAST, PADDING, forward, order, supports, twiddles
 from ptychostream.reconstruct.wave_kernels import constrain, exit_wave
 
 INSIDE = 0.9
 """Where the central half of the window holds this part of the beam's intensity, every second pixel is compared."""
-
-_FAST: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True, "nogil": True}
 
 
 class PlaceSearch:
@@ -81,7 +79,7 @@ class PlaceSearch:
         return np.asarray(misfits / np.maximum(power, 1.0)[:, None])
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _try(amplitudes, places, object_, probe, work, w, misfits):  # type: ignore[no-untyped-def]
     """The misfits of patterns [m, n, n] at each of their places [m, K, 2] into misfits [m, K]."""
     modes, n = probe.shape[1], probe.shape[2]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
-_FAST: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True, "nogil": True}
+from ptychostream.reconstruct.fft_kernels import FAST
 
 
-@njit(inline="always", **_FAST)
+@njit(inline="always", **FAST)
 def row_of(object_, row, column, n):  # type: ignore[no-untyped-def]
     # Slice a whole row, so that the compiler knows that the result is contiguous.
     return object_[0, row, column : column + n], object_[1, row, column : column + n]
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def displacement(change, probe, object_, row, column, shift):  # type: ignore[no-untyped-def]
     """The displacement of a position that would change its exit waves as `change`, least squares over all modes.
 
@@ -74,7 +72,7 @@ def displacement(change, probe, object_, row, column, shift):  # type: ignore[no
 # The maxima are collected column by column, because an ordinary maximum does not become SIMD code.
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def object_peak(object_, row, column, columns):  # type: ignore[no-untyped-def]
     n = columns.shape[0]
     columns[:] = 0
@@ -85,7 +83,7 @@ def object_peak(object_, row, column, columns):  # type: ignore[no-untyped-def]
     return columns.max()
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def probe_peak_of(probe, columns):  # type: ignore[no-untyped-def]
     columns[:] = 0
     for i in range(probe.shape[2]):
@@ -97,7 +95,7 @@ def probe_peak_of(probe, columns):  # type: ignore[no-untyped-def]
     return columns.max()
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def exit_wave(re, im, p_re, p_im, object_, row, column):  # type: ignore[no-untyped-def]
     n = p_re.shape[0]
     norm = np.float32(1) / np.float32(n)
@@ -109,7 +107,7 @@ def exit_wave(re, im, p_re, p_im, object_, row, column):  # type: ignore[no-unty
             y[k] = norm * (p[k] * b[k] + q[k] * a[k])
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def constrain(waves, amplitudes, factors):  # type: ignore[no-untyped-def]
     """Replace the waves [2, modes, n, n] by the change that the modulus constraint makes to them.
 
@@ -144,7 +142,7 @@ def constrain(waves, amplitudes, factors):  # type: ignore[no-untyped-def]
     return squared, absolute
 
 
-@njit(inline="always", **_FAST)
+@njit(inline="always", **FAST)
 def update_probe_row(change, probe, i, a, b, probe_step, d_re, d_im, power):  # type: ignore[no-untyped-def]
     """Row i of an update: conj(P) · change of the old probe into d_re and d_im, and the new probe's |P|² into power.
 

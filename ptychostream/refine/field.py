@@ -57,6 +57,11 @@ class RefinedField:
         self.drawn = np.zeros((0, 0), np.bool_)
         self._elsewhere = np.complex64(1)  # what pixels that the network has not drawn begin with
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in (self.object, self.prior, self.visits, self.drawn))
+
     def corners(self, positions_m: NDArray[np.float64], size: int) -> NDArray[np.int64]:
         """[N, 2] absolute (row, column) of pixel [0, 0] of the windows around `positions_m` [N, 2]."""
         return np.rint(positions_m[:, ::-1] / self.pixel_m).astype(np.int64) - size // 2

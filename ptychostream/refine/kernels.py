@@ -7,12 +7,10 @@ it was measured.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
-from ptychostream.reconstruct.fft_kernels import forward, inverse
+from ptychostream.reconstruct.fft_kernels import FAST, forward, inverse
 from ptychostream.reconstruct.wave_kernels import (
     constrain,
     displacement,
@@ -24,10 +22,8 @@ from ptychostream.reconstruct.wave_kernels import (
 )
 from ptychostream.refine.frame_store import BAD, STEP
 
-_FAST: dict[str, Any] = {"fastmath": True, "error_model": "numpy", "cache": True, "nogil": True}
 
-
-@njit(**_FAST)
+@njit(**FAST)
 def visit(order, stored, corners, object_, prior, visits, probe, work, w, steps, pulls, residuals, shifts):  # type: ignore[no-untyped-def]
     """Visit the frames `order` once, in this order, and update object and probe.
 
@@ -72,7 +68,7 @@ def visit(order, stored, corners, object_, prior, visits, probe, work, w, steps,
         peak = _update(work[0], probe, object_, prior, visits, row, column, peak, steps[0], probe_step, pulls, scratch)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _decode(stored, frame):  # type: ignore[no-untyped-def]
     n = frame.shape[0]
     for i in range(n):
@@ -81,7 +77,7 @@ def _decode(stored, frame):  # type: ignore[no-untyped-def]
             out[k] = np.float32(row[k]) * np.float32(STEP) if row[k] != BAD else np.float32(-1)
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def add_visits(visits, corners, footprint):  # type: ignore[no-untyped-def]
     """Add `footprint` [n, n] to `visits` [H, W] at every corner [N, 2]."""
     n = footprint.shape[0]
@@ -93,7 +89,7 @@ def add_visits(visits, corners, footprint):  # type: ignore[no-untyped-def]
                 there[k] += one[k]
 
 
-@njit(**_FAST)
+@njit(**FAST)
 def _update(change, probe, object_, prior, visits, row, column, peak, step, probe_step, pulls, scratch):  # type: ignore[no-untyped-def]
     """Update object and probe, each with the other's old value. Returns max|P|²."""
     modes, n = probe.shape[1], probe.shape[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -119,13 +120,15 @@ class Placing:
             self._field.begin_anew()
         return True
 
-    def after_pass(self, probe: Probe, first: Probe, r_factor: float) -> Probe | None:
+    def after_pass(self, probe: Probe, first: Callable[[], Probe], r_factor: float) -> Probe | None:
         """What follows a pass.
 
         Parameters
         ----------
-        probe, first
-            [2, modes, n, n] as it is now, and as it was before the first pass.
+        probe
+            [2, modes, n, n] as it is now.
+        first
+            Makes it as it was before the first pass.
         r_factor
             Of the pass; NaN where it has diverged.
 
@@ -139,19 +142,20 @@ class Placing:
             return self._compare(r_factor) if self._passes_left == 0 or math.isnan(r_factor) else None
         correction = self._correction
         if correction is None:
-            return self._begin(probe, first, r_factor) if self._is_due(first) else None
+            return self._begin(probe, first(), r_factor) if self._is_due() else None
         if correction.is_done or math.isnan(r_factor):
             return self._judge(correction, probe, r_factor)
         correction.follow(self._field.object, probe, (self._field.box.top, self._field.box.left))
         self.searches = True
         return None
 
-    def _is_due(self, first: Probe) -> bool:
+    def _is_due(self) -> bool:
+        """Whether a correction is waited for, and may begin by now."""
+        waits = self._figures.status == PositionStatus.WAITS and self.all_here
+        return waits and int(self._store.passes[: len(self._store)].min()) >= BEFORE
+
+    def _is_possible(self, first: Probe) -> bool:
         number = len(self._store)
-        if self._figures.status != PositionStatus.WAITS or not self.all_here:
-            return False
-        if int(self._store.passes[:number].min()) < BEFORE:
-            return False
         if number < FEWEST:
             return self._refuse(f"{number} frames, fewer than {FEWEST}")
         overlap = self._overlap(first)
@@ -180,6 +184,8 @@ class Placing:
         return False
 
     def _begin(self, probe: Probe, first: Probe, r_factor: float) -> Probe | None:
+        if not self._is_possible(first):
+            return None
         store, field = self._store, self._field
         self._before = self._keep(probe, r_factor)
         self._before.positions_m = store.given_m[: len(store)].copy()
@@ -189,7 +195,7 @@ class Placing:
         if self._correction.goes_on:
             return None
         field.begin_anew()
-        return first.copy()
+        return first
 
     def _judge(self, correction: LiveCorrection, probe: Probe, r_factor: float) -> Probe | None:
         """The passes are made: is it better? If that is not sure, the given positions get as many passes."""

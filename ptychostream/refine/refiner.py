@@ -239,7 +239,7 @@ class Refiner:
         return RefineFigures(
             frames=number,
             left_out=self.store.left_out,
-            memory_bytes=self.store.nbytes + 5 * 4 * self.field.visits.size,
+            memory_bytes=self.store.nbytes + self.field.nbytes,
             passes=float(passes.mean()) if number else 0.0,
             least_passes=int(passes.min()) if number else 0,
             r_factor=self.store.r_factor(self.store.residuals),
@@ -262,8 +262,7 @@ class Refiner:
 
     def _use(self, number: int) -> int:
         if self._probe is None:
-            power = float(self.store.power[: len(self.store)].mean())
-            self._probe = planes(complete(self._given, len(self._given), power))
+            self._probe = self._first_probe()
             self._until_pass = len(self.store)
             self._count_visits()
         if self.placing.searches:
@@ -329,9 +328,7 @@ class Refiner:
         """Correct the positions, after a pass."""
         assert self._probe is not None
         was_busy = self.placing.is_busy
-        power = float(self.store.power[: len(self.store)].mean())
-        first = planes(complete(self._given, len(self._given), power))
-        probe = self.placing.after_pass(self._probe, first, r_factor)
+        probe = self.placing.after_pass(self._probe, self._first_probe, r_factor)
         if probe is not None:
             self._probe = probe
             self._good = self._before = None
@@ -347,6 +344,11 @@ class Refiner:
             self.converged = False
         if self.placing.is_unsettled and self.placing.all_here:
             self.converged = False
+
+    def _first_probe(self) -> NDArray[np.float32]:
+        """[2, modes, n, n] the given one, scaled to the frames' counts."""
+        power = float(self.store.power[: len(self.store)].mean())
+        return planes(complete(self._given, len(self._given), power))
 
     def _count_visits(self) -> None:
         if self._probe is None:

@@ -97,6 +97,7 @@ def read_reconstruction(path: str | os.PathLike[str]) -> Reconstruction:
             _check_kind(file, where)
             entry = file["entry"]
             arrays = {name: _array(entry, name, where) for name in _ARRAYS}
+            each = (len(arrays["positions_m"]),)
             origin = entry["origin_m"][()]
             return Reconstruction(
                 **arrays,
@@ -105,9 +106,9 @@ def read_reconstruction(path: str | os.PathLike[str]) -> Reconstruction:
                 scan_id=entry["scan_id"].asstr()[()],
                 engine=entry["engine"].asstr()[()],
                 provenance=json.loads(entry["provenance"].asstr()[()]),
-                frames=_frames(entry, len(arrays["positions_m"]), where),
-                residuals=_residuals(entry, len(arrays["positions_m"]), where),
-                given_m=_given(entry, len(arrays["positions_m"]), where),
+                frames=_of_frames(entry, "frames", "frames", np.int64, each, where),
+                residuals=_of_frames(entry, "residual", "a residual", np.float32, each, where),
+                given_m=_of_frames(entry, "positions_given_m", "given positions", np.float64, (*each, 2), where),
             )
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ScanFileError(
@@ -157,46 +158,18 @@ def _array(entry: h5py.Group, name: str, where: str) -> NDArray[Any]:
     return array
 
 
-def _frames(entry: h5py.Group, positions: int, where: str) -> NDArray[np.int64] | None:
-    """The frames of the positions; None in files from before they were written."""
-    if "frames" not in entry:
+def _of_frames(entry: h5py.Group, name: str, what: str, kind: type, shape: tuple[int, ...], where: str) -> Any:
+    """An array that has a row for each position; None in files without it."""
+    if name not in entry:
         return None
-    frames: NDArray[np.int64] = entry["frames"][()]
-    if frames.shape != (positions,) or frames.dtype != np.int64 or frames.min(initial=0) < 0:
+    found = entry[name][()]
+    if found.shape != shape or found.dtype != kind or (kind is np.int64 and found.min(initial=0) < 0):
         raise ScanFileError(
-            f"frames of {frames.dtype} {frames.shape} for {positions} positions",
+            f"{what} of {found.dtype} {found.shape} for {shape[0]} positions",
             where=where,
             remedy="reconstruct the scan again",
         )
-    return frames
-
-
-def _residuals(entry: h5py.Group, positions: int, where: str) -> NDArray[np.float32] | None:
-    """The R factors of the frames; None in files from before they were written."""
-    if "residual" not in entry:
-        return None
-    residuals: NDArray[np.float32] = entry["residual"][()]
-    if residuals.shape != (positions,) or residuals.dtype != np.float32:
-        raise ScanFileError(
-            f"a residual of {residuals.dtype} {residuals.shape} for {positions} positions",
-            where=where,
-            remedy="reconstruct the scan again",
-        )
-    return residuals
-
-
-def _given(entry: h5py.Group, positions: int, where: str) -> NDArray[np.float64] | None:
-    """The positions as they were given; None where they were not corrected."""
-    if "positions_given_m" not in entry:
-        return None
-    given: NDArray[np.float64] = entry["positions_given_m"][()]
-    if given.shape != (positions, 2) or given.dtype != np.float64:
-        raise ScanFileError(
-            f"given positions of {given.dtype} {given.shape} for {positions} positions",
-            where=where,
-            remedy="reconstruct the scan again",
-        )
-    return given
+    return found
 
 
 def _plain(value: Any) -> Any:

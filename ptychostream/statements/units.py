@@ -94,16 +94,19 @@ def factor(text: str, dimension: Dimension, where: str) -> float:
     return found
 
 
-def contradicts(text: str, expected: str, dimension: Dimension) -> bool:
-    """Whether a unit that a source states is another than the one that is expected of it.
+def contradiction(name: str, text: str, configured: str, dimension: Dimension) -> str:
+    """What is wrong where `name` states a unit that is not the configured one; empty: nothing.
 
-    An unknown text, such as an operator's own word, cannot be compared, and contradicts nothing.
+    An unknown text, such as an operator's own word, cannot be compared, and contradicts nothing; nor does a unit where
+    none is configured.
     """
     unit = _cleaned(text)
-    if not is_unit(unit) or not any(unit in table for table in _TABLES.values()):
-        return False
+    if not configured or not is_unit(unit) or not any(unit in table for table in _TABLES.values()):
+        return ""
     found = _TABLES[dimension].get(unit)
-    return found is None or abs(found - factor(expected, dimension, "")) > 1e-9 * found
+    if found is not None and abs(found - factor(configured, dimension, "")) <= 1e-9 * found:
+        return ""
+    return f"{name} says that its unit is {text}, and {configured} is configured"
 
 
 def energy_ev(value: object, unit: EnergyUnit) -> float | None:

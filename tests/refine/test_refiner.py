@@ -15,10 +15,14 @@ from ptychostream.refine.frame_store import FrameStore
 from ptychostream.refine.refiner import Refiner
 
 
-def fed(one: Case, refiner: Refiner, frames: slice = slice(None)) -> Refiner:
+def add(one: Case, refiner: Refiner, frames: slice) -> None:
     good = np.ones((SIZE, SIZE), np.bool_)
     for counts, place in zip(one.scan.counts[frames], one.scan.positions_m[frames], strict=True):
         refiner.add(counts, good, (float(place[0]), float(place[1])))
+
+
+def fed(one: Case, refiner: Refiner, frames: slice = slice(None)) -> Refiner:
+    add(one, refiner, frames)
     refiner.guide(one.network)
     return refiner
 
@@ -111,14 +115,11 @@ def canvas_after(one: Case, frames: int) -> PhaseImage:
 def test_a_canvas_that_is_read_late_costs_little(step_m: float, frames: int) -> None:
     """A busy machine reads the canvas after frames were used: what they made from nothing is not kept."""
     one = case(step_m, frames)
-    good = np.ones((SIZE, SIZE), np.bool_)
     found = []
     for behind in (0, 10):
         refiner = one.refiner()
         for first in range(0, frames, 10):
-            for index in range(first, first + 10):
-                x, y = one.scan.positions_m[index]
-                refiner.add(one.scan.counts[index], good, (float(x), float(y)))
+            add(one, refiner, slice(first, first + 10))
             if first + 10 - behind:
                 refiner.guide(canvas_after(one, first + 10 - behind))
             refiner.passes(1)

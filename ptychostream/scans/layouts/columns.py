@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ptychostream.errors import NoPositionsError, ScanFileError
 from ptychostream.scans.hdf5_statements import state_units
+from ptychostream.scans.layouts.links import at
 from ptychostream.scans.layouts.raster import given_raster
 from ptychostream.scans.scan_hdf5 import text, whole
 from ptychostream.scans.scan_parts import ScanOptions
@@ -33,6 +34,14 @@ class Walk:
         """See `data_sets`."""
         return data_sets(self._file)
 
+    def called(self, name: str) -> list[h5py.Dataset]:
+        """Those of this name, wherever an XML layout of areaDetector has placed them."""
+        return [
+            dataset
+            for dataset in self.data_sets
+            if str(dataset.name).rsplit("/", 1)[-1] == name or text(dataset.attrs.get("NDAttrName")) == name
+        ]
+
 
 def find(file: h5py.File, name: str, where: str, walk: Walk | None = None) -> h5py.Dataset | None:
     """The data set at the path `name`, or the only one of the file that is called so. None if there is none.
@@ -46,11 +55,7 @@ def find(file: h5py.File, name: str, where: str, walk: Walk | None = None) -> h5
             return found
     if "/" in name:
         return None
-    same = [
-        dataset
-        for dataset in (walk or Walk(file)).data_sets
-        if str(dataset.name).rsplit("/", 1)[-1] == name or text(dataset.attrs.get("NDAttrName")) == name
-    ]
+    same = (walk or Walk(file)).called(name)
     if len(same) > 1:
         raise ScanFileError(
             f"{len(same)} data sets are called {name}: {', '.join(sorted(str(found.name) for found in same))}",
@@ -76,10 +81,7 @@ def data_sets(file: h5py.File) -> list[h5py.Dataset]:
             looked += 1
             if looked > _MOST_LOOKED_AT:
                 return list(found.values())
-            try:
-                child = current.get(name)
-            except (OSError, RuntimeError, KeyError):
-                continue
+            child = at(current, name)
             if isinstance(child, h5py.Group):
                 waiting.append(child)
             elif isinstance(child, h5py.Dataset):

@@ -233,12 +233,8 @@ def _attributes(file: h5py.File, places: Places, name: str) -> list[h5py.Dataset
 
 def _ids_elsewhere(file: h5py.File, frames: int, where: str) -> NDArray[Any] | None:
     """The frames' ids where an XML layout of NDFileHDF5 has placed them; None: nowhere, or in several places."""
-    found = [part for part in Walk(file).data_sets if _is_called(part, _IDS)]
+    found = Walk(file).called(_IDS)
     return whole(found[0], where).ravel() if len(found) == 1 and found[0].size == frames else None
-
-
-def _is_called(dataset: h5py.Dataset, name: str) -> bool:
-    return str(dataset.name).rsplit("/", 1)[-1] == name or text(dataset.attrs.get("NDAttrName")) == name
 
 
 def _positions(
