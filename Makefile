@@ -42,7 +42,7 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python .ci/tests.py -n 3 --dist loadfile --no-loadscope-reorder
 
-# The tests that need no server, no other process and no training: under a minute on two cores.
+# The tests that need no server, no other process and no training: about a minute on two cores.
 test-fast: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not server and not slow and not slurm and not hosts and not browser"
 
